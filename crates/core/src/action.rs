@@ -1,0 +1,167 @@
+//! What an orchestrator asks for in a turn.
+//!
+//! An action and the event that records it are the same thing seen from two sides:
+//! [`Action::to_event`] is the only definition of "the code asked for what history says".
+//! Options (retry, timeout, limiter) are not in the event, so tuning them never diverges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{ChildLink, EventKind, ParentClosePolicy};
+use crate::failure::Failure;
+use crate::id::{EntityId, InstanceId, TaskId};
+use crate::payload::Payload;
+use crate::retry::RetryPolicy;
+use crate::time::Timestamp;
+
+/// How an activity is run. Not part of history.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct TaskOptions {
+    /// Overrides what the activity's definition says.
+    pub retry: Option<RetryPolicy>,
+    /// One attempt takes no longer than this; overrides the definition.
+    pub timeout: Option<Duration>,
+}
+
+/// How a child orchestration is started. Not part of history.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ChildOptions {
+    /// Tried again when it fails: same instance, next execution.
+    pub retry: Option<RetryPolicy>,
+    /// What becomes of it when the parent is terminated.
+    pub parent_close: ParentClosePolicy,
+}
+
+/// One thing an orchestrator asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Run an activity.
+    ScheduleTask {
+        task: TaskId,
+        name: Arc<str>,
+        input: Option<Payload>,
+        options: TaskOptions,
+    },
+    /// Wake me at a time.
+    CreateTimer { task: TaskId, fire_at: Timestamp },
+    /// Nobody waits for that timer any more. Not recorded.
+    CancelTimer { task: TaskId },
+    /// Start another orchestration.
+    StartOrchestration {
+        task: TaskId,
+        name: Arc<str>,
+        version: Option<Arc<str>>,
+        instance: InstanceId,
+        input: Option<Payload>,
+        link: ChildLink,
+        options: ChildOptions,
+    },
+    /// Send an event to another instance.
+    SendEvent {
+        task: TaskId,
+        instance: InstanceId,
+        name: Arc<str>,
+        input: Option<Payload>,
+    },
+    /// Call an entity and get its answer.
+    CallEntity {
+        task: TaskId,
+        entity: EntityId,
+        operation: Arc<str>,
+        input: Option<Payload>,
+    },
+    /// Signal an entity.
+    SignalEntity {
+        task: TaskId,
+        entity: EntityId,
+        operation: Arc<str>,
+        input: Option<Payload>,
+        at: Option<Timestamp>,
+    },
+    /// Lock entities; ids sorted, without repeats.
+    LockEntities { task: TaskId, entities: Vec<EntityId> },
+    /// Release what the lock with this task holds.
+    UnlockEntities { lock: TaskId },
+    /// End this execution and begin the next with this input.
+    ContinueAsNew {
+        version: Option<Arc<str>>,
+        input: Option<Payload>,
+    },
+    /// End with a result.
+    Complete { result: Option<Payload> },
+    /// End with a failure.
+    Fail { failure: Failure },
+    /// Show this as custom status. Not recorded; the last one of a turn wins.
+    SetCustomStatus { status: Option<Payload> },
+}
+
+impl Action {
+    /// The event that records the action, or `None` for what is not recorded in history.
+    pub fn to_event(&self) -> Option<EventKind> {
+        let event = match self.clone() {
+            Self::ScheduleTask {
+                task, name, input, ..
+            } => EventKind::TaskScheduled { task, name, input },
+            Self::CreateTimer { task, fire_at } => EventKind::TimerCreated { task, fire_at },
+            Self::StartOrchestration {
+                task,
+                name,
+                version,
+                instance,
+                input,
+                link,
+                ..
+            } => EventKind::SubOrchestrationInstanceCreated {
+                task,
+                name,
+                version,
+                instance,
+                input,
+                link,
+            },
+            Self::SendEvent {
+                task,
+                instance,
+                name,
+                input,
+            } => EventKind::EventSent {
+                task,
+                instance,
+                name,
+                input,
+            },
+            Self::CallEntity {
+                task,
+                entity,
+                operation,
+                input,
+            } => EventKind::EntityOperationCalled {
+                task,
+                entity,
+                operation,
+                input,
+            },
+            Self::SignalEntity {
+                task,
+                entity,
+                operation,
+                input,
+                at,
+            } => EventKind::EntityOperationSignaled {
+                task,
+                entity,
+                operation,
+                input,
+                at,
+            },
+            Self::LockEntities { task, entities } => EventKind::EntityLockRequested { task, entities },
+            Self::UnlockEntities { lock } => EventKind::EntityUnlockSent { lock },
+            Self::Complete { result } => EventKind::ExecutionCompleted { result },
+            Self::Fail { failure } => EventKind::ExecutionFailed { failure },
+            Self::CancelTimer { .. } | Self::ContinueAsNew { .. } | Self::SetCustomStatus { .. } => {
+                return None;
+            }
+        };
+        Some(event)
+    }
+}

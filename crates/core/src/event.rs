@@ -1,0 +1,197 @@
+//! What happened: the history of one execution, in order, append-only.
+
+use std::sync::Arc;
+
+use crate::failure::Failure;
+use crate::id::{EntityId, ExecutionId, ExecutionKey, InstanceId, TaskId};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// One entry of a history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When it was recorded; never earlier than the event before.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What a child orchestration means to the one that started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildLink {
+    /// The parent gets its outcome.
+    Awaited,
+    /// Started and forgotten.
+    Detached,
+}
+
+/// What becomes of a child when its parent is terminated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ParentClosePolicy {
+    /// It goes on.
+    #[default]
+    Abandon,
+    /// It is terminated too.
+    Terminate,
+}
+
+/// Who waits for the outcome of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// The parent's instance.
+    pub instance: InstanceId,
+    /// The execution of the parent that asked; an answer to another one is dropped.
+    pub execution: ExecutionKey,
+    /// The parent's task.
+    pub task: TaskId,
+}
+
+/// The first event of an execution's life.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecutionStarted {
+    /// The orchestrator's name.
+    pub name: Arc<str>,
+    /// The version, pinned for the instance's life.
+    pub version: Option<Arc<str>>,
+    /// The public name of this execution.
+    pub execution_id: ExecutionId,
+    /// The input, if any.
+    pub input: Option<Payload>,
+    /// Who waits for the outcome.
+    pub parent: Option<Parent>,
+    /// When a delayed start was due.
+    pub scheduled_start: Option<Timestamp>,
+}
+
+/// The kinds of event. Names are those of the Durable Task Framework where it has one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EventKind {
+    /// Begins every turn; its time is what `now()` gives in that turn.
+    OrchestratorStarted,
+    /// The execution exists.
+    ExecutionStarted(Box<ExecutionStarted>),
+    /// An activity was asked for.
+    TaskScheduled {
+        task: TaskId,
+        name: Arc<str>,
+        input: Option<Payload>,
+    },
+    /// It answered.
+    TaskCompleted {
+        task: TaskId,
+        result: Option<Payload>,
+        attempts: u32,
+    },
+    /// Its last attempt failed.
+    TaskFailed {
+        task: TaskId,
+        failure: Failure,
+        attempts: u32,
+    },
+    /// A timer was set.
+    TimerCreated { task: TaskId, fire_at: Timestamp },
+    /// It fired.
+    TimerFired { task: TaskId, fire_at: Timestamp },
+    /// Another orchestration was started.
+    SubOrchestrationInstanceCreated {
+        task: TaskId,
+        name: Arc<str>,
+        version: Option<Arc<str>>,
+        instance: InstanceId,
+        input: Option<Payload>,
+        link: ChildLink,
+    },
+    /// A child completed.
+    SubOrchestrationInstanceCompleted { task: TaskId, result: Option<Payload> },
+    /// A child failed, was terminated, or could not be started.
+    SubOrchestrationInstanceFailed { task: TaskId, failure: Failure },
+    /// An event was sent to another instance.
+    EventSent {
+        task: TaskId,
+        instance: InstanceId,
+        name: Arc<str>,
+        input: Option<Payload>,
+    },
+    /// An external event arrived.
+    EventRaised { name: Arc<str>, input: Option<Payload> },
+    /// An entity was called and will answer.
+    EntityOperationCalled {
+        task: TaskId,
+        entity: EntityId,
+        operation: Arc<str>,
+        input: Option<Payload>,
+    },
+    /// An entity was signalled, at once or for later.
+    EntityOperationSignaled {
+        task: TaskId,
+        entity: EntityId,
+        operation: Arc<str>,
+        input: Option<Payload>,
+        at: Option<Timestamp>,
+    },
+    /// A called entity answered.
+    EntityOperationCompleted { task: TaskId, result: Option<Payload> },
+    /// A called entity's operation failed.
+    EntityOperationFailed { task: TaskId, failure: Failure },
+    /// Locks were asked for; ids sorted, without repeats.
+    EntityLockRequested { task: TaskId, entities: Vec<EntityId> },
+    /// All of them are held.
+    EntityLockGranted { task: TaskId },
+    /// The guard of the lock asked for by `lock` was dropped.
+    EntityUnlockSent { lock: TaskId },
+    /// Somebody suspended the instance.
+    ExecutionSuspended { reason: Option<String> },
+    /// Somebody resumed it.
+    ExecutionResumed { reason: Option<String> },
+    /// Somebody rewound it: what failed is tried again.
+    ExecutionRewound { reason: Option<String> },
+    /// The code returned. Final.
+    ExecutionCompleted { result: Option<Payload> },
+    /// The code failed. Final.
+    ExecutionFailed { failure: Failure },
+    /// Somebody ended it. Final.
+    ExecutionTerminated { reason: Option<String> },
+    /// Ends every turn.
+    OrchestratorCompleted,
+}
+
+impl EventKind {
+    /// Is it one of the three that end an execution?
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::ExecutionCompleted { .. } | Self::ExecutionFailed { .. } | Self::ExecutionTerminated { .. }
+        )
+    }
+
+    /// The name of the event, as histories show it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::OrchestratorStarted => "OrchestratorStarted",
+            Self::ExecutionStarted(_) => "ExecutionStarted",
+            Self::TaskScheduled { .. } => "TaskScheduled",
+            Self::TaskCompleted { .. } => "TaskCompleted",
+            Self::TaskFailed { .. } => "TaskFailed",
+            Self::TimerCreated { .. } => "TimerCreated",
+            Self::TimerFired { .. } => "TimerFired",
+            Self::SubOrchestrationInstanceCreated { .. } => "SubOrchestrationInstanceCreated",
+            Self::SubOrchestrationInstanceCompleted { .. } => "SubOrchestrationInstanceCompleted",
+            Self::SubOrchestrationInstanceFailed { .. } => "SubOrchestrationInstanceFailed",
+            Self::EventSent { .. } => "EventSent",
+            Self::EventRaised { .. } => "EventRaised",
+            Self::EntityOperationCalled { .. } => "EntityOperationCalled",
+            Self::EntityOperationSignaled { .. } => "EntityOperationSignaled",
+            Self::EntityOperationCompleted { .. } => "EntityOperationCompleted",
+            Self::EntityOperationFailed { .. } => "EntityOperationFailed",
+            Self::EntityLockRequested { .. } => "EntityLockRequested",
+            Self::EntityLockGranted { .. } => "EntityLockGranted",
+            Self::EntityUnlockSent { .. } => "EntityUnlockSent",
+            Self::ExecutionSuspended { .. } => "ExecutionSuspended",
+            Self::ExecutionResumed { .. } => "ExecutionResumed",
+            Self::ExecutionRewound { .. } => "ExecutionRewound",
+            Self::ExecutionCompleted { .. } | Self::ExecutionFailed { .. } => "ExecutionCompleted",
+            Self::ExecutionTerminated { .. } => "ExecutionTerminated",
+            Self::OrchestratorCompleted => "OrchestratorCompleted",
+        }
+    }
+}

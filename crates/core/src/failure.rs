@@ -1,0 +1,101 @@
+//! When user code fails (durable data) and when it does not fit its history (a fault).
+
+use std::fmt;
+
+/// A failure of user code, as recorded in history and shown to clients.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Failure {
+    /// What kind of error it was: the last segment of a Rust type's name, an exception class. May be empty.
+    pub kind: String,
+    /// What went wrong, for people.
+    pub message: String,
+    /// Where, if the language tells.
+    pub stack: Option<String>,
+    /// What caused it.
+    pub cause: Option<Box<Failure>>,
+    /// Trying again cannot help.
+    pub permanent: bool,
+}
+
+impl Failure {
+    /// A failure of a kind with a message.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, never retried.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.permanent = true;
+        self
+    }
+}
+
+/// `kind: message`, or the message alone: what the management API shows as output.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.kind.is_empty() {
+            write!(f, "{}: ", self.kind)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Code and history do not fit together. Parks the instance; never part of history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What did not fit.
+    pub kind: FaultKind,
+    /// Recorded against asked, with the source line where known, and what to do.
+    pub message: String,
+}
+
+/// The kinds of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// The code asked for something else than history records at this place.
+    Diverged,
+    /// History records more than the code asked for in that turn.
+    Surplus,
+    /// A completion for a task that the code never asked for.
+    UnknownTask,
+    /// The orchestrator waits for something that is not durable.
+    ForeignWait,
+    /// Something that is not durable woke the orchestrator.
+    ForeignWake,
+    /// A turn asked for more than `turn_actions_max`, or took longer than `turn_ms_max`.
+    BusyLoop,
+    /// The orchestrator panicked.
+    Panicked,
+    /// The stored records of this instance cannot be read.
+    Damaged,
+    /// No code for this name and version is registered here.
+    Missing,
+}
+
+impl FaultKind {
+    /// The kind's name, as people and JSON see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Diverged => "Diverged",
+            Self::Surplus => "Surplus",
+            Self::UnknownTask => "UnknownTask",
+            Self::ForeignWait => "ForeignWait",
+            Self::ForeignWake => "ForeignWake",
+            Self::BusyLoop => "BusyLoop",
+            Self::Panicked => "Panicked",
+            Self::Damaged => "Damaged",
+            Self::Missing => "Missing",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.as_str(), self.message)
+    }
+}

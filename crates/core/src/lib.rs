@@ -1,0 +1,25 @@
+//! The state machine of dalsegno.
+//!
+//! What an orchestration, an entity and a limiter *are* and how they move: values and functions
+//! over them. Knows no clock, thread, disk, network or randomness; whoever calls passes `now` and
+//! stores what comes back. Everything that can be simulated is simulated because of this.
+
+pub mod action;
+pub mod event;
+pub mod failure;
+pub mod id;
+pub mod limits;
+pub mod message;
+pub mod payload;
+pub mod query;
+pub mod retry;
+pub mod store;
+pub mod time;
+
+pub use action::Action;
+pub use event::{Event, EventKind};
+pub use failure::{Failure, Fault, FaultKind};
+pub use id::{EntityId, Epoch, ExecutionId, ExecutionKey, InstanceId, PartitionId, TaskId};
+pub use message::{Message, Outcome};
+pub use payload::Payload;
+pub use time::Timestamp;

@@ -1,0 +1,60 @@
+//! Every limit by name, with its default.
+//!
+//! A limit refuses at the edge or fails the step that met it; it never fails a commit or the host.
+
+/// The limits of a hub. Config keys are the field names, in section `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest input, output, event, custom status or entity state, in bytes.
+    pub payload_bytes_max: usize,
+    /// Most events in the history of one execution; beyond it the orchestration fails.
+    pub history_events_max: u64,
+    /// Most actions of one turn; beyond it the instance is parked (`BusyLoop`).
+    pub turn_actions_max: usize,
+    /// Longest turn, in milliseconds, before the instance is parked (`BusyLoop`).
+    pub turn_ms_max: u64,
+    /// Most messages that wait for one instance; beyond it events are refused with 429.
+    pub inbox_messages_max: usize,
+    /// Memory for live futures, in bytes; the least recently used are evicted beyond it.
+    pub futures_bytes_max: usize,
+    /// Most activities that run at once in this process.
+    pub activities_running_max: usize,
+    /// Bytes of turns that ran ahead of the disk; partitions wait beyond it.
+    pub unsynced_bytes_max: usize,
+    /// Most entities in one lock.
+    pub locked_entities_max: usize,
+    /// Longest reason given to a command, in bytes.
+    pub reason_bytes_max: usize,
+    /// Longest name of an event, operation, orchestrator or tag, in bytes.
+    pub name_bytes_max: usize,
+    /// Most tags of one instance.
+    pub tags_max: usize,
+    /// Most clients that wait for instances at once.
+    pub waiters_max: usize,
+    /// Deepest nesting of children.
+    pub recursion_max: u32,
+    /// Turns that are gathered into one commit batch.
+    pub batch_commits_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: 2 * 1024 * 1024,
+            history_events_max: 1_000_000,
+            turn_actions_max: 200_000,
+            turn_ms_max: 10_000,
+            inbox_messages_max: 100_000,
+            futures_bytes_max: 256 * 1024 * 1024,
+            activities_running_max: 1_000,
+            unsynced_bytes_max: 32 * 1024 * 1024,
+            locked_entities_max: 32,
+            reason_bytes_max: 4 * 1024,
+            name_bytes_max: 1024,
+            tags_max: 32,
+            waiters_max: 10_000,
+            recursion_max: 100,
+            batch_commits_max: 4_096,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Which instances and entities are asked for, page by page.
+
+use crate::id::{EntityId, ExecutionKey, InstanceId};
+use crate::store::{EntityRow, InstanceRow};
+use crate::time::Timestamp;
+
+/// The status of an instance as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Status {
+    /// Has not had its first turn.
+    Pending,
+    /// Is at it, waits, or is parked.
+    Running,
+    /// Takes no messages until resumed.
+    Suspended,
+    /// Returned. Final.
+    Completed,
+    /// Failed. Final until rewound.
+    Failed,
+    /// Was ended. Final.
+    Terminated,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Running,
+        Self::Suspended,
+        Self::Completed,
+        Self::Failed,
+        Self::Terminated,
+    ];
+
+    /// Is it one that ends an instance?
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Terminated)
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Suspended => "Suspended",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::Terminated => "Terminated",
+        }
+    }
+
+    /// Number in stored records; final ones are 10 and above.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Pending => 0,
+            Self::Running => 1,
+            Self::Suspended => 2,
+            Self::Completed => 10,
+            Self::Failed => 11,
+            Self::Terminated => 12,
+        }
+    }
+
+    /// The status with a number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+}
+
+/// Filters combine with AND; what is empty or `None` does not filter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InstanceQuery {
+    /// Any of these.
+    pub statuses: Vec<Status>,
+    /// Created at or after.
+    pub created_from: Option<Timestamp>,
+    /// Created at or before.
+    pub created_to: Option<Timestamp>,
+    /// The id starts with this, in exact case.
+    pub id_prefix: Option<String>,
+    /// The orchestrator's name, exact.
+    pub name: Option<String>,
+    /// All of these tags, exact.
+    pub tags: Vec<(String, String)>,
+    /// Instances on the page at most; the caller has checked it.
+    pub limit: usize,
+    /// Go on behind this one.
+    pub after: Option<InstanceCursor>,
+}
+
+impl InstanceQuery {
+    /// Does a row pass the filters? Paging is not looked at.
+    pub fn matches(&self, row: &InstanceRow) -> bool {
+        (self.statuses.is_empty() || self.statuses.contains(&row.status))
+            && self.created_from.is_none_or(|from| row.created >= from)
+            && self.created_to.is_none_or(|to| row.created <= to)
+            && self
+                .id_prefix
+                .as_ref()
+                .is_none_or(|prefix| row.id.as_str().starts_with(prefix))
+            && self.name.as_ref().is_none_or(|name| *row.name == **name)
+            && self.tags.iter().all(|tag| row.tags.contains(tag))
+    }
+}
+
+/// Newest first, then by id: where a page ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceCursor {
+    /// Creation time of the last row.
+    pub created: Timestamp,
+    /// Its id.
+    pub id: InstanceId,
+}
+
+/// Rows, newest first, then by id; `next` is set when there may be more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InstancePage {
+    /// The rows.
+    pub rows: Vec<InstanceRow>,
+    /// Where the next page begins.
+    pub next: Option<InstanceCursor>,
+}
+
+/// Which entities.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EntityQuery {
+    /// The entity name, lower case.
+    pub name: Option<String>,
+    /// Last operation at or after.
+    pub from: Option<Timestamp>,
+    /// Last operation at or before.
+    pub to: Option<Timestamp>,
+    /// Entities on the page at most.
+    pub limit: usize,
+    /// Go on behind this one.
+    pub after: Option<EntityId>,
+}
+
+/// Entities with state, by name, then key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EntityPage {
+    /// The rows.
+    pub rows: Vec<EntityRow>,
+    /// Where the next page begins.
+    pub next: Option<EntityId>,
+}
+
+/// What a purge by filter removes: finished instances only, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeMatch {
+    /// The instance.
+    pub id: InstanceId,
+    /// The execution that was matched; a newer one is not removed.
+    pub key: ExecutionKey,
+}

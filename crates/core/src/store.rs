@@ -1,0 +1,324 @@
+//! What the engine asks of a store: an ordered log of commits, and tables that a background
+//! checkpoint folds it into.
+//!
+//! A store keeps bytes and never looks inside an event, a message or a task. What it can read are
+//! the columns of [`InstanceRow`], because people filter by them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::event::Parent;
+use crate::failure::{Failure, Fault};
+use crate::id::{EntityId, Epoch, ExecutionId, ExecutionKey, InstanceId, PartitionId, TaskId};
+use crate::payload::Payload;
+use crate::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
+use crate::time::Timestamp;
+
+/// A position in the log of commits. Dense: every batch takes the next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Lsn(pub u64);
+
+/// All that one turn changes. Applied whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Commit {
+    /// The partition whose turn it was.
+    pub partition: PartitionId,
+    /// The epoch in which that partition is owned by the writer.
+    pub epoch: Epoch,
+    /// The changes, in order.
+    pub ops: Vec<Op>,
+}
+
+/// One change to one table. Putting replaces, deleting what is not there is no error.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// The status row of an instance's current execution. A row of the same id with another key is replaced.
+    PutInstance(Box<InstanceRow>),
+    /// The instance moved, but nothing of its row changed but these.
+    TouchInstance {
+        key: ExecutionKey,
+        updated: Timestamp,
+        events: u64,
+    },
+    /// Removes an execution: its history, and its row if the row still has that key.
+    DeleteExecution { key: ExecutionKey, id: InstanceId },
+    /// Events at the end of an execution's history: `count` records from number `first` (from 0), encoded.
+    AppendHistory {
+        key: ExecutionKey,
+        first: u64,
+        count: u32,
+        data: Vec<u8>,
+    },
+    /// A message that waits for its receiver, who belongs to `partition`.
+    PutMessage {
+        partition: PartitionId,
+        seq: u64,
+        data: Vec<u8>,
+    },
+    /// It was taken.
+    DeleteMessage { partition: PartitionId, seq: u64 },
+    /// A pending activity, or a child that may be retried.
+    PutTask {
+        key: ExecutionKey,
+        task: TaskId,
+        data: Vec<u8>,
+    },
+    /// It is done.
+    DeleteTask { key: ExecutionKey, task: TaskId },
+    /// An open timer.
+    PutTimer {
+        due: Timestamp,
+        key: ExecutionKey,
+        task: TaskId,
+    },
+    /// It fired, or nobody waits any more.
+    DeleteTimer {
+        due: Timestamp,
+        key: ExecutionKey,
+        task: TaskId,
+    },
+    /// An entity: state, queue and lock.
+    PutEntity(Box<EntityRow>),
+    /// The entity is gone.
+    DeleteEntity { id: EntityId },
+    /// A bucket of a limiter.
+    PutLimiter {
+        name: Arc<str>,
+        key: Arc<str>,
+        data: Vec<u8>,
+    },
+    /// The bucket is back in its first state.
+    DeleteLimiter { name: Arc<str>, key: Arc<str> },
+    /// Anything small that a hub keeps by name: limiter definitions, last occurrences of schedules.
+    PutMeta { name: Arc<str>, data: Vec<u8> },
+    /// Removes it.
+    DeleteMeta { name: Arc<str> },
+}
+
+/// The status row of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceRow {
+    /// The current execution.
+    pub key: ExecutionKey,
+    /// The partition the id belongs to.
+    pub partition: PartitionId,
+    /// The instance.
+    pub id: InstanceId,
+    /// Public name of the current execution.
+    pub execution_id: ExecutionId,
+    /// Orchestrator.
+    pub name: Arc<str>,
+    /// Pinned version.
+    pub version: Option<Arc<str>>,
+    /// Status; a parked instance is Running.
+    pub status: Status,
+    /// When the instance was created; continue-as-new keeps it.
+    pub created: Timestamp,
+    /// When it last moved.
+    pub updated: Timestamp,
+    /// When it reached its final status.
+    pub completed: Option<Timestamp>,
+    /// When a delayed start is due.
+    pub scheduled_start: Option<Timestamp>,
+    /// Who waits for the outcome.
+    pub parent: Option<Parent>,
+    /// Names and values to find it by, sorted by name.
+    pub tags: Vec<(String, String)>,
+    /// Input of the current execution.
+    pub input: Option<Payload>,
+    /// What the code shows of its progress.
+    pub custom_status: Option<Payload>,
+    /// Result, or the reason of a termination as a JSON string.
+    pub output: Option<Payload>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Why it does not move though messages wait: code and history do not fit, or no code is there.
+    pub parked: Option<Fault>,
+    /// Events in the history of the current execution.
+    pub events: u64,
+    /// What the engine keeps beside: encoded, opaque to the store.
+    pub extra: Vec<u8>,
+}
+
+/// An entity as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityRow {
+    /// The entity.
+    pub id: EntityId,
+    /// The partition it belongs to.
+    pub partition: PartitionId,
+    /// When its last operation ended.
+    pub last_operation: Timestamp,
+    /// Its state; `None` when it has none (only a queue or a lock).
+    pub state: Option<Payload>,
+    /// Queue and lock, encoded, opaque to the store. Empty when there are none.
+    pub queue: Vec<u8>,
+}
+
+/// A piece of a stored history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryChunk {
+    /// Number of the first event, from 0.
+    pub first: u64,
+    /// How many events.
+    pub count: u32,
+    /// The events, encoded, one after the other.
+    pub data: Vec<u8>,
+}
+
+/// An open timer: some 40 bytes in memory, so that a million fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerRow {
+    /// When it is due.
+    pub due: Timestamp,
+    /// For which execution.
+    pub key: ExecutionKey,
+    /// For which task of it.
+    pub task: TaskId,
+}
+
+/// What a partition needs in memory to go on after a restart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// Waiting messages by sequence.
+    pub messages: Vec<(u64, Vec<u8>)>,
+    /// Open tasks.
+    pub tasks: Vec<(ExecutionKey, TaskId, Vec<u8>)>,
+    /// Open timers, by due time.
+    pub timers: Vec<TimerRow>,
+    /// Instances that are parked, with their ids.
+    pub parked: Vec<InstanceId>,
+    /// Entities with a queue or a lock.
+    pub busy_entities: Vec<EntityRow>,
+}
+
+/// What belongs to the hub as a whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HubLoaded {
+    /// The epoch of this opening.
+    pub epoch: Epoch,
+    /// Number of partitions, fixed at creation.
+    pub partitions: u32,
+    /// The last log position that is durable.
+    pub durable: Lsn,
+    /// No execution key up to here is free.
+    pub key_max: ExecutionKey,
+    /// No message sequence up to here is free.
+    pub message_max: u64,
+    /// How many instances are in each status.
+    pub counts: Vec<(Status, u64)>,
+    /// Limiter buckets: name, key, record.
+    pub limiters: Vec<(Arc<str>, Arc<str>, Vec<u8>)>,
+    /// Small records by name.
+    pub meta: Vec<(Arc<str>, Vec<u8>)>,
+}
+
+/// Why a batch was not appended. Each kind asks for something else of the caller.
+#[derive(Debug)]
+pub enum CommitError {
+    /// Another host owns the partition. Drop it from memory.
+    Fenced,
+    /// That log position is taken: after `Unknown`, compare what is there.
+    Conflict,
+    /// Certainly not written. Trying again is safe.
+    NotApplied(Cause),
+    /// Perhaps written. On the embedded store the process ends; elsewhere look the position up.
+    Unknown(Cause),
+}
+
+/// What lies behind an error of a store.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fenced => f.write_str("another host owns the partition"),
+            Self::Conflict => f.write_str("the log position is taken"),
+            Self::NotApplied(cause) => write!(f, "the commit was not written: {cause}"),
+            Self::Unknown(cause) => write!(f, "the commit may or may not be written: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for CommitError {}
+
+/// A read failed. The text says what, where and what to do.
+#[derive(Debug)]
+pub struct ReadError(pub Cause);
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot read the store: {}", self.0)
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// A place where commits are kept.
+///
+/// `append` is called by one thread at a time; reads may come from any thread meanwhile. A read
+/// sees every batch whose `append` has returned.
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// Appends commits as one batch and returns when it is durable.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; on any of them nothing of the batch is visible to reads.
+    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError>;
+
+    /// What belongs to the hub as a whole, as of the opening.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn load_hub(&self) -> Result<HubLoaded, ReadError>;
+
+    /// What a partition needs in memory, as of now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError>;
+
+    /// The row of an instance.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError>;
+
+    /// The row of an execution, if it is the current one of its instance.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn instance_by_key(&self, key: ExecutionKey) -> Result<Option<InstanceRow>, ReadError>;
+
+    /// The history of an execution in order, dense from 0.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn history(&self, key: ExecutionKey) -> Result<Vec<HistoryChunk>, ReadError>;
+
+    /// One entity.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError>;
+
+    /// A page of instances. Sees every batch appended before the call.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn list(&self, query: &InstanceQuery) -> Result<InstancePage, ReadError>;
+
+    /// A page of entities that have state. Sees every batch appended before the call.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn list_entities(&self, query: &EntityQuery) -> Result<EntityPage, ReadError>;
+
+    /// Folds what is in the log into the tables and says up to where. Also done in the background.
+    ///
+    /// # Errors
+    /// When the tables cannot be written; the log holds the truth and it is tried again.
+    fn checkpoint(&self) -> Result<Lsn, ReadError>;
+
+    /// Bytes appended but not yet folded into the tables: what back-pressure goes by.
+    fn unapplied_bytes(&self) -> u64;
+}
