@@ -1,0 +1,298 @@
+//! The seam between engine and user code.
+//!
+//! The engine sees only [`Executor`]: in-process Rust today, workers in other languages beside it.
+//! Orchestrations and entity operations that are pure state run on the partition's thread;
+//! activities are futures that run on the async runtime.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::event::Event;
+use dalsegno_core::message::Outcome;
+use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::{Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp};
+use futures::future::BoxFuture;
+
+/// What a new live execution is told about itself.
+#[derive(Clone, Debug)]
+pub struct ExecutionInfo {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Public name of the execution; seeds everything that must be the same in each replay.
+    pub execution_id: ExecutionId,
+    /// Orchestrator name.
+    pub name: Arc<str>,
+    /// Pinned version.
+    pub version: Option<Arc<str>>,
+}
+
+/// The user's orchestrator for one execution, alive between turns.
+///
+/// Dropping it is eviction: nothing may be emitted from there.
+pub trait Execution: Send {
+    /// Takes the events of past turns, with everything they led to, and checks the code against them.
+    ///
+    /// # Errors
+    /// A fault when the code asks for something else than what is recorded.
+    fn replay(&mut self, history: &[Event]) -> Result<(), Fault>;
+
+    /// Takes the new events of one turn (the first is `OrchestratorStarted`) and returns what the code asks for.
+    ///
+    /// # Errors
+    /// A fault when the code does not fit; the execution is then dropped.
+    fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault>;
+
+    /// What the code waits for, for people: filled when the status of an instance is explained.
+    fn waits_for(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Memory it holds, in bytes, roughly; what the cache of live futures counts.
+    fn size_bytes(&self) -> usize {
+        1024
+    }
+}
+
+impl fmt::Debug for dyn Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Execution")
+    }
+}
+
+/// What the code that registered an activity wants for it.
+#[derive(Clone, Debug, Default)]
+pub struct ActivitySettings {
+    /// One attempt takes no longer.
+    pub timeout: Option<Duration>,
+    /// Silence longer than this fails the attempt.
+    pub heartbeat: Option<Duration>,
+    /// Used unless the call says otherwise.
+    pub retry: Option<RetryPolicy>,
+    /// Name of the limiter, if any; its key comes from [`Executor::limiter_key`].
+    pub limiter: Option<Arc<str>>,
+    /// At most so many of this name at once in this process.
+    pub concurrency_per_host: Option<usize>,
+}
+
+/// One attempt of an activity.
+#[derive(Clone, Debug)]
+pub struct ActivityRequest {
+    /// Who asked.
+    pub instance: InstanceId,
+    /// In which execution.
+    pub execution_id: ExecutionId,
+    /// As which task.
+    pub task: TaskId,
+    /// Activity name.
+    pub name: Arc<str>,
+    /// Input.
+    pub input: Option<Payload>,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// What the attempt before reported last.
+    pub last_heartbeat: Option<Payload>,
+    /// Tells the attempt that it should end.
+    pub cancelled: Cancellation,
+    /// Where it reports that it is alive.
+    pub heartbeats: Heartbeats,
+}
+
+impl ActivityRequest {
+    /// The same in every attempt: `instance/execution/task`.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}/{}/{}", self.instance, self.execution_id, self.task)
+    }
+}
+
+/// Why an attempt should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelReason {
+    /// The orchestration was terminated.
+    Terminated,
+    /// The attempt took longer than its limit.
+    TimedOut,
+    /// The host goes down.
+    Shutdown,
+}
+
+/// Told to a running attempt; clones see the same.
+#[derive(Clone, Debug)]
+pub struct Cancellation(tokio::sync::watch::Receiver<Option<CancelReason>>);
+
+/// The other end of [`Cancellation`].
+#[derive(Debug)]
+pub struct Canceller(tokio::sync::watch::Sender<Option<CancelReason>>);
+
+/// A pair: who cancels, and who is told.
+pub fn cancellation() -> (Canceller, Cancellation) {
+    let (sender, receiver) = tokio::sync::watch::channel(None);
+    (Canceller(sender), Cancellation(receiver))
+}
+
+impl Canceller {
+    /// Tells the attempt to end.
+    pub fn cancel(&self, reason: CancelReason) {
+        self.0.send_replace(Some(reason));
+    }
+}
+
+impl Cancellation {
+    /// One that never comes.
+    pub fn never() -> Self {
+        Self(tokio::sync::watch::channel(None).1)
+    }
+
+    /// The reason, if it was told already.
+    pub fn reason(&self) -> Option<CancelReason> {
+        *self.0.borrow()
+    }
+
+    /// Waits until the attempt is told to end; for ever if that never happens.
+    pub async fn wait(&mut self) -> CancelReason {
+        loop {
+            if let Some(reason) = *self.0.borrow_and_update() {
+                return reason;
+            }
+            if self.0.changed().await.is_err() {
+                futures::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Where an attempt reports; the engine looks at the last report and its time.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeats(Arc<std::sync::Mutex<HeartbeatState>>);
+
+/// What was reported last.
+#[derive(Clone, Debug, Default)]
+pub struct HeartbeatState {
+    /// How many reports there were.
+    pub count: u64,
+    /// The last details.
+    pub details: Option<Payload>,
+}
+
+impl Heartbeats {
+    /// Reports that the attempt is alive, with details for the next attempt.
+    pub fn report(&self, details: Option<Payload>) {
+        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.count += 1;
+        state.details = details;
+    }
+
+    /// The last report.
+    pub fn latest(&self) -> HeartbeatState {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttemptOutcome {
+    /// It returned.
+    Completed(Option<Payload>),
+    /// It failed; `retry_after` delays the next attempt of this task only.
+    Failed {
+        failure: Failure,
+        retry_after: Option<Duration>,
+    },
+    /// The service it calls is at its limit: lowers the shared bucket, burns no attempt.
+    Limited { retry_after: Duration },
+}
+
+/// One operation for an entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperationRequest {
+    /// Operation name.
+    pub operation: Arc<str>,
+    /// Its input.
+    pub input: Option<Payload>,
+}
+
+/// What an operation asks of others. Entities only signal and start, they never wait.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EntityEffect {
+    /// Signal an entity, at once or at a time.
+    Signal {
+        entity: EntityId,
+        operation: Arc<str>,
+        input: Option<Payload>,
+        at: Option<Timestamp>,
+    },
+    /// Start an orchestration.
+    Start {
+        name: Arc<str>,
+        version: Option<Arc<str>>,
+        instance: InstanceId,
+        input: Option<Payload>,
+    },
+}
+
+/// How one operation ended. A failed one leaves the state as it was and has no effects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperationOutcome {
+    /// What the caller gets.
+    pub outcome: Outcome,
+    /// The state after it; `None` when the entity has none (deleted).
+    pub state: Option<Payload>,
+    /// What it asked of others.
+    pub effects: Vec<EntityEffect>,
+}
+
+/// How an entity operation is to be run.
+pub enum OperationRun {
+    /// It is pure state: here is the outcome.
+    Done(OperationOutcome),
+    /// It does I/O: runs after the commit that queued it.
+    Later(BoxFuture<'static, OperationOutcome>),
+}
+
+impl fmt::Debug for OperationRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+/// User code, wherever it runs.
+pub trait Executor: Send + Sync + fmt::Debug + 'static {
+    /// A fresh execution of an orchestrator, or `None` when none of that name and version is here.
+    fn execution(&self, info: &ExecutionInfo) -> Option<Box<dyn Execution>>;
+
+    /// The version a start by name alone takes; `None` when the name is unknown or has no version.
+    fn default_version(&self, orchestrator: &str) -> Option<Arc<str>>;
+
+    /// Names of the orchestrators here, as registered.
+    fn orchestrators(&self) -> Vec<Arc<str>>;
+
+    /// Names of the activities here.
+    fn activities(&self) -> Vec<Arc<str>>;
+
+    /// Names of the entities here, lower case.
+    fn entities(&self) -> Vec<Arc<str>>;
+
+    /// How an activity wants to be run, or `None` when it is not here: then the task waits, visibly.
+    fn activity_settings(&self, name: &str) -> Option<ActivitySettings>;
+
+    /// The key of an activity's limiter bucket for an input; empty when it has one bucket only.
+    fn limiter_key(&self, activity: &str, input: Option<&Payload>) -> Arc<str>;
+
+    /// Runs one attempt. Dropping the future abandons it.
+    fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome>;
+
+    /// Runs one operation, or `None` when no such entity is here: then it waits, visibly.
+    fn run_operation(
+        &self,
+        entity: &EntityId,
+        state: Option<&Payload>,
+        request: OperationRequest,
+        now: Timestamp,
+    ) -> Option<OperationRun>;
+}

@@ -1,0 +1,223 @@
+//! What clients ask of a hub, and what they get.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::event::ParentClosePolicy;
+use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::query::Status;
+use dalsegno_core::store::InstanceRow;
+use dalsegno_core::{InstanceId, Payload, Timestamp};
+
+/// A start by a client.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// The orchestrator's name as the caller wrote it; matched exactly, then in any case.
+    pub name: String,
+    /// The version; `None` takes the highest registered.
+    pub version: Option<String>,
+    /// The instance id; `None` makes 32 hexadecimal digits.
+    pub id: Option<InstanceId>,
+    /// The input.
+    pub input: Option<Payload>,
+    /// Not before this.
+    pub scheduled_start: Option<Timestamp>,
+    /// Names and values to find it by.
+    pub tags: Vec<(String, String)>,
+    /// When the id is in use.
+    pub reuse: ReusePolicy,
+    /// A repeat with the same key gets the first answer again; with other data it is refused.
+    pub idempotency_key: Option<String>,
+}
+
+/// What a start gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The instance.
+    pub id: InstanceId,
+    /// Whether it was there before ([`ReusePolicy::ReturnExisting`] or a repeated idempotency key).
+    pub existing: Option<Status>,
+}
+
+/// What a rewind, suspend and so on came to.
+pub type Answer<T> = Result<T, RequestError>;
+
+/// Which finished instances to purge.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PurgeQuery {
+    /// Created at or after; required, so that nobody purges everything by omission.
+    pub created_from: Option<Timestamp>,
+    /// Created at or before; `None` is now.
+    pub created_to: Option<Timestamp>,
+    /// Any of these finished statuses; empty means all three.
+    pub statuses: Vec<Status>,
+}
+
+/// Whether children go too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// This instance alone (children by their parent-close policy).
+    #[default]
+    Instance,
+    /// With all its children.
+    Recursive,
+}
+
+impl Scope {
+    /// What that means for children that are terminated along.
+    pub fn parent_close(self) -> ParentClosePolicy {
+        match self {
+            Self::Instance => ParentClosePolicy::Abandon,
+            Self::Recursive => ParentClosePolicy::Terminate,
+        }
+    }
+}
+
+/// An instance as clients see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceStatus {
+    /// The row.
+    pub row: InstanceRow,
+    /// What holds it, in words for people; empty when it is final or simply at work.
+    pub waits_for: Vec<String>,
+}
+
+/// A limiter bucket as people see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimiterStatus {
+    /// Limiter name.
+    pub name: Arc<str>,
+    /// Bucket key; empty for the only one.
+    pub key: Arc<str>,
+    /// Tokens per `period`.
+    pub rate: Option<(u32, Duration)>,
+    /// Tokens that may be saved up.
+    pub burst: u32,
+    /// Most that run at once.
+    pub concurrency: Option<u32>,
+    /// Tokens there are now.
+    pub tokens: f64,
+    /// How many run now.
+    pub running: u32,
+    /// How many wait.
+    pub waiting: usize,
+    /// No grants before this, because a 429 said so.
+    pub blocked_until: Option<Timestamp>,
+    /// When the first of the waiting gets its turn, as things stand.
+    pub next_grant: Option<Timestamp>,
+}
+
+/// Why a request was refused. The text says what, where and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    /// What kind of refusal it is.
+    pub kind: RequestErrorKind,
+    /// For people.
+    pub detail: String,
+    /// Whom it is about.
+    pub id: Option<String>,
+}
+
+/// The kinds of refusal; the words are those of HTTP problems and CLI errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestErrorKind {
+    /// No such instance, entity or limiter.
+    NotFound,
+    /// No such orchestrator among the registered.
+    OrchestratorNotFound,
+    /// No such entity name among the registered.
+    EntityNotFound,
+    /// The id is in use by an instance that lives.
+    InstanceExists,
+    /// The instance lives and has to be terminated first.
+    InstanceRunning,
+    /// The instance is finished; events and commands come too late.
+    Finished,
+    /// The command does not fit the state.
+    WrongState,
+    /// The idempotency key was used with other data.
+    IdempotencyConflict,
+    /// Something is larger or more than a limit allows.
+    OverLimit,
+    /// Too much waits already: try later.
+    Busy,
+    /// An argument makes no sense.
+    Invalid,
+    /// The time given for a wait is over; the instance goes on.
+    TimedOut,
+    /// The hub is starting or going down.
+    Unavailable,
+    /// Our fault, or the store's.
+    Internal,
+}
+
+impl RequestErrorKind {
+    /// The code of HTTP problems and CLI errors.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::OrchestratorNotFound => "orchestrator_not_found",
+            Self::EntityNotFound => "entity_not_found",
+            Self::InstanceExists => "instance_exists",
+            Self::InstanceRunning => "instance_running",
+            Self::Finished => "finished",
+            Self::WrongState => "wrong_state",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::OverLimit => "over_limit",
+            Self::Busy => "busy",
+            Self::Invalid => "invalid",
+            Self::TimedOut => "timed_out",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The kind with a code, as read back by a remote client.
+    pub fn from_code(code: &str) -> Option<Self> {
+        [
+            Self::NotFound,
+            Self::OrchestratorNotFound,
+            Self::EntityNotFound,
+            Self::InstanceExists,
+            Self::InstanceRunning,
+            Self::Finished,
+            Self::WrongState,
+            Self::IdempotencyConflict,
+            Self::OverLimit,
+            Self::Busy,
+            Self::Invalid,
+            Self::TimedOut,
+            Self::Unavailable,
+            Self::Internal,
+        ]
+        .into_iter()
+        .find(|kind| kind.code() == code)
+    }
+}
+
+impl RequestError {
+    /// A refusal of a kind, with its text.
+    pub fn new(kind: RequestErrorKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            id: None,
+        }
+    }
+
+    /// The same, about an id.
+    #[must_use]
+    pub fn about(mut self, id: impl fmt::Display) -> Self {
+        self.id = Some(id.to_string());
+        self
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for RequestError {}
