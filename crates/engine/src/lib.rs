@@ -2,6 +2,7 @@
 
 pub mod executor;
 pub mod hub;
+pub mod record;
 pub mod request;
 
 pub use executor::Executor;

@@ -1,0 +1,929 @@
+//! Events, messages and the engine's other records as the bytes that stores keep.
+//!
+//! The only place of the engine that knows protobuf. Values of users pass as they are. Decoding
+//! checks everything, because a stored record is an input like any other: it may be damaged, or
+//! written by a newer version.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy};
+use dalsegno_core::limiter::{BucketRecord, LimiterRule};
+use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
+use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::{
+    EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, TaskId, Timestamp,
+};
+use dalsegno_proto::storage as stored;
+use prost::Message as _;
+
+use stored::event::Kind as StoredEvent;
+use stored::message::Kind as StoredMessage;
+
+/// The newest record format this version reads. Absent in a record stands for 1.
+const FORMAT: u32 = 1;
+
+/// Causes of a failure that are kept, the outermost first. Deeper ones are cut: a decoder follows
+/// only so many levels.
+const CAUSES_MAX: usize = 24;
+
+/// A record that cannot be read. The text says what is wrong, never what is inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    reason: String,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a stored record cannot be read: {}", self.reason)
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl From<prost::DecodeError> for RecordError {
+    fn from(error: prost::DecodeError) -> Self {
+        damaged(error.to_string())
+    }
+}
+
+/// A pending activity, or a child that may be retried or is terminated with its parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRecord {
+    /// What is to be done.
+    pub kind: TaskKind,
+    /// Attempts that began.
+    pub attempts: u32,
+    /// When it was scheduled.
+    pub scheduled: Timestamp,
+    /// The next attempt is not before this.
+    pub due: Option<Timestamp>,
+    /// The last failures, oldest first.
+    pub failures: Vec<Failure>,
+}
+
+/// What a pending task does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskKind {
+    /// Runs an activity.
+    Activity {
+        instance: InstanceId,
+        name: Arc<str>,
+        input: Option<Payload>,
+        retry: Option<RetryPolicy>,
+        timeout: Option<Duration>,
+    },
+    /// Runs another orchestration.
+    Child {
+        instance: InstanceId,
+        request: StartRequest,
+        retry: Option<RetryPolicy>,
+        parent_close: ParentClosePolicy,
+    },
+}
+
+/// Events as length-delimited records, one after the other.
+pub fn encode_events(events: &[Event]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(events.len() * 64);
+    for event in events {
+        store_event(event)
+            .encode_length_delimited(&mut bytes)
+            .expect("a Vec grows as needed");
+    }
+    bytes
+}
+
+/// What [`encode_events`] wrote, also several of its results joined.
+///
+/// # Errors
+/// When a record is damaged or from a newer version.
+pub fn decode_events(mut bytes: &[u8]) -> Result<Vec<Event>, RecordError> {
+    let mut events = Vec::new();
+    while !bytes.is_empty() {
+        let record = stored::Event::decode_length_delimited(&mut bytes)?;
+        check_format(record.format)?;
+        let kind = record.kind.ok_or_else(unknown_kind)?;
+        events.push(Event {
+            at: Timestamp::from_micros(record.at),
+            kind: load_event(kind)?,
+        });
+    }
+    Ok(events)
+}
+
+/// A message and whom it is for.
+pub fn encode_message(target: &Target, message: &Message) -> Vec<u8> {
+    let target = match target {
+        Target::Orchestration(id) => stored::message::Target::Orchestration(id.as_str().to_owned()),
+        Target::Entity(id) => stored::message::Target::Entity(store_entity(id)),
+    };
+    let record = stored::Message {
+        format: 0,
+        target: Some(target),
+        kind: Some(store_message(message)),
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_message`] wrote.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_message(bytes: &[u8]) -> Result<(Target, Message), RecordError> {
+    let record = stored::Message::decode(bytes)?;
+    check_format(record.format)?;
+    let target = match record.target.ok_or_else(|| damaged("no target"))? {
+        stored::message::Target::Orchestration(id) => Target::Orchestration(InstanceId::trusted(id)),
+        stored::message::Target::Entity(id) => Target::Entity(load_entity(id)?),
+    };
+    let message = load_message(record.kind.ok_or_else(unknown_kind)?)?;
+    Ok((target, message))
+}
+
+/// A pending task.
+pub fn encode_task(task: &TaskRecord) -> Vec<u8> {
+    let kind = match &task.kind {
+        TaskKind::Activity {
+            instance,
+            name,
+            input,
+            retry,
+            timeout,
+        } => stored::task::Kind::Activity(stored::Activity {
+            instance: instance.as_str().to_owned(),
+            name: text(name),
+            input: payload(input.as_ref()),
+            retry: retry.as_ref().map(store_retry),
+            timeout_micros: timeout.map(micros),
+        }),
+        TaskKind::Child {
+            instance,
+            request,
+            retry,
+            parent_close,
+        } => stored::task::Kind::Child(stored::Child {
+            instance: instance.as_str().to_owned(),
+            start: Some(store_start(request)),
+            retry: retry.as_ref().map(store_retry),
+            parent_close: store_close(*parent_close),
+        }),
+    };
+    let record = stored::Task {
+        format: 0,
+        kind: Some(kind),
+        attempts: task.attempts,
+        scheduled: task.scheduled.as_micros(),
+        due: task.due.map(Timestamp::as_micros),
+        failures: task.failures.iter().map(store_failure).collect(),
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_task`] wrote.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_task(bytes: &[u8]) -> Result<TaskRecord, RecordError> {
+    let record = stored::Task::decode(bytes)?;
+    check_format(record.format)?;
+    let kind = match record.kind.ok_or_else(unknown_kind)? {
+        stored::task::Kind::Activity(activity) => TaskKind::Activity {
+            instance: InstanceId::trusted(activity.instance),
+            name: activity.name.into(),
+            input: activity.input.map(Payload::from),
+            retry: activity.retry.map(load_retry),
+            timeout: activity.timeout_micros.map(Duration::from_micros),
+        },
+        stored::task::Kind::Child(child) => TaskKind::Child {
+            instance: InstanceId::trusted(child.instance),
+            request: load_start(child.start.ok_or_else(|| damaged("a child without request"))?)?,
+            retry: child.retry.map(load_retry),
+            parent_close: load_close(child.parent_close)?,
+        },
+    };
+    Ok(TaskRecord {
+        kind,
+        attempts: record.attempts,
+        scheduled: Timestamp::from_micros(record.scheduled),
+        due: record.due.map(Timestamp::from_micros),
+        failures: record.failures.into_iter().map(load_failure).collect(),
+    })
+}
+
+/// What an entity keeps beside its state; empty when that is nothing.
+pub fn encode_entity_queue(holder: Option<&Caller>, is_busy: bool) -> Vec<u8> {
+    let record = stored::EntityQueue {
+        format: 0,
+        holder: holder.map(store_caller),
+        is_busy,
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_entity_queue`] wrote.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_entity_queue(bytes: &[u8]) -> Result<(Option<Caller>, bool), RecordError> {
+    let record = stored::EntityQueue::decode(bytes)?;
+    check_format(record.format)?;
+    Ok((record.holder.map(load_caller), record.is_busy))
+}
+
+/// A bucket of a limiter.
+pub fn encode_bucket(bucket: &BucketRecord) -> Vec<u8> {
+    let record = stored::Bucket {
+        format: 0,
+        tokens: bucket.tokens,
+        updated: bucket.updated.as_micros(),
+        blocked_until: bucket.blocked_until.map(Timestamp::as_micros),
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_bucket`] wrote.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_bucket(bytes: &[u8]) -> Result<BucketRecord, RecordError> {
+    let record = stored::Bucket::decode(bytes)?;
+    check_format(record.format)?;
+    if !record.tokens.is_finite() {
+        return Err(damaged("a bucket without a finite number of tokens"));
+    }
+    Ok(BucketRecord {
+        tokens: record.tokens,
+        updated: Timestamp::from_micros(record.updated),
+        blocked_until: record.blocked_until.map(Timestamp::from_micros),
+    })
+}
+
+/// What a limiter allows.
+pub fn encode_limiter_rule(rule: &LimiterRule) -> Vec<u8> {
+    let record = stored::LimiterRule {
+        format: 0,
+        rate_count: rule.rate.map(|(count, _)| count),
+        rate_period_micros: rule.rate.map(|(_, period)| micros(period)),
+        burst: rule.burst,
+        concurrency: rule.concurrency,
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_limiter_rule`] wrote.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_limiter_rule(bytes: &[u8]) -> Result<LimiterRule, RecordError> {
+    let record = stored::LimiterRule::decode(bytes)?;
+    check_format(record.format)?;
+    let period = record.rate_period_micros.map(Duration::from_micros);
+    Ok(LimiterRule {
+        rate: record.rate_count.zip(period),
+        burst: record.burst,
+        concurrency: record.concurrency,
+    })
+}
+
+fn check_format(format: u32) -> Result<(), RecordError> {
+    if format > FORMAT {
+        return Err(damaged(format!(
+            "it has format {format}, this version knows up to {FORMAT}: use a newer version"
+        )));
+    }
+    Ok(())
+}
+
+fn damaged(reason: impl Into<String>) -> RecordError {
+    RecordError {
+        reason: reason.into(),
+    }
+}
+
+fn unknown_kind() -> RecordError {
+    damaged("its kind is unknown: it is damaged or from a newer version")
+}
+
+fn store_event(event: &Event) -> stored::Event {
+    stored::Event {
+        format: 0,
+        at: event.at.as_micros(),
+        kind: Some(store_event_kind(&event.kind)),
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one match over all events")]
+fn store_event_kind(kind: &EventKind) -> StoredEvent {
+    match kind {
+        EventKind::OrchestratorStarted => StoredEvent::OrchestratorStarted(stored::Empty {}),
+        EventKind::OrchestratorCompleted => StoredEvent::OrchestratorCompleted(stored::Empty {}),
+        EventKind::ExecutionStarted(started) => StoredEvent::ExecutionStarted(store_started(started)),
+        EventKind::TaskScheduled { task, name, input } => StoredEvent::TaskScheduled(stored::TaskScheduled {
+            task: task.0,
+            name: text(name),
+            input: payload(input.as_ref()),
+        }),
+        EventKind::TaskCompleted {
+            task,
+            result,
+            attempts,
+        } => StoredEvent::TaskCompleted(stored::TaskCompleted {
+            task: task.0,
+            result: payload(result.as_ref()),
+            attempts: *attempts,
+        }),
+        EventKind::TaskFailed {
+            task,
+            failure,
+            attempts,
+        } => StoredEvent::TaskFailed(stored::TaskFailed {
+            task: task.0,
+            failure: Some(store_failure(failure)),
+            attempts: *attempts,
+        }),
+        EventKind::TimerCreated { task, fire_at } => StoredEvent::TimerCreated(store_timer(*task, *fire_at)),
+        EventKind::TimerFired { task, fire_at } => StoredEvent::TimerFired(store_timer(*task, *fire_at)),
+        EventKind::SubOrchestrationInstanceCreated {
+            task,
+            name,
+            version,
+            instance,
+            input,
+            link,
+        } => StoredEvent::ChildCreated(stored::ChildCreated {
+            task: task.0,
+            name: text(name),
+            version: version.as_ref().map(text),
+            instance: instance.as_str().to_owned(),
+            input: payload(input.as_ref()),
+            detached: *link == ChildLink::Detached,
+        }),
+        EventKind::SubOrchestrationInstanceCompleted { task, result } => {
+            StoredEvent::ChildCompleted(store_result(*task, result.as_ref()))
+        }
+        EventKind::SubOrchestrationInstanceFailed { task, failure } => {
+            StoredEvent::ChildFailed(store_task_failure(*task, failure))
+        }
+        EventKind::EventSent {
+            task,
+            instance,
+            name,
+            input,
+        } => StoredEvent::EventSent(stored::EventSent {
+            task: task.0,
+            instance: instance.as_str().to_owned(),
+            name: text(name),
+            input: payload(input.as_ref()),
+        }),
+        EventKind::EventRaised { name, input } => {
+            StoredEvent::EventRaised(store_event_raised(name, input.as_ref()))
+        }
+        EventKind::EntityOperationCalled {
+            task,
+            entity,
+            operation,
+            input,
+        } => StoredEvent::EntityOperationCalled(stored::EntityOperation {
+            task: task.0,
+            entity: Some(store_entity(entity)),
+            operation: text(operation),
+            input: payload(input.as_ref()),
+            at: None,
+        }),
+        EventKind::EntityOperationSignaled {
+            task,
+            entity,
+            operation,
+            input,
+            at,
+        } => StoredEvent::EntityOperationSignaled(stored::EntityOperation {
+            task: task.0,
+            entity: Some(store_entity(entity)),
+            operation: text(operation),
+            input: payload(input.as_ref()),
+            at: at.map(Timestamp::as_micros),
+        }),
+        EventKind::EntityOperationCompleted { task, result } => {
+            StoredEvent::EntityOperationCompleted(store_result(*task, result.as_ref()))
+        }
+        EventKind::EntityOperationFailed { task, failure } => {
+            StoredEvent::EntityOperationFailed(store_task_failure(*task, failure))
+        }
+        EventKind::EntityLockRequested { task, entities } => {
+            StoredEvent::EntityLockRequested(stored::EntityLock {
+                task: task.0,
+                entities: entities.iter().map(store_entity).collect(),
+            })
+        }
+        EventKind::EntityLockGranted { task } => {
+            StoredEvent::EntityLockGranted(stored::TaskOnly { task: task.0 })
+        }
+        EventKind::EntityUnlockSent { lock } => {
+            StoredEvent::EntityUnlockSent(stored::TaskOnly { task: lock.0 })
+        }
+        EventKind::ExecutionSuspended { reason } => StoredEvent::ExecutionSuspended(store_reason(reason)),
+        EventKind::ExecutionResumed { reason } => StoredEvent::ExecutionResumed(store_reason(reason)),
+        EventKind::ExecutionRewound { reason } => StoredEvent::ExecutionRewound(store_reason(reason)),
+        EventKind::ExecutionCompleted { result } => StoredEvent::ExecutionCompleted(stored::Outcome {
+            value: payload(result.as_ref()),
+        }),
+        EventKind::ExecutionFailed { failure } => StoredEvent::ExecutionFailed(store_failure(failure)),
+        EventKind::ExecutionTerminated { reason } => StoredEvent::ExecutionTerminated(store_reason(reason)),
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one match over all events")]
+fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
+    Ok(match kind {
+        StoredEvent::OrchestratorStarted(_) => EventKind::OrchestratorStarted,
+        StoredEvent::OrchestratorCompleted(_) => EventKind::OrchestratorCompleted,
+        StoredEvent::ExecutionStarted(started) => {
+            EventKind::ExecutionStarted(Box::new(load_started(started)?))
+        }
+        StoredEvent::TaskScheduled(event) => EventKind::TaskScheduled {
+            task: TaskId(event.task),
+            name: event.name.into(),
+            input: event.input.map(Payload::from),
+        },
+        StoredEvent::TaskCompleted(event) => EventKind::TaskCompleted {
+            task: TaskId(event.task),
+            result: event.result.map(Payload::from),
+            attempts: event.attempts,
+        },
+        StoredEvent::TaskFailed(event) => EventKind::TaskFailed {
+            task: TaskId(event.task),
+            failure: required_failure(event.failure)?,
+            attempts: event.attempts,
+        },
+        StoredEvent::TimerCreated(timer) => EventKind::TimerCreated {
+            task: TaskId(timer.task),
+            fire_at: Timestamp::from_micros(timer.fire_at),
+        },
+        StoredEvent::TimerFired(timer) => EventKind::TimerFired {
+            task: TaskId(timer.task),
+            fire_at: Timestamp::from_micros(timer.fire_at),
+        },
+        StoredEvent::ChildCreated(event) => EventKind::SubOrchestrationInstanceCreated {
+            task: TaskId(event.task),
+            name: event.name.into(),
+            version: event.version.map(Into::into),
+            instance: InstanceId::trusted(event.instance),
+            input: event.input.map(Payload::from),
+            link: if event.detached {
+                ChildLink::Detached
+            } else {
+                ChildLink::Awaited
+            },
+        },
+        StoredEvent::ChildCompleted(event) => EventKind::SubOrchestrationInstanceCompleted {
+            task: TaskId(event.task),
+            result: event.value.map(Payload::from),
+        },
+        StoredEvent::ChildFailed(event) => EventKind::SubOrchestrationInstanceFailed {
+            task: TaskId(event.task),
+            failure: required_failure(event.failure)?,
+        },
+        StoredEvent::EventSent(event) => EventKind::EventSent {
+            task: TaskId(event.task),
+            instance: InstanceId::trusted(event.instance),
+            name: event.name.into(),
+            input: event.input.map(Payload::from),
+        },
+        StoredEvent::EventRaised(event) => EventKind::EventRaised {
+            name: event.name.into(),
+            input: event.input.map(Payload::from),
+        },
+        StoredEvent::EntityOperationCalled(event) => EventKind::EntityOperationCalled {
+            task: TaskId(event.task),
+            entity: required_entity(event.entity)?,
+            operation: event.operation.into(),
+            input: event.input.map(Payload::from),
+        },
+        StoredEvent::EntityOperationSignaled(event) => EventKind::EntityOperationSignaled {
+            task: TaskId(event.task),
+            entity: required_entity(event.entity)?,
+            operation: event.operation.into(),
+            input: event.input.map(Payload::from),
+            at: event.at.map(Timestamp::from_micros),
+        },
+        StoredEvent::EntityOperationCompleted(event) => EventKind::EntityOperationCompleted {
+            task: TaskId(event.task),
+            result: event.value.map(Payload::from),
+        },
+        StoredEvent::EntityOperationFailed(event) => EventKind::EntityOperationFailed {
+            task: TaskId(event.task),
+            failure: required_failure(event.failure)?,
+        },
+        StoredEvent::EntityLockRequested(event) => EventKind::EntityLockRequested {
+            task: TaskId(event.task),
+            entities: load_entities(event.entities)?,
+        },
+        StoredEvent::EntityLockGranted(event) => EventKind::EntityLockGranted {
+            task: TaskId(event.task),
+        },
+        StoredEvent::EntityUnlockSent(event) => EventKind::EntityUnlockSent {
+            lock: TaskId(event.task),
+        },
+        StoredEvent::ExecutionSuspended(reason) => EventKind::ExecutionSuspended { reason: reason.text },
+        StoredEvent::ExecutionResumed(reason) => EventKind::ExecutionResumed { reason: reason.text },
+        StoredEvent::ExecutionRewound(reason) => EventKind::ExecutionRewound { reason: reason.text },
+        StoredEvent::ExecutionCompleted(outcome) => EventKind::ExecutionCompleted {
+            result: outcome.value.map(Payload::from),
+        },
+        StoredEvent::ExecutionFailed(failure) => EventKind::ExecutionFailed {
+            failure: load_failure(failure),
+        },
+        StoredEvent::ExecutionTerminated(reason) => EventKind::ExecutionTerminated { reason: reason.text },
+    })
+}
+
+#[expect(clippy::too_many_lines, reason = "one match over all messages")]
+fn store_message(message: &Message) -> StoredMessage {
+    match message {
+        Message::TaskDone {
+            execution,
+            task,
+            outcome,
+            attempts,
+        } => StoredMessage::TaskDone(store_completion(*execution, *task, outcome, *attempts)),
+        Message::TimerFired {
+            execution,
+            task,
+            fire_at,
+        } => StoredMessage::TimerFired(stored::Firing {
+            execution: execution.0,
+            task: task.0,
+            fire_at: fire_at.as_micros(),
+        }),
+        Message::ChildDone {
+            execution,
+            task,
+            outcome,
+        } => StoredMessage::ChildDone(store_completion(*execution, *task, outcome, 0)),
+        Message::EntityAnswered {
+            execution,
+            task,
+            outcome,
+        } => StoredMessage::EntityAnswered(store_completion(*execution, *task, outcome, 0)),
+        Message::LockGranted {
+            execution,
+            task,
+            entities,
+        } => StoredMessage::LockGranted(stored::Grant {
+            execution: execution.0,
+            task: task.0,
+            entities: entities.iter().map(store_entity).collect(),
+        }),
+        Message::EventRaised { name, input } => {
+            StoredMessage::EventRaised(store_event_raised(name, input.as_ref()))
+        }
+        Message::Start(request) => StoredMessage::Start(store_start(request)),
+        Message::Terminate { reason, children } => StoredMessage::Terminate(stored::Terminate {
+            reason: reason.clone(),
+            children: store_close(*children),
+        }),
+        Message::Suspend { reason } => StoredMessage::Suspend(store_reason(reason)),
+        Message::Resume { reason } => StoredMessage::Resume(store_reason(reason)),
+        Message::Rewind { reason, parent } => StoredMessage::Rewind(stored::Rewind {
+            reason: reason.clone(),
+            parent: parent.as_ref().map(store_parent),
+        }),
+        Message::Operation {
+            operation,
+            input,
+            caller,
+            at,
+        } => StoredMessage::Operation(stored::Operation {
+            operation: text(operation),
+            input: payload(input.as_ref()),
+            caller: caller.as_ref().map(store_caller),
+            at: at.map(Timestamp::as_micros),
+        }),
+        Message::Lock {
+            caller,
+            entities,
+            position,
+        } => StoredMessage::Lock(stored::Lock {
+            caller: Some(store_caller(caller)),
+            entities: entities.iter().map(store_entity).collect(),
+            position: *position,
+        }),
+        Message::Unlock { execution, task } => StoredMessage::Unlock(stored::Addressee {
+            execution: execution.0,
+            task: task.0,
+        }),
+    }
+}
+
+fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
+    Ok(match kind {
+        StoredMessage::TaskDone(done) => Message::TaskDone {
+            execution: ExecutionKey(done.execution),
+            task: TaskId(done.task),
+            attempts: done.attempts,
+            outcome: load_outcome(done),
+        },
+        StoredMessage::TimerFired(firing) => Message::TimerFired {
+            execution: ExecutionKey(firing.execution),
+            task: TaskId(firing.task),
+            fire_at: Timestamp::from_micros(firing.fire_at),
+        },
+        StoredMessage::ChildDone(done) => Message::ChildDone {
+            execution: ExecutionKey(done.execution),
+            task: TaskId(done.task),
+            outcome: load_outcome(done),
+        },
+        StoredMessage::EntityAnswered(done) => Message::EntityAnswered {
+            execution: ExecutionKey(done.execution),
+            task: TaskId(done.task),
+            outcome: load_outcome(done),
+        },
+        StoredMessage::LockGranted(grant) => Message::LockGranted {
+            execution: ExecutionKey(grant.execution),
+            task: TaskId(grant.task),
+            entities: load_entities(grant.entities)?,
+        },
+        StoredMessage::EventRaised(event) => Message::EventRaised {
+            name: event.name.into(),
+            input: event.input.map(Payload::from),
+        },
+        StoredMessage::Start(start) => Message::Start(Box::new(load_start(start)?)),
+        StoredMessage::Terminate(terminate) => Message::Terminate {
+            children: load_close(terminate.children)?,
+            reason: terminate.reason,
+        },
+        StoredMessage::Suspend(reason) => Message::Suspend { reason: reason.text },
+        StoredMessage::Resume(reason) => Message::Resume { reason: reason.text },
+        StoredMessage::Rewind(rewind) => Message::Rewind {
+            reason: rewind.reason,
+            parent: rewind.parent.map(load_parent),
+        },
+        StoredMessage::Operation(operation) => Message::Operation {
+            operation: operation.operation.into(),
+            input: operation.input.map(Payload::from),
+            caller: operation.caller.map(load_caller),
+            at: operation.at.map(Timestamp::from_micros),
+        },
+        StoredMessage::Lock(lock) => Message::Lock {
+            caller: load_caller(lock.caller.ok_or_else(|| damaged("a lock without caller"))?),
+            entities: load_entities(lock.entities)?,
+            position: lock.position,
+        },
+        StoredMessage::Unlock(unlock) => Message::Unlock {
+            execution: ExecutionKey(unlock.execution),
+            task: TaskId(unlock.task),
+        },
+    })
+}
+
+fn text(text: &Arc<str>) -> String {
+    (**text).to_owned()
+}
+
+fn payload(payload: Option<&Payload>) -> Option<String> {
+    payload.map(|payload| payload.as_str().to_owned())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn store_reason(reason: &Option<String>) -> stored::Reason {
+    stored::Reason { text: reason.clone() }
+}
+
+fn store_timer(task: TaskId, fire_at: Timestamp) -> stored::Timer {
+    stored::Timer {
+        task: task.0,
+        fire_at: fire_at.as_micros(),
+    }
+}
+
+fn store_result(task: TaskId, result: Option<&Payload>) -> stored::Result {
+    stored::Result {
+        task: task.0,
+        value: payload(result),
+    }
+}
+
+fn store_task_failure(task: TaskId, failure: &Failure) -> stored::TaskFailure {
+    stored::TaskFailure {
+        task: task.0,
+        failure: Some(store_failure(failure)),
+    }
+}
+
+fn store_event_raised(name: &Arc<str>, input: Option<&Payload>) -> stored::EventRaised {
+    stored::EventRaised {
+        name: text(name),
+        input: payload(input),
+    }
+}
+
+fn store_completion(
+    execution: ExecutionKey,
+    task: TaskId,
+    outcome: &Outcome,
+    attempts: u32,
+) -> stored::Completion {
+    let (value, failure) = match outcome {
+        Ok(value) => (payload(value.as_ref()), None),
+        Err(failure) => (None, Some(store_failure(failure))),
+    };
+    stored::Completion {
+        execution: execution.0,
+        task: task.0,
+        value,
+        failure,
+        attempts,
+    }
+}
+
+fn load_outcome(completion: stored::Completion) -> Outcome {
+    match completion.failure {
+        Some(failure) => Err(load_failure(failure)),
+        None => Ok(completion.value.map(Payload::from)),
+    }
+}
+
+fn store_failure(failure: &Failure) -> stored::Failure {
+    store_failure_to(failure, CAUSES_MAX)
+}
+
+fn store_failure_to(failure: &Failure, causes: usize) -> stored::Failure {
+    let cause = failure.cause.as_ref().filter(|_| causes > 0);
+    stored::Failure {
+        kind: failure.kind.clone(),
+        message: failure.message.clone(),
+        stack: failure.stack.clone(),
+        cause: cause.map(|cause| Box::new(store_failure_to(cause, causes - 1))),
+        permanent: failure.permanent,
+    }
+}
+
+fn load_failure(failure: stored::Failure) -> Failure {
+    Failure {
+        kind: failure.kind,
+        message: failure.message,
+        stack: failure.stack,
+        cause: failure.cause.map(|cause| Box::new(load_failure(*cause))),
+        permanent: failure.permanent,
+    }
+}
+
+fn required_failure(failure: Option<stored::Failure>) -> Result<Failure, RecordError> {
+    failure
+        .map(load_failure)
+        .ok_or_else(|| damaged("a failure is missing"))
+}
+
+fn store_entity(id: &EntityId) -> stored::EntityId {
+    stored::EntityId {
+        name: id.name().to_owned(),
+        key: id.key().to_owned(),
+    }
+}
+
+fn load_entity(id: stored::EntityId) -> Result<EntityId, RecordError> {
+    EntityId::new(&id.name, &id.key).map_err(|error| damaged(format!("an entity id: {error}")))
+}
+
+fn required_entity(id: Option<stored::EntityId>) -> Result<EntityId, RecordError> {
+    load_entity(id.ok_or_else(|| damaged("an entity is missing"))?)
+}
+
+fn load_entities(ids: Vec<stored::EntityId>) -> Result<Vec<EntityId>, RecordError> {
+    ids.into_iter().map(load_entity).collect()
+}
+
+fn store_parent(parent: &Parent) -> stored::Parent {
+    stored::Parent {
+        instance: parent.instance.as_str().to_owned(),
+        execution: parent.execution.0,
+        task: parent.task.0,
+    }
+}
+
+fn load_parent(parent: stored::Parent) -> Parent {
+    Parent {
+        instance: InstanceId::trusted(parent.instance),
+        execution: ExecutionKey(parent.execution),
+        task: TaskId(parent.task),
+    }
+}
+
+fn store_caller(caller: &Caller) -> stored::Parent {
+    stored::Parent {
+        instance: caller.instance.as_str().to_owned(),
+        execution: caller.execution.0,
+        task: caller.task.0,
+    }
+}
+
+fn load_caller(caller: stored::Parent) -> Caller {
+    Caller {
+        instance: InstanceId::trusted(caller.instance),
+        execution: ExecutionKey(caller.execution),
+        task: TaskId(caller.task),
+    }
+}
+
+fn store_started(started: &ExecutionStarted) -> stored::ExecutionStarted {
+    stored::ExecutionStarted {
+        name: text(&started.name),
+        version: started.version.as_ref().map(text),
+        execution_id: started.execution_id.0.to_be_bytes().to_vec(),
+        input: payload(started.input.as_ref()),
+        parent: started.parent.as_ref().map(store_parent),
+        scheduled_start: started.scheduled_start.map(Timestamp::as_micros),
+    }
+}
+
+fn load_started(started: stored::ExecutionStarted) -> Result<ExecutionStarted, RecordError> {
+    let execution_id = <[u8; 16]>::try_from(started.execution_id.as_slice())
+        .map_err(|_| damaged("an execution id is not 16 bytes long"))?;
+    Ok(ExecutionStarted {
+        name: started.name.into(),
+        version: started.version.map(Into::into),
+        execution_id: ExecutionId(u128::from_be_bytes(execution_id)),
+        input: started.input.map(Payload::from),
+        parent: started.parent.map(load_parent),
+        scheduled_start: started.scheduled_start.map(Timestamp::from_micros),
+    })
+}
+
+fn store_start(request: &StartRequest) -> stored::Start {
+    let reuse = match request.reuse {
+        ReusePolicy::RejectRunning => stored::ReusePolicy::RejectRunning,
+        ReusePolicy::Reject => stored::ReusePolicy::Reject,
+        ReusePolicy::ReturnExisting => stored::ReusePolicy::ReturnExisting,
+        ReusePolicy::Replace => stored::ReusePolicy::Replace,
+        ReusePolicy::TerminateAndStart => stored::ReusePolicy::TerminateAndStart,
+    };
+    stored::Start {
+        name: text(&request.name),
+        version: request.version.as_ref().map(text),
+        input: payload(request.input.as_ref()),
+        parent: request.parent.as_ref().map(store_parent),
+        reuse: reuse.into(),
+    }
+}
+
+fn load_start(start: stored::Start) -> Result<StartRequest, RecordError> {
+    let reuse = stored::ReusePolicy::try_from(start.reuse)
+        .map_err(|_| damaged(format!("reuse policy {} is unknown", start.reuse)))?;
+    Ok(StartRequest {
+        name: start.name.into(),
+        version: start.version.map(Into::into),
+        input: start.input.map(Payload::from),
+        parent: start.parent.map(load_parent),
+        reuse: match reuse {
+            stored::ReusePolicy::RejectRunning => ReusePolicy::RejectRunning,
+            stored::ReusePolicy::Reject => ReusePolicy::Reject,
+            stored::ReusePolicy::ReturnExisting => ReusePolicy::ReturnExisting,
+            stored::ReusePolicy::Replace => ReusePolicy::Replace,
+            stored::ReusePolicy::TerminateAndStart => ReusePolicy::TerminateAndStart,
+        },
+    })
+}
+
+fn store_close(policy: ParentClosePolicy) -> i32 {
+    match policy {
+        ParentClosePolicy::Abandon => stored::ParentClosePolicy::Abandon.into(),
+        ParentClosePolicy::Terminate => stored::ParentClosePolicy::Terminate.into(),
+    }
+}
+
+fn load_close(policy: i32) -> Result<ParentClosePolicy, RecordError> {
+    match stored::ParentClosePolicy::try_from(policy) {
+        Ok(stored::ParentClosePolicy::Abandon) => Ok(ParentClosePolicy::Abandon),
+        Ok(stored::ParentClosePolicy::Terminate) => Ok(ParentClosePolicy::Terminate),
+        Err(_) => Err(damaged(format!("parent-close policy {policy} is unknown"))),
+    }
+}
+
+fn store_retry(policy: &RetryPolicy) -> stored::Retry {
+    stored::Retry {
+        attempts_max: policy.attempts_max,
+        first_interval_micros: micros(policy.first_interval),
+        coefficient: policy.coefficient,
+        interval_max_micros: micros(policy.interval_max),
+        jitter: policy.jitter,
+        deadline_micros: policy.deadline.map(micros),
+    }
+}
+
+fn load_retry(policy: stored::Retry) -> RetryPolicy {
+    RetryPolicy {
+        attempts_max: policy.attempts_max,
+        first_interval: Duration::from_micros(policy.first_interval_micros),
+        coefficient: policy.coefficient,
+        interval_max: Duration::from_micros(policy.interval_max_micros),
+        jitter: policy.jitter,
+        deadline: policy.deadline_micros.map(Duration::from_micros),
+    }
+}
+
+#[cfg(test)]
+mod tests;
