@@ -50,18 +50,31 @@ pub struct Rewound {
 pub fn before_failure(history: &[Event]) -> Rewound {
     let cut = match history.iter().rposition(|event| is_failed_answer(&event.kind)) {
         Some(last) => {
-            let asked = history[..last].iter().rposition(|event| is_asked_by_code(&event.kind));
+            let asked = history[..last]
+                .iter()
+                .rposition(|event| is_asked_by_code(&event.kind));
             asked.map_or(0, |asked| turn_end(history, asked))
         }
-        None => history.iter().rposition(|event| event.kind == EventKind::OrchestratorStarted).unwrap_or(0),
+        None => history
+            .iter()
+            .rposition(|event| event.kind == EventKind::OrchestratorStarted)
+            .unwrap_or(0),
     };
-    let again = history[cut..].iter().map(|event| &event.kind).filter(|kind| is_delivered(kind));
-    Rewound { history: history[..cut].to_vec(), again: again.cloned().collect() }
+    let again = history[cut..]
+        .iter()
+        .map(|event| &event.kind)
+        .filter(|kind| is_delivered(kind));
+    Rewound {
+        history: history[..cut].to_vec(),
+        again: again.cloned().collect(),
+    }
 }
 
 /// The position behind the turn that `at` is in.
 fn turn_end(history: &[Event], at: usize) -> usize {
-    let completed = history[at..].iter().position(|event| event.kind == EventKind::OrchestratorCompleted);
+    let completed = history[at..]
+        .iter()
+        .position(|event| event.kind == EventKind::OrchestratorCompleted);
     completed.map_or(history.len(), |offset| at + offset + 1)
 }
 
@@ -83,19 +96,42 @@ pub fn as_message(kind: EventKind, execution: ExecutionKey) -> Option<Message> {
     let message = match kind {
         EventKind::ExecutionStarted(_) => {
             let fire_at = Timestamp::from_micros(0);
-            Message::TimerFired { execution, task: TaskId::START, fire_at }
+            Message::TimerFired {
+                execution,
+                task: TaskId::START,
+                fire_at,
+            }
         }
-        EventKind::TaskCompleted { task, result, attempts } => {
-            Message::TaskDone { execution, task, outcome: Ok(result), attempts }
-        }
-        EventKind::TimerFired { task, fire_at } => Message::TimerFired { execution, task, fire_at },
-        EventKind::SubOrchestrationInstanceCompleted { task, result } => {
-            Message::ChildDone { execution, task, outcome: Ok(result) }
-        }
-        EventKind::EntityOperationCompleted { task, result } => {
-            Message::EntityAnswered { execution, task, outcome: Ok(result) }
-        }
-        EventKind::EntityLockGranted { task } => Message::LockGranted { execution, task, entities: Vec::new() },
+        EventKind::TaskCompleted {
+            task,
+            result,
+            attempts,
+        } => Message::TaskDone {
+            execution,
+            task,
+            outcome: Ok(result),
+            attempts,
+        },
+        EventKind::TimerFired { task, fire_at } => Message::TimerFired {
+            execution,
+            task,
+            fire_at,
+        },
+        EventKind::SubOrchestrationInstanceCompleted { task, result } => Message::ChildDone {
+            execution,
+            task,
+            outcome: Ok(result),
+        },
+        EventKind::EntityOperationCompleted { task, result } => Message::EntityAnswered {
+            execution,
+            task,
+            outcome: Ok(result),
+        },
+        EventKind::EntityLockGranted { task } => Message::LockGranted {
+            execution,
+            task,
+            entities: Vec::new(),
+        },
         EventKind::EventRaised { name, input } => Message::EventRaised { name, input },
         _ => return None,
     };
@@ -147,7 +183,11 @@ mod tests {
         let (kept, again) = expected.split_once('|').unwrap();
         let rewound = before_failure(&history(before));
         assert_eq!(rewound.history, history(kept), "{before}");
-        assert_eq!(rewound.again, again.chars().map(kind).collect::<Vec<_>>(), "{before}");
+        assert_eq!(
+            rewound.again,
+            again.chars().map(kind).collect::<Vec<_>>(),
+            "{before}"
+        );
     }
 
     #[test]

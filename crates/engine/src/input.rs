@@ -22,9 +22,16 @@ pub enum Input {
     /// A stored message arrived.
     Deliver(Delivery),
     /// An attempt of an activity ended.
-    AttemptEnded { record: Arc<TaskRecord>, outcome: AttemptOutcome, heartbeat: Option<Payload> },
+    AttemptEnded {
+        record: Arc<TaskRecord>,
+        outcome: AttemptOutcome,
+        heartbeat: Option<Payload>,
+    },
     /// An entity operation that does I/O ended.
-    OperationEnded { entity: EntityId, outcome: OperationOutcome },
+    OperationEnded {
+        entity: EntityId,
+        outcome: OperationOutcome,
+    },
     /// What was asked of the store is here.
     Loaded(Loaded),
     /// An activity asks a limiter bucket of this partition to be let go.
@@ -69,11 +76,20 @@ pub enum Load {
 #[derive(Debug)]
 pub enum Loaded {
     /// An instance, if there is one.
-    Instance { id: InstanceId, found: Result<Option<StoredInstance>, String> },
+    Instance {
+        id: InstanceId,
+        found: Result<Option<StoredInstance>, String>,
+    },
     /// The id of an execution's instance, if it is still the current one.
-    Execution { key: ExecutionKey, found: Result<Option<InstanceId>, String> },
+    Execution {
+        key: ExecutionKey,
+        found: Result<Option<InstanceId>, String>,
+    },
     /// An entity, if there is one.
-    Entity { id: EntityId, found: Result<Option<EntityRow>, String> },
+    Entity {
+        id: EntityId,
+        found: Result<Option<EntityRow>, String>,
+    },
 }
 
 /// An instance as read back.
@@ -98,23 +114,59 @@ pub enum WaitFor {
 #[derive(Debug)]
 pub enum Command {
     /// Start an instance.
-    Start { id: InstanceId, is_new_id: IdOrigin, options: Box<StartOptions>, reply: Reply<Started> },
+    Start {
+        id: InstanceId,
+        is_new_id: IdOrigin,
+        options: Box<StartOptions>,
+        reply: Reply<Started>,
+    },
     /// Raise an event.
-    Raise { id: InstanceId, name: Arc<str>, input: Option<Payload>, reply: Reply<()> },
+    Raise {
+        id: InstanceId,
+        name: Arc<str>,
+        input: Option<Payload>,
+        reply: Reply<()>,
+    },
     /// End it.
-    Terminate { id: InstanceId, reason: Option<String>, children: ParentClosePolicy, reply: Reply<()> },
+    Terminate {
+        id: InstanceId,
+        reason: Option<String>,
+        children: ParentClosePolicy,
+        reply: Reply<()>,
+    },
     /// Let it take no messages.
-    Suspend { id: InstanceId, reason: Option<String>, reply: Reply<()> },
+    Suspend {
+        id: InstanceId,
+        reason: Option<String>,
+        reply: Reply<()>,
+    },
     /// Let it take messages again.
-    Resume { id: InstanceId, reason: Option<String>, reply: Reply<()> },
+    Resume {
+        id: InstanceId,
+        reason: Option<String>,
+        reply: Reply<()>,
+    },
     /// Set a failed or parked one going again.
-    Rewind { id: InstanceId, reason: Option<String>, reply: Reply<()> },
+    Rewind {
+        id: InstanceId,
+        reason: Option<String>,
+        reply: Reply<()>,
+    },
     /// Delete a finished one; with a key, only if that is still its execution.
-    Purge { id: InstanceId, key: Option<ExecutionKey>, reply: Reply<()> },
+    Purge {
+        id: InstanceId,
+        key: Option<ExecutionKey>,
+        reply: Reply<()>,
+    },
     /// Its status, if it is in memory.
     Status { id: InstanceId, reply: Reply<InMemory> },
     /// Its status once it is so far; `None` when there is no such instance.
-    Wait { id: InstanceId, until: WaitFor, ticket: u64, reply: Reply<Option<InstanceStatus>> },
+    Wait {
+        id: InstanceId,
+        until: WaitFor,
+        ticket: u64,
+        reply: Reply<Option<InstanceStatus>>,
+    },
     /// The client of that ticket hung up.
     StopWaiting { id: InstanceId, ticket: u64 },
     /// Signal an entity.
@@ -126,13 +178,20 @@ pub enum Command {
         reply: Reply<()>,
     },
     /// An entity's row, if it is in memory.
-    EntityRow { entity: EntityId, reply: Reply<EntityInMemory> },
+    EntityRow {
+        entity: EntityId,
+        reply: Reply<EntityInMemory>,
+    },
     /// Delete an entity that is not locked.
     DeleteEntity { entity: EntityId, reply: Reply<bool> },
     /// The limiter buckets of this partition.
     Limiters { reply: Reply<Vec<LimiterStatus>> },
     /// Store a small record by name.
-    SetMeta { name: Arc<str>, data: Option<Vec<u8>>, reply: Reply<()> },
+    SetMeta {
+        name: Arc<str>,
+        data: Option<Vec<u8>>,
+        reply: Reply<()>,
+    },
     /// Answered when all before it is durable.
     Barrier { reply: Reply<()> },
 }

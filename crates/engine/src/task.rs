@@ -74,4 +74,3 @@ pub struct RowExtra {
     /// A hash over what it was started with, to tell a repeat from other data.
     pub start_fingerprint: u64,
 }
-

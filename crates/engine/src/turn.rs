@@ -66,7 +66,10 @@ pub enum Effect {
     /// Tell a running activity that it should end.
     Cancel { key: ExecutionKey, task: TaskId },
     /// Run an entity operation that does I/O.
-    RunOperation { entity: EntityId, future: BoxFuture<'static, OperationOutcome> },
+    RunOperation {
+        entity: EntityId,
+        future: BoxFuture<'static, OperationOutcome>,
+    },
     /// Give an answer.
     Answer(Box<dyn FnOnce() + Send>),
     /// Let the partition look again: something waits for its own commit.

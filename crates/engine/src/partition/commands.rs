@@ -35,7 +35,10 @@ impl Partition {
             Command::Status { reply, .. } if !self.slots.contains_key(&id) => {
                 self.answer_now(reply.with(Ok(InMemory::Elsewhere)));
             }
-            Command::Start { is_new_id: IdOrigin::Generated, .. } if !self.slots.contains_key(&id) => {
+            Command::Start {
+                is_new_id: IdOrigin::Generated,
+                ..
+            } if !self.slots.contains_key(&id) => {
                 self.slots.insert(id.clone(), Slot::new(SlotState::Vacant));
                 self.push_item(id, Item::Command(command));
             }
@@ -48,18 +51,31 @@ impl Partition {
         match command {
             Command::Start { options, reply, .. } => self.start(id, &options, reply),
             Command::Status { reply, .. } => {
-                let status = self.status_of(id).map_or(InMemory::Elsewhere, |status| InMemory::Resident(Box::new(status)));
+                let status = self
+                    .status_of(id)
+                    .map_or(InMemory::Elsewhere, |status| InMemory::Resident(Box::new(status)));
                 self.answer_slot(id, reply.with(Ok(status)));
             }
-            Command::Wait { until, ticket, reply, .. } => self.wait(id, Waiter { until, ticket, reply }),
+            Command::Wait {
+                until, ticket, reply, ..
+            } => self.wait(id, Waiter { until, ticket, reply }),
             Command::Purge { key, reply, .. } => self.purge(id, key, reply),
             Command::Rewind { reason, reply, .. } => self.rewind(id, reason, reply),
-            Command::Raise { name, input, reply, .. } => self.raise(id, name, input, reply),
-            Command::Terminate { reason, children, reply, .. } => {
+            Command::Raise {
+                name, input, reply, ..
+            } => self.raise(id, name, input, reply),
+            Command::Terminate {
+                reason,
+                children,
+                reply,
+                ..
+            } => {
                 self.message_unless_final(id, Message::Terminate { reason, children }, reply);
             }
             Command::Suspend { reason, reply, .. } => match self.living_status(id) {
-                Ok(Status::Suspended) => self.answer_slot(id, reply.with(Err(wrong_state(id, "suspend", "Suspended")))),
+                Ok(Status::Suspended) => {
+                    self.answer_slot(id, reply.with(Err(wrong_state(id, "suspend", "Suspended"))))
+                }
                 _ => self.message_unless_final(id, Message::Suspend { reason }, reply),
             },
             Command::Resume { reason, reply, .. } => match self.living_status(id) {
@@ -73,17 +89,25 @@ impl Partition {
     }
 
     pub(super) fn answer_slot(&mut self, id: &InstanceId, answer: Effect) {
-        let turn = Turn { effects: vec![answer], ..Turn::default() };
+        let turn = Turn {
+            effects: vec![answer],
+            ..Turn::default()
+        };
         self.commit_slot(id, turn);
     }
 
     pub(super) fn row(&self, id: &InstanceId) -> Option<&InstanceRow> {
-        self.slots.get(id).and_then(Slot::resident).map(|resident| &resident.orchestration.row)
+        self.slots
+            .get(id)
+            .and_then(Slot::resident)
+            .map(|resident| &resident.orchestration.row)
     }
 
     /// The status of an instance that commands may still reach.
     fn living_status(&self, id: &InstanceId) -> Answer<Status> {
-        let Some(row) = self.row(id) else { return Err(not_found(id)) };
+        let Some(row) = self.row(id) else {
+            return Err(not_found(id));
+        };
         if row.status.is_final() {
             return Err(finished(id, row.status));
         }
@@ -100,7 +124,11 @@ impl Partition {
     /// The command goes on as a message, answered when its turn is committed.
     fn queue_first(&mut self, id: &InstanceId, message: Message, answer: Effect) {
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.queue.push_front(Item::Message { sequence: None, message, answer: Some(answer) });
+            slot.queue.push_front(Item::Message {
+                sequence: None,
+                message,
+                answer: Some(answer),
+            });
         }
     }
 
@@ -108,7 +136,9 @@ impl Partition {
         let waiting = self.slots.get(id).map_or(0, |slot| slot.held.len());
         let most = self.config.limits.inbox_messages_max;
         if waiting >= most {
-            let detail = format!("{waiting} messages wait for instance {id}, inbox_messages_max is {most}: resume it, or try later");
+            let detail = format!(
+                "{waiting} messages wait for instance {id}, inbox_messages_max is {most}: resume it, or try later"
+            );
             let error = RequestError::new(RequestErrorKind::Busy, detail).about(id);
             return self.answer_slot(id, reply.with(Err(error)));
         }
@@ -127,9 +157,17 @@ impl Partition {
     }
 
     /// What stands in the way of a start: the answer, or `None` when it may go ahead.
-    fn start_conflict(&self, id: &InstanceId, options: &StartOptions, extra: &RowExtra) -> Option<Answer<Started>> {
+    fn start_conflict(
+        &self,
+        id: &InstanceId,
+        options: &StartOptions,
+        extra: &RowExtra,
+    ) -> Option<Answer<Started>> {
         let row = self.row(id)?;
-        let existing = Started { id: id.clone(), existing: Some(row.status) };
+        let existing = Started {
+            id: id.clone(),
+            existing: Some(row.status),
+        };
         if options.idempotency_key.is_some() {
             let before = record::decode_extra(&row.extra).unwrap_or_default();
             if before.idempotency_key == extra.idempotency_key {
@@ -141,29 +179,47 @@ impl Partition {
         match options.reuse {
             ReusePolicy::ReturnExisting => Some(Ok(existing)),
             ReusePolicy::Reject => Some(Err(exists(id, status))),
-            ReusePolicy::RejectRunning | ReusePolicy::Replace if !status.is_final() => Some(Err(exists(id, status))),
+            ReusePolicy::RejectRunning | ReusePolicy::Replace if !status.is_final() => {
+                Some(Err(exists(id, status)))
+            }
             _ => None,
         }
     }
 
-    fn start_anew(&mut self, id: &InstanceId, options: &StartOptions, extra: &RowExtra, reply: Reply<Started>) {
+    fn start_anew(
+        &mut self,
+        id: &InstanceId,
+        options: &StartOptions,
+        extra: &RowExtra,
+        reply: Reply<Started>,
+    ) {
         let mut turn = Turn::default();
         if self.living_status(id).is_ok() {
             self.terminate_for_restart(id, &mut turn);
         }
         let row = self.client_row(id, options, extra);
-        turn.effects.push(reply.with(Ok(Started { id: id.clone(), existing: None })));
+        turn.effects.push(reply.with(Ok(Started {
+            id: id.clone(),
+            existing: None,
+        })));
         self.create(id, row, turn);
     }
 
     /// Ends a living instance in the same commit that starts the next of its id.
     fn terminate_for_restart(&mut self, id: &InstanceId, turn: &mut Turn) {
         let reason = Some("replaced by a new start of the same id".to_owned());
-        let terminate = Message::Terminate { reason, children: ParentClosePolicy::Abandon };
+        let terminate = Message::Terminate {
+            reason,
+            children: ParentClosePolicy::Abandon,
+        };
         let now = self.now;
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
         let mut held = std::mem::take(&mut slot.held);
-        let Some(resident) = slot.resident_mut() else { return };
+        let Some(resident) = slot.resident_mut() else {
+            return;
+        };
         let before = resident.orchestration.row.status;
         let draft = resident.orchestration.draft(std::iter::once(&terminate), now);
         let result = resident.orchestration.conclude(draft, Vec::new(), u64::MAX);
@@ -175,7 +231,10 @@ impl Partition {
             self.send(target, message, turn);
         }
         for item in held.drain(..) {
-            if let Item::Message { sequence, message, .. } = item {
+            if let Item::Message {
+                sequence, message, ..
+            } = item
+            {
                 self.drop_message(sequence, &message, turn);
             }
         }
@@ -232,10 +291,17 @@ impl Partition {
             return;
         }
         let Some(status) = self.status_of(id) else { return };
-        let Some(waiters) = self.waiters.remove(id) else { return };
-        let (reached, waiting): (Vec<_>, Vec<_>) =
-            waiters.into_iter().partition(|waiter| is_reached(waiter.until, status.row.status));
-        turn.effects.extend(reached.into_iter().map(|waiter| waiter.reply.with(Ok(Some(status.clone())))));
+        let Some(waiters) = self.waiters.remove(id) else {
+            return;
+        };
+        let (reached, waiting): (Vec<_>, Vec<_>) = waiters
+            .into_iter()
+            .partition(|waiter| is_reached(waiter.until, status.row.status));
+        turn.effects.extend(
+            reached
+                .into_iter()
+                .map(|waiter| waiter.reply.with(Ok(Some(status.clone())))),
+        );
         if !waiting.is_empty() {
             self.waiters.insert(id.clone(), waiting);
         }
@@ -244,7 +310,10 @@ impl Partition {
     pub(super) fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
         let resident = self.slots.get(id).and_then(Slot::resident)?;
         let waits_for = self.explain(resident);
-        Some(InstanceStatus { row: resident.orchestration.row.clone(), waits_for })
+        Some(InstanceStatus {
+            row: resident.orchestration.row.clone(),
+            waits_for,
+        })
     }
 }
 
@@ -261,7 +330,9 @@ fn fingerprint(options: &StartOptions) -> u64 {
     let version = options.version.as_deref().unwrap_or("");
     let parts = [options.name.as_str(), version, input];
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 pub(super) fn not_found(id: &InstanceId) -> RequestError {
@@ -270,17 +341,26 @@ pub(super) fn not_found(id: &InstanceId) -> RequestError {
 }
 
 fn finished(id: &InstanceId, status: Status) -> RequestError {
-    let detail = format!("instance {id} is {}: restart it, or start another", status.as_str());
+    let detail = format!(
+        "instance {id} is {}: restart it, or start another",
+        status.as_str()
+    );
     RequestError::new(RequestErrorKind::Finished, detail).about(id)
 }
 
 fn exists(id: &InstanceId, status: Status) -> RequestError {
-    let detail = format!("instance {id} exists and is {}: take another id, terminate it, or say what to do with it", status.as_str());
+    let detail = format!(
+        "instance {id} exists and is {}: take another id, terminate it, or say what to do with it",
+        status.as_str()
+    );
     RequestError::new(RequestErrorKind::InstanceExists, detail).about(id)
 }
 
 fn running(id: &InstanceId, status: Status) -> RequestError {
-    let detail = format!("instance {id} is {}: terminate it first, or purge with force", status.as_str());
+    let detail = format!(
+        "instance {id} is {}: terminate it first, or purge with force",
+        status.as_str()
+    );
     RequestError::new(RequestErrorKind::InstanceRunning, detail).about(id)
 }
 

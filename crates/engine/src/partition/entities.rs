@@ -50,7 +50,9 @@ impl Partition {
     }
 
     fn make_entity_ready(&mut self, id: &EntityId) {
-        let Some(slot) = self.entities.get_mut(id) else { return };
+        let Some(slot) = self.entities.get_mut(id) else {
+            return;
+        };
         if slot.entity.is_some() && !slot.is_queued && !slot.queue.is_empty() {
             slot.is_queued = true;
             self.ready.push_back(Target::Entity(id.clone()));
@@ -58,10 +60,14 @@ impl Partition {
     }
 
     pub(super) fn restore_entity(&mut self, row: EntityRow) -> Result<(), record::RecordError> {
-        let holder = decode_holder(&row)?;
+        let holder = record::decode_holder(&row.queue)?;
         let id = row.id.clone();
         let slot = EntitySlot {
-            entity: Some(Entity { row, holder, is_busy: false }),
+            entity: Some(Entity {
+                row,
+                holder,
+                is_busy: false,
+            }),
             queue: VecDeque::new(),
             running: None,
             is_queued: false,
@@ -73,7 +79,9 @@ impl Partition {
 
     pub(super) fn take_loaded_entity(&mut self, id: &EntityId, found: Result<Option<EntityRow>, String>) {
         let partition = self.config.id;
-        let Some(slot) = self.entities.get_mut(id) else { return };
+        let Some(slot) = self.entities.get_mut(id) else {
+            return;
+        };
         if slot.entity.is_some() {
             return;
         }
@@ -93,8 +101,12 @@ impl Partition {
             state: None,
             queue: Vec::new(),
         });
-        let holder = decode_holder(&row).unwrap_or_default();
-        slot.entity = Some(Entity { row, holder, is_busy: false });
+        let holder = record::decode_holder(&row.queue).unwrap_or_default();
+        slot.entity = Some(Entity {
+            row,
+            holder,
+            is_busy: false,
+        });
         self.make_entity_ready(id);
     }
 
@@ -102,25 +114,41 @@ impl Partition {
         if let Message::Operation { at: Some(at), .. } = &message
             && *at > self.now
         {
-            let mut turn = Turn { effects: vec![reply.with(Ok(()))], ..Turn::default() };
+            let mut turn = Turn {
+                effects: vec![reply.with(Ok(()))],
+                ..Turn::default()
+            };
             self.send(Target::Entity(entity), message, &mut turn);
             self.push_turn(turn);
             return;
         }
         let answer = Some(reply.with(Ok(())));
-        self.push_entity_item(entity, Item::Message { sequence: None, message, answer });
+        self.push_entity_item(
+            entity,
+            Item::Message {
+                sequence: None,
+                message,
+                answer,
+            },
+        );
     }
 
     /// Takes what may be taken now, all of it in one turn.
     pub(super) fn process_entity(&mut self, id: &EntityId) {
-        let Some(slot) = self.entities.get_mut(id) else { return };
+        let Some(slot) = self.entities.get_mut(id) else {
+            return;
+        };
         slot.is_queued = false;
         let Some(before) = slot.entity.clone() else { return };
         let mut turn = Turn::default();
         while let Some(item) = self.next_entity_item(id) {
             match item {
                 Item::Command(command) => self.execute_entity_command(id, command, &mut turn),
-                Item::Message { sequence, message, answer } => {
+                Item::Message {
+                    sequence,
+                    message,
+                    answer,
+                } => {
                     if !self.take_entity_message(id, sequence, message, answer, &mut turn) {
                         break;
                     }
@@ -154,13 +182,33 @@ impl Partition {
         turn: &mut Turn,
     ) -> bool {
         match message {
-            Message::Operation { operation, input, caller, at } => {
-                let request = OperationRequest { operation: operation.clone(), input: input.clone() };
+            Message::Operation {
+                operation,
+                input,
+                caller,
+                at,
+            } => {
+                let request = OperationRequest {
+                    operation: operation.clone(),
+                    input: input.clone(),
+                };
                 let run = self.run_operation(id, request);
-                let again = Message::Operation { operation, input, caller: caller.clone(), at };
+                let again = Message::Operation {
+                    operation,
+                    input,
+                    caller: caller.clone(),
+                    at,
+                };
                 match run {
                     None => {
-                        self.put_back_entity(id, Item::Message { sequence, message: again, answer });
+                        self.put_back_entity(
+                            id,
+                            Item::Message {
+                                sequence,
+                                message: again,
+                                answer,
+                            },
+                        );
                         return false;
                     }
                     Some(OperationRun::Done(outcome)) => {
@@ -171,14 +219,23 @@ impl Partition {
                     Some(OperationRun::Later(future)) => {
                         turn.effects.extend(answer);
                         let sequence = self.store_entity_message(id, sequence, &again, turn);
-                        turn.effects.push(Effect::RunOperation { entity: id.clone(), future });
+                        turn.effects.push(Effect::RunOperation {
+                            entity: id.clone(),
+                            future,
+                        });
                         self.set_running(id, Item::message(Some(sequence), again));
                     }
                 }
             }
-            Message::Lock { caller, entities, position } => {
+            Message::Lock {
+                caller,
+                entities,
+                position,
+            } => {
                 self.forget_entity_message(sequence, turn);
-                let passed = self.entity_mut(id).map(|entity| entity.lock(caller, entities, position));
+                let passed = self
+                    .entity_mut(id)
+                    .map(|entity| entity.lock(caller, entities, position));
                 if let Some((target, message)) = passed {
                     self.send(target, message, turn);
                 }
@@ -213,31 +270,51 @@ impl Partition {
 
     fn run_operation(&mut self, id: &EntityId, request: OperationRequest) -> Option<OperationRun> {
         let entity = self.entities.get(id).and_then(|slot| slot.entity.as_ref())?;
-        self.config.executor.run_operation(id, entity.row.state.as_ref(), request, self.now)
+        self.config
+            .executor
+            .run_operation(id, entity.row.state.as_ref(), request, self.now)
     }
 
     fn forget_entity_message(&self, sequence: Option<u64>, turn: &mut Turn) {
         if let Some(seq) = sequence {
-            turn.ops.push(Op::DeleteMessage { partition: self.config.id, seq });
+            turn.ops.push(Op::DeleteMessage {
+                partition: self.config.id,
+                seq,
+            });
         }
     }
 
     /// Takes the lock back, or withdraws the request for it.
     fn unlock(&mut self, id: &EntityId, unlock: &Message, turn: &mut Turn) {
-        let Some(slot) = self.entities.get_mut(id) else { return };
+        let Some(slot) = self.entities.get_mut(id) else {
+            return;
+        };
         if slot.entity.as_mut().is_some_and(|entity| entity.unlock(unlock)) {
             return;
         }
-        let waiting = slot.queue.iter().position(|item| item.as_message().is_some_and(|message| withdraws(unlock, message)));
+        let waiting = slot.queue.iter().position(|item| {
+            item.as_message()
+                .is_some_and(|message| withdraws(unlock, message))
+        });
         if let Some(Item::Message { sequence, .. }) = waiting.and_then(|at| slot.queue.remove(at)) {
             self.forget_entity_message(sequence, turn);
         }
     }
 
     /// State, answer and what the operation asked of others.
-    fn apply_operation(&mut self, id: &EntityId, caller: Option<Caller>, outcome: OperationOutcome, turn: &mut Turn) {
+    fn apply_operation(
+        &mut self,
+        id: &EntityId,
+        caller: Option<Caller>,
+        outcome: OperationOutcome,
+        turn: &mut Turn,
+    ) {
         let now = self.now;
-        let OperationOutcome { outcome, state, effects } = outcome;
+        let OperationOutcome {
+            outcome,
+            state,
+            effects,
+        } = outcome;
         let failed = outcome.is_err();
         if let Some(entity) = self.entity_mut(id) {
             entity.row.last_operation = now;
@@ -246,7 +323,11 @@ impl Partition {
             }
         }
         if let Some(caller) = caller {
-            let message = Message::EntityAnswered { execution: caller.execution, task: caller.task, outcome };
+            let message = Message::EntityAnswered {
+                execution: caller.execution,
+                task: caller.task,
+                outcome,
+            };
             self.send(Target::Orchestration(caller.instance), message, turn);
         }
         for effect in effects.into_iter().filter(|_| !failed) {
@@ -257,12 +338,21 @@ impl Partition {
 
     /// An operation that does I/O came back.
     pub(super) fn end_operation(&mut self, id: &EntityId, outcome: OperationOutcome) {
-        let Some(slot) = self.entities.get_mut(id) else { return };
-        let Some(Item::Message { sequence, message, .. }) = slot.running.take() else { return };
+        let Some(slot) = self.entities.get_mut(id) else {
+            return;
+        };
+        let Some(Item::Message {
+            sequence, message, ..
+        }) = slot.running.take()
+        else {
+            return;
+        };
         let Some(entity) = &mut slot.entity else { return };
         entity.is_busy = false;
         let before = entity.clone();
-        let Message::Operation { caller, .. } = message else { return };
+        let Message::Operation { caller, .. } = message else {
+            return;
+        };
         let mut turn = Turn::default();
         self.forget_entity_message(sequence, &mut turn);
         self.apply_operation(id, caller, outcome, &mut turn);
@@ -273,10 +363,17 @@ impl Partition {
 
     /// What has to wait is stored, and its senders are answered.
     fn store_waiting(&mut self, id: &EntityId, turn: &mut Turn) {
-        let Some(slot) = self.entities.get_mut(id) else { return };
+        let Some(slot) = self.entities.get_mut(id) else {
+            return;
+        };
         let mut queue = std::mem::take(&mut slot.queue);
         for item in &mut queue {
-            if let Item::Message { sequence, message, answer } = item {
+            if let Item::Message {
+                sequence,
+                message,
+                answer,
+            } = item
+            {
                 turn.effects.extend(answer.take());
                 *sequence = Some(self.store_entity_message(id, *sequence, message, turn));
             }
@@ -286,17 +383,29 @@ impl Partition {
         }
     }
 
-    fn store_entity_message(&self, id: &EntityId, sequence: Option<u64>, message: &Message, turn: &mut Turn) -> u64 {
+    fn store_entity_message(
+        &self,
+        id: &EntityId,
+        sequence: Option<u64>,
+        message: &Message,
+        turn: &mut Turn,
+    ) -> u64 {
         sequence.unwrap_or_else(|| {
             let seq = self.config.numbers.next_message();
             let data = record::encode_message(&Target::Entity(id.clone()), message);
-            turn.ops.push(Op::PutMessage { partition: self.config.id, seq, data });
+            turn.ops.push(Op::PutMessage {
+                partition: self.config.id,
+                seq,
+                data,
+            });
             seq
         })
     }
 
     fn write_entity(&mut self, id: &EntityId, before: &Entity, turn: &mut Turn) {
-        let Some(slot) = self.entities.get_mut(id) else { return };
+        let Some(slot) = self.entities.get_mut(id) else {
+            return;
+        };
         let Some(entity) = &mut slot.entity else { return };
         if entity.row == before.row && entity.holder == before.holder {
             return;
@@ -308,7 +417,7 @@ impl Partition {
             slot.is_stored = false;
             return;
         }
-        entity.row.queue = entity.holder.as_ref().map(record::encode_caller).unwrap_or_default();
+        entity.row.queue = record::encode_holder(entity.holder.as_ref());
         turn.ops.push(Op::PutEntity(Box::new(entity.row.clone())));
         slot.is_stored = true;
     }
@@ -324,10 +433,15 @@ impl Partition {
     }
 
     fn execute_entity_command(&mut self, id: &EntityId, command: Command, turn: &mut Turn) {
-        let Command::DeleteEntity { reply, .. } = command else { return };
+        let Command::DeleteEntity { reply, .. } = command else {
+            return;
+        };
         let Some(entity) = self.entity_mut(id) else { return };
         if let Some(holder) = &entity.holder {
-            let detail = format!("entity {id} is locked by instance {}: end that instance first", holder.instance);
+            let detail = format!(
+                "entity {id} is locked by instance {}: end that instance first",
+                holder.instance
+            );
             let error = RequestError::new(RequestErrorKind::WrongState, detail).about(id);
             return turn.effects.push(reply.with(Err(error)));
         }
@@ -336,20 +450,35 @@ impl Partition {
     }
 }
 
-fn decode_holder(row: &EntityRow) -> Result<Option<Caller>, record::RecordError> {
-    if row.queue.is_empty() {
-        return Ok(None);
-    }
-    record::decode_caller(&row.queue).map(Some)
-}
-
 fn as_message(effect: EntityEffect) -> (Target, Message) {
     match effect {
-        EntityEffect::Signal { entity, operation, input, at } => {
-            (Target::Entity(entity), Message::Operation { operation, input, caller: None, at })
-        }
-        EntityEffect::Start { name, version, instance, input } => {
-            let request = StartRequest { name, version, input, parent: None, reuse: Default::default() };
+        EntityEffect::Signal {
+            entity,
+            operation,
+            input,
+            at,
+        } => (
+            Target::Entity(entity),
+            Message::Operation {
+                operation,
+                input,
+                caller: None,
+                at,
+            },
+        ),
+        EntityEffect::Start {
+            name,
+            version,
+            instance,
+            input,
+        } => {
+            let request = StartRequest {
+                name,
+                version,
+                input,
+                parent: None,
+                reuse: Default::default(),
+            };
             (Target::Orchestration(instance), Message::Start(Box::new(request)))
         }
     }

@@ -23,7 +23,10 @@ impl Partition {
         if row.status == Status::Suspended {
             reasons.push("suspended: resume it".to_owned());
         }
-        if let Some(due) = row.scheduled_start.filter(|_| !resident.orchestration.has_started()) {
+        if let Some(due) = row
+            .scheduled_start
+            .filter(|_| !resident.orchestration.has_started())
+        {
             reasons.push(format!("its start is due at {} µs since 1970", due.as_micros()));
         }
         let tasks = resident.orchestration.tasks();

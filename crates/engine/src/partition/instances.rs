@@ -11,8 +11,8 @@ use dalsegno_core::{
     Action, Event, EventKind, ExecutionKey, Failure, Fault, FaultKind, InstanceId, Message, Payload, TaskId,
 };
 
-use super::slot::{Item, Resident, Slot, SlotState};
 use super::Partition;
+use super::slot::{Item, Resident, Slot, SlotState};
 use crate::executor::{Execution, ExecutionInfo, Executor};
 use crate::input::{Load, Loaded, StoredInstance};
 use crate::record;
@@ -46,14 +46,20 @@ impl TurnJob {
     pub fn run(mut self, executor: &dyn Executor) -> TurnDone {
         let replayed = self.live.is_none();
         let result = self.advance(executor);
-        TurnDone { job: self, result, replayed }
+        TurnDone {
+            job: self,
+            result,
+            replayed,
+        }
     }
 
     fn advance(&mut self, executor: &dyn Executor) -> Result<Vec<Action>, Fault> {
         let live = match &mut self.live {
             Some(live) => live,
             None => {
-                let fresh = executor.execution(&self.info).ok_or_else(|| missing(&self.info))?;
+                let fresh = executor
+                    .execution(&self.info)
+                    .ok_or_else(|| missing(&self.info))?;
                 let live = self.live.insert(fresh);
                 live.replay(self.history.as_deref().unwrap_or_default())?;
                 live
@@ -66,16 +72,29 @@ impl TurnJob {
                 actions.len(),
                 self.actions_max
             );
-            return Err(Fault { kind: FaultKind::BusyLoop, message });
+            return Err(Fault {
+                kind: FaultKind::BusyLoop,
+                message,
+            });
         }
         Ok(actions)
     }
 }
 
 fn missing(info: &ExecutionInfo) -> Fault {
-    let version = info.version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
-    let message = format!("no orchestrator \"{}\"{version} is registered here: register it, then the instance goes on", info.name);
-    Fault { kind: FaultKind::Missing, message }
+    let version = info
+        .version
+        .as_ref()
+        .map(|version| format!(" version {version}"))
+        .unwrap_or_default();
+    let message = format!(
+        "no orchestrator \"{}\"{version} is registered here: register it, then the instance goes on",
+        info.name
+    );
+    Fault {
+        kind: FaultKind::Missing,
+        message,
+    }
 }
 
 impl Partition {
@@ -95,7 +114,9 @@ impl Partition {
 
     /// Puts a slot into the ready list unless it is there, waits for the store, or runs.
     pub(super) fn make_ready(&mut self, id: &InstanceId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
         let can_run = !matches!(slot.state, SlotState::Loading | SlotState::Running);
         if can_run && !slot.is_queued && !slot.queue.is_empty() {
             slot.is_queued = true;
@@ -112,7 +133,9 @@ impl Partition {
     }
 
     fn take_loaded_instance(&mut self, id: &InstanceId, found: Result<Option<StoredInstance>, String>) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
         if !matches!(slot.state, SlotState::Loading) {
             return;
         }
@@ -145,9 +168,17 @@ impl Partition {
                     self.rest(id);
                     return None;
                 }
-                Some(Item::Message { .. }) if matches!(slot.state, SlotState::Vacant) => self.meet_vacancy(id),
-                Some(Item::Message { message: Message::Start(_), .. }) => self.meet_start(id),
-                Some(Item::Message { message: Message::Rewind { .. }, .. }) => self.meet_rewind(id),
+                Some(Item::Message { .. }) if matches!(slot.state, SlotState::Vacant) => {
+                    self.meet_vacancy(id)
+                }
+                Some(Item::Message {
+                    message: Message::Start(_),
+                    ..
+                }) => self.meet_start(id),
+                Some(Item::Message {
+                    message: Message::Rewind { .. },
+                    ..
+                }) => self.meet_rewind(id),
                 Some(Item::Message { .. }) => {
                     if let Some(job) = self.begin_turn(id) {
                         return Some(job);
@@ -171,11 +202,24 @@ impl Partition {
 
     /// A message for nobody: a start creates the instance, all else is dropped.
     fn meet_vacancy(&mut self, id: &InstanceId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        if let Some(Item::Message { message: Message::Start(_), .. }) = slot.queue.front() {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        if let Some(Item::Message {
+            message: Message::Start(_),
+            ..
+        }) = slot.queue.front()
+        {
             return self.meet_start(id);
         }
-        let Some(Item::Message { sequence, message, answer }) = slot.queue.pop_front() else { return };
+        let Some(Item::Message {
+            sequence,
+            message,
+            answer,
+        }) = slot.queue.pop_front()
+        else {
+            return;
+        };
         let mut turn = Turn::default();
         self.drop_message(sequence, &message, &mut turn);
         turn.effects.extend(answer);
@@ -186,9 +230,17 @@ impl Partition {
     pub(super) fn drop_message(&mut self, sequence: Option<u64>, message: &Message, turn: &mut Turn) {
         self.counters.dropped_messages += 1;
         self.forget_message(sequence, message, turn);
-        if let Message::LockGranted { execution, task, entities } = message {
+        if let Message::LockGranted {
+            execution,
+            task,
+            entities,
+        } = message
+        {
             for entity in entities {
-                let unlock = Message::Unlock { execution: *execution, task: *task };
+                let unlock = Message::Unlock {
+                    execution: *execution,
+                    task: *task,
+                };
                 self.send(Target::Entity(entity.clone()), unlock, turn);
             }
         }
@@ -197,15 +249,29 @@ impl Partition {
     /// Deletes the rows that a message stands for.
     fn forget_message(&mut self, sequence: Option<u64>, message: &Message, turn: &mut Turn) {
         if let Some(seq) = sequence {
-            turn.ops.push(Op::DeleteMessage { partition: self.config.id, seq });
+            turn.ops.push(Op::DeleteMessage {
+                partition: self.config.id,
+                seq,
+            });
         }
         match message {
             Message::TaskDone { execution, task, .. } => {
-                turn.ops.push(Op::DeleteTask { key: *execution, task: *task });
+                turn.ops.push(Op::DeleteTask {
+                    key: *execution,
+                    task: *task,
+                });
             }
             Message::ChildDone { execution, task, .. } => self.forget_child(*execution, *task, turn),
-            Message::TimerFired { execution, task, fire_at } => {
-                turn.ops.push(Op::DeleteTimer { due: *fire_at, key: *execution, task: *task });
+            Message::TimerFired {
+                execution,
+                task,
+                fire_at,
+            } => {
+                turn.ops.push(Op::DeleteTimer {
+                    due: *fire_at,
+                    key: *execution,
+                    task: *task,
+                });
             }
             _ => {}
         }
@@ -213,8 +279,17 @@ impl Partition {
 
     /// A start by another instance: creates, replaces, or tells the parent that the id is in use.
     fn meet_start(&mut self, id: &InstanceId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let Some(Item::Message { sequence, message: Message::Start(request), .. }) = slot.queue.pop_front() else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(Item::Message {
+            sequence,
+            message: Message::Start(request),
+            ..
+        }) = slot.queue.pop_front()
+        else {
+            return;
+        };
         let existing = slot.resident().map(|resident| resident.orchestration.row.status);
         let mut turn = Turn::default();
         self.forget_message(sequence, &Message::Resume { reason: None }, &mut turn);
@@ -235,7 +310,11 @@ impl Partition {
             self.counters.dropped_messages += 1;
             return;
         };
-        let message = format!("cannot start \"{}\": instance {id} exists and is {}", request.name, status.as_str());
+        let message = format!(
+            "cannot start \"{}\": instance {id} exists and is {}",
+            request.name,
+            status.as_str()
+        );
         let done = Message::ChildDone {
             execution: parent.execution,
             task: parent.task,
@@ -245,7 +324,10 @@ impl Partition {
     }
 
     fn row_for(&mut self, id: &InstanceId, request: &StartRequest) -> InstanceRow {
-        let version = request.version.clone().or_else(|| self.config.executor.default_version(&request.name));
+        let version = request
+            .version
+            .clone()
+            .or_else(|| self.config.executor.default_version(&request.name));
         InstanceRow {
             key: self.config.numbers.next_key(),
             partition: self.config.id,
@@ -271,7 +353,12 @@ impl Partition {
     }
 
     /// A row for a client's start.
-    pub(super) fn client_row(&mut self, id: &InstanceId, options: &crate::request::StartOptions, extra: &RowExtra) -> InstanceRow {
+    pub(super) fn client_row(
+        &mut self,
+        id: &InstanceId,
+        options: &crate::request::StartOptions,
+        extra: &RowExtra,
+    ) -> InstanceRow {
         let request = StartRequest {
             name: options.name.as_str().into(),
             version: options.version.as_deref().map(Arc::from),
@@ -293,7 +380,10 @@ impl Partition {
         let mut status_before = None;
         if let Some(old) = self.slots.get_mut(id).and_then(Slot::resident_mut) {
             let old_row = &old.orchestration.row;
-            turn.ops.push(Op::DeleteExecution { key: old_row.key, id: id.clone() });
+            turn.ops.push(Op::DeleteExecution {
+                key: old_row.key,
+                id: id.clone(),
+            });
             status_before = Some(old_row.status);
             let (key, bytes) = (old_row.key, old.live_bytes);
             self.keys.remove(&key);
@@ -304,16 +394,31 @@ impl Partition {
         self.keys.insert(key, id.clone());
         let mut resident = Resident::new(Orchestration::new(row), Some(Vec::new()));
         resident.is_new = due.is_none();
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
         slot.held.clear();
         if let Some(due) = due {
-            turn.ops.push(Op::PutInstance(Box::new(resident.orchestration.row.clone())));
-            turn.ops.push(Op::PutTimer { due, key, task: TaskId::START });
-            self.timers.insert(TimerRow { due, key, task: TaskId::START });
+            turn.ops
+                .push(Op::PutInstance(Box::new(resident.orchestration.row.clone())));
+            turn.ops.push(Op::PutTimer {
+                due,
+                key,
+                task: TaskId::START,
+            });
+            self.timers.insert(TimerRow {
+                due,
+                key,
+                task: TaskId::START,
+            });
             slot.state = SlotState::Resident(Box::new(resident));
             self.commit_slot(id, turn);
         } else {
-            let begin = Message::TimerFired { execution: key, task: TaskId::START, fire_at: self.now };
+            let begin = Message::TimerFired {
+                execution: key,
+                task: TaskId::START,
+                fire_at: self.now,
+            };
             slot.queue.push_front(Item::message(None, begin));
             resident.prelude = Some(turn);
             slot.state = SlotState::Resident(Box::new(resident));
@@ -323,7 +428,9 @@ impl Partition {
     /// What the next turn of an instance has to commit along.
     fn take_prelude(&mut self, id: &InstanceId) -> Turn {
         let resident = self.slots.get_mut(id).and_then(Slot::resident_mut);
-        resident.and_then(|resident| resident.prelude.take()).unwrap_or_default()
+        resident
+            .and_then(|resident| resident.prelude.take())
+            .unwrap_or_default()
     }
 
     /// The first half of a turn. Turns that need no code are finished here.
@@ -333,7 +440,9 @@ impl Partition {
         let slot = self.slots.get_mut(id)?;
         let batch = take_batch(slot);
         let resident = slot.resident_mut()?;
-        let draft = resident.orchestration.draft(batch.iter().filter_map(Item::as_message), now);
+        let draft = resident
+            .orchestration
+            .draft(batch.iter().filter_map(Item::as_message), now);
         if !draft.needs_code() {
             self.conclude(id, draft, batch, Vec::new(), None);
             return None;
@@ -354,17 +463,40 @@ impl Partition {
             version: row.version.clone(),
         };
         let (live, history) = (resident.live.take(), resident.history.take());
-        Some(TurnJob { id: id.clone(), info, live, history, resident, draft, batch, actions_max })
+        Some(TurnJob {
+            id: id.clone(),
+            info,
+            live,
+            history,
+            resident,
+            draft,
+            batch,
+            actions_max,
+        })
     }
 
     /// The second half: commits what the code asked for, or parks the instance.
     pub fn finish(&mut self, done: TurnDone) {
-        let TurnDone { job, result, replayed } = done;
-        let TurnJob { id, live, mut resident, draft, batch, history, .. } = job;
+        let TurnDone {
+            job,
+            result,
+            replayed,
+        } = done;
+        let TurnJob {
+            id,
+            live,
+            mut resident,
+            draft,
+            batch,
+            history,
+            ..
+        } = job;
         self.counters.turns += 1;
         self.counters.replays += u64::from(replayed && history.is_some_and(|history| !history.is_empty()));
         resident.live = if result.is_ok() { live } else { None };
-        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
         slot.state = SlotState::Resident(resident);
         match result {
             Ok(actions) => {
@@ -382,8 +514,14 @@ impl Partition {
 
     /// Events that the code has not read and the next execution gets.
     fn unread_events(&mut self, id: &InstanceId, actions: &[Action]) -> Vec<EventKind> {
-        let continues = actions.iter().any(|action| matches!(action, Action::ContinueAsNew { .. }));
-        let live = self.slots.get_mut(id).and_then(Slot::resident_mut).and_then(|resident| resident.live.as_mut());
+        let continues = actions
+            .iter()
+            .any(|action| matches!(action, Action::ContinueAsNew { .. }));
+        let live = self
+            .slots
+            .get_mut(id)
+            .and_then(Slot::resident_mut)
+            .and_then(|resident| resident.live.as_mut());
         match live {
             Some(live) if continues => live.unconsumed_events(),
             _ => Vec::new(),
@@ -402,13 +540,17 @@ impl Partition {
         let events_max = self.config.limits.history_events_max;
         let mut turn = self.take_prelude(id);
         let fates = draft.fates.clone();
-        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else { return };
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return;
+        };
         let before = RowMark::of(&resident.orchestration.row);
         let result = resident.orchestration.conclude(draft, actions, events_max);
         let key = resident.orchestration.row.key;
         self.write_tasks(id, key, &result, &mut turn);
         match result.next.clone() {
-            Some(next) => self.continue_as_new(id, before.status, next, unread.unwrap_or_default(), &mut turn),
+            Some(next) => {
+                self.continue_as_new(id, before.status, next, unread.unwrap_or_default(), &mut turn)
+            }
             None => self.write_row(id, &before, &result, &mut turn),
         }
         for (target, message) in result.outgoing {
@@ -422,7 +564,14 @@ impl Partition {
     /// Consumed messages lose their rows, held ones get one.
     fn sort_batch(&mut self, id: &InstanceId, batch: Vec<Item>, fates: &[Fate], turn: &mut Turn) {
         for (item, fate) in batch.into_iter().zip(fates) {
-            let Item::Message { sequence, message, answer } = item else { continue };
+            let Item::Message {
+                sequence,
+                message,
+                answer,
+            } = item
+            else {
+                continue;
+            };
             turn.effects.extend(answer);
             match fate {
                 Fate::Taken => self.forget_message(sequence, &message, turn),
@@ -443,7 +592,11 @@ impl Partition {
                 self.forget_message(None, &message, turn);
                 let seq = self.config.numbers.next_message();
                 let data = record::encode_message(&Target::Orchestration(id.clone()), &message);
-                turn.ops.push(Op::PutMessage { partition: self.config.id, seq, data });
+                turn.ops.push(Op::PutMessage {
+                    partition: self.config.id,
+                    seq,
+                    data,
+                });
                 seq
             }
         };
@@ -453,8 +606,18 @@ impl Partition {
     }
 
     /// Tasks, timers, children: everything that a turn opened or closed.
-    pub(super) fn write_tasks(&mut self, id: &InstanceId, key: ExecutionKey, result: &TurnResult, turn: &mut Turn) {
-        let Some(execution_id) = self.slots.get(id).and_then(Slot::resident).map(|resident| resident.orchestration.row.execution_id)
+    pub(super) fn write_tasks(
+        &mut self,
+        id: &InstanceId,
+        key: ExecutionKey,
+        result: &TurnResult,
+        turn: &mut Turn,
+    ) {
+        let Some(execution_id) = self
+            .slots
+            .get(id)
+            .and_then(Slot::resident)
+            .map(|resident| resident.orchestration.row.execution_id)
         else {
             return;
         };
@@ -477,12 +640,28 @@ impl Partition {
             turn.effects.push(Effect::Dispatch(Arc::new(record)));
         }
         for (due, task) in &result.timers {
-            turn.ops.push(Op::PutTimer { due: *due, key, task: *task });
-            self.timers.insert(TimerRow { due: *due, key, task: *task });
+            turn.ops.push(Op::PutTimer {
+                due: *due,
+                key,
+                task: *task,
+            });
+            self.timers.insert(TimerRow {
+                due: *due,
+                key,
+                task: *task,
+            });
         }
         for (due, task) in &result.cleared_timers {
-            turn.ops.push(Op::DeleteTimer { due: *due, key, task: *task });
-            self.timers.remove(&TimerRow { due: *due, key, task: *task });
+            turn.ops.push(Op::DeleteTimer {
+                due: *due,
+                key,
+                task: *task,
+            });
+            self.timers.remove(&TimerRow {
+                due: *due,
+                key,
+                task: *task,
+            });
         }
         for task in &result.cancelled {
             turn.ops.push(Op::DeleteTask { key, task: *task });
@@ -506,12 +685,18 @@ impl Partition {
             self.children.insert((key, new.task), child);
         }
         for (task, instance, policy) in &result.orphans {
-            let own = self.children.get(&(key, *task)).map(|child| child.options.parent_close);
+            let own = self
+                .children
+                .get(&(key, *task))
+                .map(|child| child.options.parent_close);
             self.forget_child(key, *task, turn);
             let ends = *policy == ParentClosePolicy::Terminate || own == Some(ParentClosePolicy::Terminate);
             if ends {
                 let reason = Some(format!("the parent {id} was terminated"));
-                let terminate = Message::Terminate { reason, children: *policy };
+                let terminate = Message::Terminate {
+                    reason,
+                    children: *policy,
+                };
                 self.send(Target::Orchestration(instance.clone()), terminate, turn);
             }
         }
@@ -529,7 +714,9 @@ impl Partition {
 
     /// Appends the history and writes the row, or only touches it.
     fn write_row(&mut self, id: &InstanceId, before: &RowMark, result: &TurnResult, turn: &mut Turn) {
-        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else { return };
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return;
+        };
         let row = &resident.orchestration.row;
         if !result.events.is_empty() {
             turn.ops.push(Op::AppendHistory {
@@ -542,7 +729,11 @@ impl Partition {
         if resident.is_new || before.differs(row) {
             turn.ops.push(Op::PutInstance(Box::new(row.clone())));
         } else if !result.events.is_empty() {
-            turn.ops.push(Op::TouchInstance { key: row.key, updated: row.updated, events: row.events });
+            turn.ops.push(Op::TouchInstance {
+                key: row.key,
+                updated: row.updated,
+                events: row.events,
+            });
         }
         resident.is_new = false;
         if before.status != row.status {
@@ -562,8 +753,12 @@ impl Partition {
         let key = self.config.numbers.next_key();
         let execution_id = self.entropy.execution_id();
         let now = self.now;
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let Some(resident) = slot.resident_mut() else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(resident) = slot.resident_mut() else {
+            return;
+        };
         let old = &resident.orchestration.row;
         let old_key = old.key;
         let row = InstanceRow {
@@ -577,16 +772,23 @@ impl Partition {
             ..old.clone()
         };
         let bytes = resident.live_bytes;
-        turn.ops.push(Op::DeleteExecution { key: old_key, id: id.clone() });
+        turn.ops.push(Op::DeleteExecution {
+            key: old_key,
+            id: id.clone(),
+        });
         turn.ops.push(Op::PutInstance(Box::new(row.clone())));
         if status_before != Status::Running {
             turn.moves.push((Some(status_before), Some(Status::Running)));
         }
-        **resident = Resident::new(Orchestration::new(row), Some(Vec::new()));
+        *resident = Resident::new(Orchestration::new(row), Some(Vec::new()));
         self.futures.forget(bytes);
         self.keys.remove(&old_key);
         self.keys.insert(key, id.clone());
-        let begin = Message::TimerFired { execution: key, task: TaskId::START, fire_at: now };
+        let begin = Message::TimerFired {
+            execution: key,
+            task: TaskId::START,
+            fire_at: now,
+        };
         let events = unread.into_iter().filter_map(|kind| match kind {
             EventKind::EventRaised { name, input } => Some(Message::EventRaised { name, input }),
             _ => None,
@@ -601,12 +803,19 @@ impl Partition {
         tracing::warn!(instance = %id, %fault, "the instance is parked");
         let mut turn = self.take_prelude(id);
         for item in batch {
-            if let Item::Message { sequence, message, answer } = item {
+            if let Item::Message {
+                sequence,
+                message,
+                answer,
+            } = item
+            {
                 turn.effects.extend(answer);
                 self.hold(id, sequence, message, &mut turn);
             }
         }
-        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else { return };
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return;
+        };
         resident.is_new = false;
         let bytes = std::mem::take(&mut resident.live_bytes);
         let row = &mut resident.orchestration.row;
@@ -619,8 +828,12 @@ impl Partition {
 
     /// Lets a parked instance try again, from its stored history.
     pub(super) fn unpark(&mut self, id: &InstanceId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let Some(resident) = slot.resident_mut() else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(resident) = slot.resident_mut() else {
+            return;
+        };
         if resident.orchestration.row.parked.take().is_none() {
             return;
         }
@@ -629,7 +842,10 @@ impl Partition {
         for item in held.into_iter().rev() {
             slot.queue.push_front(item);
         }
-        let turn = Turn { ops: vec![Op::PutInstance(Box::new(row))], ..Turn::default() };
+        let turn = Turn {
+            ops: vec![Op::PutInstance(Box::new(row))],
+            ..Turn::default()
+        };
         self.commit_slot(id, turn);
         self.reload(id);
     }
@@ -640,7 +856,9 @@ impl Partition {
     }
 
     pub(super) fn reload_by(&mut self, load: Load, id: &InstanceId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
         if let Some(resident) = slot.resident() {
             let (key, bytes) = (resident.orchestration.row.key, resident.live_bytes);
             self.keys.remove(&key);
@@ -683,11 +901,15 @@ impl Partition {
     pub(super) fn settle(&mut self) {
         let durable = self.durable();
         while self.settling.front().is_some_and(|(turn, _)| *turn <= durable) {
-            let Some((_, id)) = self.settling.pop_front() else { break };
+            let Some((_, id)) = self.settling.pop_front() else {
+                break;
+            };
             self.remove_slot(&id, durable);
         }
         while self.reloads.front().is_some_and(|(turn, _)| *turn <= durable) {
-            let Some((_, load)) = self.reloads.pop_front() else { break };
+            let Some((_, load)) = self.reloads.pop_front() else {
+                break;
+            };
             self.outbox.loads.push(load);
         }
         self.evict(durable);
@@ -698,7 +920,11 @@ impl Partition {
         if !self.slots.get(id).is_some_and(can_leave) {
             return false;
         }
-        if let Some(Slot { state: SlotState::Resident(resident), .. }) = self.slots.remove(id) {
+        if let Some(Slot {
+            state: SlotState::Resident(resident),
+            ..
+        }) = self.slots.remove(id)
+        {
             self.keys.remove(&resident.orchestration.row.key);
             self.futures.forget(resident.live_bytes);
         }
@@ -706,14 +932,19 @@ impl Partition {
     }
 
     fn note_use(&mut self, id: &InstanceId) {
-        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else { return };
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return;
+        };
         let bytes = resident.live.as_ref().map_or(0, |live| live.size_bytes() + 512);
         let before = std::mem::replace(&mut resident.live_bytes, bytes);
         resident.tick = self.futures.touch(id, before, bytes);
         if self.futures.len() > 2 * self.slots.len() + 4096 {
             let slots = &self.slots;
             self.futures.compact(|tick, id| {
-                slots.get(id).and_then(Slot::resident).is_some_and(|resident| resident.tick == tick)
+                slots
+                    .get(id)
+                    .and_then(Slot::resident)
+                    .is_some_and(|resident| resident.tick == tick)
             });
         }
     }
@@ -721,7 +952,9 @@ impl Partition {
     /// Futures beyond the limit leave with all their slot holds; the store has it.
     fn evict(&mut self, durable: u64) {
         while self.futures.is_over() {
-            let Some((tick, id)) = self.futures.oldest() else { return };
+            let Some((tick, id)) = self.futures.oldest() else {
+                return;
+            };
             let is_current = |slot: &Slot| slot.resident().is_some_and(|resident| resident.tick == tick);
             if !self.slots.get(&id).is_some_and(is_current) {
                 continue;
@@ -729,7 +962,11 @@ impl Partition {
             if self.remove_slot(&id, durable) {
                 self.counters.evictions += 1;
             } else {
-                let bytes = self.slots.get(&id).and_then(Slot::resident).map_or(0, |resident| resident.live_bytes);
+                let bytes = self
+                    .slots
+                    .get(&id)
+                    .and_then(Slot::resident)
+                    .map_or(0, |resident| resident.live_bytes);
                 let tick = self.futures.touch(&id, bytes, bytes);
                 if let Some(resident) = self.slots.get_mut(&id).and_then(Slot::resident_mut) {
                     resident.tick = tick;
@@ -755,7 +992,10 @@ fn restore(stored: StoredInstance) -> Resident {
             Resident::new(orchestration, (!is_final).then_some(history))
         }
         Err(message) => {
-            row.parked = Some(Fault { kind: FaultKind::Damaged, message });
+            row.parked = Some(Fault {
+                kind: FaultKind::Damaged,
+                message,
+            });
             Resident::new(Orchestration::new(row), None)
         }
     }
@@ -778,7 +1018,14 @@ fn take_batch(slot: &mut Slot) -> Vec<Item> {
     let is_key = |item: &Item| {
         matches!(
             item.as_message(),
-            Some(Message::Resume { .. } | Message::Terminate { .. } | Message::TimerFired { task: TaskId::START, .. })
+            Some(
+                Message::Resume { .. }
+                    | Message::Terminate { .. }
+                    | Message::TimerFired {
+                        task: TaskId::START,
+                        ..
+                    }
+            )
         )
     };
     let moves = slot.resident().is_some_and(|resident| {
@@ -788,7 +1035,15 @@ fn take_batch(slot: &mut Slot) -> Vec<Item> {
     if !moves && !fresh.iter().any(is_key) {
         return fresh;
     }
-    let begins = fresh.first().is_some_and(|item| matches!(item.as_message(), Some(Message::TimerFired { task: TaskId::START, .. })));
+    let begins = fresh.first().is_some_and(|item| {
+        matches!(
+            item.as_message(),
+            Some(Message::TimerFired {
+                task: TaskId::START,
+                ..
+            })
+        )
+    });
     let mut batch = Vec::with_capacity(slot.held.len() + fresh.len());
     let mut fresh = fresh.into_iter();
     if begins {
@@ -815,10 +1070,16 @@ struct RowMark {
 
 impl RowMark {
     fn of(row: &InstanceRow) -> Self {
-        Self { status: row.status, custom_status: row.custom_status.clone(), is_parked: row.parked.is_some() }
+        Self {
+            status: row.status,
+            custom_status: row.custom_status.clone(),
+            is_parked: row.parked.is_some(),
+        }
     }
 
     fn differs(&self, row: &InstanceRow) -> bool {
-        self.status != row.status || self.is_parked != row.parked.is_some() || self.custom_status != row.custom_status
+        self.status != row.status
+            || self.is_parked != row.parked.is_some()
+            || self.custom_status != row.custom_status
     }
 }

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dalsegno_core::Timestamp;
 use dalsegno_core::limiter::{Bucket, Grant, LimiterRule};
 use dalsegno_core::store::Op;
-use dalsegno_core::Timestamp;
 
 use super::Partition;
 use crate::input::LimiterAsk;
@@ -43,9 +43,21 @@ impl LimiterBank {
 
 impl Partition {
     /// Takes up a stored bucket. What was reserved before is forfeited.
-    pub fn restore_bucket(&mut self, name: BucketName, rule: LimiterRule, record: dalsegno_core::limiter::BucketRecord) {
+    pub fn restore_bucket(
+        &mut self,
+        name: BucketName,
+        rule: LimiterRule,
+        record: dalsegno_core::limiter::BucketRecord,
+    ) {
         let bucket = Bucket::restored(rule, record);
-        self.limiters.buckets.insert(name, Line { bucket, waiting: VecDeque::new(), next_grant: None });
+        self.limiters.buckets.insert(
+            name,
+            Line {
+                bucket,
+                waiting: VecDeque::new(),
+                next_grant: None,
+            },
+        );
     }
 
     pub(super) fn acquire(&mut self, ask: LimiterAsk) {
@@ -84,13 +96,21 @@ impl Partition {
         line.bucket.shut(retry_after, now);
         line.waiting.push_front(ask.record);
         let op = put_limiter(&name, &line.bucket);
-        self.push_turn(Turn { ops: vec![op], ..Turn::default() });
+        self.push_turn(Turn {
+            ops: vec![op],
+            ..Turn::default()
+        });
         self.grant(&name);
     }
 
     pub(super) fn change_rule(&mut self, limiter: &Arc<str>, rule: &LimiterRule) {
-        let names: Vec<BucketName> =
-            self.limiters.buckets.keys().filter(|(name, _)| name == limiter).cloned().collect();
+        let names: Vec<BucketName> = self
+            .limiters
+            .buckets
+            .keys()
+            .filter(|(name, _)| name == limiter)
+            .cloned()
+            .collect();
         for name in names {
             if let Some(line) = self.limiters.buckets.get_mut(&name) {
                 line.bucket.rule = rule.clone();
@@ -107,9 +127,15 @@ impl Partition {
         if self.limiters.next_due().is_none_or(|due| due > now) {
             return;
         }
-        let is_due = |line: &Line| !line.waiting.is_empty() && line.next_grant.is_some_and(|next| next <= now);
-        let names: Vec<BucketName> =
-            self.limiters.buckets.iter().filter(|(_, line)| is_due(line)).map(|(name, _)| name.clone()).collect();
+        let is_due =
+            |line: &Line| !line.waiting.is_empty() && line.next_grant.is_some_and(|next| next <= now);
+        let names: Vec<BucketName> = self
+            .limiters
+            .buckets
+            .iter()
+            .filter(|(_, line)| is_due(line))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in names {
             self.grant(&name);
         }
@@ -118,7 +144,9 @@ impl Partition {
     /// Lets go as many as may. They run once the tokens they used are taken in the store.
     fn grant(&mut self, name: &BucketName) {
         let now = self.now;
-        let Some(line) = self.limiters.buckets.get_mut(name) else { return };
+        let Some(line) = self.limiters.buckets.get_mut(name) else {
+            return;
+        };
         let mut turn = Turn::default();
         line.next_grant = None;
         while let Some(first) = line.waiting.front() {
@@ -139,18 +167,22 @@ impl Partition {
 
     pub(super) fn answer_limiters(&mut self, reply: Reply<Vec<LimiterStatus>>) {
         let now = self.now;
-        let statuses = self.limiters.buckets.iter().map(|((name, key), line)| LimiterStatus {
-            name: name.clone(),
-            key: key.clone(),
-            rate: line.bucket.rule.rate,
-            burst: line.bucket.rule.burst_tokens(),
-            concurrency: line.bucket.rule.concurrency,
-            tokens: line.bucket.tokens(now),
-            running: line.bucket.running,
-            waiting: line.waiting.len(),
-            blocked_until: line.bucket.record.blocked_until.filter(|until| *until > now),
-            next_grant: line.next_grant.filter(|_| !line.waiting.is_empty()),
-        });
+        let statuses = self
+            .limiters
+            .buckets
+            .iter()
+            .map(|((name, key), line)| LimiterStatus {
+                name: name.clone(),
+                key: key.clone(),
+                rate: line.bucket.rule.rate,
+                burst: line.bucket.rule.burst_tokens(),
+                concurrency: line.bucket.rule.concurrency,
+                tokens: line.bucket.tokens(now),
+                running: line.bucket.running,
+                waiting: line.waiting.len(),
+                blocked_until: line.bucket.record.blocked_until.filter(|until| *until > now),
+                next_grant: line.next_grant.filter(|_| !line.waiting.is_empty()),
+            });
         let answer = reply.with(Ok(statuses.collect()));
         self.answer_now(answer);
     }
@@ -158,5 +190,9 @@ impl Partition {
 
 fn put_limiter(name: &BucketName, bucket: &Bucket) -> Op {
     let data = record::encode_bucket(&bucket.record);
-    Op::PutLimiter { name: name.0.clone(), key: name.1.clone(), data }
+    Op::PutLimiter {
+        name: name.0.clone(),
+        key: name.1.clone(),
+        data,
+    }
 }

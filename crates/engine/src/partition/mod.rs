@@ -28,7 +28,7 @@ use hashbrown::HashMap;
 
 use self::entities::EntitySlot;
 use self::limiters::LimiterBank;
-use self::slot::{Futures, Item, Slot, SlotState, Waiter};
+use self::slot::{Futures, Item, Slot, Waiter};
 use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
 use crate::record;
@@ -47,7 +47,10 @@ pub struct Numbers {
 impl Numbers {
     /// Goes on behind the highest ones in use.
     pub fn after(key_max: ExecutionKey, message_max: u64) -> Self {
-        Self { keys: AtomicU64::new(key_max.0 + 1), messages: AtomicU64::new(message_max + 1) }
+        Self {
+            keys: AtomicU64::new(key_max.0 + 1),
+            messages: AtomicU64::new(message_max + 1),
+        }
     }
 
     fn next_key(&self) -> ExecutionKey {
@@ -205,12 +208,16 @@ impl Partition {
         }
         for (sequence, data) in loaded.messages {
             let (target, message) = record::decode_message(&data)?;
-            self.deliver(Delivery { target, sequence, message });
+            self.deliver(Delivery {
+                target,
+                sequence,
+                message,
+            });
         }
         self.timers.extend(loaded.timers);
         let mut turn = Turn::default();
         for (key, task, data) in loaded.tasks {
-            self.restore_task(key, task, record::decode_task(&data)?, &mut turn);
+            self.restore_task(key, task, record::decode_task(key, task, &data)?, &mut turn);
         }
         self.push_turn(turn);
         for id in loaded.parked {
@@ -240,7 +247,11 @@ impl Partition {
         match input {
             Input::Command(command) => self.take_command(command),
             Input::Deliver(delivery) => self.deliver(delivery),
-            Input::AttemptEnded { record, outcome, heartbeat } => self.end_attempt(record, outcome, heartbeat),
+            Input::AttemptEnded {
+                record,
+                outcome,
+                heartbeat,
+            } => self.end_attempt(record, outcome, heartbeat),
             Input::OperationEnded { entity, outcome } => self.end_operation(&entity, outcome),
             Input::Loaded(loaded) => self.take_loaded(loaded),
             Input::Acquire(ask) => self.acquire(ask),
@@ -257,7 +268,9 @@ impl Partition {
         self.now = self.now.max(now);
         self.fire_due();
         self.settle();
-        let Some(target) = self.ready.pop_front() else { return Step::Idle };
+        let Some(target) = self.ready.pop_front() else {
+            return Step::Idle;
+        };
         match target {
             Target::Orchestration(id) => match self.process_instance(&id) {
                 Some(job) => Step::Run(job),
@@ -280,7 +293,10 @@ impl Partition {
         let timer = self.timers.first().map(|timer| timer.due);
         let retry = self.retries.keys().next().map(|(due, ..)| *due);
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
-        [timer, retry, delayed, self.limiters.next_due()].into_iter().flatten().min()
+        [timer, retry, delayed, self.limiters.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Is something waiting to be processed?
@@ -299,7 +315,11 @@ impl Partition {
             self.delayed.insert((*at, delivery.sequence), delivery);
             return;
         }
-        let Delivery { target, sequence, message } = delivery;
+        let Delivery {
+            target,
+            sequence,
+            message,
+        } = delivery;
         if self.retry_child(Some(sequence), &message) {
             return;
         }
@@ -312,13 +332,27 @@ impl Partition {
 
     fn take_command(&mut self, command: Command) {
         match command {
-            Command::Signal { entity, operation, input, at, reply } => {
-                let message = Message::Operation { operation, input, caller: None, at };
+            Command::Signal {
+                entity,
+                operation,
+                input,
+                at,
+                reply,
+            } => {
+                let message = Message::Operation {
+                    operation,
+                    input,
+                    caller: None,
+                    at,
+                };
                 self.take_signal(entity, message, reply);
             }
             Command::EntityRow { entity, reply } => self.answer_entity(&entity, reply),
             Command::DeleteEntity { entity, reply } => {
-                let command = Command::DeleteEntity { entity: entity.clone(), reply };
+                let command = Command::DeleteEntity {
+                    entity: entity.clone(),
+                    reply,
+                };
                 self.push_entity_item(entity, Item::Command(command));
             }
             Command::Limiters { reply } => self.answer_limiters(reply),
@@ -328,7 +362,11 @@ impl Partition {
                     None => Op::DeleteMeta { name },
                 };
                 let effects = vec![reply.with(Ok(()))];
-                self.push_turn(Turn { ops: vec![op], effects, ..Turn::default() });
+                self.push_turn(Turn {
+                    ops: vec![op],
+                    effects,
+                    ..Turn::default()
+                });
             }
             Command::Barrier { reply } => self.answer_now(reply.with(Ok(()))),
             Command::StopWaiting { id, ticket } => self.stop_waiting(&id, ticket),
@@ -337,12 +375,19 @@ impl Partition {
     }
 
     fn answer_now(&mut self, answer: Effect) {
-        self.push_turn(Turn { effects: vec![answer], ..Turn::default() });
+        self.push_turn(Turn {
+            effects: vec![answer],
+            ..Turn::default()
+        });
     }
 
     /// Numbers a turn and puts it into the outbox; an empty one vanishes.
     fn push_turn(&mut self, mut turn: Turn) -> u64 {
-        if turn.ops.is_empty() && turn.effects.is_empty() && turn.deliveries.is_empty() && turn.moves.is_empty() {
+        if turn.ops.is_empty()
+            && turn.effects.is_empty()
+            && turn.deliveries.is_empty()
+            && turn.moves.is_empty()
+        {
             return self.turns_made;
         }
         self.turns_made += 1;
@@ -355,8 +400,16 @@ impl Partition {
     fn send(&mut self, target: Target, message: Message, turn: &mut Turn) {
         let sequence = self.config.numbers.next_message();
         let data = record::encode_message(&target, &message);
-        turn.ops.push(Op::PutMessage { partition: self.partition_of(&target), seq: sequence, data });
-        turn.deliveries.push(Delivery { target, sequence, message });
+        turn.ops.push(Op::PutMessage {
+            partition: self.partition_of(&target),
+            seq: sequence,
+            data,
+        });
+        turn.deliveries.push(Delivery {
+            target,
+            sequence,
+            message,
+        });
     }
 
     fn partition_of(&self, target: &Target) -> PartitionId {
@@ -364,8 +417,12 @@ impl Partition {
     }
 
     fn put_task(&self, record: &TaskRecord) -> Op {
-        let data = record::encode_activity_task(record);
-        Op::PutTask { key: record.key, task: record.task, data }
+        let data = record::encode_activity(record);
+        Op::PutTask {
+            key: record.key,
+            task: record.task,
+            data,
+        }
     }
 }
 

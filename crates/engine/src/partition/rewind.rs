@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use dalsegno_core::event::Parent;
+use dalsegno_core::message::Target;
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
 use dalsegno_core::query::Status;
 use dalsegno_core::rewind::{as_message, before_failure};
 use dalsegno_core::store::{InstanceRow, Op, TimerRow};
-use dalsegno_core::message::Target;
 use dalsegno_core::{Event, EventKind, Failure, InstanceId, Message, TaskId};
 
 use super::Partition;
@@ -22,7 +22,9 @@ use crate::turn::{Effect, Reply, Turn};
 impl Partition {
     /// A client rewinds a failed instance, or sets a parked one going again.
     pub(super) fn rewind(&mut self, id: &InstanceId, reason: Option<String>, reply: Reply<()>) {
-        let Some(row) = self.row(id) else { return self.answer_slot(id, reply.with(Err(not_found(id)))) };
+        let Some(row) = self.row(id) else {
+            return self.answer_slot(id, reply.with(Err(not_found(id))));
+        };
         match (row.status, &row.parked) {
             (_, Some(_)) => {
                 self.answer_slot(id, reply.with(Ok(())));
@@ -36,11 +38,18 @@ impl Partition {
                 Err(error) => self.answer_slot(id, reply.with(Err(error))),
             },
             (Status::Failed, None) => {
-                let command = Command::Rewind { id: id.clone(), reason, reply };
+                let command = Command::Rewind {
+                    id: id.clone(),
+                    reason,
+                    reply,
+                };
                 self.read_history_first(id, Item::Command(command));
             }
             (status, None) if status.is_final() => {
-                let detail = format!("instance {id} is {}: only a failed one can be rewound", status.as_str());
+                let detail = format!(
+                    "instance {id} is {}: only a failed one can be rewound",
+                    status.as_str()
+                );
                 let error = RequestError::new(RequestErrorKind::Finished, detail).about(id);
                 self.answer_slot(id, reply.with(Err(error)));
             }
@@ -54,14 +63,36 @@ impl Partition {
     /// The parent was rewound: a failed child follows it, a finished one answers again, and one
     /// that still runs has a new parent.
     pub(super) fn meet_rewind(&mut self, id: &InstanceId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let Some(Item::Message { sequence, message, answer }) = slot.queue.pop_front() else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(Item::Message {
+            sequence,
+            message,
+            answer,
+        }) = slot.queue.pop_front()
+        else {
+            return;
+        };
         let status = slot.resident().map(|resident| resident.orchestration.row.status);
         let needs_history = status == Some(Status::Failed) && !self.has_history(id);
         if needs_history {
-            return self.read_history_first(id, Item::Message { sequence, message, answer });
+            return self.read_history_first(
+                id,
+                Item::Message {
+                    sequence,
+                    message,
+                    answer,
+                },
+            );
         }
-        let Message::Rewind { reason, parent: Some(parent) } = message else { return };
+        let Message::Rewind {
+            reason,
+            parent: Some(parent),
+        } = message
+        else {
+            return;
+        };
         let rewound = match status {
             Some(Status::Failed) => self.rewind_failed(id, reason, Some(parent.clone())).ok(),
             _ => None,
@@ -71,7 +102,10 @@ impl Partition {
             None => self.adopt(id, &parent),
         };
         if let Some(seq) = sequence {
-            turn.ops.push(Op::DeleteMessage { partition: self.config.id, seq });
+            turn.ops.push(Op::DeleteMessage {
+                partition: self.config.id,
+                seq,
+            });
         }
         self.commit_slot(id, turn);
     }
@@ -79,7 +113,10 @@ impl Partition {
     fn adopt(&mut self, id: &InstanceId, parent: &Parent) -> Turn {
         let mut turn = Turn::default();
         let outcome = match self.slots.get_mut(id).and_then(Slot::resident_mut) {
-            None => Some(Err(Failure::new("NotFound", format!("the child {id} was purged")))),
+            None => Some(Err(Failure::new(
+                "NotFound",
+                format!("the child {id} was purged"),
+            ))),
             Some(resident) => {
                 let row = &mut resident.orchestration.row;
                 row.parent = Some(parent.clone());
@@ -88,14 +125,21 @@ impl Partition {
             }
         };
         if let Some(outcome) = outcome {
-            let done = Message::ChildDone { execution: parent.execution, task: parent.task, outcome };
+            let done = Message::ChildDone {
+                execution: parent.execution,
+                task: parent.task,
+                outcome,
+            };
             self.send(Target::Orchestration(parent.instance.clone()), done, &mut turn);
         }
         turn
     }
 
     fn has_history(&self, id: &InstanceId) -> bool {
-        self.slots.get(id).and_then(Slot::resident).is_some_and(|resident| resident.history.is_some())
+        self.slots
+            .get(id)
+            .and_then(Slot::resident)
+            .is_some_and(|resident| resident.history.is_some())
     }
 
     fn read_history_first(&mut self, id: &InstanceId, item: Item) {
@@ -107,16 +151,30 @@ impl Partition {
 
     /// Puts a new execution in place of the failed one, with the history cut back, and opens again
     /// what is unanswered in it.
-    fn rewind_failed(&mut self, id: &InstanceId, reason: Option<String>, parent: Option<Parent>) -> Result<Turn, RequestError> {
+    fn rewind_failed(
+        &mut self,
+        id: &InstanceId,
+        reason: Option<String>,
+        parent: Option<Parent>,
+    ) -> Result<Turn, RequestError> {
         let key = self.config.numbers.next_key();
         let now = self.now;
-        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else { return Err(not_found(id)) };
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return Err(not_found(id));
+        };
         let old = resident.orchestration.row.clone();
         let rewound = before_failure(resident.history.as_deref().unwrap_or_default());
         let mut history = rewound.history;
         if !history.is_empty() {
-            let kinds = [EventKind::OrchestratorStarted, EventKind::ExecutionRewound { reason }, EventKind::OrchestratorCompleted];
-            history.extend(kinds.map(|kind| Event { at: now.max(old.updated), kind }));
+            let kinds = [
+                EventKind::OrchestratorStarted,
+                EventKind::ExecutionRewound { reason },
+                EventKind::OrchestratorCompleted,
+            ];
+            history.extend(kinds.map(|kind| Event {
+                at: now.max(old.updated),
+                kind,
+            }));
         }
         let row = InstanceRow {
             key,
@@ -131,15 +189,25 @@ impl Partition {
         };
         let orchestration = Orchestration::fold(row, &history);
         if orchestration.holds_locks() {
-            let detail = format!("instance {id} failed while it held locks, which are gone: restart it instead");
+            let detail =
+                format!("instance {id} failed while it held locks, which are gone: restart it instead");
             return Err(RequestError::new(RequestErrorKind::WrongState, detail).about(id));
         }
         let mut turn = Turn::default();
         turn.moves.push((Some(Status::Failed), Some(Status::Running)));
-        turn.ops.push(Op::DeleteExecution { key: old.key, id: id.clone() });
-        turn.ops.push(Op::PutInstance(Box::new(orchestration.row.clone())));
+        turn.ops.push(Op::DeleteExecution {
+            key: old.key,
+            id: id.clone(),
+        });
+        turn.ops
+            .push(Op::PutInstance(Box::new(orchestration.row.clone())));
         let data = record::encode_events(&history);
-        turn.ops.push(Op::AppendHistory { key, first: 0, count: history.len() as u32, data });
+        turn.ops.push(Op::AppendHistory {
+            key,
+            first: 0,
+            count: history.len() as u32,
+            data,
+        });
         self.reopen(&orchestration, &history, &mut turn);
         self.keys.remove(&old.key);
         self.keys.insert(key, id.clone());
@@ -156,7 +224,11 @@ impl Partition {
         for message in messages.into_iter().rev() {
             let seq = self.config.numbers.next_message();
             let data = record::encode_message(&Target::Orchestration(id.clone()), &message);
-            turn.ops.push(Op::PutMessage { partition: self.config.id, seq, data });
+            turn.ops.push(Op::PutMessage {
+                partition: self.config.id,
+                seq,
+                data,
+            });
             if let Some(slot) = self.slots.get_mut(id) {
                 slot.queue.push_front(Item::message(Some(seq), message));
             }
@@ -174,8 +246,16 @@ impl Partition {
                     turn.effects.push(Effect::Dispatch(Arc::new(record)));
                 }
                 OpenTask::Timer { fire_at } => {
-                    turn.ops.push(Op::PutTimer { due: *fire_at, key: row.key, task: *task });
-                    self.timers.insert(TimerRow { due: *fire_at, key: row.key, task: *task });
+                    turn.ops.push(Op::PutTimer {
+                        due: *fire_at,
+                        key: row.key,
+                        task: *task,
+                    });
+                    self.timers.insert(TimerRow {
+                        due: *fire_at,
+                        key: row.key,
+                        task: *task,
+                    });
                 }
                 OpenTask::Child { instance } => {
                     let parent = Some(orchestration.as_parent(*task));
@@ -192,9 +272,19 @@ impl Partition {
         }
     }
 
-    fn reopened_task(&self, row: &InstanceRow, task: TaskId, name: &Arc<str>, history: &[Event]) -> TaskRecord {
+    fn reopened_task(
+        &self,
+        row: &InstanceRow,
+        task: TaskId,
+        name: &Arc<str>,
+        history: &[Event],
+    ) -> TaskRecord {
         let input = history.iter().find_map(|event| match &event.kind {
-            EventKind::TaskScheduled { task: scheduled, input, .. } if *scheduled == task => input.clone(),
+            EventKind::TaskScheduled {
+                task: scheduled,
+                input,
+                ..
+            } if *scheduled == task => input.clone(),
             _ => None,
         });
         TaskRecord {
@@ -225,15 +315,33 @@ fn repeated(orchestration: &Orchestration, task: TaskId, history: &[Event]) -> V
     history
         .iter()
         .filter_map(|event| match &event.kind {
-            EventKind::EntityOperationCalled { task: called, entity, operation, input } if *called == task => {
+            EventKind::EntityOperationCalled {
+                task: called,
+                entity,
+                operation,
+                input,
+            } if *called == task => {
                 let caller = Some(caller.clone());
-                let message =
-                    Message::Operation { operation: operation.clone(), input: input.clone(), caller, at: None };
+                let message = Message::Operation {
+                    operation: operation.clone(),
+                    input: input.clone(),
+                    caller,
+                    at: None,
+                };
                 Some((Target::Entity(entity.clone()), message))
             }
-            EventKind::EntityLockRequested { task: asked, entities } if *asked == task => {
-                let message = Message::Lock { caller: caller.clone(), entities: entities.clone(), position: 0 };
-                entities.first().map(|first| (Target::Entity(first.clone()), message))
+            EventKind::EntityLockRequested {
+                task: asked,
+                entities,
+            } if *asked == task => {
+                let message = Message::Lock {
+                    caller: caller.clone(),
+                    entities: entities.clone(),
+                    position: 0,
+                };
+                entities
+                    .first()
+                    .map(|first| (Target::Entity(first.clone()), message))
             }
             _ => None,
         })

@@ -14,7 +14,11 @@ use crate::turn::{Effect, Reply, Turn};
 #[derive(Debug)]
 pub(super) enum Item {
     /// A message; with a number when it is stored, with an answer when a client sent it.
-    Message { sequence: Option<u64>, message: Message, answer: Option<Effect> },
+    Message {
+        sequence: Option<u64>,
+        message: Message,
+        answer: Option<Effect>,
+    },
     /// A client's question or command.
     Command(Command),
     /// A parked instance is tried once more after a start.
@@ -23,7 +27,11 @@ pub(super) enum Item {
 
 impl Item {
     pub(super) fn message(sequence: Option<u64>, message: Message) -> Self {
-        Self::Message { sequence, message, answer: None }
+        Self::Message {
+            sequence,
+            message,
+            answer: None,
+        }
     }
 
     pub(super) fn as_message(&self) -> Option<&Message> {
@@ -77,17 +85,33 @@ pub(super) struct Resident {
 
 impl Resident {
     pub(super) fn new(orchestration: Orchestration, history: Option<Vec<Event>>) -> Self {
-        Self { orchestration, live: None, history, is_new: false, prelude: None, live_bytes: 0, tick: 0 }
+        Self {
+            orchestration,
+            live: None,
+            history,
+            is_new: false,
+            prelude: None,
+            live_bytes: 0,
+            tick: 0,
+        }
     }
 }
 
 impl Slot {
     pub(super) fn new(state: SlotState) -> Self {
-        Self { queue: VecDeque::new(), held: VecDeque::new(), state, last_turn: 0, is_queued: false }
+        Self {
+            queue: VecDeque::new(),
+            held: VecDeque::new(),
+            state,
+            last_turn: 0,
+            is_queued: false,
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.held.is_empty() && !matches!(self.state, SlotState::Loading | SlotState::Running)
+        self.queue.is_empty()
+            && self.held.is_empty()
+            && !matches!(self.state, SlotState::Loading | SlotState::Running)
     }
 
     pub(super) fn resident(&self) -> Option<&Resident> {
@@ -125,7 +149,12 @@ pub(super) struct Futures {
 
 impl Futures {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes: 0, bytes_max, tick: 0, uses: VecDeque::new() }
+        Self {
+            bytes: 0,
+            bytes_max,
+            tick: 0,
+            uses: VecDeque::new(),
+        }
     }
 
     /// Notes a use and returns its tick.

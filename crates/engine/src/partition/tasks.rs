@@ -17,7 +17,12 @@ use crate::turn::{Effect, Turn};
 
 impl Partition {
     /// An attempt ended: the task is done, or waits for its next attempt. Attempts leave no event.
-    pub(super) fn end_attempt(&mut self, record: Arc<TaskRecord>, outcome: AttemptOutcome, heartbeat: Option<Payload>) {
+    pub(super) fn end_attempt(
+        &mut self,
+        record: Arc<TaskRecord>,
+        outcome: AttemptOutcome,
+        heartbeat: Option<Payload>,
+    ) {
         match outcome {
             AttemptOutcome::Completed(result) => self.complete_task(&record, Ok(result)),
             AttemptOutcome::Failed { failure, retry_after } => {
@@ -29,7 +34,12 @@ impl Partition {
 
     fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome) {
         let attempts = record.failed_attempts + 1;
-        let message = Message::TaskDone { execution: record.key, task: record.task, outcome, attempts };
+        let message = Message::TaskDone {
+            execution: record.key,
+            task: record.task,
+            outcome,
+            attempts,
+        };
         self.push_item(record.instance.clone(), Item::message(None, message));
     }
 
@@ -47,7 +57,9 @@ impl Partition {
             true => None,
             false => policy.next_attempt(attempt, record.scheduled, self.now, draw, retry_after),
         };
-        let Some(due) = next else { return self.complete_task(record, Err(failure)) };
+        let Some(due) = next else {
+            return self.complete_task(record, Err(failure));
+        };
         let mut again = record.clone();
         again.failed_attempts = attempt;
         again.due = Some(due);
@@ -67,18 +79,30 @@ impl Partition {
             let message = format!("limited for another {retry_after:?}, which is beyond the retry deadline");
             return self.complete_task(record, Err(Failure::new("Limited", message)));
         }
-        self.postpone(TaskRecord { due: Some(due), ..record.clone() });
+        self.postpone(TaskRecord {
+            due: Some(due),
+            ..record.clone()
+        });
     }
 
     fn postpone(&mut self, record: TaskRecord) {
         let op = self.put_task(&record);
         let due = record.due.unwrap_or(self.now);
-        self.retries.insert((due, record.key, record.task), StoredTask::Activity(record));
-        self.push_turn(Turn { ops: vec![op], ..Turn::default() });
+        self.retries
+            .insert((due, record.key, record.task), StoredTask::Activity(record));
+        self.push_turn(Turn {
+            ops: vec![op],
+            ..Turn::default()
+        });
     }
 
     fn retry_policy(&self, record: &TaskRecord) -> RetryPolicy {
-        let defined = || self.config.executor.activity_settings(&record.name).and_then(|settings| settings.retry);
+        let defined = || {
+            self.config
+                .executor
+                .activity_settings(&record.name)
+                .and_then(|settings| settings.retry)
+        };
         record.options.retry.or_else(defined).unwrap_or(RetryPolicy::NONE)
     }
 
@@ -105,19 +129,43 @@ impl Partition {
 
     /// A child failed: is it tried again? Then its parent does not hear of it.
     pub(super) fn retry_child(&mut self, sequence: Option<u64>, message: &Message) -> bool {
-        let Message::ChildDone { execution, task, outcome: Err(failure) } = message else { return false };
-        let Some(child) = self.children.get(&(*execution, *task)) else { return false };
-        let Some(policy) = child.options.retry.filter(|_| !failure.permanent) else { return false };
+        let Message::ChildDone {
+            execution,
+            task,
+            outcome: Err(failure),
+        } = message
+        else {
+            return false;
+        };
+        let Some(child) = self.children.get(&(*execution, *task)) else {
+            return false;
+        };
+        let Some(policy) = child.options.retry.filter(|_| !failure.permanent) else {
+            return false;
+        };
         let draw = self.entropy.share();
         let attempt = child.failed_attempts + 1;
-        let Some(due) = policy.next_attempt(attempt, child.scheduled, self.now, draw, None) else { return false };
-        let again = ChildRecord { failed_attempts: attempt, due: Some(due), ..child.clone() };
-        let mut turn = Turn { ops: vec![put_child(*execution, *task, &again)], ..Turn::default() };
+        let Some(due) = policy.next_attempt(attempt, child.scheduled, self.now, draw, None) else {
+            return false;
+        };
+        let again = ChildRecord {
+            failed_attempts: attempt,
+            due: Some(due),
+            ..child.clone()
+        };
+        let mut turn = Turn {
+            ops: vec![put_child(*execution, *task, &again)],
+            ..Turn::default()
+        };
         if let Some(seq) = sequence {
-            turn.ops.push(Op::DeleteMessage { partition: self.config.id, seq });
+            turn.ops.push(Op::DeleteMessage {
+                partition: self.config.id,
+                seq,
+            });
         }
         self.children.insert((*execution, *task), again.clone());
-        self.retries.insert((due, *execution, *task), StoredTask::Child(again));
+        self.retries
+            .insert((due, *execution, *task), StoredTask::Child(again));
         self.push_turn(turn);
         true
     }

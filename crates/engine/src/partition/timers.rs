@@ -22,12 +22,20 @@ impl Partition {
                 self.fire(timer);
             }
         }
-        while self.retries.first_key_value().is_some_and(|((due, ..), _)| *due <= self.now) {
+        while self
+            .retries
+            .first_key_value()
+            .is_some_and(|((due, ..), _)| *due <= self.now)
+        {
             if let Some(((_, key, task), stored)) = self.retries.pop_first() {
                 self.try_again(key, task, stored);
             }
         }
-        while self.delayed.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
+        while self
+            .delayed
+            .first_key_value()
+            .is_some_and(|((due, _), _)| *due <= self.now)
+        {
             if let Some((_, delivery)) = self.delayed.pop_first() {
                 self.deliver(delivery);
             }
@@ -49,11 +57,19 @@ impl Partition {
     }
 
     /// The store knows whose timer it was; a timer of an execution that is no more is deleted.
-    pub(super) fn take_loaded_execution(&mut self, key: ExecutionKey, found: Result<Option<InstanceId>, String>) {
+    pub(super) fn take_loaded_execution(
+        &mut self,
+        key: ExecutionKey,
+        found: Result<Option<InstanceId>, String>,
+    ) {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!(key = key.0, error, "cannot read the instance of a timer; trying again");
+                tracing::error!(
+                    key = key.0,
+                    error,
+                    "cannot read the instance of a timer; trying again"
+                );
                 return self.outbox.loads.push(Load::Execution(key));
             }
         };
@@ -69,10 +85,20 @@ impl Partition {
     fn delete_timer(&mut self, timer: TimerRow) {
         let TimerRow { due, key, task } = timer;
         let op = dalsegno_core::store::Op::DeleteTimer { due, key, task };
-        self.push_turn(crate::turn::Turn { ops: vec![op], ..Default::default() });
+        self.push_turn(crate::turn::Turn {
+            ops: vec![op],
+            ..Default::default()
+        });
     }
 }
 
 fn fired(timer: TimerRow) -> Item {
-    Item::message(None, Message::TimerFired { execution: timer.key, task: timer.task, fire_at: timer.due })
+    Item::message(
+        None,
+        Message::TimerFired {
+            execution: timer.key,
+            task: timer.task,
+            fire_at: timer.due,
+        },
+    )
 }
