@@ -6,6 +6,7 @@
 
 use crate::id::EntityId;
 use crate::message::{Caller, Message, Target};
+use crate::planted::{self, Bug};
 use crate::store::EntityRow;
 
 /// An entity in memory.
@@ -89,7 +90,8 @@ fn is_of(unlock: &Message, caller: &Caller) -> bool {
 
 /// Does this unlock withdraw that waiting lock request?
 pub fn withdraws(unlock: &Message, waiting: &Message) -> bool {
-    matches!(waiting, Message::Lock { caller, .. } if is_of(unlock, caller))
+    let is_its_lock = matches!(waiting, Message::Lock { caller, .. } if is_of(unlock, caller));
+    is_its_lock && !planted::has(Bug::WithdrawnLockGranted)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod partition;
 pub mod partition_thread;
 pub mod record;
 pub mod request;
+pub mod simulation;
 pub mod task;
 pub mod turn;
 

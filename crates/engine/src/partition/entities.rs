@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use dalsegno_core::entity::{Entity, withdraws};
 use dalsegno_core::message::{Caller, StartRequest, Target};
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
 use dalsegno_core::{EntityId, Message};
 
@@ -318,7 +319,7 @@ impl Partition {
         let failed = outcome.is_err();
         if let Some(entity) = self.entity_mut(id) {
             entity.row.last_operation = now;
-            if !failed {
+            if !failed || planted::has(Bug::FailedOperationKept) {
                 entity.row.state = state;
             }
         }
@@ -418,7 +419,9 @@ impl Partition {
             return;
         }
         entity.row.queue = record::encode_holder(entity.holder.as_ref());
-        turn.ops.push(Op::PutEntity(Box::new(entity.row.clone())));
+        if !planted::has(Bug::EntityNotStored) || slot.queue.is_empty() {
+            turn.ops.push(Op::PutEntity(Box::new(entity.row.clone())));
+        }
         slot.is_stored = true;
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::{ReusePolicy, StartRequest, Target};
 use dalsegno_core::orchestration::{Draft, Fate, NextExecution, Orchestration, TurnResult};
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op, TimerRow};
 use dalsegno_core::{
@@ -248,7 +249,7 @@ impl Partition {
 
     /// Deletes the rows that a message stands for.
     fn forget_message(&mut self, sequence: Option<u64>, message: &Message, turn: &mut Turn) {
-        if let Some(seq) = sequence {
+        if let Some(seq) = sequence.filter(|_| !planted::has(Bug::MessageRowKept)) {
             turn.ops.push(Op::DeleteMessage {
                 partition: self.config.id,
                 seq,
@@ -262,6 +263,7 @@ impl Partition {
                 });
             }
             Message::ChildDone { execution, task, .. } => self.forget_child(*execution, *task, turn),
+            Message::TimerFired { .. } if planted::has(Bug::TimerRowKept) => {}
             Message::TimerFired {
                 execution,
                 task,
@@ -523,7 +525,9 @@ impl Partition {
             .and_then(Slot::resident_mut)
             .and_then(|resident| resident.live.as_mut());
         match live {
-            Some(live) if continues => live.unconsumed_events(),
+            Some(live) if continues && !planted::has(Bug::EventsLostAtContinueAsNew) => {
+                live.unconsumed_events()
+            }
             _ => Vec::new(),
         }
     }
@@ -558,6 +562,15 @@ impl Partition {
         }
         self.sort_batch(id, batch, &fates, &mut turn);
         self.answer_waiters(id, &mut turn);
+        if planted::has(Bug::TornCommit) {
+            let is_row = |op: &Op| matches!(op, Op::PutInstance(_) | Op::TouchInstance { .. });
+            let (rows, rest) = turn.ops.drain(..).partition(is_row);
+            turn.ops = rest;
+            self.push_turn(Turn {
+                ops: rows,
+                ..Turn::default()
+            });
+        }
         self.commit_slot(id, turn);
     }
 
@@ -592,11 +605,13 @@ impl Partition {
                 self.forget_message(None, &message, turn);
                 let seq = self.config.numbers.next_message();
                 let data = record::encode_message(&Target::Orchestration(id.clone()), &message);
-                turn.ops.push(Op::PutMessage {
-                    partition: self.config.id,
-                    seq,
-                    data,
-                });
+                if !planted::has(Bug::HeldNotStored) {
+                    turn.ops.push(Op::PutMessage {
+                        partition: self.config.id,
+                        seq,
+                        data,
+                    });
+                }
                 seq
             }
         };
@@ -636,7 +651,9 @@ impl Partition {
                 last_heartbeat: None,
                 failures: Vec::new(),
             };
-            turn.ops.push(self.put_task(&record));
+            if !planted::has(Bug::TaskNotStored) {
+                turn.ops.push(self.put_task(&record));
+            }
             turn.effects.push(Effect::Dispatch(Arc::new(record)));
         }
         for (due, task) in &result.timers {
@@ -651,7 +668,11 @@ impl Partition {
                 task: *task,
             });
         }
-        for (due, task) in &result.cleared_timers {
+        for (due, task) in result
+            .cleared_timers
+            .iter()
+            .filter(|_| !planted::has(Bug::TimerRowKept))
+        {
             turn.ops.push(Op::DeleteTimer {
                 due: *due,
                 key,

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dalsegno_core::limits::Limits;
 use dalsegno_core::message::Target;
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{self, Op, TimerRow};
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, InstanceId, Message, PartitionId, TaskId, Timestamp,
@@ -121,6 +122,20 @@ pub struct Counters {
     pub replays: u64,
     /// Turns that ended in a fault.
     pub faults: u64,
+}
+
+impl Counters {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            turns: self.turns + other.turns,
+            dropped_messages: self.dropped_messages + other.dropped_messages,
+            evictions: self.evictions + other.evictions,
+            replays: self.replays + other.replays,
+            faults: self.faults + other.faults,
+        }
+    }
 }
 
 /// See the module.
@@ -400,11 +415,14 @@ impl Partition {
     fn send(&mut self, target: Target, message: Message, turn: &mut Turn) {
         let sequence = self.config.numbers.next_message();
         let data = record::encode_message(&target, &message);
-        turn.ops.push(Op::PutMessage {
-            partition: self.partition_of(&target),
-            seq: sequence,
-            data,
-        });
+        let partition = self.partition_of(&target);
+        if !planted::has(Bug::MessageNotStored) {
+            turn.ops.push(Op::PutMessage {
+                partition,
+                seq: sequence,
+                data,
+            });
+        }
         turn.deliveries.push(Delivery {
             target,
             sequence,
