@@ -8,10 +8,12 @@ use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::limits::Limits;
 use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::orchestration::Orchestration;
 use dalsegno_core::query::Status;
-use dalsegno_core::store::Store;
+use dalsegno_core::store::{InstanceRow, Store};
 use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
 use dalsegno_engine::input::{Command, IdOrigin};
+use dalsegno_engine::loader::read_history;
 use dalsegno_engine::partition::{Counters, Entropy};
 use dalsegno_engine::request::{RequestErrorKind, StartOptions, Started};
 use dalsegno_engine::simulation::{Promise, SimHub, SimOptions, Stepped};
@@ -411,15 +413,27 @@ impl World {
             match row {
                 Some(row) if row.status.is_final() => {}
                 Some(row) => open.push(format!(
-                    "{} is {} {:?}",
+                    "{} is {} {:?}, {}",
                     subject.id,
                     row.status.as_str(),
-                    row.parked
+                    row.parked,
+                    self.awaited(&row)?
                 )),
                 None => open.push(format!("{} is not there", subject.id)),
             }
         }
         Ok(open.join(", "))
+    }
+
+    /// What an instance waits for, for the report of a failure.
+    fn awaited(&self, row: &InstanceRow) -> Result<String, String> {
+        let history = read_history(&*self.store, row).map_err(|error| error.to_string())?;
+        let orchestration = Orchestration::fold(row.clone(), &history);
+        Ok(format!(
+            "waits for {:?} after {} events",
+            orchestration.tasks(),
+            history.len()
+        ))
     }
 
     fn check(&mut self) -> Result<(), String> {

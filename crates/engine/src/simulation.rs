@@ -390,8 +390,23 @@ impl SimHub {
     }
 
     fn cancel(&mut self, key: ExecutionKey, task: TaskId) {
-        self.running
-            .retain(|record| (record.key, record.task) != (key, task));
+        let found = self
+            .running
+            .iter()
+            .position(|record| (record.key, record.task) == (key, task));
+        if let Some(record) = found.map(|at| self.running.swap_remove(at)) {
+            self.give_back(&record);
+        }
+    }
+
+    fn give_back(&mut self, record: &Arc<TaskRecord>) {
+        if let Some(ask) = self.limiter_ask(record) {
+            let input = Input::GiveBack {
+                limiter: ask.limiter.clone(),
+                key: ask.key.clone(),
+            };
+            self.send_to_limiter(&ask, input);
+        }
     }
 
     fn dispatch(&mut self, record: Arc<TaskRecord>) {

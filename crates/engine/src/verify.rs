@@ -91,7 +91,7 @@ fn read_tables(store: &dyn Store, partitions: u32, findings: &mut Findings) -> R
         for (sequence, data) in loaded.messages {
             match record::decode_message(&data) {
                 Ok((dalsegno_core::message::Target::Orchestration(id), _)) => {
-                    drop(tables.receivers.insert(id))
+                    tables.receivers.insert(id);
                 }
                 Ok(_) => {}
                 Err(error) => findings.problems.push(format!("message {sequence}: {error}")),
@@ -99,7 +99,9 @@ fn read_tables(store: &dyn Store, partitions: u32, findings: &mut Findings) -> R
         }
         for (key, task, data) in loaded.tasks {
             match record::decode_task(key, task, &data) {
-                Ok(StoredTask::Activity(_)) => drop(tables.tasks.insert((key, task))),
+                Ok(StoredTask::Activity(_)) => {
+                    tables.tasks.insert((key, task));
+                }
                 Ok(StoredTask::Child(_)) => {}
                 Err(error) => findings.problems.push(format!("task {}/{task}: {error}", key.0)),
             }
