@@ -4,6 +4,5 @@
 
 /// The records that a hub keeps.
 pub mod storage {
-    #![expect(clippy::doc_markdown, clippy::large_enum_variant, reason = "generated")]
     include!(concat!(env!("OUT_DIR"), "/dalsegno.storage.rs"));
 }
