@@ -1,0 +1,1 @@
+//! Checks a hub that is not open.
