@@ -170,7 +170,7 @@ impl Found {
             self.epoch = self.epoch.max(header.epoch);
             return Ok(());
         }
-        self.check_order(&header, known, &name)?;
+        self.check_order(&header, &scan, known, &name)?;
         self.take_header(&header, known, &name)?;
         self.take_frames(scan, &bytes, known, &name)?;
         self.segments.push((number, self.last, bytes.len() as u64));
@@ -178,7 +178,13 @@ impl Found {
     }
 
     /// Does this segment follow the one before?
-    fn check_order(&mut self, header: &Header, known: &Known, name: &str) -> Result<(), LogError> {
+    fn check_order(
+        &mut self,
+        header: &Header,
+        scan: &Scan,
+        known: &Known,
+        name: &str,
+    ) -> Result<(), LogError> {
         let Some((former, ..)) = self.segments.last() else {
             self.former_epoch = header.epoch;
             return Ok(());
@@ -192,7 +198,8 @@ impl Found {
             Some(next) if next != header.segment && !is_folded => {
                 return Err(damaged(format!("{} is missing", segment::name(next))));
             }
-            None if header.epoch == self.former_epoch && !is_folded => {
+            // A seal whose sync failed may be gone; but then nothing was written behind it.
+            None if header.epoch == self.former_epoch && !is_folded && !scan.batches.is_empty() => {
                 return Err(damaged(format!("the end of {former} is damaged")));
             }
             _ => {}
