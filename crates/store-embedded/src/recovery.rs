@@ -59,12 +59,18 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
             create(folder, identity)?
         }
     };
-    check_database_file(folder)?;
-    let writer = open_tables(folder, &identity)?;
-    let position = schema::read_position(&writer).map_err(|error| OpenError::sqlite("read", error))?;
+    // A connection that only reads leaves everything as it is, also when it is closed.
+    let reader = open_tables(folder, &identity)?;
+    let position = schema::read_position(&reader).map_err(|error| OpenError::sqlite("read", error))?;
     let known = known(&identity, &position);
     let disk = Arc::new(Folder::new(folder));
-    let (log, batches) = log::open(disk, &known, options.segment_bytes).map_err(log_error)?;
+    let found = log::find(disk.as_ref(), &known, options.segment_bytes).map_err(log_error)?;
+    drop(reader);
+    // From here on it is sure that the hub is opened, and it is changed.
+    let writer = sqlite::open_writer(&folder.join(sqlite::FILE))
+        .and_then(|writer| schema::set_durable(&writer).map(|()| writer))
+        .map_err(|error| OpenError::sqlite("set up", error))?;
+    let (log, batches) = log::begin(disk, &known, options.segment_bytes, found).map_err(log_error)?;
     let position = Position {
         durable: log.last(),
         segment: log.active_segment(),
@@ -163,7 +169,7 @@ pub(crate) fn check_folder(folder: &Path) -> Result<(), OpenError> {
 }
 
 /// SQLite takes an empty file for an empty database, and drops the `-wal` beside it.
-pub(crate) fn check_database_file(folder: &Path) -> Result<(), OpenError> {
+fn check_database_file(folder: &Path) -> Result<(), OpenError> {
     let mut file = match File::open(folder.join(sqlite::FILE)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -185,7 +191,7 @@ pub(crate) fn check_database_file(folder: &Path) -> Result<(), OpenError> {
 }
 
 /// Are these the tables of this hub, in a version that we know?
-pub(crate) fn check_tables(connection: &Connection, identity: &Identity) -> Result<(), OpenError> {
+fn check_tables(connection: &Connection, identity: &Identity) -> Result<(), OpenError> {
     let found =
         schema::identity(connection).map_err(|error| OpenError::sqlite("read the identity", error))?;
     let Some((store, format)) = found else {
@@ -200,12 +206,13 @@ pub(crate) fn check_tables(connection: &Connection, identity: &Identity) -> Resu
     Ok(())
 }
 
-fn open_tables(folder: &Path, identity: &Identity) -> Result<Connection, OpenError> {
-    let writer = sqlite::open_writer(&folder.join(sqlite::FILE))
+/// The tables of this hub, to be read only.
+pub(crate) fn open_tables(folder: &Path, identity: &Identity) -> Result<Connection, OpenError> {
+    check_database_file(folder)?;
+    let reader = sqlite::open_reader(&folder.join(sqlite::FILE))
         .map_err(|error| OpenError::sqlite("open the database", error))?;
-    check_tables(&writer, identity)?;
-    schema::set_durable(&writer).map_err(|error| OpenError::sqlite("set up", error))?;
-    Ok(writer)
+    check_tables(&reader, identity)?;
+    Ok(reader)
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

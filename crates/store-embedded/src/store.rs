@@ -242,6 +242,7 @@ impl Store for EmbeddedStore {
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
+        self.readers.close();
         let stop = if thread::panicking() {
             Stop::Now
         } else {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use dalsegno_core::store::Commit;
 
 use disk::DiskFile;
-pub(crate) use recovery::{Batch, Known, open};
+pub(crate) use recovery::{Batch, Known, begin, find};
 use segment::Header;
 pub(crate) use segments::Segments;
 

@@ -73,16 +73,6 @@ pub(crate) struct Found {
     sealed_to: Option<u64>,
 }
 
-/// Opens a log and gives what the tables lack. When this returns, all of that is durable.
-pub(crate) fn open(
-    disk: Arc<dyn Disk>,
-    known: &Known,
-    segment_bytes: u64,
-) -> Result<(Log, Vec<Batch>), LogError> {
-    let found = find(disk.as_ref(), known, segment_bytes)?;
-    begin(disk, known, segment_bytes, found).map_err(|error| LogError::Io("begin a log segment", error))
-}
-
 /// Reads everything and changes nothing.
 pub(crate) fn find(disk: &dyn Disk, known: &Known, segment_bytes: u64) -> Result<Found, LogError> {
     let names = disk
@@ -274,7 +264,19 @@ impl Found {
 }
 
 /// Begins the segment of this opening, with everything in it that may not be durable elsewhere.
-fn begin(
+///
+/// Gives what the tables lack. When this returns, all of that is durable.
+pub(crate) fn begin(
+    disk: Arc<dyn Disk>,
+    known: &Known,
+    segment_bytes: u64,
+    found: Found,
+) -> Result<(Log, Vec<Batch>), LogError> {
+    begin_segment(disk, known, segment_bytes, found)
+        .map_err(|error| LogError::Io("begin a log segment", error))
+}
+
+fn begin_segment(
     disk: Arc<dyn Disk>,
     known: &Known,
     segment_bytes: u64,
@@ -315,6 +317,8 @@ fn begin(
         bytes: file.len()?,
     };
     let mut active = Active::begin(file, &header)?;
+    // Frames without a header would look like damage, so the header is durable before them.
+    active.file.sync()?;
     let mut buffer = Vec::new();
     for batch in unproven {
         frame::begin(&mut buffer);
@@ -330,7 +334,9 @@ fn begin(
         );
         active.write(&buffer)?;
     }
-    active.file.sync()?;
+    if !buffer.is_empty() {
+        active.file.sync()?;
+    }
     let log = Log {
         store: known.store,
         epoch: header.epoch,

@@ -8,7 +8,7 @@ use dalsegno_store_tests::Random;
 use expect_test::expect;
 
 use super::disk::Disk;
-use super::recovery::{LogError, open};
+use super::recovery::LogError;
 use super::sim_disk::SimDisk;
 use super::*;
 
@@ -40,7 +40,8 @@ fn batch(n: u64, len: usize) -> Vec<Commit> {
 }
 
 fn open_sim(disk: &SimDisk, known: &Known) -> Result<(Log, Vec<Batch>), LogError> {
-    open(Arc::new(disk.clone()), known, SEGMENT_BYTES)
+    let found = find(disk, known, SEGMENT_BYTES)?;
+    begin(Arc::new(disk.clone()), known, SEGMENT_BYTES, found)
 }
 
 /// Opens and notes the opening, as the tables do.
@@ -216,7 +217,11 @@ fn live(random: &mut Random, disk: &SimDisk, log: &mut Log, known: &mut Known, a
 
 #[test]
 fn no_crash_loses_what_was_acknowledged() {
-    let seeds = if std::env::var_os("RUN_SLOW").is_some() { 2_000 } else { 120 };
+    let seeds = if std::env::var_os("RUN_SLOW").is_some() {
+        2_000
+    } else {
+        120
+    };
     let crashes: usize = (0..seeds).map(|seed| crash_many_times(seed, 25)).sum();
     assert!(crashes >= 2_000);
 }
@@ -399,7 +404,8 @@ fn the_bytes_of_a_segment_are_golden() {
         6c696e652031010005726573657406030104010000000a040102030104496e2d
         310c07636f756e7465720133090403010202dc07020802010e06676974687562
         01310702000518181818180d06676974687562013204f5f5f5f50f013104f6f6
-        f6f6000000000000"#]].assert_eq(&lines.join("\n"));
+        f6f6000000000000"#]]
+    .assert_eq(&lines.join("\n"));
 }
 
 #[test]

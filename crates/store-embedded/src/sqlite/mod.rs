@@ -37,6 +37,11 @@ impl Readers {
         }
     }
 
+    /// Closes what is idle, so that the writer is the last and SQLite tidies up.
+    pub(crate) fn close(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Runs a read on a connection of its own.
     pub(crate) fn with<T>(
         &self,

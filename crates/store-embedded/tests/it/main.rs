@@ -21,15 +21,16 @@ fn options() -> Options {
     }
 }
 
-/// Names and contents of all files but the lock.
-fn snapshot(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+/// Names, lengths and checksums of all files but the lock.
+fn snapshot(folder: &Path) -> Vec<(String, usize, u32)> {
+    let mut files: Vec<(String, usize, u32)> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter(|entry| entry.file_name() != "lock" && !entry.file_name().to_string_lossy().ends_with("-shm"))
         .map(|entry| {
             let bytes = std::fs::read(entry.path()).unwrap();
-            (entry.file_name().into_string().unwrap(), bytes)
+            let name = entry.file_name().into_string().unwrap();
+            (name, bytes.len(), crc32c::crc32c(&bytes))
         })
         .collect();
     files.sort();
