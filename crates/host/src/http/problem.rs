@@ -179,6 +179,8 @@ fn status(kind: RequestErrorKind) -> StatusCode {
         Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
         Kind::TimedOut => StatusCode::REQUEST_TIMEOUT,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Unauthorized => StatusCode::FORBIDDEN,
+        Kind::Unreachable => StatusCode::BAD_GATEWAY,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
