@@ -102,7 +102,10 @@ pub(crate) fn ours<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Pr
     let text = text(bytes)?;
     check_depth(text)?;
     if text.trim_ascii_start().starts_with('[') {
-        return Err(Problem::bad_request("invalid_body", "the body is a list: write an object"));
+        return Err(Problem::bad_request(
+            "invalid_body",
+            "the body is a list: write an object",
+        ));
     }
     serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
