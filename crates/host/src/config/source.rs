@@ -207,7 +207,7 @@ fn shown(given: &Given) -> String {
 }
 
 fn place(path: &Path, text: &str, offset: usize) -> Origin {
-    let before = &text[..text.floor_char_boundary(offset)];
+    let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Origin::File {
         path: path.to_owned(),

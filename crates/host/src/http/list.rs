@@ -114,11 +114,11 @@ pub(crate) fn statuses(query: &Query, name: &'static str) -> Result<Option<Vec<S
 
 fn unknown_status(name: &str, word: &str) -> Problem {
     let names = NAMES.map(|(known, _)| known);
-    let mut problem = invalid(name, word, &names.join(", "));
-    if let Some(near) = nearest(word, names) {
-        problem.detail = format!("there is no status of that name: did you mean {near}?");
+    let problem = invalid(name, word, &names.join(", "));
+    match nearest(word, names) {
+        Some(near) => problem.saying(format!("there is no status of that name: did you mean {near}?")),
+        None => problem,
     }
-    problem
 }
 
 #[cfg(test)]

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// A refusal: what, where, what to do.
+/// A refusal: what, where, what to do. Boxed, because every answer has room for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Parts>);
+
+/// What a refusal tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) detail: String,
@@ -18,6 +22,14 @@ pub(crate) struct Problem {
     pub(crate) got: Option<String>,
     pub(crate) expected: Option<String>,
     pub(crate) id: Option<String>,
+}
+
+impl std::ops::Deref for Problem {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// Which refusals say why.
@@ -63,7 +75,7 @@ pub(crate) struct ProblemRead {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             code,
             detail: detail.into(),
@@ -71,7 +83,7 @@ impl Problem {
             got: None,
             expected: None,
             id: None,
-        }
+        }))
     }
 
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
@@ -85,7 +97,7 @@ impl Problem {
 
     #[must_use]
     pub(crate) fn param(mut self, param: impl Into<String>) -> Self {
-        self.param = Some(param.into());
+        self.0.param = Some(param.into());
         self
     }
 
@@ -97,19 +109,26 @@ impl Problem {
         if shown.len() < got.len() {
             shown.push('…');
         }
-        self.got = Some(shown);
+        self.0.got = Some(shown);
         self
     }
 
     #[must_use]
     pub(crate) fn expected(mut self, expected: impl Into<String>) -> Self {
-        self.expected = Some(expected.into());
+        self.0.expected = Some(expected.into());
         self
     }
 
     #[must_use]
     pub(crate) fn about(mut self, id: impl std::fmt::Display) -> Self {
-        self.id = Some(id.to_string());
+        self.0.id = Some(id.to_string());
+        self
+    }
+
+    /// The same with another text.
+    #[must_use]
+    pub(crate) fn saying(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = detail.into();
         self
     }
 
@@ -158,11 +177,9 @@ impl Problem {
 
 impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
-        let status = status(error.kind);
-        Self {
-            id: error.id,
-            ..Self::new(status, error.kind.code(), error.detail)
-        }
+        let mut problem = Self::new(status(error.kind), error.kind.code(), error.detail);
+        problem.0.id = error.id;
+        problem
     }
 }
 

@@ -245,7 +245,7 @@ mod tests {
     fn check(raw: &str, wanted: &str) {
         let got = match Query::parse(Some(raw), &LIST) {
             Ok(query) => format!("{:?}", query.0),
-            Err(problem) => format!("{} {}", problem.code, problem.param.unwrap_or_default()),
+            Err(problem) => format!("{} {}", problem.code, problem.param.clone().unwrap_or_default()),
         };
         assert_eq!(got, wanted, "{raw}");
     }

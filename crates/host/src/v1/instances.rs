@@ -52,10 +52,9 @@ pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
 }
 
 fn unknown(id: &InstanceId) -> Problem {
-    Problem {
-        detail: format!("there is no instance {id}"),
-        ..Problem::not_found().about(id)
-    }
+    Problem::not_found()
+        .about(id)
+        .saying(format!("there is no instance {id}"))
 }
 
 pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {

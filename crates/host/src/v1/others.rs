@@ -24,10 +24,9 @@ pub(super) async fn entity(call: Call, name: String, key: String) -> Result<Resp
 }
 
 fn unknown(id: &EntityId) -> Problem {
-    Problem {
-        detail: format!("there is no entity {id}"),
-        ..Problem::not_found().about(id)
-    }
+    Problem::not_found()
+        .about(id)
+        .saying(format!("there is no entity {id}"))
 }
 
 pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
