@@ -5,14 +5,18 @@
 //! stores what comes back. Everything that can be simulated is simulated because of this.
 
 pub mod action;
+pub mod entity;
 pub mod event;
 pub mod failure;
 pub mod id;
+pub mod limiter;
 pub mod limits;
 pub mod message;
+pub mod orchestration;
 pub mod payload;
 pub mod query;
 pub mod retry;
+pub mod rewind;
 pub mod store;
 pub mod time;
 

@@ -92,11 +92,11 @@ pub enum Message {
         task: TaskId,
         outcome: Outcome,
     },
-    /// An entity is locked for us.
+    /// These entities are locked for us, all of them.
     LockGranted {
         execution: ExecutionKey,
         task: TaskId,
-        entity: EntityId,
+        entities: Vec<EntityId>,
     },
     /// An external event.
     EventRaised { name: Arc<str>, input: Option<Payload> },
@@ -123,8 +123,13 @@ pub enum Message {
         caller: Option<Caller>,
         at: Option<Timestamp>,
     },
-    /// To an entity: lock it for the caller, when it is its turn.
-    Lock { caller: Caller },
+    /// To an entity: lock it for the caller when it is its turn, then pass the request on to the
+    /// next of `entities` behind `position`, or grant when it was the last.
+    Lock {
+        caller: Caller,
+        entities: Vec<EntityId>,
+        position: u32,
+    },
     /// To an entity: release the lock of this execution, or withdraw its request.
     Unlock { execution: ExecutionKey, task: TaskId },
 }

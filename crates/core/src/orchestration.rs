@@ -1,0 +1,798 @@
+//! One orchestration between turns: what is open, and what a turn makes of it.
+//!
+//! A turn has two halves. [`Orchestration::draft`] decides which messages become events and
+//! changes nothing, so that a turn whose code faults leaves no trace. [`Orchestration::conclude`]
+//! takes the code's actions and moves the state; what it returns is the whole of the turn's commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::action::{Action, ChildOptions, TaskOptions};
+use crate::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy};
+use crate::failure::Failure;
+use crate::id::{EntityId, InstanceId, TaskId};
+use crate::message::{Caller, Message, Outcome, ReusePolicy, StartRequest, Target};
+use crate::payload::Payload;
+use crate::query::Status;
+use crate::store::InstanceRow;
+use crate::time::Timestamp;
+
+/// A durable operation in progress.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OpenTask {
+    /// An activity.
+    Activity { name: Arc<str> },
+    /// A timer.
+    Timer { fire_at: Timestamp },
+    /// A child whose outcome is awaited.
+    Child { instance: InstanceId },
+    /// A call to an entity.
+    EntityCall { entity: EntityId },
+    /// Locks asked for, not yet all granted.
+    LockRequested { entities: Vec<EntityId> },
+    /// Locks held.
+    LockHeld { entities: Vec<EntityId> },
+}
+
+/// An orchestration between turns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Orchestration {
+    /// The status row.
+    pub row: InstanceRow,
+    tasks: BTreeMap<TaskId, OpenTask>,
+}
+
+/// What becomes of one message in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It became an event.
+    Taken,
+    /// It waits: the instance is suspended, parked or not yet due.
+    Held,
+    /// It is for an execution or task that is no more.
+    Dropped,
+}
+
+/// The first half of a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// New events for the code, `OrchestratorStarted` first; empty when there is nothing to do.
+    pub events: Vec<Event>,
+    /// What becomes of each message, in their order.
+    pub fates: Vec<Fate>,
+    /// Releases that answer grants nobody wants any more.
+    pub releases: Vec<(Target, Message)>,
+    /// Status after the messages, before the code.
+    status: Status,
+    termination: Option<Termination>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Termination {
+    reason: Option<String>,
+    children: ParentClosePolicy,
+}
+
+impl Draft {
+    /// Does the code have to run? A termination ends the instance without it.
+    pub fn needs_code(&self) -> bool {
+        self.termination.is_none() && !self.events.is_empty()
+    }
+}
+
+/// An activity that a turn asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTask {
+    /// Task.
+    pub task: TaskId,
+    /// Activity name.
+    pub name: Arc<str>,
+    /// Input.
+    pub input: Option<Payload>,
+    /// How it is run.
+    pub options: TaskOptions,
+}
+
+/// A child that a turn asked for and that has options to remember.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewChild {
+    /// Task.
+    pub task: TaskId,
+    /// Its instance.
+    pub instance: InstanceId,
+    /// The request, to be repeated by a retry.
+    pub request: StartRequest,
+    /// Retry and parent-close policy.
+    pub options: ChildOptions,
+}
+
+/// The next execution of an instance that continued as new.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NextExecution {
+    /// Its version.
+    pub version: Option<Arc<str>>,
+    /// Its input.
+    pub input: Option<Payload>,
+}
+
+/// All that a turn leads to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TurnResult {
+    /// Number of the first new event.
+    pub first_event: u64,
+    /// New events, from `OrchestratorStarted` to `OrchestratorCompleted`.
+    pub events: Vec<Event>,
+    /// Messages to others.
+    pub outgoing: Vec<(Target, Message)>,
+    /// Activities to run.
+    pub tasks: Vec<NewTask>,
+    /// Children with options to remember.
+    pub children: Vec<NewChild>,
+    /// Timers to set.
+    pub timers: Vec<(Timestamp, TaskId)>,
+    /// Timers nobody waits for any more.
+    pub cleared_timers: Vec<(Timestamp, TaskId)>,
+    /// Activities to cancel: the instance was terminated.
+    pub cancelled: Vec<TaskId>,
+    /// Children to terminate, by the policy they were started with or because everything goes.
+    pub orphans: Vec<(TaskId, InstanceId, ParentClosePolicy)>,
+    /// The next execution, after continue-as-new.
+    pub next: Option<NextExecution>,
+}
+
+impl Orchestration {
+    /// One that has not had a turn.
+    pub fn new(row: InstanceRow) -> Self {
+        Self {
+            row,
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// One read back from the store.
+    pub fn fold(row: InstanceRow, history: &[Event]) -> Self {
+        let mut orchestration = Self::new(row);
+        for event in history {
+            orchestration.record(&event.kind);
+        }
+        orchestration
+    }
+
+    /// What is open.
+    pub fn tasks(&self) -> &BTreeMap<TaskId, OpenTask> {
+        &self.tasks
+    }
+
+    /// Has the execution had its first turn?
+    pub fn has_started(&self) -> bool {
+        self.row.events > 0
+    }
+
+    /// Locks it holds.
+    pub fn holds_locks(&self) -> bool {
+        self.tasks
+            .values()
+            .any(|task| matches!(task, OpenTask::LockHeld { .. }))
+    }
+
+    /// Decides what becomes of messages. Changes nothing.
+    pub fn draft<'m>(&self, messages: impl Iterator<Item = &'m Message> + Clone, now: Timestamp) -> Draft {
+        let mut drafter = Drafter::new(self, now);
+        let mut fates: Vec<Fate> = messages.clone().map(|message| drafter.take(message)).collect();
+        if drafter.resumed {
+            drafter.take_held(messages, &mut fates);
+        }
+        drafter.finish(fates)
+    }
+
+    /// Moves the state by a draft and what the code asked for after seeing its events.
+    pub fn conclude(&mut self, draft: Draft, actions: Vec<Action>, events_max: u64) -> TurnResult {
+        let at = draft.events.first().map_or(self.row.updated, |event| event.at);
+        let mut turn = TurnResult {
+            first_event: self.row.events,
+            outgoing: draft.releases,
+            ..TurnResult::default()
+        };
+        self.row.status = draft.status;
+        self.row.updated = self.row.updated.max(at);
+        if draft.events.is_empty() && draft.termination.is_none() {
+            return turn;
+        }
+        for event in draft.events {
+            self.clear_timer(&event.kind, &mut turn);
+            self.record(&event.kind);
+            turn.events.push(event);
+        }
+        match draft.termination {
+            Some(termination) => self.terminate(termination, at, &mut turn),
+            None => self.perform(actions, at, events_max, &mut turn),
+        }
+        if turn.next.is_none() {
+            turn.events.push(Event {
+                at,
+                kind: EventKind::OrchestratorCompleted,
+            });
+        }
+        self.row.events += turn.events.len() as u64;
+        turn
+    }
+
+    /// A timer that fired has no row any more.
+    fn clear_timer(&self, kind: &EventKind, turn: &mut TurnResult) {
+        if let EventKind::TimerFired { task, fire_at } = kind {
+            turn.cleared_timers.push((*fire_at, *task));
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>, at: Timestamp, events_max: u64, turn: &mut TurnResult) {
+        let events = self.row.events + (turn.events.len() + actions.len()) as u64;
+        if events > events_max {
+            let message = format!(
+                "the history would have {events} events, history_events_max is {events_max}: continue as new from time to time"
+            );
+            let failure = Failure::new("HistoryLimit", message).permanent();
+            return self.perform_one(Action::Fail { failure }, at, turn);
+        }
+        for action in actions {
+            self.perform_one(action, at, turn);
+            if self.row.status.is_final() || turn.next.is_some() {
+                break;
+            }
+        }
+    }
+
+    fn perform_one(&mut self, action: Action, at: Timestamp, turn: &mut TurnResult) {
+        if let Some(kind) = action.to_event() {
+            self.clear_unlock(&kind, turn);
+            self.record(&kind);
+            turn.events.push(Event { at, kind });
+        }
+        match action {
+            Action::ScheduleTask {
+                task,
+                name,
+                input,
+                options,
+            } => {
+                turn.tasks.push(NewTask {
+                    task,
+                    name,
+                    input,
+                    options,
+                });
+            }
+            Action::CreateTimer { task, fire_at } => turn.timers.push((fire_at, task)),
+            Action::CancelTimer { task } => self.cancel_timer(task, turn),
+            Action::StartOrchestration {
+                task,
+                name,
+                version,
+                instance,
+                input,
+                link,
+                options,
+            } => {
+                let parent = (link == ChildLink::Awaited).then(|| self.as_parent(task));
+                let request = StartRequest {
+                    name,
+                    version,
+                    input,
+                    parent,
+                    reuse: ReusePolicy::RejectRunning,
+                };
+                self.start_child(
+                    NewChild {
+                        task,
+                        instance,
+                        request,
+                        options,
+                    },
+                    turn,
+                );
+            }
+            Action::SendEvent {
+                instance,
+                name,
+                input,
+                ..
+            } => {
+                turn.outgoing.push((
+                    Target::Orchestration(instance),
+                    Message::EventRaised { name, input },
+                ));
+            }
+            Action::CallEntity {
+                task,
+                entity,
+                operation,
+                input,
+            } => {
+                let caller = Some(self.as_caller(task));
+                turn.outgoing.push((
+                    Target::Entity(entity),
+                    Message::Operation {
+                        operation,
+                        input,
+                        caller,
+                        at: None,
+                    },
+                ));
+            }
+            Action::SignalEntity {
+                entity,
+                operation,
+                input,
+                at,
+                ..
+            } => {
+                turn.outgoing.push((
+                    Target::Entity(entity),
+                    Message::Operation {
+                        operation,
+                        input,
+                        caller: None,
+                        at,
+                    },
+                ));
+            }
+            Action::LockEntities { task, entities } => self.request_lock(task, entities, turn),
+            Action::UnlockEntities { .. } => {}
+            Action::ContinueAsNew { version, input } => {
+                self.release_all(turn);
+                turn.next = Some(NextExecution { version, input });
+            }
+            Action::Complete { result } => self.end(Status::Completed, Ok(result), at, turn),
+            Action::Fail { failure } => self.end(Status::Failed, Err(failure), at, turn),
+            Action::SetCustomStatus { status } => self.row.custom_status = status,
+        }
+    }
+
+    fn request_lock(&self, task: TaskId, entities: Vec<EntityId>, turn: &mut TurnResult) {
+        if let Some(first) = entities.first().cloned() {
+            let lock = Message::Lock {
+                caller: self.as_caller(task),
+                entities,
+                position: 0,
+            };
+            turn.outgoing.push((Target::Entity(first), lock));
+        }
+    }
+
+    fn start_child(&self, child: NewChild, turn: &mut TurnResult) {
+        let start = Message::Start(Box::new(child.request.clone()));
+        turn.outgoing
+            .push((Target::Orchestration(child.instance.clone()), start));
+        if child.request.parent.is_some() && child.options != ChildOptions::default() {
+            turn.children.push(child);
+        }
+    }
+
+    fn as_caller(&self, task: TaskId) -> Caller {
+        Caller {
+            instance: self.row.id.clone(),
+            execution: self.row.key,
+            task,
+        }
+    }
+
+    /// This execution as the parent of what `task` started.
+    pub fn as_parent(&self, task: TaskId) -> Parent {
+        Parent {
+            instance: self.row.id.clone(),
+            execution: self.row.key,
+            task,
+        }
+    }
+
+    fn cancel_timer(&mut self, task: TaskId, turn: &mut TurnResult) {
+        let Some(OpenTask::Timer { fire_at }) = self.tasks.get(&task) else {
+            return;
+        };
+        let timer = (*fire_at, task);
+        self.tasks.remove(&task);
+        match turn.timers.iter().position(|set| *set == timer) {
+            Some(at) => drop(turn.timers.swap_remove(at)),
+            None => turn.cleared_timers.push(timer),
+        }
+    }
+
+    /// Sends the releases for an unlock that is about to be recorded.
+    fn clear_unlock(&self, kind: &EventKind, turn: &mut TurnResult) {
+        if let EventKind::EntityUnlockSent { lock } = kind {
+            self.release(*lock, turn);
+        }
+    }
+
+    fn release(&self, lock: TaskId, turn: &mut TurnResult) {
+        let (Some(OpenTask::LockHeld { entities }) | Some(OpenTask::LockRequested { entities })) =
+            self.tasks.get(&lock)
+        else {
+            return;
+        };
+        for entity in entities {
+            let unlock = Message::Unlock {
+                execution: self.row.key,
+                task: lock,
+            };
+            turn.outgoing.push((Target::Entity(entity.clone()), unlock));
+        }
+    }
+
+    /// Any end of an execution gives back its locks and timers, in the same commit.
+    fn release_all(&mut self, turn: &mut TurnResult) {
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for task in tasks {
+            self.release(task, turn);
+            self.cancel_timer(task, turn);
+        }
+        turn.timers.clear();
+    }
+
+    fn terminate(&mut self, termination: Termination, at: Timestamp, turn: &mut TurnResult) {
+        let Termination { reason, children } = termination;
+        for (task, open) in &self.tasks {
+            match open {
+                OpenTask::Activity { .. } => turn.cancelled.push(*task),
+                OpenTask::Child { instance } => turn.orphans.push((*task, instance.clone(), children)),
+                _ => {}
+            }
+        }
+        let kind = EventKind::ExecutionTerminated {
+            reason: reason.clone(),
+        };
+        turn.events.push(Event { at, kind });
+        let message = reason.clone().unwrap_or_else(|| "terminated".to_owned());
+        self.end(
+            Status::Terminated,
+            Err(Failure::new("Terminated", message)),
+            at,
+            turn,
+        );
+        self.row.failure = None;
+        self.row.output = reason.map(|reason| json_string(&reason));
+    }
+
+    fn end(&mut self, status: Status, outcome: Outcome, at: Timestamp, turn: &mut TurnResult) {
+        self.release_all(turn);
+        self.tasks.clear();
+        self.row.status = status;
+        self.row.completed = Some(at);
+        self.row.parked = None;
+        if let Some(parent) = self.row.parent.clone() {
+            let done = Message::ChildDone {
+                execution: parent.execution,
+                task: parent.task,
+                outcome: outcome.clone(),
+            };
+            turn.outgoing.push((Target::Orchestration(parent.instance), done));
+        }
+        match outcome {
+            Ok(result) => self.row.output = result,
+            Err(failure) => self.row.failure = Some(failure),
+        }
+    }
+
+    /// Keeps the table of open tasks: the same for events that are new and for those read back.
+    fn record(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::TaskScheduled { task, name, .. } => {
+                self.tasks
+                    .insert(*task, OpenTask::Activity { name: name.clone() });
+            }
+            EventKind::TimerCreated { task, fire_at } => {
+                self.tasks.insert(*task, OpenTask::Timer { fire_at: *fire_at });
+            }
+            EventKind::SubOrchestrationInstanceCreated {
+                task,
+                instance,
+                link: ChildLink::Awaited,
+                ..
+            } => {
+                self.tasks.insert(
+                    *task,
+                    OpenTask::Child {
+                        instance: instance.clone(),
+                    },
+                );
+            }
+            EventKind::EntityOperationCalled { task, entity, .. } => {
+                self.tasks.insert(
+                    *task,
+                    OpenTask::EntityCall {
+                        entity: entity.clone(),
+                    },
+                );
+            }
+            EventKind::EntityLockRequested { task, entities } => {
+                self.tasks.insert(
+                    *task,
+                    OpenTask::LockRequested {
+                        entities: entities.clone(),
+                    },
+                );
+            }
+            EventKind::EntityLockGranted { task } => {
+                if let Some(OpenTask::LockRequested { entities }) = self.tasks.remove(task) {
+                    self.tasks.insert(*task, OpenTask::LockHeld { entities });
+                }
+            }
+            EventKind::TaskCompleted { task, .. }
+            | EventKind::TaskFailed { task, .. }
+            | EventKind::TimerFired { task, .. }
+            | EventKind::SubOrchestrationInstanceCompleted { task, .. }
+            | EventKind::SubOrchestrationInstanceFailed { task, .. }
+            | EventKind::EntityOperationCompleted { task, .. }
+            | EventKind::EntityOperationFailed { task, .. }
+            | EventKind::EntityUnlockSent { lock: task } => {
+                self.tasks.remove(task);
+            }
+            _ => {}
+        }
+    }
+
+    fn started_event(&self) -> EventKind {
+        EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            name: self.row.name.clone(),
+            version: self.row.version.clone(),
+            execution_id: self.row.execution_id,
+            input: self.row.input.clone(),
+            parent: self.row.parent.clone(),
+            scheduled_start: self.row.scheduled_start,
+        }))
+    }
+}
+
+/// A text as a JSON string.
+pub fn json_string(text: &str) -> Payload {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            '\n' => json.push_str("\\n"),
+            '\r' => json.push_str("\\r"),
+            '\t' => json.push_str("\\t"),
+            c if c < ' ' => json.push_str(&format!("\\u{:04x}", c as u32)),
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+    Payload::from(json)
+}
+
+/// Turns messages into events, one after the other.
+struct Drafter<'o> {
+    orchestration: &'o Orchestration,
+    at: Timestamp,
+    events: Vec<Event>,
+    /// Tasks that were answered in this very batch.
+    answered: BTreeSet<TaskId>,
+    releases: Vec<(Target, Message)>,
+    status: Status,
+    started: bool,
+    resumed: bool,
+    termination: Option<Termination>,
+}
+
+impl<'o> Drafter<'o> {
+    fn new(orchestration: &'o Orchestration, now: Timestamp) -> Self {
+        Self {
+            orchestration,
+            at: now.max(orchestration.row.updated),
+            events: Vec::new(),
+            answered: BTreeSet::new(),
+            releases: Vec::new(),
+            status: orchestration.row.status,
+            started: orchestration.has_started(),
+            resumed: false,
+            termination: None,
+        }
+    }
+
+    fn take(&mut self, message: &Message) -> Fate {
+        if self.status.is_final() || self.termination.is_some() {
+            return self.drop(message);
+        }
+        match message {
+            Message::Terminate { reason, children } => {
+                self.begin();
+                self.termination = Some(Termination {
+                    reason: reason.clone(),
+                    children: *children,
+                });
+                Fate::Taken
+            }
+            _ if self.orchestration.row.parked.is_some() => Fate::Held,
+            Message::Suspend { reason } if self.status != Status::Suspended => {
+                self.status = Status::Suspended;
+                self.push_if_started(EventKind::ExecutionSuspended {
+                    reason: reason.clone(),
+                });
+                Fate::Taken
+            }
+            Message::Resume { reason } if self.status == Status::Suspended => {
+                self.status = if self.started {
+                    Status::Running
+                } else {
+                    Status::Pending
+                };
+                self.resumed = true;
+                self.push_if_started(EventKind::ExecutionResumed {
+                    reason: reason.clone(),
+                });
+                Fate::Taken
+            }
+            Message::Suspend { .. } | Message::Resume { .. } => Fate::Dropped,
+            _ if self.status == Status::Suspended => Fate::Held,
+            _ => self.take_running(message),
+        }
+    }
+
+    /// After a resume, what waited comes first and in its old order.
+    fn take_held<'m>(&mut self, messages: impl Iterator<Item = &'m Message>, fates: &mut [Fate]) {
+        for (message, fate) in messages.zip(fates) {
+            if *fate == Fate::Held {
+                *fate = self.take(message);
+            }
+        }
+    }
+
+    fn take_running(&mut self, message: &Message) -> Fate {
+        if let Message::TimerFired {
+            execution,
+            task: TaskId::START,
+            ..
+        } = message
+        {
+            return self.take_start(*execution == self.orchestration.row.key);
+        }
+        if !self.started {
+            return Fate::Held;
+        }
+        if let Message::EventRaised { name, input } = message {
+            self.push(EventKind::EventRaised {
+                name: name.clone(),
+                input: input.clone(),
+            });
+            return Fate::Taken;
+        }
+        match self.completion(message) {
+            Some(kind) => {
+                self.push(kind);
+                Fate::Taken
+            }
+            None => self.drop(message),
+        }
+    }
+
+    fn take_start(&mut self, is_ours: bool) -> Fate {
+        if self.started || !is_ours {
+            return Fate::Dropped;
+        }
+        self.started = true;
+        self.status = Status::Running;
+        let started = self.orchestration.started_event();
+        self.push(started);
+        Fate::Taken
+    }
+
+    /// The event of a message that answers a task, if the task still waits for it.
+    fn completion(&mut self, message: &Message) -> Option<EventKind> {
+        let (execution, task) = match message {
+            Message::TaskDone { execution, task, .. }
+            | Message::TimerFired { execution, task, .. }
+            | Message::ChildDone { execution, task, .. }
+            | Message::EntityAnswered { execution, task, .. }
+            | Message::LockGranted { execution, task, .. } => (*execution, *task),
+            _ => return None,
+        };
+        let open = self.orchestration.tasks.get(&task)?;
+        if execution != self.orchestration.row.key || self.answered.contains(&task) {
+            return None;
+        }
+        let kind = completion_event(message, open)?;
+        self.answered.insert(task);
+        Some(kind)
+    }
+
+    /// A grant that nobody wants is answered with a release; everything else is just dropped.
+    fn drop(&mut self, message: &Message) -> Fate {
+        if let Message::LockGranted {
+            execution,
+            task,
+            entities,
+        } = message
+        {
+            let held = matches!(
+                self.orchestration.tasks.get(task),
+                Some(OpenTask::LockHeld { .. })
+            ) && *execution == self.orchestration.row.key
+                && !self.status.is_final();
+            if !held {
+                let unlock = Message::Unlock {
+                    execution: *execution,
+                    task: *task,
+                };
+                let releases = entities
+                    .iter()
+                    .map(|entity| (Target::Entity(entity.clone()), unlock.clone()));
+                self.releases.extend(releases);
+            }
+        }
+        Fate::Dropped
+    }
+
+    fn begin(&mut self) {
+        if self.events.is_empty() {
+            self.events.push(Event {
+                at: self.at,
+                kind: EventKind::OrchestratorStarted,
+            });
+        }
+    }
+
+    fn push(&mut self, kind: EventKind) {
+        self.begin();
+        self.events.push(Event { at: self.at, kind });
+    }
+
+    fn push_if_started(&mut self, kind: EventKind) {
+        if self.started {
+            self.push(kind);
+        }
+    }
+
+    fn finish(self, fates: Vec<Fate>) -> Draft {
+        Draft {
+            events: self.events,
+            fates,
+            releases: self.releases,
+            status: self.status,
+            termination: self.termination,
+        }
+    }
+}
+
+fn completion_event(message: &Message, open: &OpenTask) -> Option<EventKind> {
+    let kind = match (message, open) {
+        (
+            Message::TaskDone {
+                task,
+                outcome,
+                attempts,
+                ..
+            },
+            OpenTask::Activity { .. },
+        ) => match outcome.clone() {
+            Ok(result) => EventKind::TaskCompleted {
+                task: *task,
+                result,
+                attempts: *attempts,
+            },
+            Err(failure) => EventKind::TaskFailed {
+                task: *task,
+                failure,
+                attempts: *attempts,
+            },
+        },
+        (Message::TimerFired { task, .. }, OpenTask::Timer { fire_at }) => EventKind::TimerFired {
+            task: *task,
+            fire_at: *fire_at,
+        },
+        (Message::ChildDone { task, outcome, .. }, OpenTask::Child { .. }) => match outcome.clone() {
+            Ok(result) => EventKind::SubOrchestrationInstanceCompleted { task: *task, result },
+            Err(failure) => EventKind::SubOrchestrationInstanceFailed { task: *task, failure },
+        },
+        (Message::EntityAnswered { task, outcome, .. }, OpenTask::EntityCall { .. }) => match outcome.clone()
+        {
+            Ok(result) => EventKind::EntityOperationCompleted { task: *task, result },
+            Err(failure) => EventKind::EntityOperationFailed { task: *task, failure },
+        },
+        (Message::LockGranted { task, .. }, OpenTask::LockRequested { .. }) => {
+            EventKind::EntityLockGranted { task: *task }
+        }
+        _ => return None,
+    };
+    Some(kind)
+}
