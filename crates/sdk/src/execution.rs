@@ -33,6 +33,8 @@ pub(crate) type Body = Pin<Box<dyn Future<Output = Result<Option<Payload>, Error
 pub(crate) struct LiveExecution {
     shared: Arc<Shared>,
     begin: Option<Arc<dyn Begin>>,
+    /// Where the orchestrator is defined: what it ends with is asked for there.
+    location: &'static Location<'static>,
     body: Option<Body>,
     waker: Waker,
 }
@@ -43,6 +45,7 @@ impl LiveExecution {
         Self {
             waker: Waker::from(shared.waking.clone()),
             shared,
+            location: begin.location(),
             begin: Some(begin),
             body: None,
         }
@@ -149,7 +152,7 @@ impl LiveExecution {
             },
         };
         // After continue-as-new this is not asked for any more.
-        self.shared.lock().ask(action, Location::caller());
+        self.shared.lock().ask(action, self.location);
         self.end();
     }
 

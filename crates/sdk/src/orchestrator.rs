@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 
 use dalsegno_core::{Failure, Payload};
@@ -36,10 +37,12 @@ pub struct Orchestrator<In, Out> {
     name: Cow<'static, str>,
     version: Option<Cow<'static, str>>,
     run: Option<Box<Run<In, Out>>>,
+    location: &'static Location<'static>,
 }
 
 impl<In, Out> Orchestrator<In, Out> {
     /// An orchestrator with its code.
+    #[track_caller]
     pub fn new<F>(name: impl Into<Cow<'static, str>>, run: F) -> Self
     where
         F: for<'a> Fn(&'a OrchestrationContext, In) -> BoxFuture<'a, Result<Out>> + Send + Sync + 'static,
@@ -48,15 +51,18 @@ impl<In, Out> Orchestrator<In, Out> {
             name: name.into(),
             version: None,
             run: Some(Box::new(run)),
+            location: Location::caller(),
         }
     }
 
     /// An orchestrator whose code is elsewhere: in another process or language.
+    #[track_caller]
     pub fn remote(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
             name: name.into(),
             version: None,
             run: None,
+            location: Location::caller(),
         }
     }
 
@@ -106,6 +112,8 @@ impl<In, Out> fmt::Debug for Orchestrator<In, Out> {
 
 /// An orchestrator without its types: makes the future of one execution.
 pub(crate) trait Begin: Send + Sync {
+    /// Where the orchestrator is defined.
+    fn location(&self) -> &'static Location<'static>;
     fn begin(self: Arc<Self>, context: OrchestrationContext, input: Option<Payload>) -> Body;
 }
 
@@ -114,6 +122,10 @@ where
     In: DeserializeOwned + Send + 'static,
     Out: Serialize + 'static,
 {
+    fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
     fn begin(self: Arc<Self>, context: OrchestrationContext, input: Option<Payload>) -> Body {
         let input = decode::<In>(input.as_ref());
         Box::pin(async move {
