@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::event::Event;
+use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::message::Outcome;
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::{Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp};
@@ -42,6 +42,12 @@ pub trait Execution: Send {
     /// # Errors
     /// A fault when the code does not fit; the execution is then dropped.
     fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault>;
+
+    /// External events that the code has not taken, as `EventRaised`, in order of arrival: what the
+    /// next execution gets after continue-as-new.
+    fn unconsumed_events(&self) -> Vec<EventKind> {
+        Vec::new()
+    }
 
     /// What the code waits for, for people: filled when the status of an instance is explained.
     fn waits_for(&self) -> Vec<String> {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dalsegno_core::action::{ChildOptions, TaskOptions};
 use dalsegno_core::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy};
 use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
@@ -17,6 +18,8 @@ use dalsegno_core::{
 };
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
+
+use crate::task::{ChildRecord, RowExtra, StoredTask, TaskRecord};
 
 use stored::event::Kind as StoredEvent;
 use stored::message::Kind as StoredMessage;
@@ -46,41 +49,6 @@ impl From<prost::DecodeError> for RecordError {
     fn from(error: prost::DecodeError) -> Self {
         damaged(error.to_string())
     }
-}
-
-/// A pending activity, or a child that may be retried or is terminated with its parent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TaskRecord {
-    /// What is to be done.
-    pub kind: TaskKind,
-    /// Attempts that began.
-    pub attempts: u32,
-    /// When it was scheduled.
-    pub scheduled: Timestamp,
-    /// The next attempt is not before this.
-    pub due: Option<Timestamp>,
-    /// The last failures, oldest first.
-    pub failures: Vec<Failure>,
-}
-
-/// What a pending task does.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TaskKind {
-    /// Runs an activity.
-    Activity {
-        instance: InstanceId,
-        name: Arc<str>,
-        input: Option<Payload>,
-        retry: Option<RetryPolicy>,
-        timeout: Option<Duration>,
-    },
-    /// Runs another orchestration.
-    Child {
-        instance: InstanceId,
-        request: StartRequest,
-        retry: Option<RetryPolicy>,
-        parent_close: ParentClosePolicy,
-    },
 }
 
 /// Events as length-delimited records, one after the other.
@@ -141,38 +109,29 @@ pub fn decode_message(bytes: &[u8]) -> Result<(Target, Message), RecordError> {
     Ok((target, message))
 }
 
-/// A pending task.
-pub fn encode_task(task: &TaskRecord) -> Vec<u8> {
-    let kind = match &task.kind {
-        TaskKind::Activity {
-            instance,
-            name,
-            input,
-            retry,
-            timeout,
-        } => stored::task::Kind::Activity(stored::Activity {
-            instance: instance.as_str().to_owned(),
-            name: text(name),
-            input: payload(input.as_ref()),
-            retry: retry.as_ref().map(store_retry),
-            timeout_micros: timeout.map(micros),
-        }),
-        TaskKind::Child {
-            instance,
-            request,
-            retry,
-            parent_close,
-        } => stored::task::Kind::Child(stored::Child {
-            instance: instance.as_str().to_owned(),
-            start: Some(store_start(request)),
-            retry: retry.as_ref().map(store_retry),
-            parent_close: store_close(*parent_close),
-        }),
+/// A pending task. Its execution and number are the key of its row.
+pub fn encode_task(task: &StoredTask) -> Vec<u8> {
+    match task {
+        StoredTask::Activity(record) => encode_activity(record),
+        StoredTask::Child(record) => encode_child(record),
+    }
+}
+
+/// A pending activity.
+pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
+    let activity = stored::Activity {
+        instance: task.instance.as_str().to_owned(),
+        name: text(&task.name),
+        input: payload(task.input.as_ref()),
+        retry: task.options.retry.as_ref().map(store_retry),
+        timeout_micros: task.options.timeout.map(micros),
+        execution_id: task.execution_id.0.to_be_bytes().to_vec(),
+        last_heartbeat: payload(task.last_heartbeat.as_ref()),
     };
     let record = stored::Task {
         format: 0,
-        kind: Some(kind),
-        attempts: task.attempts,
+        kind: Some(stored::task::Kind::Activity(activity)),
+        attempts: task.failed_attempts,
         scheduled: task.scheduled.as_micros(),
         due: task.due.map(Timestamp::as_micros),
         failures: task.failures.iter().map(store_failure).collect(),
@@ -180,55 +139,112 @@ pub fn encode_task(task: &TaskRecord) -> Vec<u8> {
     record.encode_to_vec()
 }
 
-/// What [`encode_task`] wrote.
-///
-/// # Errors
-/// When the record is damaged or from a newer version.
-pub fn decode_task(bytes: &[u8]) -> Result<TaskRecord, RecordError> {
-    let record = stored::Task::decode(bytes)?;
-    check_format(record.format)?;
-    let kind = match record.kind.ok_or_else(unknown_kind)? {
-        stored::task::Kind::Activity(activity) => TaskKind::Activity {
-            instance: InstanceId::trusted(activity.instance),
-            name: activity.name.into(),
-            input: activity.input.map(Payload::from),
-            retry: activity.retry.map(load_retry),
-            timeout: activity.timeout_micros.map(Duration::from_micros),
-        },
-        stored::task::Kind::Child(child) => TaskKind::Child {
-            instance: InstanceId::trusted(child.instance),
-            request: load_start(child.start.ok_or_else(|| damaged("a child without request"))?)?,
-            retry: child.retry.map(load_retry),
-            parent_close: load_close(child.parent_close)?,
-        },
+fn encode_child(task: &ChildRecord) -> Vec<u8> {
+    let child = stored::Child {
+        instance: task.instance.as_str().to_owned(),
+        start: Some(store_start(&task.request)),
+        retry: task.options.retry.as_ref().map(store_retry),
+        parent_close: store_close(task.options.parent_close),
+        parent_instance: task.parent_instance.as_str().to_owned(),
     };
-    Ok(TaskRecord {
-        kind,
-        attempts: record.attempts,
-        scheduled: Timestamp::from_micros(record.scheduled),
-        due: record.due.map(Timestamp::from_micros),
-        failures: record.failures.into_iter().map(load_failure).collect(),
-    })
-}
-
-/// What an entity keeps beside its state; empty when that is nothing.
-pub fn encode_entity_queue(holder: Option<&Caller>, is_busy: bool) -> Vec<u8> {
-    let record = stored::EntityQueue {
+    let record = stored::Task {
         format: 0,
-        holder: holder.map(store_caller),
-        is_busy,
+        kind: Some(stored::task::Kind::Child(child)),
+        attempts: task.failed_attempts,
+        scheduled: task.scheduled.as_micros(),
+        due: task.due.map(Timestamp::as_micros),
+        failures: Vec::new(),
     };
     record.encode_to_vec()
 }
 
-/// What [`encode_entity_queue`] wrote.
+/// What [`encode_task`] wrote under that key.
 ///
 /// # Errors
 /// When the record is damaged or from a newer version.
-pub fn decode_entity_queue(bytes: &[u8]) -> Result<(Option<Caller>, bool), RecordError> {
+pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<StoredTask, RecordError> {
+    let record = stored::Task::decode(bytes)?;
+    check_format(record.format)?;
+    let scheduled = Timestamp::from_micros(record.scheduled);
+    let due = record.due.map(Timestamp::from_micros);
+    let stored = match record.kind.ok_or_else(unknown_kind)? {
+        stored::task::Kind::Activity(activity) => StoredTask::Activity(TaskRecord {
+            instance: InstanceId::trusted(activity.instance),
+            key,
+            execution_id: load_execution_id(&activity.execution_id)?,
+            task,
+            name: activity.name.into(),
+            input: activity.input.map(Payload::from),
+            options: TaskOptions {
+                retry: activity.retry.map(load_retry),
+                timeout: activity.timeout_micros.map(Duration::from_micros),
+            },
+            scheduled,
+            failed_attempts: record.attempts,
+            due,
+            last_heartbeat: activity.last_heartbeat.map(Payload::from),
+            failures: record.failures.into_iter().map(load_failure).collect(),
+        }),
+        stored::task::Kind::Child(child) => StoredTask::Child(ChildRecord {
+            instance: InstanceId::trusted(child.instance),
+            parent_instance: InstanceId::trusted(child.parent_instance),
+            request: load_start(child.start.ok_or_else(|| damaged("a child without request"))?)?,
+            options: ChildOptions {
+                retry: child.retry.map(load_retry),
+                parent_close: load_close(child.parent_close)?,
+            },
+            scheduled,
+            failed_attempts: record.attempts,
+            due,
+        }),
+    };
+    Ok(stored)
+}
+
+/// What a status row holds beside its columns; empty when that is nothing.
+pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
+    if extra.idempotency_key.is_none() {
+        return Vec::new();
+    }
+    let record = stored::RowExtra {
+        format: 0,
+        idempotency_key: extra.idempotency_key.clone(),
+        start_fingerprint: extra.start_fingerprint,
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_extra`] wrote.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
+    let record = stored::RowExtra::decode(bytes)?;
+    check_format(record.format)?;
+    Ok(RowExtra {
+        idempotency_key: record.idempotency_key,
+        start_fingerprint: record.start_fingerprint,
+    })
+}
+
+/// Who holds an entity; empty when nobody does.
+pub fn encode_holder(holder: Option<&Caller>) -> Vec<u8> {
+    let record = stored::EntityQueue {
+        format: 0,
+        holder: holder.map(store_caller),
+        is_busy: false,
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_holder`] wrote.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_holder(bytes: &[u8]) -> Result<Option<Caller>, RecordError> {
     let record = stored::EntityQueue::decode(bytes)?;
     check_format(record.format)?;
-    Ok((record.holder.map(load_caller), record.is_busy))
+    Ok(record.holder.map(load_caller))
 }
 
 /// A bucket of a limiter.
@@ -841,16 +857,19 @@ fn store_started(started: &ExecutionStarted) -> stored::ExecutionStarted {
 }
 
 fn load_started(started: stored::ExecutionStarted) -> Result<ExecutionStarted, RecordError> {
-    let execution_id = <[u8; 16]>::try_from(started.execution_id.as_slice())
-        .map_err(|_| damaged("an execution id is not 16 bytes long"))?;
     Ok(ExecutionStarted {
         name: started.name.into(),
         version: started.version.map(Into::into),
-        execution_id: ExecutionId(u128::from_be_bytes(execution_id)),
+        execution_id: load_execution_id(&started.execution_id)?,
         input: started.input.map(Payload::from),
         parent: started.parent.map(load_parent),
         scheduled_start: started.scheduled_start.map(Timestamp::from_micros),
     })
+}
+
+fn load_execution_id(bytes: &[u8]) -> Result<ExecutionId, RecordError> {
+    let bytes = <[u8; 16]>::try_from(bytes).map_err(|_| damaged("an execution id is not 16 bytes long"))?;
+    Ok(ExecutionId(u128::from_be_bytes(bytes)))
 }
 
 fn store_start(request: &StartRequest) -> stored::Start {

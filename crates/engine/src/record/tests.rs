@@ -228,33 +228,41 @@ fn all_messages() -> Vec<Message> {
     ]
 }
 
-fn tasks() -> Vec<TaskRecord> {
+const KEY: ExecutionKey = ExecutionKey(9);
+const TASK: TaskId = TaskId(4);
+
+fn tasks() -> Vec<StoredTask> {
     let retry = RetryPolicy::exponential(5, Duration::from_secs(1)).deadline(Duration::from_secs(60));
-    let kinds = [
-        TaskKind::Activity {
-            instance: instance(),
-            name: "Charge".into(),
-            input: input(),
+    let activity = TaskRecord {
+        instance: instance(),
+        key: KEY,
+        execution_id: ExecutionId(77),
+        task: TASK,
+        name: "Charge".into(),
+        input: input(),
+        options: TaskOptions {
             retry: Some(retry),
             timeout: Some(Duration::from_secs(30)),
         },
-        TaskKind::Child {
-            instance: instance(),
-            request: started(),
+        scheduled: at(1),
+        failed_attempts: 2,
+        due: Some(at(2)),
+        last_heartbeat: input(),
+        failures: vec![failure()],
+    };
+    let child = ChildRecord {
+        instance: instance(),
+        parent_instance: instance(),
+        request: started(),
+        options: ChildOptions {
             retry: None,
             parent_close: ParentClosePolicy::Terminate,
         },
-    ];
-    kinds
-        .into_iter()
-        .map(|kind| TaskRecord {
-            kind,
-            attempts: 2,
-            scheduled: at(1),
-            due: Some(at(2)),
-            failures: vec![failure()],
-        })
-        .collect()
+        scheduled: at(1),
+        failed_attempts: 1,
+        due: None,
+    };
+    vec![StoredTask::Activity(activity), StoredTask::Child(child)]
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -296,14 +304,11 @@ fn every_message_comes_back_as_it_went() {
 #[test]
 fn the_other_records_come_back_as_they_went() {
     for task in tasks() {
-        assert_eq!(decode_task(&encode_task(&task)), Ok(task));
+        assert_eq!(decode_task(KEY, TASK, &encode_task(&task)), Ok(task));
     }
     let holder = caller();
-    assert_eq!(
-        decode_entity_queue(&encode_entity_queue(Some(&holder), true)),
-        Ok((Some(holder), true))
-    );
-    assert_eq!(encode_entity_queue(None, false), Vec::<u8>::new());
+    assert_eq!(decode_holder(&encode_holder(Some(&holder))), Ok(Some(holder)));
+    assert_eq!(encode_holder(None), Vec::<u8>::new());
     let bucket = BucketRecord {
         tokens: 2.5,
         updated: at(3),
@@ -367,7 +372,7 @@ fn garbage_is_an_error_and_never_a_panic() {
                 bytes[position] ^= flip;
                 refused += usize::from(decode_events(&bytes).is_err());
                 refused += usize::from(decode_message(&bytes).is_err());
-                let _ = (decode_task(&bytes), decode_entity_queue(&bytes));
+                let _ = (decode_task(KEY, TASK, &bytes), decode_holder(&bytes));
                 let _ = (decode_bucket(&bytes), decode_limiter_rule(&bytes));
             }
             refused += usize::from(decode_events(&original[..position]).is_err());
