@@ -1,0 +1,10 @@
+//! A real server on loopback, spoken to byte by byte, and the remote client against it.
+
+mod app;
+mod auth;
+mod limits;
+mod management;
+mod remote;
+mod tables;
+mod timers;
+mod world;
