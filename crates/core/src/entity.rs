@@ -6,7 +6,6 @@
 
 use crate::id::EntityId;
 use crate::message::{Caller, Message, Target};
-use crate::planted::{self, Bug};
 use crate::store::EntityRow;
 
 /// An entity in memory.
@@ -90,8 +89,7 @@ fn is_of(unlock: &Message, caller: &Caller) -> bool {
 
 /// Does this unlock withdraw that waiting lock request?
 pub fn withdraws(unlock: &Message, waiting: &Message) -> bool {
-    let is_its_lock = matches!(waiting, Message::Lock { caller, .. } if is_of(unlock, caller));
-    is_its_lock && !planted::has(Bug::WithdrawnLockGranted)
+    matches!(waiting, Message::Lock { caller, .. } if is_of(unlock, caller))
 }
 
 #[cfg(test)]

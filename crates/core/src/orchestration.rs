@@ -180,7 +180,7 @@ impl Orchestration {
     pub fn draft<'m>(&self, messages: impl Iterator<Item = &'m Message> + Clone, now: Timestamp) -> Draft {
         let mut drafter = Drafter::new(self, now);
         let mut fates: Vec<Fate> = messages.clone().map(|message| drafter.take(message)).collect();
-        if drafter.resumed {
+        if drafter.resumed || drafter.termination.is_some() {
             drafter.take_held(messages, &mut fates);
         }
         drafter.finish(fates)
@@ -637,7 +637,7 @@ impl<'o> Drafter<'o> {
         }
     }
 
-    /// After a resume, what waited comes first and in its old order.
+    /// After a resume, what waited comes first and in its old order; after an end it is dropped.
     fn take_held<'m>(&mut self, messages: impl Iterator<Item = &'m Message>, fates: &mut [Fate]) {
         for (message, fate) in messages.zip(fates) {
             if *fate == Fate::Held {
@@ -719,7 +719,7 @@ impl<'o> Drafter<'o> {
                 Some(OpenTask::LockHeld { .. })
             ) && *execution == self.orchestration.row.key
                 && !self.status.is_final();
-            if !held {
+            if !held && !planted::has(Bug::GrantNotReleased) {
                 let unlock = Message::Unlock {
                     execution: *execution,
                     task: *task,

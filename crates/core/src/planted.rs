@@ -33,8 +33,8 @@ pub enum Bug {
     FailedOperationKept,
     /// The status row is committed apart from the history.
     TornCommit,
-    /// A withdrawn lock request is granted later.
-    WithdrawnLockGranted,
+    /// A grant that nobody wants is not answered with a release.
+    GrantNotReleased,
     /// A timer fires before it is due.
     TimerEarly,
     /// Entity state is written only when it is idle.
@@ -57,7 +57,7 @@ impl Bug {
         Self::ParentNotTold,
         Self::FailedOperationKept,
         Self::TornCommit,
-        Self::WithdrawnLockGranted,
+        Self::GrantNotReleased,
         Self::TimerEarly,
         Self::EntityNotStored,
     ];

@@ -285,7 +285,8 @@ impl Dispatcher {
         self.send_to_limiter(ask, input);
     }
 
-    /// The orchestration was terminated: its task is not wanted any more.
+    /// The orchestration was terminated: its task is not wanted any more. One that stood in line
+    /// here gives back what its limiter let it have.
     pub fn cancel(&self, key: ExecutionKey, task: TaskId) {
         let mut state = self.lock();
         if let Some(Active {
@@ -294,9 +295,15 @@ impl Dispatcher {
         {
             canceller.cancel(CancelReason::Terminated);
         }
-        state
+        let in_line = state
             .waiting
-            .retain(|record| (record.key, record.task) != (key, task));
+            .iter()
+            .position(|record| (record.key, record.task) == (key, task));
+        let withdrawn = in_line.and_then(|at| state.waiting.remove(at));
+        drop(state);
+        if let Some(record) = withdrawn {
+            self.give_back(&record);
+        }
     }
 
     /// How many attempts run now, and how many wait for a slot.

@@ -20,6 +20,7 @@ pub mod request;
 pub mod simulation;
 pub mod task;
 pub mod turn;
+pub mod verify;
 
 pub use executor::Executor;
 pub use hub::{HubOptions, TaskHub};

@@ -39,6 +39,8 @@ pub struct SimOptions {
     pub start: Timestamp,
     /// The hub's limits.
     pub limits: Limits,
+    /// How often an attempt's end is reported twice, 0 to 1.
+    pub duplicates: f64,
     /// Limiters.
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
 }
@@ -49,6 +51,7 @@ impl Default for SimOptions {
             seed: 0,
             start: Timestamp::from_micros(1_767_225_600_000_000),
             limits: Limits::default(),
+            duplicates: 0.0,
             limiters: Vec::new(),
         }
     }
@@ -101,6 +104,7 @@ pub struct SimHub {
     running: Vec<Arc<TaskRecord>>,
     operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
     rules: HashMap<Arc<str>, LimiterRule>,
+    duplicates: f64,
     run_attempt: RunAttempt,
     run_operation: RunOperation,
     /// Attempts that were run, whatever came of them.
@@ -156,6 +160,7 @@ impl SimHub {
             effects: VecDeque::new(),
             running: Vec::new(),
             operations: Vec::new(),
+            duplicates: options.duplicates,
             rules: options.limiters.iter().cloned().collect(),
             run_attempt,
             run_operation,
@@ -385,8 +390,23 @@ impl SimHub {
     }
 
     fn cancel(&mut self, key: ExecutionKey, task: TaskId) {
-        self.running
-            .retain(|record| (record.key, record.task) != (key, task));
+        let found = self
+            .running
+            .iter()
+            .position(|record| (record.key, record.task) == (key, task));
+        if let Some(record) = found.map(|at| self.running.swap_remove(at)) {
+            self.give_back(&record);
+        }
+    }
+
+    fn give_back(&mut self, record: &Arc<TaskRecord>) {
+        if let Some(ask) = self.limiter_ask(record) {
+            let input = Input::GiveBack {
+                limiter: ask.limiter.clone(),
+                key: ask.key.clone(),
+            };
+            self.send_to_limiter(&ask, input);
+        }
     }
 
     fn dispatch(&mut self, record: Arc<TaskRecord>) {
@@ -452,11 +472,15 @@ impl SimHub {
                 }
                 let place =
                     PartitionId::of(record.instance.as_str(), self.partitions.len() as u32).0 as usize;
-                self.inboxes[place].push_back(Input::AttemptEnded {
+                let ended = |record| Input::AttemptEnded {
                     record,
-                    outcome,
-                    heartbeat,
-                });
+                    outcome: outcome.clone(),
+                    heartbeat: heartbeat.clone(),
+                };
+                if self.entropy.share() < self.duplicates {
+                    self.inboxes[place].push_back(ended(record.clone()));
+                }
+                self.inboxes[place].push_back(ended(record));
             }
         }
     }

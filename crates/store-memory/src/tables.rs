@@ -82,12 +82,14 @@ impl Tables {
                     self.messages.remove(&(*partition, *seq));
                 }
                 Op::PutTask { key, task, data } => {
+                    self.key_max = self.key_max.max(*key);
                     self.tasks.insert((commit.partition, *key, *task), data.clone());
                 }
                 Op::DeleteTask { key, task } => {
                     self.tasks.remove(&(commit.partition, *key, *task));
                 }
                 Op::PutTimer { due, key, task } => {
+                    self.key_max = self.key_max.max(*key);
                     self.timers
                         .insert((commit.partition, timer(*due, *key, *task)), ());
                 }

@@ -56,6 +56,7 @@ fn started() -> StartRequest {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn kinds() -> Vec<EventKind> {
     let task = TaskId(3);
     let fire_at = at(5_000_000);

@@ -247,7 +247,6 @@ async fn status_by_command() {
         ("terminated", [410, 410, 410, 410, 410, 202]),
     ] {
         for (command, wanted) in commands.into_iter().zip(wanted) {
-            eprintln!("{state} {command}");
             let id = format!("{state}-{}", command.replace('/', "-"));
             in_state(&world, state, &id).await;
             let reply = world.post(&format!("{P}/instances/{id}/{command}"), "").await;
