@@ -262,14 +262,18 @@ async fn entities_and_limiters_are_the_same() {
     assert_eq!(remote.delete_entity(&id).await, Ok(true));
     assert_eq!(remote.delete_entity(&id).await, Ok(false));
 
+    let rate = Some((5000, Duration::from_secs(3600)));
     let rule = LimiterDefinition {
-        rate: Some((5000, Duration::from_secs(3600))),
+        rate,
         burst: Some(10),
         concurrency: Some(2),
     };
-    remote.set_limiter("github", rule).await.unwrap();
+    remote.set_limiter("github", rule.clone()).await.unwrap();
+    let local = world.hub.set_limiter("gitlab", rule.clone()).await;
+    assert_eq!(remote.set_limiter("gitlab", rule).await, local);
+    let known = remote.limiters().await.unwrap();
     assert_eq!(
-        remote.limiters().await.unwrap().len(),
-        world.hub.limiters().await.unwrap().len()
+        (known.len(), known[0].rate, known[0].burst, known[0].concurrency),
+        (1, rate, 10, Some(2))
     );
 }

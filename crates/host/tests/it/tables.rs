@@ -278,6 +278,7 @@ async fn in_state(world: &World, state: &str, id: &str) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test]
 async fn odd_ids_go_through_start_link_status_and_purge() {
     let world = world().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dalsegno_core::InstanceId;
 use dalsegno_core::limits::Limits;
 use dalsegno_engine::TaskHub;
-use dalsegno_engine::hub::HubOptions;
+use dalsegno_engine::hub::{HubOptions, LimiterDefinition};
 use dalsegno_host::server::Access;
 use dalsegno_host::{AppRoutes, RemoteHub, Server};
 use dalsegno_store_memory::MemoryStore;
@@ -63,9 +63,15 @@ pub(crate) async fn world_with_keys(access: Access) -> World {
 }
 
 pub(crate) async fn world_with(limits: Limits, set: impl FnOnce(Server) -> Server) -> World {
+    let rule = LimiterDefinition {
+        rate: None,
+        burst: None,
+        concurrency: Some(1),
+    };
     let options = HubOptions {
         limits,
         threads: 1,
+        limiters: vec![("github".into(), rule)],
         ..HubOptions::default()
     };
     let hub = TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(App), options).unwrap();
