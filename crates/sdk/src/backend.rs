@@ -8,7 +8,9 @@ use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
-use dalsegno_engine::request::{Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started};
+use dalsegno_engine::request::{
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started,
+};
 
 /// A hub, wherever it is.
 #[derive(Clone, Debug)]

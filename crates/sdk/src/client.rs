@@ -52,7 +52,11 @@ impl Client {
     }
 
     /// Starts an orchestration; options follow, then `.await`.
-    pub fn start<In: Serialize, Out>(&self, orchestrator: fn() -> Orchestrator<In, Out>, input: In) -> Start<Out> {
+    pub fn start<In: Serialize, Out>(
+        &self,
+        orchestrator: fn() -> Orchestrator<In, Out>,
+        input: In,
+    ) -> Start<Out> {
         let orchestrator = orchestrator();
         let start = Start::new(self, orchestrator.name(), &input);
         match orchestrator.version_text() {
@@ -70,7 +74,11 @@ impl Client {
     ///
     /// # Errors
     /// When `id` is no instance id.
-    pub fn instance<In, Out>(&self, _: fn() -> Orchestrator<In, Out>, id: impl AsRef<str>) -> Result<Instance<Out>> {
+    pub fn instance<In, Out>(
+        &self,
+        _: fn() -> Orchestrator<In, Out>,
+        id: impl AsRef<str>,
+    ) -> Result<Instance<Out>> {
         self.instance_named(id)
     }
 
@@ -177,7 +185,10 @@ impl Client {
 impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = (StatusCode, &'static str);
 
-    fn from_request_parts(parts: &mut Parts, _: &S) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
+    fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
         let client = parts.extensions.get::<Self>().cloned();
         let missing = (StatusCode::INTERNAL_SERVER_ERROR, "no hub behind this route");
         std::future::ready(client.ok_or(missing))
@@ -286,14 +297,21 @@ impl<Out> IntoFuture for Start<Out> {
 
 impl<Out> fmt::Debug for Start<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Start").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Start")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
 impl EntityCaller for Client {
     type Call<Out> = ClientOperation<Out>;
 
-    fn operation<Out>(&self, entity: &EntityId, operation: &'static str, input: &impl Serialize) -> ClientOperation<Out> {
+    fn operation<Out>(
+        &self,
+        entity: &EntityId,
+        operation: &'static str,
+        input: &impl Serialize,
+    ) -> ClientOperation<Out> {
         ClientOperation {
             client: self.clone(),
             entity: entity.clone(),
@@ -341,7 +359,11 @@ impl<Out> ClientOperation<Out> {
     }
 
     async fn send(self, at: Option<Timestamp>) -> Result<()> {
-        let sent = self.client.backend.signal_entity(&self.entity, self.operation, self.input?, at).await;
+        let sent = self
+            .client
+            .backend
+            .signal_entity(&self.entity, self.operation, self.input?, at)
+            .await;
         Ok(sent?)
     }
 }
