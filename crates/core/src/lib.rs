@@ -14,6 +14,7 @@ pub mod limits;
 pub mod message;
 pub mod orchestration;
 pub mod payload;
+pub mod planted;
 pub mod query;
 pub mod retry;
 pub mod rewind;

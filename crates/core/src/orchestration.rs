@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::id::{EntityId, InstanceId, TaskId};
 use crate::message::{Caller, Message, Outcome, ReusePolicy, StartRequest, Target};
 use crate::payload::Payload;
+use crate::planted::{self, Bug};
 use crate::query::Status;
 use crate::store::InstanceRow;
 use crate::time::Timestamp;
@@ -179,7 +180,7 @@ impl Orchestration {
     pub fn draft<'m>(&self, messages: impl Iterator<Item = &'m Message> + Clone, now: Timestamp) -> Draft {
         let mut drafter = Drafter::new(self, now);
         let mut fates: Vec<Fate> = messages.clone().map(|message| drafter.take(message)).collect();
-        if drafter.resumed {
+        if drafter.resumed || drafter.termination.is_some() {
             drafter.take_held(messages, &mut fates);
         }
         drafter.finish(fates)
@@ -422,7 +423,9 @@ impl Orchestration {
     fn release_all(&mut self, turn: &mut TurnResult) {
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         for task in tasks {
-            self.release(task, turn);
+            if !planted::has(Bug::LocksKeptAtEnd) {
+                self.release(task, turn);
+            }
             self.cancel_timer(task, turn);
         }
         turn.timers.clear();
@@ -458,7 +461,12 @@ impl Orchestration {
         self.row.status = status;
         self.row.completed = Some(at);
         self.row.parked = None;
-        if let Some(parent) = self.row.parent.clone() {
+        if let Some(parent) = self
+            .row
+            .parent
+            .clone()
+            .filter(|_| !planted::has(Bug::ParentNotTold))
+        {
             let done = Message::ChildDone {
                 execution: parent.execution,
                 task: parent.task,
@@ -629,7 +637,7 @@ impl<'o> Drafter<'o> {
         }
     }
 
-    /// After a resume, what waited comes first and in its old order.
+    /// After a resume, what waited comes first and in its old order; after an end it is dropped.
     fn take_held<'m>(&mut self, messages: impl Iterator<Item = &'m Message>, fates: &mut [Fate]) {
         for (message, fate) in messages.zip(fates) {
             if *fate == Fate::Held {
@@ -688,7 +696,9 @@ impl<'o> Drafter<'o> {
             _ => return None,
         };
         let open = self.orchestration.tasks.get(&task)?;
-        if execution != self.orchestration.row.key || self.answered.contains(&task) {
+        let is_ours = execution == self.orchestration.row.key || planted::has(Bug::OldExecutionTaken);
+        let is_answered = self.answered.contains(&task) && !planted::has(Bug::CompletionTakenTwice);
+        if !is_ours || is_answered {
             return None;
         }
         let kind = completion_event(message, open)?;
@@ -709,7 +719,7 @@ impl<'o> Drafter<'o> {
                 Some(OpenTask::LockHeld { .. })
             ) && *execution == self.orchestration.row.key
                 && !self.status.is_final();
-            if !held {
+            if !held && !planted::has(Bug::GrantNotReleased) {
                 let unlock = Message::Unlock {
                     execution: *execution,
                     task: *task,

@@ -5,6 +5,9 @@
 //! open again.
 
 use crate::event::{Event, EventKind};
+use crate::id::{ExecutionKey, TaskId};
+use crate::message::Message;
+use crate::time::Timestamp;
 
 fn is_failed_answer(kind: &EventKind) -> bool {
     matches!(
@@ -30,38 +33,115 @@ fn is_asked_by_code(kind: &EventKind) -> bool {
     )
 }
 
-/// Cuts a failed history back to before its last failure.
-///
-/// The failed answers since the code last asked for anything go, and what the code did about the
-/// first of them. Without any failed answer (the code failed by itself) only the end goes, so that
-/// corrected code can go on from there.
-pub fn before_failure(history: &[Event]) -> Vec<Event> {
-    let Some(last) = history.iter().rposition(|event| is_failed_answer(&event.kind)) else {
-        return history
-            .iter()
-            .filter(|event| !is_end(&event.kind))
-            .cloned()
-            .collect();
-    };
-    let asked_before = history[..last]
-        .iter()
-        .rposition(|event| is_asked_by_code(&event.kind));
-    let begin = asked_before.map_or(0, |at| at + 1);
-    let kept_after = |kind: &EventKind| !is_failed_answer(kind) && !is_asked_by_code(kind) && !is_end(kind);
-    let after = history[begin..].iter().filter(|event| kept_after(&event.kind));
-    history[..begin].iter().chain(after).cloned().collect()
+/// What a rewound instance begins with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rewound {
+    /// Whole turns, from the first to the last in which the code asked for something before it failed.
+    pub history: Vec<Event>,
+    /// What reached the code after that and was no failure: delivered again, in order.
+    pub again: Vec<EventKind>,
 }
 
-fn is_end(kind: &EventKind) -> bool {
-    kind.is_final()
+/// Cuts a failed history back to before its last failure.
+///
+/// The failed answers since the code last asked for anything go, and what the code did about them.
+/// Without any failed answer (the code failed by itself) its last turn is taken back, so that
+/// corrected code can go on from there.
+pub fn before_failure(history: &[Event]) -> Rewound {
+    let cut = match history.iter().rposition(|event| is_failed_answer(&event.kind)) {
+        Some(last) => {
+            let asked = history[..last]
+                .iter()
+                .rposition(|event| is_asked_by_code(&event.kind));
+            asked.map_or(0, |asked| turn_end(history, asked))
+        }
+        None => history
+            .iter()
+            .rposition(|event| event.kind == EventKind::OrchestratorStarted)
+            .unwrap_or(0),
+    };
+    let again = history[cut..]
+        .iter()
+        .map(|event| &event.kind)
+        .filter(|kind| is_delivered(kind));
+    Rewound {
+        history: history[..cut].to_vec(),
+        again: again.cloned().collect(),
+    }
+}
+
+/// The position behind the turn that `at` is in.
+fn turn_end(history: &[Event], at: usize) -> usize {
+    let completed = history[at..]
+        .iter()
+        .position(|event| event.kind == EventKind::OrchestratorCompleted);
+    completed.map_or(history.len(), |offset| at + offset + 1)
+}
+
+fn is_delivered(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::ExecutionStarted(_)
+            | EventKind::TaskCompleted { .. }
+            | EventKind::TimerFired { .. }
+            | EventKind::SubOrchestrationInstanceCompleted { .. }
+            | EventKind::EntityOperationCompleted { .. }
+            | EventKind::EntityLockGranted { .. }
+            | EventKind::EventRaised { .. }
+    )
+}
+
+/// The message that brings an event of [`Rewound::again`] to the new execution.
+pub fn as_message(kind: EventKind, execution: ExecutionKey) -> Option<Message> {
+    let message = match kind {
+        EventKind::ExecutionStarted(_) => {
+            let fire_at = Timestamp::from_micros(0);
+            Message::TimerFired {
+                execution,
+                task: TaskId::START,
+                fire_at,
+            }
+        }
+        EventKind::TaskCompleted {
+            task,
+            result,
+            attempts,
+        } => Message::TaskDone {
+            execution,
+            task,
+            outcome: Ok(result),
+            attempts,
+        },
+        EventKind::TimerFired { task, fire_at } => Message::TimerFired {
+            execution,
+            task,
+            fire_at,
+        },
+        EventKind::SubOrchestrationInstanceCompleted { task, result } => Message::ChildDone {
+            execution,
+            task,
+            outcome: Ok(result),
+        },
+        EventKind::EntityOperationCompleted { task, result } => Message::EntityAnswered {
+            execution,
+            task,
+            outcome: Ok(result),
+        },
+        EventKind::EntityLockGranted { task } => Message::LockGranted {
+            execution,
+            task,
+            entities: Vec::new(),
+        },
+        EventKind::EventRaised { name, input } => Message::EventRaised { name, input },
+        _ => return None,
+    };
+    Some(message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::failure::Failure;
-    use crate::id::TaskId;
-    use crate::time::Timestamp;
 
     fn history(letters: &str) -> Vec<Event> {
         letters
@@ -98,33 +178,40 @@ mod tests {
         }
     }
 
+    /// Expects the turns that stay, then a bar, then what is delivered again.
     fn check(before: &str, expected: &str) {
-        let after = before_failure(&history(before));
-        assert_eq!(after, history(expected), "{before}");
+        let (kept, again) = expected.split_once('|').unwrap();
+        let rewound = before_failure(&history(before));
+        assert_eq!(rewound.history, history(kept), "{before}");
+        assert_eq!(
+            rewound.again,
+            again.chars().map(kind).collect::<Vec<_>>(),
+            "{before}"
+        );
     }
 
     #[test]
     fn the_failed_answer_and_the_end_go() {
-        check("oSxofFx", "oSxox");
+        check("oSxofFx", "oSx|");
     }
 
     #[test]
     fn a_fan_out_keeps_what_succeeded() {
-        check("oSSSxofxocxofFx", "oSSSxoxocxox");
+        check("oSSSxofxocxofFx", "oSSSx|c");
     }
 
     #[test]
     fn a_compensation_that_followed_the_failure_goes_too() {
-        check("oSxofSxocFx", "oSxoxocx");
+        check("oSxofSxocFx", "oSx|c");
     }
 
     #[test]
     fn an_earlier_failure_that_was_handled_stays() {
-        check("oSxofSxofFx", "oSxofSxox");
+        check("oSxofSxofFx", "oSxofSx|");
     }
 
     #[test]
-    fn code_that_failed_by_itself_only_loses_its_end() {
-        check("oSxocFx", "oSxocx");
+    fn code_that_failed_by_itself_takes_its_last_turn_back() {
+        check("oSxocFx", "oSx|c");
     }
 }

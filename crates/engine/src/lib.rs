@@ -1,8 +1,26 @@
 //! The engine: what moves the instances of a task hub.
+//!
+//! Decisions are functions over plain data ([`partition::Partition`], [`dalsegno_core`]); threads,
+//! the async runtime and the store are a thin shell around them ([`hub::TaskHub`]).
 
+pub mod clock;
+pub mod commit_queue;
+pub mod committer;
+pub mod counts;
+pub mod dispatcher;
 pub mod executor;
 pub mod hub;
+pub mod input;
+pub mod loader;
+pub mod mailbox;
+pub mod partition;
+pub mod partition_thread;
+pub mod record;
 pub mod request;
+pub mod simulation;
+pub mod task;
+pub mod turn;
+pub mod verify;
 
 pub use executor::Executor;
-pub use hub::TaskHub;
+pub use hub::{HubOptions, TaskHub};

@@ -148,6 +148,10 @@ pub enum RequestErrorKind {
     TimedOut,
     /// The hub is starting or going down.
     Unavailable,
+    /// The key is missing, unknown, or not good for this; only from another process.
+    Unauthorized,
+    /// Nobody answers at the address; only from another process.
+    Unreachable,
     /// Our fault, or the store's.
     Internal,
 }
@@ -169,6 +173,8 @@ impl RequestErrorKind {
             Self::Invalid => "invalid",
             Self::TimedOut => "timed_out",
             Self::Unavailable => "unavailable",
+            Self::Unauthorized => "unauthorized",
+            Self::Unreachable => "unreachable",
             Self::Internal => "internal",
         }
     }
@@ -189,6 +195,8 @@ impl RequestErrorKind {
             Self::Invalid,
             Self::TimedOut,
             Self::Unavailable,
+            Self::Unauthorized,
+            Self::Unreachable,
             Self::Internal,
         ]
         .into_iter()

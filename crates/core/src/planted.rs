@@ -1,0 +1,95 @@
+//! Bugs on purpose, to test the tests: the simulator switches one on and has to find it.
+//!
+//! Without the feature `planted-bugs` every question is answered `false` when compiling, and
+//! nothing of this is in a product build.
+
+/// A bug that can be switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Bug {
+    /// Answers and activities leave before their commit is durable.
+    EffectBeforeSync = 1,
+    /// A second completion of a task in one batch is taken too.
+    CompletionTakenTwice,
+    /// A completion for an older execution is taken.
+    OldExecutionTaken,
+    /// Unread events are lost at continue-as-new.
+    EventsLostAtContinueAsNew,
+    /// An end of an execution keeps its locks.
+    LocksKeptAtEnd,
+    /// A fired timer keeps its row.
+    TimerRowKept,
+    /// A consumed message keeps its row.
+    MessageRowKept,
+    /// A scheduled activity is not stored.
+    TaskNotStored,
+    /// A message to another instance is delivered but not stored.
+    MessageNotStored,
+    /// A message that a suspended instance holds is not stored.
+    HeldNotStored,
+    /// The parent is not told of its child's end.
+    ParentNotTold,
+    /// A failed entity operation keeps what it did to the state.
+    FailedOperationKept,
+    /// The status row is committed apart from the history.
+    TornCommit,
+    /// A grant that nobody wants is not answered with a release.
+    GrantNotReleased,
+    /// A timer fires before it is due.
+    TimerEarly,
+    /// Entity state is written only when it is idle.
+    EntityNotStored,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::EffectBeforeSync,
+        Self::CompletionTakenTwice,
+        Self::OldExecutionTaken,
+        Self::EventsLostAtContinueAsNew,
+        Self::LocksKeptAtEnd,
+        Self::TimerRowKept,
+        Self::MessageRowKept,
+        Self::TaskNotStored,
+        Self::MessageNotStored,
+        Self::HeldNotStored,
+        Self::ParentNotTold,
+        Self::FailedOperationKept,
+        Self::TornCommit,
+        Self::GrantNotReleased,
+        Self::TimerEarly,
+        Self::EntityNotStored,
+    ];
+}
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Bug;
+
+    static ON: AtomicU32 = AtomicU32::new(0);
+
+    /// Switches one bug on, or all off.
+    pub fn plant(bug: Option<Bug>) {
+        ON.store(bug.map_or(0, |bug| bug as u32), Ordering::Relaxed);
+    }
+
+    /// Is this bug on?
+    pub fn has(bug: Bug) -> bool {
+        ON.load(Ordering::Relaxed) == bug as u32
+    }
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+mod switch {
+    use super::Bug;
+
+    /// Is this bug on? Never, in a product build.
+    pub const fn has(_bug: Bug) -> bool {
+        false
+    }
+}
+
+pub use switch::*;

@@ -1,0 +1,89 @@
+//! Turns on their way to the disk, in the order of the log.
+//!
+//! Partitions push, the committer takes all there is. What is pushed first is durable first, so a
+//! message may be delivered in memory as soon as its turn is in here.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::turn::Turn;
+
+/// A turn and the partition it belongs to, by index.
+pub type QueuedTurn = (usize, Turn);
+
+/// See the module.
+#[derive(Debug)]
+pub struct CommitQueue {
+    state: Mutex<State>,
+    filled: Condvar,
+    drained: Condvar,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    turns: Vec<QueuedTurn>,
+    bytes: usize,
+    is_closed: bool,
+    committer_waits: bool,
+}
+
+impl CommitQueue {
+    /// A queue that lets partitions run ahead by so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+            bytes_max,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends the turns of a partition, in their order.
+    pub fn push(&self, partition: usize, turns: impl Iterator<Item = Turn>) {
+        let mut state = self.lock();
+        for turn in turns {
+            state.bytes += turn.size_bytes();
+            state.turns.push((partition, turn));
+        }
+        if state.committer_waits {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Blocks while partitions have run ahead too far.
+    pub fn wait_for_room(&self) {
+        let mut state = self.lock();
+        while state.bytes > self.bytes_max && !state.is_closed {
+            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes all there is; waits for the first. `None` once the queue is closed and empty.
+    pub fn take(&self) -> Option<Vec<QueuedTurn>> {
+        let mut state = self.lock();
+        while state.turns.is_empty() {
+            if state.is_closed {
+                return None;
+            }
+            state.committer_waits = true;
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.committer_waits = false;
+        }
+        if state.bytes > self.bytes_max {
+            self.drained.notify_all();
+        }
+        state.bytes = 0;
+        Some(std::mem::take(&mut state.turns))
+    }
+
+    /// Lets the committer end when all is written.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.filled.notify_all();
+        self.drained.notify_all();
+    }
+}

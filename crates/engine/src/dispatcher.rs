@@ -1,0 +1,420 @@
+//! Runs activities on the async runtime, as many at once as limits allow.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use dalsegno_core::limiter::LimiterRule;
+use dalsegno_core::{ExecutionKey, Failure, PartitionId, Payload, TaskId};
+use futures::FutureExt;
+use hashbrown::HashMap;
+use tokio::runtime::Handle;
+
+use crate::executor::{
+    ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Canceller, Executor, Heartbeats,
+    cancellation,
+};
+use crate::input::{Input, LimiterAsk};
+use crate::mailbox::Mailboxes;
+use crate::task::TaskRecord;
+
+/// How long a cancelled attempt may take to end before its future is dropped.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Dispatcher {
+    runtime: Handle,
+    executor: Arc<dyn Executor>,
+    mailboxes: Arc<Mailboxes>,
+    rules: RwLock<HashMap<Arc<str>, LimiterRule>>,
+    running_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Asked for and not ended: running, in line here, or waiting for a limiter.
+    active: HashMap<(ExecutionKey, TaskId), Active>,
+    running: usize,
+    running_by_name: HashMap<Arc<str>, usize>,
+    /// Let go by their limiters, in line for a slot of this host.
+    waiting: VecDeque<Arc<TaskRecord>>,
+    is_stopping: bool,
+}
+
+#[derive(Debug)]
+struct Active {
+    canceller: Option<Canceller>,
+}
+
+impl Dispatcher {
+    /// One that runs at most so many attempts at once.
+    pub fn new(
+        runtime: Handle,
+        executor: Arc<dyn Executor>,
+        mailboxes: Arc<Mailboxes>,
+        running_max: usize,
+    ) -> Self {
+        Self {
+            runtime,
+            executor,
+            mailboxes,
+            rules: RwLock::default(),
+            running_max: running_max.max(1),
+            state: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a limiter allows.
+    pub fn rule(&self, limiter: &str) -> Option<LimiterRule> {
+        self.rules
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(limiter)
+            .cloned()
+    }
+
+    /// All limiters the hub has.
+    pub fn rules(&self) -> Vec<(Arc<str>, LimiterRule)> {
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        rules
+            .iter()
+            .map(|(name, rule)| (name.clone(), rule.clone()))
+            .collect()
+    }
+
+    /// Sets what a limiter allows.
+    pub fn set_rule(&self, limiter: Arc<str>, rule: LimiterRule) {
+        self.rules
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(limiter, rule);
+    }
+
+    /// A task was asked for, or is due again: it goes to its limiter, or into the line.
+    pub fn dispatch(self: &Arc<Self>, record: Arc<TaskRecord>) {
+        let Some(settings) = self.executor.activity_settings(&record.name) else {
+            tracing::warn!(activity = %record.name, instance = %record.instance, "nobody here has registered this activity; the task waits for a start that has");
+            return;
+        };
+        self.lock()
+            .active
+            .insert((record.key, record.task), Active { canceller: None });
+        match self.limiter_ask(&settings, &record) {
+            Some(ask) => self.send_to_limiter(&ask.clone(), Input::Acquire(ask)),
+            None => self.run(record),
+        }
+    }
+
+    fn limiter_ask(&self, settings: &ActivitySettings, record: &Arc<TaskRecord>) -> Option<LimiterAsk> {
+        let limiter = settings.limiter.clone()?;
+        let Some(rule) = self.rule(&limiter) else {
+            tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; running without");
+            return None;
+        };
+        let key = self.executor.limiter_key(&record.name, record.input.as_ref());
+        Some(LimiterAsk {
+            limiter,
+            key,
+            rule,
+            record: record.clone(),
+        })
+    }
+
+    fn send_to_limiter(&self, ask: &LimiterAsk, input: Input) {
+        self.mailboxes
+            .send(self.limiter_partition(&ask.limiter, &ask.key), input);
+    }
+
+    /// The partition a bucket belongs to.
+    pub fn limiter_partition(&self, limiter: &str, key: &str) -> PartitionId {
+        PartitionId::of(&format!("{limiter}/{key}"), self.mailboxes.partitions())
+    }
+
+    /// A task that its limiter let go, or that has none: takes a slot or waits for one.
+    pub fn run(self: &Arc<Self>, record: Arc<TaskRecord>) {
+        let mut state = self.lock();
+        if !state.active.contains_key(&(record.key, record.task)) || state.is_stopping {
+            drop(state);
+            return self.give_back(&record);
+        }
+        state.waiting.push_back(record);
+        self.fill(&mut state);
+    }
+
+    /// Starts what may start, oldest first; a name at its limit does not hold up the others.
+    fn fill(self: &Arc<Self>, state: &mut State) {
+        let mut passed = 0;
+        while state.running < self.running_max && passed < state.waiting.len() {
+            let Some(record) = state.waiting.get(passed).cloned() else {
+                return;
+            };
+            let Some(settings) = self.executor.activity_settings(&record.name) else {
+                state.waiting.remove(passed);
+                continue;
+            };
+            if let Some(most) = settings.concurrency_per_host {
+                let running = state.running_by_name.entry(record.name.clone()).or_default();
+                if *running >= most {
+                    passed += 1;
+                    continue;
+                }
+                *running += 1;
+            }
+            state.waiting.remove(passed);
+            state.running += 1;
+            self.spawn(state, record, settings);
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, state: &mut State, record: Arc<TaskRecord>, settings: ActivitySettings) {
+        let (canceller, cancelled) = cancellation();
+        if let Some(active) = state.active.get_mut(&(record.key, record.task)) {
+            active.canceller = Some(canceller);
+        }
+        let heartbeats = Heartbeats::default();
+        let request = ActivityRequest {
+            instance: record.instance.clone(),
+            execution_id: record.execution_id,
+            task: record.task,
+            name: record.name.clone(),
+            input: record.input.clone(),
+            attempt: record.failed_attempts + 1,
+            last_heartbeat: record.last_heartbeat.clone(),
+            cancelled: cancelled.clone(),
+            heartbeats: heartbeats.clone(),
+        };
+        let this = self.clone();
+        self.runtime.spawn(async move {
+            let timeout = record.options.timeout.or(settings.timeout);
+            let attempt = std::panic::AssertUnwindSafe(this.executor.run_activity(request)).catch_unwind();
+            let attempt = attempt.map(|result| result.unwrap_or_else(|panic| panicked(panic.as_ref())));
+            let limits = AttemptLimits {
+                timeout,
+                heartbeat: settings.heartbeat,
+            };
+            let outcome = run_attempt(attempt, &limits, &heartbeats, cancelled, || {
+                this.cancel_running(&record)
+            })
+            .await;
+            this.end(&record, &settings, outcome, heartbeats.latest().details);
+        });
+    }
+
+    /// Tells a running attempt that its time is over.
+    fn cancel_running(&self, record: &TaskRecord) {
+        if let Some(Active {
+            canceller: Some(canceller),
+        }) = self.lock().active.get(&(record.key, record.task))
+        {
+            canceller.cancel(CancelReason::TimedOut);
+        }
+    }
+
+    fn end(
+        self: &Arc<Self>,
+        record: &Arc<TaskRecord>,
+        settings: &ActivitySettings,
+        outcome: Option<AttemptOutcome>,
+        heartbeat: Option<Payload>,
+    ) {
+        let mut state = self.lock();
+        state.running -= 1;
+        if settings.concurrency_per_host.is_some()
+            && let Some(running) = state.running_by_name.get_mut(&record.name)
+        {
+            *running = running.saturating_sub(1);
+        }
+        let was_wanted = state.active.remove(&(record.key, record.task)).is_some();
+        self.fill(&mut state);
+        drop(state);
+        match outcome {
+            Some(outcome) if was_wanted => self.report(record, settings, outcome, heartbeat),
+            _ => self.give_back(record),
+        }
+    }
+
+    /// Tells the limiter and the instance how it went.
+    fn report(
+        &self,
+        record: &Arc<TaskRecord>,
+        settings: &ActivitySettings,
+        outcome: AttemptOutcome,
+        heartbeat: Option<Payload>,
+    ) {
+        let ask = self.limiter_ask(settings, record);
+        match (ask, outcome) {
+            (Some(ask), AttemptOutcome::Limited { retry_after }) => {
+                self.lock()
+                    .active
+                    .insert((record.key, record.task), Active { canceller: None });
+                self.send_to_limiter(&ask.clone(), Input::Shut { ask, retry_after });
+            }
+            (ask, outcome) => {
+                if let Some(ask) = ask {
+                    self.give_back_to(&ask);
+                }
+                let partition = PartitionId::of(record.instance.as_str(), self.mailboxes.partitions());
+                let input = Input::AttemptEnded {
+                    record: record.clone(),
+                    outcome,
+                    heartbeat,
+                };
+                self.mailboxes.send(partition, input);
+            }
+        }
+    }
+
+    fn give_back(&self, record: &Arc<TaskRecord>) {
+        let settings = self.executor.activity_settings(&record.name);
+        if let Some(ask) = settings.and_then(|settings| self.limiter_ask(&settings, record)) {
+            self.give_back_to(&ask);
+        }
+    }
+
+    fn give_back_to(&self, ask: &LimiterAsk) {
+        let input = Input::GiveBack {
+            limiter: ask.limiter.clone(),
+            key: ask.key.clone(),
+        };
+        self.send_to_limiter(ask, input);
+    }
+
+    /// The orchestration was terminated: its task is not wanted any more. One that stood in line
+    /// here gives back what its limiter let it have.
+    pub fn cancel(&self, key: ExecutionKey, task: TaskId) {
+        let mut state = self.lock();
+        if let Some(Active {
+            canceller: Some(canceller),
+        }) = state.active.remove(&(key, task))
+        {
+            canceller.cancel(CancelReason::Terminated);
+        }
+        let in_line = state
+            .waiting
+            .iter()
+            .position(|record| (record.key, record.task) == (key, task));
+        let withdrawn = in_line.and_then(|at| state.waiting.remove(at));
+        drop(state);
+        if let Some(record) = withdrawn {
+            self.give_back(&record);
+        }
+    }
+
+    /// How many attempts run now, and how many wait for a slot.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.running, state.waiting.len())
+    }
+
+    /// Starts nothing more. What has not begun is begun after the next start of the host.
+    pub fn stop(&self) {
+        let mut state = self.lock();
+        state.is_stopping = true;
+        state.waiting.clear();
+    }
+
+    /// Tells all running attempts that the host goes down.
+    pub fn cancel_all(&self) {
+        for active in self.lock().active.values() {
+            if let Some(canceller) = &active.canceller {
+                canceller.cancel(CancelReason::Shutdown);
+            }
+        }
+    }
+}
+
+struct AttemptLimits {
+    timeout: Option<Duration>,
+    heartbeat: Option<Duration>,
+}
+
+/// Runs one attempt within its limits. `None`: it was cancelled and nobody wants its outcome.
+async fn run_attempt(
+    attempt: impl Future<Output = AttemptOutcome>,
+    limits: &AttemptLimits,
+    heartbeats: &Heartbeats,
+    mut cancelled: crate::executor::Cancellation,
+    tell_it: impl FnOnce(),
+) -> Option<AttemptOutcome> {
+    tokio::pin!(attempt);
+    let late = tokio::select! {
+        biased;
+        outcome = &mut attempt => return Some(outcome),
+        reason = cancelled.wait() => Late::Cancelled(reason),
+        () = sleep_or_never(limits.timeout) => Late::TimedOut,
+        () = silence(limits.heartbeat, heartbeats) => Late::Silent,
+    };
+    tell_it();
+    let in_grace = tokio::time::timeout(CANCEL_GRACE, &mut attempt).await.ok();
+    match late {
+        Late::Cancelled(CancelReason::Terminated | CancelReason::Shutdown) => in_grace.filter(completed),
+        Late::Cancelled(CancelReason::TimedOut) | Late::TimedOut => Some(
+            in_grace
+                .filter(completed)
+                .unwrap_or_else(|| timed_out(limits.timeout, "timeout")),
+        ),
+        Late::Silent => Some(timed_out(limits.heartbeat, "heartbeat")),
+    }
+}
+
+enum Late {
+    Cancelled(CancelReason),
+    TimedOut,
+    Silent,
+}
+
+fn completed(outcome: &AttemptOutcome) -> bool {
+    matches!(outcome, AttemptOutcome::Completed(_))
+}
+
+fn timed_out(limit: Option<Duration>, what: &str) -> AttemptOutcome {
+    let message = format!(
+        "the attempt exceeded its {what} of {:?}",
+        limit.unwrap_or_default()
+    );
+    AttemptOutcome::Failed {
+        failure: Failure::new("Timeout", message),
+        retry_after: None,
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptOutcome {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let failure = Failure::new("Panic", text.unwrap_or("the activity panicked"));
+    AttemptOutcome::Failed {
+        failure,
+        retry_after: None,
+    }
+}
+
+async fn sleep_or_never(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => futures::future::pending().await,
+    }
+}
+
+/// Ends when no report came for the length of the limit.
+async fn silence(limit: Option<Duration>, heartbeats: &Heartbeats) {
+    let Some(limit) = limit else {
+        return futures::future::pending().await;
+    };
+    let mut seen = 0;
+    loop {
+        tokio::time::sleep(limit).await;
+        let count = heartbeats.latest().count;
+        if count == seen {
+            return;
+        }
+        seen = count;
+    }
+}

@@ -1,0 +1,719 @@
+//! What clients ask of a hub: checked at the edge, sent to a partition, answered when durable.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use dalsegno_core::event::Event;
+use dalsegno_core::limiter::LimiterRule;
+use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
+use dalsegno_core::store::{EntityRow, ReadError, Store};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload, Timestamp};
+use tokio::sync::oneshot;
+
+use super::runtime::{LIMITER_META, Runtime};
+use super::{NewId, TaskHub, size_of};
+use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
+use crate::loader;
+use crate::record;
+use crate::request::{
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Scope, StartOptions,
+    Started,
+};
+use crate::turn::Reply;
+
+/// Instances looked at in one step of a purge by filter.
+const PURGE_PAGE: usize = 1_000;
+
+/// Children followed by a recursive purge, to guard against a circle.
+const FAMILY_MAX: usize = 100_000;
+
+/// Sends a command and waits for its answer.
+async fn ask<T: Send + 'static>(
+    runtime: &Runtime,
+    partition: PartitionId,
+    command: impl FnOnce(Reply<T>) -> Command,
+) -> Answer<T> {
+    let (sender, receiver) = oneshot::channel();
+    let reply = Reply::new(move |answer| {
+        // Whoever asked may have gone away; the answer is then nobody's.
+        let _ = sender.send(answer);
+    });
+    runtime.send(partition, command(reply));
+    receiver.await.unwrap_or_else(|_| Err(going_down()))
+}
+
+fn going_down() -> RequestError {
+    RequestError::new(
+        RequestErrorKind::Unavailable,
+        "the hub is going down: try again in a moment",
+    )
+}
+
+fn internal(error: &ReadError) -> RequestError {
+    RequestError::new(RequestErrorKind::Internal, error.to_string())
+}
+
+fn over_limit(detail: String) -> RequestError {
+    RequestError::new(RequestErrorKind::OverLimit, detail)
+}
+
+fn invalid(detail: impl Into<String>) -> RequestError {
+    RequestError::new(RequestErrorKind::Invalid, detail)
+}
+
+impl Runtime {
+    pub(super) async fn barrier_all(&self) {
+        let all = (0..self.mailboxes.partitions())
+            .map(|partition| ask(self, PartitionId(partition), |reply| Command::Barrier { reply }));
+        futures::future::join_all(all).await;
+    }
+
+    fn check_payload(&self, what: &str, payload: Option<&Payload>) -> Answer<()> {
+        let (bytes, most) = (size_of(payload), self.limits.payload_bytes_max);
+        if bytes > most {
+            return Err(over_limit(format!(
+                "{what} has {bytes} bytes, payload_bytes_max is {most}: store it elsewhere and pass a reference"
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, what: &str, name: &str) -> Answer<()> {
+        let most = self.limits.name_bytes_max;
+        if name.len() > most {
+            return Err(over_limit(format!(
+                "{what} has {} bytes, name_bytes_max is {most}",
+                name.len()
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_reason(&self, reason: Option<&String>) -> Answer<()> {
+        let most = self.limits.reason_bytes_max;
+        match reason {
+            Some(reason) if reason.len() > most => Err(over_limit(format!(
+                "the reason has {} bytes, reason_bytes_max is {most}",
+                reason.len()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The registered name that the caller meant: as written, else in any case.
+    fn orchestrator_named(&self, name: &str) -> Answer<Arc<str>> {
+        let known = self.executor.orchestrators();
+        let exact = known.iter().find(|known| ***known == *name);
+        let found = exact.or_else(|| {
+            known
+                .iter()
+                .find(|known| known.to_lowercase() == name.to_lowercase())
+        });
+        found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|known| &**known).collect();
+            let detail = format!(
+                "no orchestrator \"{name}\" is registered; known: {}",
+                names.join(", ")
+            );
+            RequestError::new(RequestErrorKind::OrchestratorNotFound, detail)
+        })
+    }
+
+    fn random_id(&self) -> InstanceId {
+        let mut entropy = self.entropy.lock().unwrap_or_else(PoisonError::into_inner);
+        InstanceId::trusted(format!("{:016x}{:016x}", entropy.next_u64(), entropy.next_u64()))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, ReadError> + Send + 'static,
+    ) -> Answer<T> {
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || read(&*store)).await;
+        done.map_err(|_| going_down())?.map_err(|error| internal(&error))
+    }
+}
+
+impl TaskHub {
+    /// Starts an orchestration.
+    ///
+    /// # Errors
+    /// `OrchestratorNotFound`, `InstanceExists`, `IdempotencyConflict`, `OverLimit`.
+    pub async fn start(&self, mut options: StartOptions) -> Answer<Started> {
+        let runtime = &self.runtime;
+        if runtime.is_draining() {
+            return Err(going_down());
+        }
+        let name = runtime.orchestrator_named(&options.name)?;
+        name.as_ref().clone_into(&mut options.name);
+        self.check_start(&options)?;
+        let (id, is_new_id) = match (options.id.take(), &options.idempotency_key) {
+            (Some(id), _) => (id, IdOrigin::Given),
+            (None, Some(key)) => (id_from_key(key), IdOrigin::Given),
+            (None, None) => (runtime.random_id(), IdOrigin::Generated),
+        };
+        let partition = runtime.partition_of(id.as_str());
+        let options = Box::new(options);
+        ask(runtime, partition, |reply| Command::Start {
+            id,
+            is_new_id,
+            options,
+            reply,
+        })
+        .await
+    }
+
+    fn check_start(&self, options: &StartOptions) -> Answer<()> {
+        let runtime = &self.runtime;
+        runtime.check_payload("the input", options.input.as_ref())?;
+        if let Some(version) = &options.version {
+            runtime.check_name("the version", version)?;
+        }
+        let most = runtime.limits.tags_max;
+        if options.tags.len() > most {
+            return Err(over_limit(format!(
+                "{} tags were given, tags_max is {most}",
+                options.tags.len()
+            )));
+        }
+        for (name, value) in &options.tags {
+            runtime.check_name("a tag's name", name)?;
+            runtime.check_name("a tag's value", value)?;
+        }
+        match options.scheduled_start {
+            Some(at) if at > Timestamp::MAX => Err(invalid("the start is scheduled after the year 9999")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Raises an external event. The instance must not be finished.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished`, `Busy`, `OverLimit`.
+    pub async fn raise_event(&self, id: &InstanceId, name: &str, input: Option<Payload>) -> Answer<()> {
+        self.runtime.check_name("the event's name", name)?;
+        self.runtime.check_payload("the event", input.as_ref())?;
+        let name: Arc<str> = name.into();
+        self.ask(id, |id, reply| Command::Raise {
+            id,
+            name,
+            input,
+            reply,
+        })
+        .await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        id: &InstanceId,
+        command: impl FnOnce(InstanceId, Reply<T>) -> Command,
+    ) -> Answer<T> {
+        let partition = self.runtime.partition_of(id.as_str());
+        ask(&self.runtime, partition, |reply| command(id.clone(), reply)).await
+    }
+
+    /// Ends an instance and cancels its activities.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished`, `OverLimit`.
+    pub async fn terminate(&self, id: &InstanceId, reason: Option<String>, scope: Scope) -> Answer<()> {
+        self.runtime.check_reason(reason.as_ref())?;
+        let children = scope.parent_close();
+        self.ask(id, |id, reply| Command::Terminate {
+            id,
+            reason,
+            children,
+            reply,
+        })
+        .await
+    }
+
+    /// Stops an instance from taking messages. Activities and their retries go on.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished`, `WrongState`.
+    pub async fn suspend(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        self.runtime.check_reason(reason.as_ref())?;
+        self.ask(id, |id, reply| Command::Suspend { id, reason, reply })
+            .await
+    }
+
+    /// Lets it take messages again, in the order they came.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished`, `WrongState`.
+    pub async fn resume(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        self.runtime.check_reason(reason.as_ref())?;
+        self.ask(id, |id, reply| Command::Resume { id, reason, reply })
+            .await
+    }
+
+    /// Sets a failed or parked instance going again.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished` (completed or terminated), `WrongState` (it runs).
+    pub async fn rewind(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        self.runtime.check_reason(reason.as_ref())?;
+        self.ask(id, |id, reply| Command::Rewind { id, reason, reply })
+            .await
+    }
+
+    /// Starts a finished orchestration again: same name, input, version and tags.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState` when it is not finished.
+    pub async fn restart(&self, id: &InstanceId, new_id: NewId) -> Answer<Started> {
+        let status = self.status(id).await?.ok_or_else(|| not_found(id))?;
+        let row = status.row;
+        if !row.status.is_final() {
+            let detail = format!(
+                "instance {id} is {}: only a finished one can be restarted",
+                row.status.as_str()
+            );
+            return Err(RequestError::new(RequestErrorKind::WrongState, detail).about(id));
+        }
+        let options = StartOptions {
+            name: row.name.to_string(),
+            version: row.version.as_ref().map(ToString::to_string),
+            id: (new_id == NewId::Same).then(|| id.clone()),
+            input: row.input,
+            tags: row.tags,
+            reuse: ReusePolicy::RejectRunning,
+            ..StartOptions::default()
+        };
+        self.start(options).await
+    }
+
+    /// Deletes a finished instance; says how many went, children included.
+    ///
+    /// # Errors
+    /// `NotFound`, `InstanceRunning`.
+    pub async fn purge(&self, id: &InstanceId, scope: Scope) -> Answer<u64> {
+        let mut family = vec![id.clone()];
+        if scope == Scope::Recursive {
+            self.collect_children(&mut family).await?;
+        }
+        self.purge_one(id, None).await?;
+        let mut purged = 1;
+        for child in family.iter().skip(1) {
+            purged += u64::from(self.purge_one(child, None).await.is_ok());
+        }
+        Ok(purged)
+    }
+
+    async fn purge_one(&self, id: &InstanceId, key: Option<ExecutionKey>) -> Answer<()> {
+        self.ask(id, |id, reply| Command::Purge { id, key, reply }).await
+    }
+
+    async fn collect_children(&self, family: &mut Vec<InstanceId>) -> Answer<()> {
+        let mut next = 0;
+        while next < family.len() && family.len() < FAMILY_MAX {
+            let Ok(history) = self.history(&family[next].clone()).await else {
+                next += 1;
+                continue;
+            };
+            for event in history {
+                if let dalsegno_core::EventKind::SubOrchestrationInstanceCreated { instance, .. } = event.kind
+                    && !family.contains(&instance)
+                {
+                    family.push(instance);
+                }
+            }
+            next += 1;
+        }
+        Ok(())
+    }
+
+    /// Deletes finished instances by filter, in batches; says how many went. Dropping the future
+    /// stops it between two batches.
+    ///
+    /// # Errors
+    /// `Invalid` without a lower bound or with a status that is not final.
+    pub async fn purge_many(&self, query: PurgeQuery) -> Answer<u64> {
+        if query.created_from.is_none() {
+            return Err(invalid(
+                "a purge needs created_from, so that nobody purges everything by omission",
+            ));
+        }
+        if let Some(status) = query.statuses.iter().find(|status| !status.is_final()) {
+            return Err(invalid(format!(
+                "{} instances are not finished and cannot be purged",
+                status.as_str()
+            )));
+        }
+        let all = Status::ALL
+            .into_iter()
+            .filter(|status| status.is_final())
+            .collect();
+        let mut page = InstanceQuery {
+            statuses: if query.statuses.is_empty() {
+                all
+            } else {
+                query.statuses
+            },
+            created_from: query.created_from,
+            created_to: Some(query.created_to.unwrap_or_else(|| self.now())),
+            limit: PURGE_PAGE,
+            ..InstanceQuery::default()
+        };
+        let mut purged = 0;
+        loop {
+            let found = self.list(page.clone()).await?;
+            let deletions = found
+                .rows
+                .iter()
+                .map(|row| self.purge_one(&row.id, Some(row.key)));
+            let done = futures::future::join_all(deletions).await;
+            purged += done.iter().filter(|answer| answer.is_ok()).count() as u64;
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(purged),
+            }
+        }
+    }
+
+    /// The status of an instance, if there is one.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub async fn status(&self, id: &InstanceId) -> Answer<Option<InstanceStatus>> {
+        match self.ask(id, |id, reply| Command::Status { id, reply }).await? {
+            InMemory::Resident(status) => Ok(Some(*status)),
+            InMemory::Elsewhere => {
+                let id = id.clone();
+                let row = self.runtime.blocking(move |store| store.instance(&id)).await?;
+                Ok(row.map(|row| InstanceStatus {
+                    waits_for: stored_reasons(&row),
+                    row,
+                }))
+            }
+        }
+    }
+
+    /// Waits until it is final: for the completion itself, without polling.
+    ///
+    /// # Errors
+    /// `NotFound`; `TimedOut` when the time is over, the instance goes on; `Busy` when too many wait.
+    pub async fn wait_for_completion(
+        &self,
+        id: &InstanceId,
+        timeout: Option<Duration>,
+    ) -> Answer<InstanceStatus> {
+        self.wait(id, WaitFor::Completion, timeout).await
+    }
+
+    /// Waits until it has left Pending.
+    ///
+    /// # Errors
+    /// As [`TaskHub::wait_for_completion`].
+    pub async fn wait_for_start(&self, id: &InstanceId, timeout: Option<Duration>) -> Answer<InstanceStatus> {
+        self.wait(id, WaitFor::Start, timeout).await
+    }
+
+    async fn wait(
+        &self,
+        id: &InstanceId,
+        until: WaitFor,
+        timeout: Option<Duration>,
+    ) -> Answer<InstanceStatus> {
+        let waiting = Waiting::new(self.runtime.clone(), id.clone())?;
+        let ticket = waiting.ticket;
+        let answer = self.ask(id, |id, reply| Command::Wait {
+            id,
+            until,
+            ticket,
+            reply,
+        });
+        let answered = match timeout {
+            None => answer.await,
+            Some(timeout) => tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
+                let detail = format!("instance {id} has not got that far within {timeout:?}; it goes on");
+                Err(RequestError::new(RequestErrorKind::TimedOut, detail).about(id))
+            }),
+        };
+        answered?.ok_or_else(|| not_found(id))
+    }
+
+    /// The current execution's history.
+    ///
+    /// # Errors
+    /// `NotFound`; `Internal` when the history cannot be read.
+    pub async fn history(&self, id: &InstanceId) -> Answer<Vec<Event>> {
+        let status = self.status(id).await?.ok_or_else(|| not_found(id))?;
+        self.runtime
+            .blocking(move |store| loader::read_history(store, &status.row))
+            .await
+    }
+
+    /// A page of instances, newest first. Sees every commit made before the call.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub async fn list(&self, query: InstanceQuery) -> Answer<InstancePage> {
+        self.runtime.barrier_all().await;
+        self.runtime.blocking(move |store| store.list(&query)).await
+    }
+
+    /// How many instances are in each status.
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn counts(&self) -> Answer<Vec<(Status, u64)>> {
+        self.runtime.barrier_all().await;
+        Ok(self.runtime.counts.snapshot())
+    }
+
+    /// An entity's row, if it has state, a queue or a lock.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub async fn entity(&self, id: &EntityId) -> Answer<Option<EntityRow>> {
+        let partition = self.runtime.partition_of_entity(id);
+        let entity = id.clone();
+        match ask(&self.runtime, partition, |reply| Command::EntityRow {
+            entity,
+            reply,
+        })
+        .await?
+        {
+            EntityInMemory::Resident(row) => Ok(row.map(|row| *row)),
+            EntityInMemory::Elsewhere => {
+                let id = id.clone();
+                self.runtime.blocking(move |store| store.entity(&id)).await
+            }
+        }
+    }
+
+    /// A page of entities that have state.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub async fn list_entities(&self, query: EntityQuery) -> Answer<EntityPage> {
+        self.runtime.barrier_all().await;
+        self.runtime
+            .blocking(move |store| store.list_entities(&query))
+            .await
+    }
+
+    /// Signals an entity, at once or at a time.
+    ///
+    /// # Errors
+    /// `EntityNotFound`, `OverLimit`.
+    pub async fn signal_entity(
+        &self,
+        id: &EntityId,
+        operation: &str,
+        input: Option<Payload>,
+        at: Option<Timestamp>,
+    ) -> Answer<()> {
+        self.check_entity(id)?;
+        self.runtime.check_name("the operation's name", operation)?;
+        self.runtime.check_payload("the input", input.as_ref())?;
+        let (entity, operation) = (id.clone(), Arc::from(operation));
+        let partition = self.runtime.partition_of_entity(id);
+        ask(&self.runtime, partition, |reply| Command::Signal {
+            entity,
+            operation,
+            input,
+            at,
+            reply,
+        })
+        .await
+    }
+
+    fn check_entity(&self, id: &EntityId) -> Answer<()> {
+        let known = self.runtime.executor.entities();
+        if known.iter().any(|name| **name == *id.name()) {
+            return Ok(());
+        }
+        let names: Vec<&str> = known.iter().map(|name| &**name).collect();
+        let detail = format!(
+            "no entity \"{}\" is registered; known: {}",
+            id.name(),
+            names.join(", ")
+        );
+        Err(RequestError::new(RequestErrorKind::EntityNotFound, detail).about(id))
+    }
+
+    /// Deletes an entity with its state; says whether it had any.
+    ///
+    /// # Errors
+    /// `WrongState` while it is locked.
+    pub async fn delete_entity(&self, id: &EntityId) -> Answer<bool> {
+        let partition = self.runtime.partition_of_entity(id);
+        let entity = id.clone();
+        ask(&self.runtime, partition, |reply| Command::DeleteEntity {
+            entity,
+            reply,
+        })
+        .await
+    }
+
+    /// All limiter buckets that were used, and the limiters that were not.
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn limiters(&self) -> Answer<Vec<LimiterStatus>> {
+        let mut all = Vec::new();
+        for partition in 0..self.runtime.mailboxes.partitions() {
+            all.extend(
+                ask(&self.runtime, PartitionId(partition), |reply| Command::Limiters {
+                    reply,
+                })
+                .await?,
+            );
+        }
+        for (name, rule) in self.runtime.dispatcher.rules() {
+            if !all.iter().any(|status| status.name == name) {
+                all.push(LimiterStatus {
+                    name,
+                    key: "".into(),
+                    rate: rule.rate,
+                    burst: rule.burst_tokens(),
+                    concurrency: rule.concurrency,
+                    tokens: f64::from(rule.burst_tokens()),
+                    running: 0,
+                    waiting: 0,
+                    blocked_until: None,
+                    next_grant: None,
+                });
+            }
+        }
+        all.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
+        Ok(all)
+    }
+
+    /// Changes what a limiter allows, at once and for good: the code's definition is then only
+    /// where it was.
+    ///
+    /// # Errors
+    /// `NotFound` when the hub has no limiter of that name; `Invalid` when it would limit nothing or all.
+    pub async fn set_limiter(&self, name: &str, rule: LimiterRule) -> Answer<()> {
+        if let Some(problem) = rule.problem() {
+            return Err(invalid(format!("limiter {name}: {problem}")));
+        }
+        if self.runtime.dispatcher.rule(name).is_none() {
+            let detail = format!("the hub has no limiter \"{name}\"");
+            return Err(RequestError::new(RequestErrorKind::NotFound, detail).about(name));
+        }
+        let data = record::encode_limiter_rule(&rule);
+        self.set_meta(&format!("{LIMITER_META}{name}"), Some(data))
+            .await?;
+        let limiter: Arc<str> = name.into();
+        self.runtime.dispatcher.set_rule(limiter.clone(), rule.clone());
+        for partition in 0..self.runtime.mailboxes.partitions() {
+            let input = Input::RuleChanged {
+                limiter: limiter.clone(),
+                rule: rule.clone(),
+            };
+            self.runtime.mailboxes.send(PartitionId(partition), input);
+        }
+        Ok(())
+    }
+
+    /// A small record kept by name.
+    ///
+    /// # Errors
+    /// None at present.
+    #[expect(clippy::unused_async, reason = "other stores will have to ask")]
+    pub async fn meta(&self, name: &str) -> Answer<Option<Vec<u8>>> {
+        Ok(self
+            .runtime
+            .meta
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned())
+    }
+
+    /// Stores or removes it; durable when answered.
+    ///
+    /// # Errors
+    /// `Unavailable` when the hub goes down.
+    pub async fn set_meta(&self, name: &str, data: Option<Vec<u8>>) -> Answer<()> {
+        let partition = self.runtime.partition_of(name);
+        let (key, stored): (Arc<str>, _) = (name.into(), data.clone());
+        ask(&self.runtime, partition, |reply| Command::SetMeta {
+            name: key.clone(),
+            data: stored,
+            reply,
+        })
+        .await?;
+        let mut meta = self.runtime.meta.lock().unwrap_or_else(PoisonError::into_inner);
+        match data {
+            Some(data) => meta.insert(key, data),
+            None => meta.remove(&key),
+        };
+        Ok(())
+    }
+}
+
+fn not_found(id: &InstanceId) -> RequestError {
+    let detail = format!("no instance {id} is here: look for it with list, or check the hub");
+    RequestError::new(RequestErrorKind::NotFound, detail).about(id)
+}
+
+/// What a row alone tells about why its instance does not move.
+fn stored_reasons(row: &dalsegno_core::store::InstanceRow) -> Vec<String> {
+    row.parked
+        .iter()
+        .map(|fault| format!("parked: {fault}"))
+        .collect()
+}
+
+/// The same key gives the same id, so that a repeat meets its first start.
+fn id_from_key(key: &str) -> InstanceId {
+    let hash = |seed: u64| {
+        key.bytes().fold(seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    };
+    InstanceId::trusted(format!(
+        "{:016x}{:016x}",
+        hash(0xcbf2_9ce4_8422_2325),
+        hash(0x6c62_272e_07bb_0142)
+    ))
+}
+
+/// A client that waits; taken back when it hangs up.
+struct Waiting {
+    runtime: Arc<Runtime>,
+    id: InstanceId,
+    ticket: u64,
+    waiters: Arc<AtomicU64>,
+}
+
+impl Waiting {
+    fn new(runtime: Arc<Runtime>, id: InstanceId) -> Answer<Self> {
+        let waiters = runtime.waiters.clone();
+        let most = runtime.limits.waiters_max as u64;
+        if waiters.fetch_add(1, Ordering::Relaxed) >= most {
+            waiters.fetch_sub(1, Ordering::Relaxed);
+            let detail = format!("{most} clients wait already, waiters_max is {most}: try again later");
+            return Err(RequestError::new(RequestErrorKind::Busy, detail));
+        }
+        let ticket = runtime.tickets.fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            runtime,
+            id,
+            ticket,
+            waiters,
+        })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        let partition = self.runtime.partition_of(self.id.as_str());
+        self.runtime.send(
+            partition,
+            Command::StopWaiting {
+                id: self.id.clone(),
+                ticket: self.ticket,
+            },
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! What reaches a partition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::event::{Event, ParentClosePolicy};
+use dalsegno_core::limiter::LimiterRule;
+use dalsegno_core::message::Target;
+use dalsegno_core::store::{EntityRow, InstanceRow};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Payload, Timestamp};
+
+use crate::executor::{AttemptOutcome, OperationOutcome};
+use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
+use crate::task::TaskRecord;
+use crate::turn::{Delivery, Reply};
+
+/// One thing for a partition to take in.
+#[derive(Debug)]
+pub enum Input {
+    /// A client asks.
+    Command(Command),
+    /// A stored message arrived.
+    Deliver(Delivery),
+    /// An attempt of an activity ended.
+    AttemptEnded {
+        record: Arc<TaskRecord>,
+        outcome: AttemptOutcome,
+        heartbeat: Option<Payload>,
+    },
+    /// An entity operation that does I/O ended.
+    OperationEnded {
+        entity: EntityId,
+        outcome: OperationOutcome,
+    },
+    /// What was asked of the store is here.
+    Loaded(Loaded),
+    /// An activity asks a limiter bucket of this partition to be let go.
+    Acquire(LimiterAsk),
+    /// One that was let go has ended.
+    GiveBack { limiter: Arc<str>, key: Arc<str> },
+    /// An upstream said 429: shuts the bucket; the task asks again.
+    Shut { ask: LimiterAsk, retry_after: Duration },
+    /// A limiter's rule changed.
+    RuleChanged { limiter: Arc<str>, rule: LimiterRule },
+    /// Something became durable, or time went on.
+    Nudge,
+}
+
+/// An activity that waits for a limiter.
+#[derive(Clone, Debug)]
+pub struct LimiterAsk {
+    /// Limiter name.
+    pub limiter: Arc<str>,
+    /// Bucket key.
+    pub key: Arc<str>,
+    /// The rule, if this bucket does not exist yet.
+    pub rule: LimiterRule,
+    /// Who waits.
+    pub record: Arc<TaskRecord>,
+}
+
+/// What is asked of the store off the partition's thread.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Load {
+    /// An instance with the history of its execution, unless it is final.
+    Instance(InstanceId),
+    /// The same with its history in any case: to rewind it.
+    History(InstanceId),
+    /// The instance of an execution: a timer is due and memory holds only its key.
+    Execution(ExecutionKey),
+    /// An entity.
+    Entity(EntityId),
+}
+
+/// What the store said.
+#[derive(Debug)]
+pub enum Loaded {
+    /// An instance, if there is one.
+    Instance {
+        id: InstanceId,
+        found: Result<Option<StoredInstance>, String>,
+    },
+    /// The id of an execution's instance, if it is still the current one.
+    Execution {
+        key: ExecutionKey,
+        found: Result<Option<InstanceId>, String>,
+    },
+    /// An entity, if there is one.
+    Entity {
+        id: EntityId,
+        found: Result<Option<EntityRow>, String>,
+    },
+}
+
+/// An instance as read back.
+#[derive(Debug)]
+pub struct StoredInstance {
+    /// Its row.
+    pub row: InstanceRow,
+    /// Its history, or why it cannot be read. Empty for a final instance unless asked for.
+    pub history: Result<Vec<Event>, String>,
+}
+
+/// What a waiting client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// The instance left Pending.
+    Start,
+    /// It is final.
+    Completion,
+}
+
+/// What clients ask. Each is answered once, after the state it was answered from is durable.
+#[derive(Debug)]
+pub enum Command {
+    /// Start an instance.
+    Start {
+        id: InstanceId,
+        is_new_id: IdOrigin,
+        options: Box<StartOptions>,
+        reply: Reply<Started>,
+    },
+    /// Raise an event.
+    Raise {
+        id: InstanceId,
+        name: Arc<str>,
+        input: Option<Payload>,
+        reply: Reply<()>,
+    },
+    /// End it.
+    Terminate {
+        id: InstanceId,
+        reason: Option<String>,
+        children: ParentClosePolicy,
+        reply: Reply<()>,
+    },
+    /// Let it take no messages.
+    Suspend {
+        id: InstanceId,
+        reason: Option<String>,
+        reply: Reply<()>,
+    },
+    /// Let it take messages again.
+    Resume {
+        id: InstanceId,
+        reason: Option<String>,
+        reply: Reply<()>,
+    },
+    /// Set a failed or parked one going again.
+    Rewind {
+        id: InstanceId,
+        reason: Option<String>,
+        reply: Reply<()>,
+    },
+    /// Delete a finished one; with a key, only if that is still its execution.
+    Purge {
+        id: InstanceId,
+        key: Option<ExecutionKey>,
+        reply: Reply<()>,
+    },
+    /// Its status, if it is in memory.
+    Status { id: InstanceId, reply: Reply<InMemory> },
+    /// Its status once it is so far; `None` when there is no such instance.
+    Wait {
+        id: InstanceId,
+        until: WaitFor,
+        ticket: u64,
+        reply: Reply<Option<InstanceStatus>>,
+    },
+    /// The client of that ticket hung up.
+    StopWaiting { id: InstanceId, ticket: u64 },
+    /// Signal an entity.
+    Signal {
+        entity: EntityId,
+        operation: Arc<str>,
+        input: Option<Payload>,
+        at: Option<Timestamp>,
+        reply: Reply<()>,
+    },
+    /// An entity's row, if it is in memory.
+    EntityRow {
+        entity: EntityId,
+        reply: Reply<EntityInMemory>,
+    },
+    /// Delete an entity that is not locked.
+    DeleteEntity { entity: EntityId, reply: Reply<bool> },
+    /// The limiter buckets of this partition.
+    Limiters { reply: Reply<Vec<LimiterStatus>> },
+    /// Store a small record by name.
+    SetMeta {
+        name: Arc<str>,
+        data: Option<Vec<u8>>,
+        reply: Reply<()>,
+    },
+    /// Answered when all before it is durable.
+    Barrier { reply: Reply<()> },
+}
+
+/// Who made an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdOrigin {
+    /// We did, at random: nobody else has it, so the store need not be asked.
+    Generated,
+    /// The caller did.
+    Given,
+}
+
+/// An instance's status, if memory knows it.
+#[derive(Clone, Debug)]
+pub enum InMemory {
+    /// It is resident.
+    Resident(Box<InstanceStatus>),
+    /// Ask the store.
+    Elsewhere,
+}
+
+/// An entity's row, if memory knows it.
+#[derive(Clone, Debug)]
+pub enum EntityInMemory {
+    /// It is resident; `None` when it has no state, queue or lock.
+    Resident(Option<Box<EntityRow>>),
+    /// Ask the store.
+    Elsewhere,
+}
+
+impl Input {
+    /// Whose partition it belongs to; `None` for what is sent to a partition by number.
+    pub fn target(&self) -> Option<Target> {
+        match self {
+            Self::Deliver(delivery) => Some(delivery.target.clone()),
+            Self::AttemptEnded { record, .. } => Some(Target::Orchestration(record.instance.clone())),
+            Self::OperationEnded { entity, .. } => Some(Target::Entity(entity.clone())),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What clients ask of an instance, answered against the state it is in when its turn comes.
+
+use std::sync::Arc;
+
+use dalsegno_core::event::ParentClosePolicy;
+use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{InstanceRow, Op};
+use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload};
+
+use super::Partition;
+use super::slot::{Item, Slot, SlotState, Waiter};
+use crate::input::{Command, IdOrigin, InMemory, WaitFor};
+use crate::record;
+use crate::request::{Answer, InstanceStatus, RequestError, RequestErrorKind, StartOptions, Started};
+use crate::task::RowExtra;
+use crate::turn::{Effect, Reply, Turn};
+
+impl Partition {
+    /// Queues a command for its instance. What memory alone answers is answered here.
+    pub(super) fn take_instance_command(&mut self, command: Command) {
+        let id = match &command {
+            Command::Start { id, .. }
+            | Command::Raise { id, .. }
+            | Command::Terminate { id, .. }
+            | Command::Suspend { id, .. }
+            | Command::Resume { id, .. }
+            | Command::Rewind { id, .. }
+            | Command::Purge { id, .. }
+            | Command::Status { id, .. }
+            | Command::Wait { id, .. } => id.clone(),
+            _ => return,
+        };
+        match command {
+            Command::Status { reply, .. } if !self.slots.contains_key(&id) => {
+                self.answer_now(reply.with(Ok(InMemory::Elsewhere)));
+            }
+            Command::Start {
+                is_new_id: IdOrigin::Generated,
+                ..
+            } if !self.slots.contains_key(&id) => {
+                self.slots.insert(id.clone(), Slot::new(SlotState::Vacant));
+                self.push_item(id, Item::Command(command));
+            }
+            command => self.push_item(id, Item::Command(command)),
+        }
+    }
+
+    /// Carries out a command whose turn has come.
+    pub(super) fn execute(&mut self, id: &InstanceId, command: Command) {
+        match command {
+            Command::Start { options, reply, .. } => self.start(id, &options, reply),
+            Command::Status { reply, .. } => {
+                let status = self
+                    .status_of(id)
+                    .map_or(InMemory::Elsewhere, |status| InMemory::Resident(Box::new(status)));
+                self.answer_slot(id, reply.with(Ok(status)));
+            }
+            Command::Wait {
+                until, ticket, reply, ..
+            } => self.wait(id, Waiter { until, ticket, reply }),
+            Command::Purge { key, reply, .. } => self.purge(id, key, reply),
+            Command::Rewind { reason, reply, .. } => self.rewind(id, reason, reply),
+            Command::Raise {
+                name, input, reply, ..
+            } => self.raise(id, name, input, reply),
+            Command::Terminate {
+                reason,
+                children,
+                reply,
+                ..
+            } => {
+                self.message_unless_final(id, Message::Terminate { reason, children }, reply);
+            }
+            Command::Suspend { reason, reply, .. } => match self.living_status(id) {
+                Ok(Status::Suspended) => {
+                    self.answer_slot(id, reply.with(Err(wrong_state(id, "suspend", "Suspended"))))
+                }
+                _ => self.message_unless_final(id, Message::Suspend { reason }, reply),
+            },
+            Command::Resume { reason, reply, .. } => match self.living_status(id) {
+                Ok(status) if status != Status::Suspended => {
+                    self.answer_slot(id, reply.with(Err(wrong_state(id, "resume", status.as_str()))));
+                }
+                _ => self.message_unless_final(id, Message::Resume { reason }, reply),
+            },
+            _ => {}
+        }
+    }
+
+    pub(super) fn answer_slot(&mut self, id: &InstanceId, answer: Effect) {
+        let turn = Turn {
+            effects: vec![answer],
+            ..Turn::default()
+        };
+        self.commit_slot(id, turn);
+    }
+
+    pub(super) fn row(&self, id: &InstanceId) -> Option<&InstanceRow> {
+        self.slots
+            .get(id)
+            .and_then(Slot::resident)
+            .map(|resident| &resident.orchestration.row)
+    }
+
+    /// The status of an instance that commands may still reach.
+    fn living_status(&self, id: &InstanceId) -> Answer<Status> {
+        let Some(row) = self.row(id) else {
+            return Err(not_found(id));
+        };
+        if row.status.is_final() {
+            return Err(finished(id, row.status));
+        }
+        Ok(row.status)
+    }
+
+    fn message_unless_final(&mut self, id: &InstanceId, message: Message, reply: Reply<()>) {
+        match self.living_status(id) {
+            Err(error) => self.answer_slot(id, reply.with(Err(error))),
+            Ok(_) => self.queue_first(id, message, reply.with(Ok(()))),
+        }
+    }
+
+    /// The command goes on as a message, answered when its turn is committed.
+    fn queue_first(&mut self, id: &InstanceId, message: Message, answer: Effect) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.queue.push_front(Item::Message {
+                sequence: None,
+                message,
+                answer: Some(answer),
+            });
+        }
+    }
+
+    fn raise(&mut self, id: &InstanceId, name: Arc<str>, input: Option<Payload>, reply: Reply<()>) {
+        let waiting = self.slots.get(id).map_or(0, |slot| slot.held.len());
+        let most = self.config.limits.inbox_messages_max;
+        if waiting >= most {
+            let detail = format!(
+                "{waiting} messages wait for instance {id}, inbox_messages_max is {most}: resume it, or try later"
+            );
+            let error = RequestError::new(RequestErrorKind::Busy, detail).about(id);
+            return self.answer_slot(id, reply.with(Err(error)));
+        }
+        self.message_unless_final(id, Message::EventRaised { name, input }, reply);
+    }
+
+    fn start(&mut self, id: &InstanceId, options: &StartOptions, reply: Reply<Started>) {
+        let extra = RowExtra {
+            idempotency_key: options.idempotency_key.clone(),
+            start_fingerprint: fingerprint(options),
+        };
+        match self.start_conflict(id, options, &extra) {
+            Some(answer) => self.answer_slot(id, reply.with(answer)),
+            None => self.start_anew(id, options, &extra, reply),
+        }
+    }
+
+    /// What stands in the way of a start: the answer, or `None` when it may go ahead.
+    fn start_conflict(
+        &self,
+        id: &InstanceId,
+        options: &StartOptions,
+        extra: &RowExtra,
+    ) -> Option<Answer<Started>> {
+        let row = self.row(id)?;
+        let existing = Started {
+            id: id.clone(),
+            existing: Some(row.status),
+        };
+        if options.idempotency_key.is_some() {
+            let before = record::decode_extra(&row.extra).unwrap_or_default();
+            if before.idempotency_key == extra.idempotency_key {
+                let same = before.start_fingerprint == extra.start_fingerprint;
+                return Some(if same { Ok(existing) } else { Err(other_data(id)) });
+            }
+        }
+        let status = row.status;
+        match options.reuse {
+            ReusePolicy::ReturnExisting => Some(Ok(existing)),
+            ReusePolicy::Reject => Some(Err(exists(id, status))),
+            ReusePolicy::RejectRunning | ReusePolicy::Replace if !status.is_final() => {
+                Some(Err(exists(id, status)))
+            }
+            _ => None,
+        }
+    }
+
+    fn start_anew(
+        &mut self,
+        id: &InstanceId,
+        options: &StartOptions,
+        extra: &RowExtra,
+        reply: Reply<Started>,
+    ) {
+        let mut turn = Turn::default();
+        if self.living_status(id).is_ok() {
+            self.terminate_for_restart(id, &mut turn);
+        }
+        let row = self.client_row(id, options, extra);
+        turn.effects.push(reply.with(Ok(Started {
+            id: id.clone(),
+            existing: None,
+        })));
+        self.create(id, row, turn);
+    }
+
+    /// Ends a living instance in the same commit that starts the next of its id.
+    fn terminate_for_restart(&mut self, id: &InstanceId, turn: &mut Turn) {
+        let reason = Some("replaced by a new start of the same id".to_owned());
+        let terminate = Message::Terminate {
+            reason,
+            children: ParentClosePolicy::Abandon,
+        };
+        let now = self.now;
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let mut held = std::mem::take(&mut slot.held);
+        let Some(resident) = slot.resident_mut() else {
+            return;
+        };
+        let before = resident.orchestration.row.status;
+        let draft = resident.orchestration.draft(std::iter::once(&terminate), now);
+        let result = resident.orchestration.conclude(draft, Vec::new(), u64::MAX);
+        let key = resident.orchestration.row.key;
+        let after = resident.orchestration.row.status;
+        self.write_tasks(id, key, &result, turn);
+        turn.moves.push((Some(before), Some(after)));
+        for (target, message) in result.outgoing {
+            self.send(target, message, turn);
+        }
+        for item in held.drain(..) {
+            if let Item::Message {
+                sequence, message, ..
+            } = item
+            {
+                self.drop_message(sequence, &message, turn);
+            }
+        }
+        self.answer_waiters(id, turn);
+    }
+
+    fn purge(&mut self, id: &InstanceId, key: Option<ExecutionKey>, reply: Reply<()>) {
+        let answer = match self.row(id) {
+            None => Err(not_found(id)),
+            Some(row) if key.is_some_and(|key| key != row.key) => Err(not_found(id)),
+            Some(row) if !row.status.is_final() => Err(running(id, row.status)),
+            Some(row) => Ok((row.key, row.status)),
+        };
+        match answer {
+            Err(error) => self.answer_slot(id, reply.with(Err(error))),
+            Ok((key, status)) => {
+                if let Some(slot) = self.slots.get_mut(id) {
+                    slot.state = SlotState::Vacant;
+                }
+                self.keys.remove(&key);
+                let turn = Turn {
+                    ops: vec![Op::DeleteExecution { key, id: id.clone() }],
+                    effects: vec![reply.with(Ok(()))],
+                    moves: vec![(Some(status), None)],
+                    ..Turn::default()
+                };
+                self.commit_slot(id, turn);
+            }
+        }
+    }
+
+    fn wait(&mut self, id: &InstanceId, waiter: Waiter) {
+        match self.status_of(id) {
+            None => self.answer_slot(id, waiter.reply.with(Ok(None))),
+            Some(status) if is_reached(waiter.until, status.row.status) => {
+                self.answer_slot(id, waiter.reply.with(Ok(Some(status))));
+            }
+            Some(_) => self.waiters.entry(id.clone()).or_default().push(waiter),
+        }
+    }
+
+    pub(super) fn stop_waiting(&mut self, id: &InstanceId, ticket: u64) {
+        if let Some(waiters) = self.waiters.get_mut(id) {
+            waiters.retain(|waiter| waiter.ticket != ticket);
+            if waiters.is_empty() {
+                self.waiters.remove(id);
+            }
+        }
+    }
+
+    /// Answers those who waited for what the instance has reached, with this turn's commit.
+    pub(super) fn answer_waiters(&mut self, id: &InstanceId, turn: &mut Turn) {
+        if !self.waiters.contains_key(id) {
+            return;
+        }
+        let Some(status) = self.status_of(id) else { return };
+        let Some(waiters) = self.waiters.remove(id) else {
+            return;
+        };
+        let (reached, waiting): (Vec<_>, Vec<_>) = waiters
+            .into_iter()
+            .partition(|waiter| is_reached(waiter.until, status.row.status));
+        turn.effects.extend(
+            reached
+                .into_iter()
+                .map(|waiter| waiter.reply.with(Ok(Some(status.clone())))),
+        );
+        if !waiting.is_empty() {
+            self.waiters.insert(id.clone(), waiting);
+        }
+    }
+
+    pub(super) fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
+        let resident = self.slots.get(id).and_then(Slot::resident)?;
+        let waits_for = self.explain(resident);
+        Some(InstanceStatus {
+            row: resident.orchestration.row.clone(),
+            waits_for,
+        })
+    }
+}
+
+fn is_reached(until: WaitFor, status: Status) -> bool {
+    match until {
+        WaitFor::Start => status != Status::Pending,
+        WaitFor::Completion => status.is_final(),
+    }
+}
+
+/// A hash over what a start says, to tell a repeat from other data.
+fn fingerprint(options: &StartOptions) -> u64 {
+    let input = options.input.as_ref().map_or("", Payload::as_str);
+    let version = options.version.as_deref().unwrap_or("");
+    let parts = [options.name.as_str(), version, input];
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+pub(super) fn not_found(id: &InstanceId) -> RequestError {
+    let detail = format!("no instance {id} is here: look for it with list, or check the hub");
+    RequestError::new(RequestErrorKind::NotFound, detail).about(id)
+}
+
+fn finished(id: &InstanceId, status: Status) -> RequestError {
+    let detail = format!(
+        "instance {id} is {}: restart it, or start another",
+        status.as_str()
+    );
+    RequestError::new(RequestErrorKind::Finished, detail).about(id)
+}
+
+fn exists(id: &InstanceId, status: Status) -> RequestError {
+    let detail = format!(
+        "instance {id} exists and is {}: take another id, terminate it, or say what to do with it",
+        status.as_str()
+    );
+    RequestError::new(RequestErrorKind::InstanceExists, detail).about(id)
+}
+
+fn running(id: &InstanceId, status: Status) -> RequestError {
+    let detail = format!(
+        "instance {id} is {}: terminate it first, or purge with force",
+        status.as_str()
+    );
+    RequestError::new(RequestErrorKind::InstanceRunning, detail).about(id)
+}
+
+fn other_data(id: &InstanceId) -> RequestError {
+    let detail = format!("the idempotency key started instance {id} with other data: take another key");
+    RequestError::new(RequestErrorKind::IdempotencyConflict, detail).about(id)
+}
+
+pub(super) fn wrong_state(id: &InstanceId, command: &str, status: &str) -> RequestError {
+    let detail = format!("cannot {command} instance {id}: it is {status}");
+    RequestError::new(RequestErrorKind::WrongState, detail).about(id)
+}

@@ -1,0 +1,198 @@
+//! Who waits for which limiter bucket, and who may go.
+//!
+//! A waiting activity holds no slot and burns no attempt. Waiting is not stored: the task is, and
+//! asks again after a restart.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::Timestamp;
+use dalsegno_core::limiter::{Bucket, Grant, LimiterRule};
+use dalsegno_core::store::Op;
+
+use super::Partition;
+use crate::input::LimiterAsk;
+use crate::record;
+use crate::request::LimiterStatus;
+use crate::task::TaskRecord;
+use crate::turn::{Effect, Reply, Turn};
+
+type BucketName = (Arc<str>, Arc<str>);
+
+/// The buckets that belong to one partition.
+#[derive(Debug, Default)]
+pub(super) struct LimiterBank {
+    buckets: BTreeMap<BucketName, Line>,
+}
+
+/// A bucket and the line before it.
+#[derive(Debug)]
+struct Line {
+    bucket: Bucket,
+    waiting: VecDeque<Arc<TaskRecord>>,
+    next_grant: Option<Timestamp>,
+}
+
+impl LimiterBank {
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let waiting = self.buckets.values().filter(|line| !line.waiting.is_empty());
+        waiting.filter_map(|line| line.next_grant).min()
+    }
+}
+
+impl Partition {
+    /// Takes up a stored bucket. What was reserved before is forfeited.
+    pub fn restore_bucket(
+        &mut self,
+        name: BucketName,
+        rule: LimiterRule,
+        record: dalsegno_core::limiter::BucketRecord,
+    ) {
+        let bucket = Bucket::restored(rule, record);
+        self.limiters.buckets.insert(
+            name,
+            Line {
+                bucket,
+                waiting: VecDeque::new(),
+                next_grant: None,
+            },
+        );
+    }
+
+    pub(super) fn acquire(&mut self, ask: LimiterAsk) {
+        let now = self.now;
+        let name = (ask.limiter, ask.key);
+        let line = self.limiters.buckets.entry(name.clone()).or_insert_with(|| Line {
+            bucket: Bucket::new(ask.rule, now),
+            waiting: VecDeque::new(),
+            next_grant: None,
+        });
+        line.waiting.push_back(ask.record);
+        let is_open = line.next_grant.is_none_or(|next| next <= now);
+        if is_open {
+            self.grant(&name);
+        }
+    }
+
+    pub(super) fn give_back(&mut self, limiter: &Arc<str>, key: &Arc<str>) {
+        let name = (limiter.clone(), key.clone());
+        if let Some(line) = self.limiters.buckets.get_mut(&name) {
+            line.bucket.give_back();
+            self.grant(&name);
+        }
+    }
+
+    /// A 429: the shared bucket is shut for all, and the task waits at its head.
+    pub(super) fn shut(&mut self, ask: LimiterAsk, retry_after: Duration) {
+        let now = self.now;
+        let name = (ask.limiter, ask.key);
+        let line = self.limiters.buckets.entry(name.clone()).or_insert_with(|| Line {
+            bucket: Bucket::new(ask.rule, now),
+            waiting: VecDeque::new(),
+            next_grant: None,
+        });
+        line.bucket.give_back();
+        line.bucket.shut(retry_after, now);
+        line.waiting.push_front(ask.record);
+        let op = put_limiter(&name, &line.bucket);
+        self.push_turn(Turn {
+            ops: vec![op],
+            ..Turn::default()
+        });
+        self.grant(&name);
+    }
+
+    pub(super) fn change_rule(&mut self, limiter: &Arc<str>, rule: &LimiterRule) {
+        let names: Vec<BucketName> = self
+            .limiters
+            .buckets
+            .keys()
+            .filter(|(name, _)| name == limiter)
+            .cloned()
+            .collect();
+        for name in names {
+            if let Some(line) = self.limiters.buckets.get_mut(&name) {
+                line.bucket.rule = rule.clone();
+                let most = f64::from(rule.burst_tokens());
+                line.bucket.record.tokens = line.bucket.record.tokens.min(most);
+            }
+            self.grant(&name);
+        }
+    }
+
+    /// Buckets whose next token is there.
+    pub(super) fn grant_due(&mut self) {
+        let now = self.now;
+        if self.limiters.next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let is_due =
+            |line: &Line| !line.waiting.is_empty() && line.next_grant.is_some_and(|next| next <= now);
+        let names: Vec<BucketName> = self
+            .limiters
+            .buckets
+            .iter()
+            .filter(|(_, line)| is_due(line))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            self.grant(&name);
+        }
+    }
+
+    /// Lets go as many as may. They run once the tokens they used are taken in the store.
+    fn grant(&mut self, name: &BucketName) {
+        let now = self.now;
+        let Some(line) = self.limiters.buckets.get_mut(name) else {
+            return;
+        };
+        let mut turn = Turn::default();
+        line.next_grant = None;
+        while let Some(first) = line.waiting.front() {
+            match line.bucket.ask(line.waiting.len(), now) {
+                Grant::Go => {}
+                Grant::GoAfterCommit => turn.ops = vec![put_limiter(name, &line.bucket)],
+                Grant::At(next) => {
+                    line.next_grant = Some(next);
+                    break;
+                }
+                Grant::WhenFree => break,
+            }
+            turn.effects.push(Effect::Run(first.clone()));
+            line.waiting.pop_front();
+        }
+        self.push_turn(turn);
+    }
+
+    pub(super) fn answer_limiters(&mut self, reply: Reply<Vec<LimiterStatus>>) {
+        let now = self.now;
+        let statuses = self
+            .limiters
+            .buckets
+            .iter()
+            .map(|((name, key), line)| LimiterStatus {
+                name: name.clone(),
+                key: key.clone(),
+                rate: line.bucket.rule.rate,
+                burst: line.bucket.rule.burst_tokens(),
+                concurrency: line.bucket.rule.concurrency,
+                tokens: line.bucket.tokens(now),
+                running: line.bucket.running,
+                waiting: line.waiting.len(),
+                blocked_until: line.bucket.record.blocked_until.filter(|until| *until > now),
+                next_grant: line.next_grant.filter(|_| !line.waiting.is_empty()),
+            });
+        let answer = reply.with(Ok(statuses.collect()));
+        self.answer_now(answer);
+    }
+}
+
+fn put_limiter(name: &BucketName, bucket: &Bucket) -> Op {
+    let data = record::encode_bucket(&bucket.record);
+    Op::PutLimiter {
+        name: name.0.clone(),
+        key: name.1.clone(),
+        data,
+    }
+}

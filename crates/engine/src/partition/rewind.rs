@@ -1,0 +1,359 @@
+//! Going back to before a failure.
+
+use std::sync::Arc;
+
+use dalsegno_core::event::Parent;
+use dalsegno_core::message::Target;
+use dalsegno_core::orchestration::{OpenTask, Orchestration};
+use dalsegno_core::query::Status;
+use dalsegno_core::rewind::{as_message, before_failure};
+use dalsegno_core::store::{InstanceRow, Op, TimerRow};
+use dalsegno_core::{Event, EventKind, Failure, InstanceId, Message, TaskId};
+
+use super::Partition;
+use super::commands::{not_found, wrong_state};
+use super::slot::{Item, Resident, Slot, SlotState};
+use crate::input::{Command, Load};
+use crate::record;
+use crate::request::{RequestError, RequestErrorKind};
+use crate::task::TaskRecord;
+use crate::turn::{Effect, Reply, Turn};
+
+impl Partition {
+    /// A client rewinds a failed instance, or sets a parked one going again.
+    pub(super) fn rewind(&mut self, id: &InstanceId, reason: Option<String>, reply: Reply<()>) {
+        let Some(row) = self.row(id) else {
+            return self.answer_slot(id, reply.with(Err(not_found(id))));
+        };
+        match (row.status, &row.parked) {
+            (_, Some(_)) => {
+                self.answer_slot(id, reply.with(Ok(())));
+                self.unpark(id);
+            }
+            (Status::Failed, None) if self.has_history(id) => match self.rewind_failed(id, reason, None) {
+                Ok(mut turn) => {
+                    turn.effects.push(reply.with(Ok(())));
+                    self.commit_slot(id, turn);
+                }
+                Err(error) => self.answer_slot(id, reply.with(Err(error))),
+            },
+            (Status::Failed, None) => {
+                let command = Command::Rewind {
+                    id: id.clone(),
+                    reason,
+                    reply,
+                };
+                self.read_history_first(id, Item::Command(command));
+            }
+            (status, None) if status.is_final() => {
+                let detail = format!(
+                    "instance {id} is {}: only a failed one can be rewound",
+                    status.as_str()
+                );
+                let error = RequestError::new(RequestErrorKind::Finished, detail).about(id);
+                self.answer_slot(id, reply.with(Err(error)));
+            }
+            (status, None) => {
+                let error = wrong_state(id, "rewind", status.as_str());
+                self.answer_slot(id, reply.with(Err(error)));
+            }
+        }
+    }
+
+    /// The parent was rewound: a failed child follows it, a finished one answers again, and one
+    /// that still runs has a new parent.
+    pub(super) fn meet_rewind(&mut self, id: &InstanceId) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(Item::Message {
+            sequence,
+            message,
+            answer,
+        }) = slot.queue.pop_front()
+        else {
+            return;
+        };
+        let status = slot.resident().map(|resident| resident.orchestration.row.status);
+        let needs_history = status == Some(Status::Failed) && !self.has_history(id);
+        if needs_history {
+            return self.read_history_first(
+                id,
+                Item::Message {
+                    sequence,
+                    message,
+                    answer,
+                },
+            );
+        }
+        let Message::Rewind {
+            reason,
+            parent: Some(parent),
+        } = message
+        else {
+            return;
+        };
+        let rewound = match status {
+            Some(Status::Failed) => self.rewind_failed(id, reason, Some(parent.clone())).ok(),
+            _ => None,
+        };
+        let mut turn = match rewound {
+            Some(turn) => turn,
+            None => self.adopt(id, &parent),
+        };
+        if let Some(seq) = sequence {
+            turn.ops.push(Op::DeleteMessage {
+                partition: self.config.id,
+                seq,
+            });
+        }
+        self.commit_slot(id, turn);
+    }
+
+    fn adopt(&mut self, id: &InstanceId, parent: &Parent) -> Turn {
+        let mut turn = Turn::default();
+        let outcome = match self.slots.get_mut(id).and_then(Slot::resident_mut) {
+            None => Some(Err(Failure::new(
+                "NotFound",
+                format!("the child {id} was purged"),
+            ))),
+            Some(resident) => {
+                let row = &mut resident.orchestration.row;
+                row.parent = Some(parent.clone());
+                turn.ops.push(Op::PutInstance(Box::new(row.clone())));
+                outcome_of(row)
+            }
+        };
+        if let Some(outcome) = outcome {
+            let done = Message::ChildDone {
+                execution: parent.execution,
+                task: parent.task,
+                outcome,
+            };
+            self.send(Target::Orchestration(parent.instance.clone()), done, &mut turn);
+        }
+        turn
+    }
+
+    fn has_history(&self, id: &InstanceId) -> bool {
+        self.slots
+            .get(id)
+            .and_then(Slot::resident)
+            .is_some_and(|resident| resident.history.is_some())
+    }
+
+    fn read_history_first(&mut self, id: &InstanceId, item: Item) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.queue.push_front(item);
+        }
+        self.reload_by(Load::History(id.clone()), id);
+    }
+
+    /// Puts a new execution in place of the failed one, with the history cut back, and opens again
+    /// what is unanswered in it.
+    fn rewind_failed(
+        &mut self,
+        id: &InstanceId,
+        reason: Option<String>,
+        parent: Option<Parent>,
+    ) -> Result<Turn, RequestError> {
+        let key = self.config.numbers.next_key();
+        let now = self.now;
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return Err(not_found(id));
+        };
+        let old = resident.orchestration.row.clone();
+        let rewound = before_failure(resident.history.as_deref().unwrap_or_default());
+        let mut history = rewound.history;
+        if !history.is_empty() {
+            let kinds = [
+                EventKind::OrchestratorStarted,
+                EventKind::ExecutionRewound { reason },
+                EventKind::OrchestratorCompleted,
+            ];
+            history.extend(kinds.map(|kind| Event {
+                at: now.max(old.updated),
+                kind,
+            }));
+        }
+        let row = InstanceRow {
+            key,
+            status: Status::Running,
+            updated: now.max(old.updated),
+            completed: None,
+            output: None,
+            failure: None,
+            parent: parent.or_else(|| old.parent.clone()),
+            events: history.len() as u64,
+            ..old.clone()
+        };
+        let orchestration = Orchestration::fold(row, &history);
+        if orchestration.holds_locks() {
+            let detail =
+                format!("instance {id} failed while it held locks, which are gone: restart it instead");
+            return Err(RequestError::new(RequestErrorKind::WrongState, detail).about(id));
+        }
+        let mut turn = Turn::default();
+        turn.moves.push((Some(Status::Failed), Some(Status::Running)));
+        turn.ops.push(Op::DeleteExecution {
+            key: old.key,
+            id: id.clone(),
+        });
+        turn.ops
+            .push(Op::PutInstance(Box::new(orchestration.row.clone())));
+        let data = record::encode_events(&history);
+        turn.ops.push(Op::AppendHistory {
+            key,
+            first: 0,
+            count: history.len() as u32,
+            data,
+        });
+        self.reopen(&orchestration, &history, &mut turn);
+        self.keys.remove(&old.key);
+        self.keys.insert(key, id.clone());
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.state = SlotState::Resident(Box::new(Resident::new(orchestration, Some(history))));
+        }
+        let again = rewound.again.into_iter().filter_map(|kind| as_message(kind, key));
+        self.deliver_again(id, again.collect(), &mut turn);
+        Ok(turn)
+    }
+
+    /// Answers that were there before the failure are stored as messages and come first.
+    pub(super) fn deliver_again(&mut self, id: &InstanceId, messages: Vec<Message>, turn: &mut Turn) {
+        for message in messages.into_iter().rev() {
+            let seq = self.config.numbers.next_message();
+            let data = record::encode_message(&Target::Orchestration(id.clone()), &message);
+            turn.ops.push(Op::PutMessage {
+                partition: self.config.id,
+                seq,
+                data,
+            });
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.queue.push_front(Item::message(Some(seq), message));
+            }
+        }
+    }
+
+    /// Asks again for everything that a cut history leaves open.
+    fn reopen(&mut self, orchestration: &Orchestration, history: &[Event], turn: &mut Turn) {
+        let row = &orchestration.row;
+        for (task, open) in orchestration.tasks() {
+            match open {
+                OpenTask::Activity { name } => {
+                    let record = self.reopened_task(row, *task, name, history);
+                    turn.ops.push(self.put_task(&record));
+                    turn.effects.push(Effect::Dispatch(Arc::new(record)));
+                }
+                OpenTask::Timer { fire_at } => {
+                    turn.ops.push(Op::PutTimer {
+                        due: *fire_at,
+                        key: row.key,
+                        task: *task,
+                    });
+                    self.timers.insert(TimerRow {
+                        due: *fire_at,
+                        key: row.key,
+                        task: *task,
+                    });
+                }
+                OpenTask::Child { instance } => {
+                    let parent = Some(orchestration.as_parent(*task));
+                    let rewind = Message::Rewind { reason: None, parent };
+                    self.send(Target::Orchestration(instance.clone()), rewind, turn);
+                }
+                OpenTask::EntityCall { .. } | OpenTask::LockRequested { .. } => {
+                    for (target, message) in repeated(orchestration, *task, history) {
+                        self.send(target, message, turn);
+                    }
+                }
+                OpenTask::LockHeld { .. } => {}
+            }
+        }
+    }
+
+    fn reopened_task(
+        &self,
+        row: &InstanceRow,
+        task: TaskId,
+        name: &Arc<str>,
+        history: &[Event],
+    ) -> TaskRecord {
+        let input = history.iter().find_map(|event| match &event.kind {
+            EventKind::TaskScheduled {
+                task: scheduled,
+                input,
+                ..
+            } if *scheduled == task => input.clone(),
+            _ => None,
+        });
+        TaskRecord {
+            instance: row.id.clone(),
+            key: row.key,
+            execution_id: row.execution_id,
+            task,
+            name: name.clone(),
+            input,
+            options: dalsegno_core::action::TaskOptions::default(),
+            scheduled: self.now,
+            failed_attempts: 0,
+            due: None,
+            last_heartbeat: None,
+            failures: Vec::new(),
+        }
+    }
+}
+
+/// The messages by which an entity call or a lock was asked for.
+fn repeated(orchestration: &Orchestration, task: TaskId, history: &[Event]) -> Vec<(Target, Message)> {
+    let parent = orchestration.as_parent(task);
+    let caller = dalsegno_core::message::Caller {
+        instance: parent.instance,
+        execution: parent.execution,
+        task,
+    };
+    history
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::EntityOperationCalled {
+                task: called,
+                entity,
+                operation,
+                input,
+            } if *called == task => {
+                let caller = Some(caller.clone());
+                let message = Message::Operation {
+                    operation: operation.clone(),
+                    input: input.clone(),
+                    caller,
+                    at: None,
+                };
+                Some((Target::Entity(entity.clone()), message))
+            }
+            EventKind::EntityLockRequested {
+                task: asked,
+                entities,
+            } if *asked == task => {
+                let message = Message::Lock {
+                    caller: caller.clone(),
+                    entities: entities.clone(),
+                    position: 0,
+                };
+                entities
+                    .first()
+                    .map(|first| (Target::Entity(first.clone()), message))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// How a finished instance answers its parent.
+fn outcome_of(row: &InstanceRow) -> Option<dalsegno_core::Outcome> {
+    match row.status {
+        Status::Completed => Some(Ok(row.output.clone())),
+        Status::Failed => Some(Err(row.failure.clone().unwrap_or_default())),
+        Status::Terminated => Some(Err(Failure::new("Terminated", "terminated"))),
+        _ => None,
+    }
+}

@@ -1,0 +1,188 @@
+//! The place of one instance in memory: what waits for it and what is known of it.
+
+use std::collections::VecDeque;
+
+use dalsegno_core::orchestration::Orchestration;
+use dalsegno_core::{Event, InstanceId, Message};
+
+use crate::executor::Execution;
+use crate::input::{Command, WaitFor};
+use crate::request::InstanceStatus;
+use crate::turn::{Effect, Reply, Turn};
+
+/// One thing that waits for an instance or entity.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// A message; with a number when it is stored, with an answer when a client sent it.
+    Message {
+        sequence: Option<u64>,
+        message: Message,
+        answer: Option<Effect>,
+    },
+    /// A client's question or command.
+    Command(Command),
+    /// A parked instance is tried once more after a start.
+    TryAgain,
+}
+
+impl Item {
+    pub(super) fn message(sequence: Option<u64>, message: Message) -> Self {
+        Self::Message {
+            sequence,
+            message,
+            answer: None,
+        }
+    }
+
+    pub(super) fn as_message(&self) -> Option<&Message> {
+        match self {
+            Self::Message { message, .. } => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// The place of one instance.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Not yet looked at, in order of arrival.
+    pub(super) queue: VecDeque<Item>,
+    /// Messages that wait for a resume, a start or other code; all stored.
+    pub(super) held: VecDeque<Item>,
+    pub(super) state: SlotState,
+    /// The last turn that touched it.
+    pub(super) last_turn: u64,
+    /// Is it in the ready list?
+    pub(super) is_queued: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum SlotState {
+    /// The store was asked, or will be.
+    Loading,
+    /// There is no such instance.
+    Vacant,
+    /// Here it is.
+    Resident(Box<Resident>),
+    /// Its code runs at this moment.
+    Running,
+}
+
+#[derive(Debug)]
+pub(super) struct Resident {
+    pub(super) orchestration: Orchestration,
+    /// The user's code, alive since its last turn.
+    pub(super) live: Option<Box<dyn Execution>>,
+    /// Its history as loaded, until a turn replays it.
+    pub(super) history: Option<Vec<Event>>,
+    /// The row is not in the store yet.
+    pub(super) is_new: bool,
+    /// What its next turn has to commit along: the start that created it.
+    pub(super) prelude: Option<Turn>,
+    pub(super) live_bytes: usize,
+    pub(super) tick: u64,
+}
+
+impl Resident {
+    pub(super) fn new(orchestration: Orchestration, history: Option<Vec<Event>>) -> Self {
+        Self {
+            orchestration,
+            live: None,
+            history,
+            is_new: false,
+            prelude: None,
+            live_bytes: 0,
+            tick: 0,
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn new(state: SlotState) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            held: VecDeque::new(),
+            state,
+            last_turn: 0,
+            is_queued: false,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.held.is_empty()
+            && !matches!(self.state, SlotState::Loading | SlotState::Running)
+    }
+
+    pub(super) fn resident(&self) -> Option<&Resident> {
+        match &self.state {
+            SlotState::Resident(resident) => Some(resident),
+            _ => None,
+        }
+    }
+
+    pub(super) fn resident_mut(&mut self) -> Option<&mut Resident> {
+        match &mut self.state {
+            SlotState::Resident(resident) => Some(resident),
+            _ => None,
+        }
+    }
+}
+
+/// A client that waits for an instance.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) until: WaitFor,
+    pub(super) ticket: u64,
+    pub(super) reply: Reply<Option<InstanceStatus>>,
+}
+
+/// The cache of live futures, limited in bytes; the least recently used go first.
+#[derive(Debug)]
+pub(super) struct Futures {
+    bytes: usize,
+    bytes_max: usize,
+    tick: u64,
+    /// Uses in order; stale ones are passed over.
+    uses: VecDeque<(u64, InstanceId)>,
+}
+
+impl Futures {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes: 0,
+            bytes_max,
+            tick: 0,
+            uses: VecDeque::new(),
+        }
+    }
+
+    /// Notes a use and returns its tick.
+    pub(super) fn touch(&mut self, id: &InstanceId, bytes_before: usize, bytes: usize) -> u64 {
+        self.bytes = self.bytes + bytes - bytes_before.min(self.bytes + bytes);
+        self.tick += 1;
+        self.uses.push_back((self.tick, id.clone()));
+        self.tick
+    }
+
+    pub(super) fn forget(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes > self.bytes_max
+    }
+
+    pub(super) fn oldest(&mut self) -> Option<(u64, InstanceId)> {
+        self.uses.pop_front()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.uses.len()
+    }
+
+    /// Drops stale uses when they outnumber the real ones by far.
+    pub(super) fn compact(&mut self, is_current: impl Fn(u64, &InstanceId) -> bool) {
+        self.uses.retain(|(tick, id)| is_current(*tick, id));
+    }
+}

@@ -1,0 +1,172 @@
+//! How attempts of activities and children end: recorded, or tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::message::{ReusePolicy, Target};
+use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::store::Op;
+use dalsegno_core::{ExecutionKey, Failure, Message, Outcome, Payload, TaskId};
+
+use super::Partition;
+use super::instances::put_child;
+use super::slot::Item;
+use crate::executor::AttemptOutcome;
+use crate::task::{ChildRecord, FAILURES_KEPT, StoredTask, TaskRecord};
+use crate::turn::{Effect, Turn};
+
+impl Partition {
+    /// An attempt ended: the task is done, or waits for its next attempt. Attempts leave no event.
+    pub(super) fn end_attempt(
+        &mut self,
+        record: Arc<TaskRecord>,
+        outcome: AttemptOutcome,
+        heartbeat: Option<Payload>,
+    ) {
+        match outcome {
+            AttemptOutcome::Completed(result) => self.complete_task(&record, Ok(result)),
+            AttemptOutcome::Failed { failure, retry_after } => {
+                self.fail_attempt(&record, failure, retry_after, heartbeat);
+            }
+            AttemptOutcome::Limited { retry_after } => self.wait_without_attempt(&record, retry_after),
+        }
+    }
+
+    fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome) {
+        let attempts = record.failed_attempts + 1;
+        let message = Message::TaskDone {
+            execution: record.key,
+            task: record.task,
+            outcome,
+            attempts,
+        };
+        self.push_item(record.instance.clone(), Item::message(None, message));
+    }
+
+    fn fail_attempt(
+        &mut self,
+        record: &TaskRecord,
+        failure: Failure,
+        retry_after: Option<Duration>,
+        heartbeat: Option<Payload>,
+    ) {
+        let attempt = record.failed_attempts + 1;
+        let policy = self.retry_policy(record);
+        let draw = self.entropy.share();
+        let next = match failure.permanent {
+            true => None,
+            false => policy.next_attempt(attempt, record.scheduled, self.now, draw, retry_after),
+        };
+        let Some(due) = next else {
+            return self.complete_task(record, Err(failure));
+        };
+        let mut again = record.clone();
+        again.failed_attempts = attempt;
+        again.due = Some(due);
+        again.last_heartbeat = heartbeat.or(again.last_heartbeat);
+        if again.failures.len() == FAILURES_KEPT {
+            again.failures.remove(0);
+        }
+        again.failures.push(failure);
+        self.postpone(again);
+    }
+
+    /// A 429 without a limiter: the task waits and burns no attempt; the retry deadline bounds it.
+    fn wait_without_attempt(&mut self, record: &TaskRecord, retry_after: Duration) {
+        let due = self.now + retry_after;
+        let deadline = self.retry_policy(record).deadline;
+        if deadline.is_some_and(|deadline| due > record.scheduled + deadline) {
+            let message = format!("limited for another {retry_after:?}, which is beyond the retry deadline");
+            return self.complete_task(record, Err(Failure::new("Limited", message)));
+        }
+        self.postpone(TaskRecord {
+            due: Some(due),
+            ..record.clone()
+        });
+    }
+
+    fn postpone(&mut self, record: TaskRecord) {
+        let op = self.put_task(&record);
+        let due = record.due.unwrap_or(self.now);
+        self.retries
+            .insert((due, record.key, record.task), StoredTask::Activity(record));
+        self.push_turn(Turn {
+            ops: vec![op],
+            ..Turn::default()
+        });
+    }
+
+    fn retry_policy(&self, record: &TaskRecord) -> RetryPolicy {
+        let defined = || {
+            self.config
+                .executor
+                .activity_settings(&record.name)
+                .and_then(|settings| settings.retry)
+        };
+        record.options.retry.or_else(defined).unwrap_or(RetryPolicy::NONE)
+    }
+
+    /// A task or child whose next attempt is due.
+    pub(super) fn try_again(&mut self, key: ExecutionKey, task: TaskId, stored: StoredTask) {
+        let mut turn = Turn::default();
+        match stored {
+            StoredTask::Activity(mut record) => {
+                record.due = None;
+                turn.effects.push(Effect::Dispatch(Arc::new(record)));
+            }
+            StoredTask::Child(mut child) => {
+                child.due = None;
+                let mut request = child.request.clone();
+                request.reuse = ReusePolicy::Replace;
+                turn.ops.push(put_child(key, task, &child));
+                let target = Target::Orchestration(child.instance.clone());
+                self.children.insert((key, task), child);
+                self.send(target, Message::Start(Box::new(request)), &mut turn);
+            }
+        }
+        self.push_turn(turn);
+    }
+
+    /// A child failed: is it tried again? Then its parent does not hear of it.
+    pub(super) fn retry_child(&mut self, sequence: Option<u64>, message: &Message) -> bool {
+        let Message::ChildDone {
+            execution,
+            task,
+            outcome: Err(failure),
+        } = message
+        else {
+            return false;
+        };
+        let Some(child) = self.children.get(&(*execution, *task)) else {
+            return false;
+        };
+        let Some(policy) = child.options.retry.filter(|_| !failure.permanent) else {
+            return false;
+        };
+        let draw = self.entropy.share();
+        let attempt = child.failed_attempts + 1;
+        let Some(due) = policy.next_attempt(attempt, child.scheduled, self.now, draw, None) else {
+            return false;
+        };
+        let again = ChildRecord {
+            failed_attempts: attempt,
+            due: Some(due),
+            ..child.clone()
+        };
+        let mut turn = Turn {
+            ops: vec![put_child(*execution, *task, &again)],
+            ..Turn::default()
+        };
+        if let Some(seq) = sequence {
+            turn.ops.push(Op::DeleteMessage {
+                partition: self.config.id,
+                seq,
+            });
+        }
+        self.children.insert((*execution, *task), again.clone());
+        self.retries
+            .insert((due, *execution, *task), StoredTask::Child(again));
+        self.push_turn(turn);
+        true
+    }
+}

@@ -1,0 +1,463 @@
+//! Round trips over all kinds, golden bytes, and garbage.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn instance() -> InstanceId {
+    InstanceId::trusted("order-7")
+}
+
+fn counter() -> EntityId {
+    EntityId::new("counter", "Main").unwrap()
+}
+
+fn parent() -> Parent {
+    Parent {
+        instance: instance(),
+        execution: ExecutionKey(9),
+        task: TaskId(3),
+    }
+}
+
+fn caller() -> Caller {
+    Caller {
+        instance: instance(),
+        execution: ExecutionKey(9),
+        task: TaskId(3),
+    }
+}
+
+fn failure() -> Failure {
+    Failure {
+        kind: "Timeout".into(),
+        message: "no answer".into(),
+        stack: Some("at line 1".into()),
+        cause: Some(Box::new(Failure::new("Io", "reset").permanent())),
+        permanent: false,
+    }
+}
+
+fn input() -> Option<Payload> {
+    Some(Payload::from(r#"{"n":1.0}"#))
+}
+
+fn started() -> StartRequest {
+    StartRequest {
+        name: "Order".into(),
+        version: Some("2".into()),
+        input: input(),
+        parent: Some(parent()),
+        reuse: ReusePolicy::TerminateAndStart,
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
+fn kinds() -> Vec<EventKind> {
+    let task = TaskId(3);
+    let fire_at = at(5_000_000);
+    let name: Arc<str> = "Charge".into();
+    let operation: Arc<str> = "add".into();
+    let reason = Some("because".to_owned());
+    vec![
+        EventKind::OrchestratorStarted,
+        EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            name: "Order".into(),
+            version: Some("2".into()),
+            execution_id: ExecutionId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+            input: input(),
+            parent: Some(parent()),
+            scheduled_start: Some(fire_at),
+        })),
+        EventKind::TaskScheduled {
+            task,
+            name: name.clone(),
+            input: input(),
+        },
+        EventKind::TaskCompleted {
+            task,
+            result: input(),
+            attempts: 2,
+        },
+        EventKind::TaskFailed {
+            task,
+            failure: failure(),
+            attempts: 5,
+        },
+        EventKind::TimerCreated { task, fire_at },
+        EventKind::TimerFired { task, fire_at },
+        EventKind::SubOrchestrationInstanceCreated {
+            task,
+            name: name.clone(),
+            version: None,
+            instance: instance(),
+            input: None,
+            link: ChildLink::Detached,
+        },
+        EventKind::SubOrchestrationInstanceCompleted { task, result: None },
+        EventKind::SubOrchestrationInstanceFailed {
+            task,
+            failure: failure(),
+        },
+        EventKind::EventSent {
+            task,
+            instance: instance(),
+            name: name.clone(),
+            input: input(),
+        },
+        EventKind::EventRaised { name, input: input() },
+        EventKind::EntityOperationCalled {
+            task,
+            entity: counter(),
+            operation: operation.clone(),
+            input: input(),
+        },
+        EventKind::EntityOperationSignaled {
+            task,
+            entity: counter(),
+            operation,
+            input: None,
+            at: Some(fire_at),
+        },
+        EventKind::EntityOperationCompleted {
+            task,
+            result: input(),
+        },
+        EventKind::EntityOperationFailed {
+            task,
+            failure: failure(),
+        },
+        EventKind::EntityLockRequested {
+            task,
+            entities: vec![counter(), EntityId::new("counter", "side").unwrap()],
+        },
+        EventKind::EntityLockGranted { task },
+        EventKind::EntityUnlockSent { lock: task },
+        EventKind::ExecutionSuspended {
+            reason: reason.clone(),
+        },
+        EventKind::ExecutionResumed { reason: None },
+        EventKind::ExecutionRewound {
+            reason: reason.clone(),
+        },
+        EventKind::ExecutionCompleted { result: input() },
+        EventKind::ExecutionFailed { failure: failure() },
+        EventKind::ExecutionTerminated { reason },
+        EventKind::OrchestratorCompleted,
+    ]
+}
+
+fn all_events() -> Vec<Event> {
+    kinds()
+        .into_iter()
+        .zip(1_700_000_000_000_000..)
+        .map(|(kind, micros)| Event { at: at(micros), kind })
+        .collect()
+}
+
+fn all_messages() -> Vec<Message> {
+    let execution = ExecutionKey(9);
+    let task = TaskId(3);
+    let reason = Some("because".to_owned());
+    vec![
+        Message::TaskDone {
+            execution,
+            task,
+            outcome: Ok(input()),
+            attempts: 1,
+        },
+        Message::TaskDone {
+            execution,
+            task,
+            outcome: Err(failure()),
+            attempts: 5,
+        },
+        Message::TimerFired {
+            execution,
+            task: TaskId::START,
+            fire_at: at(5),
+        },
+        Message::ChildDone {
+            execution,
+            task,
+            outcome: Ok(None),
+        },
+        Message::EntityAnswered {
+            execution,
+            task,
+            outcome: Err(failure()),
+        },
+        Message::LockGranted {
+            execution,
+            task,
+            entities: vec![counter()],
+        },
+        Message::EventRaised {
+            name: "Approved".into(),
+            input: input(),
+        },
+        Message::Start(Box::new(started())),
+        Message::Terminate {
+            reason: reason.clone(),
+            children: ParentClosePolicy::Terminate,
+        },
+        Message::Suspend {
+            reason: reason.clone(),
+        },
+        Message::Resume { reason: None },
+        Message::Rewind {
+            reason,
+            parent: Some(parent()),
+        },
+        Message::Operation {
+            operation: "add".into(),
+            input: input(),
+            caller: Some(caller()),
+            at: Some(at(7)),
+        },
+        Message::Lock {
+            caller: caller(),
+            entities: vec![counter()],
+            position: 1,
+        },
+        Message::Unlock { execution, task },
+    ]
+}
+
+const KEY: ExecutionKey = ExecutionKey(9);
+const TASK: TaskId = TaskId(4);
+
+fn tasks() -> Vec<StoredTask> {
+    let retry = RetryPolicy::exponential(5, Duration::from_secs(1)).deadline(Duration::from_secs(60));
+    let activity = TaskRecord {
+        instance: instance(),
+        key: KEY,
+        execution_id: ExecutionId(77),
+        task: TASK,
+        name: "Charge".into(),
+        input: input(),
+        options: TaskOptions {
+            retry: Some(retry),
+            timeout: Some(Duration::from_secs(30)),
+        },
+        scheduled: at(1),
+        failed_attempts: 2,
+        due: Some(at(2)),
+        last_heartbeat: input(),
+        failures: vec![failure()],
+    };
+    let child = ChildRecord {
+        instance: instance(),
+        parent_instance: instance(),
+        request: started(),
+        options: ChildOptions {
+            retry: None,
+            parent_close: ParentClosePolicy::Terminate,
+        },
+        scheduled: at(1),
+        failed_attempts: 1,
+        due: None,
+    };
+    vec![StoredTask::Activity(activity), StoredTask::Child(child)]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let lines: Vec<String> = bytes
+        .chunks(32)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect();
+    lines.join("\n")
+}
+
+fn check_golden(bytes: &[u8], expected: &Expect) {
+    expected.assert_eq(&hex(bytes));
+}
+
+#[test]
+fn every_event_comes_back_as_it_went() {
+    let events = all_events();
+    assert_eq!(decode_events(&encode_events(&events)), Ok(events));
+}
+
+#[test]
+fn joined_chunks_of_history_decode_as_one() {
+    let events = all_events();
+    let (first, second) = events.split_at(7);
+    let joined = [encode_events(first), encode_events(second)].concat();
+    assert_eq!(decode_events(&joined), Ok(events));
+}
+
+#[test]
+fn every_message_comes_back_as_it_went() {
+    for target in [Target::Orchestration(instance()), Target::Entity(counter())] {
+        for message in all_messages() {
+            let bytes = encode_message(&target, &message);
+            assert_eq!(decode_message(&bytes), Ok((target.clone(), message)));
+        }
+    }
+}
+
+#[test]
+fn the_other_records_come_back_as_they_went() {
+    for task in tasks() {
+        assert_eq!(decode_task(KEY, TASK, &encode_task(&task)), Ok(task));
+    }
+    let holder = caller();
+    assert_eq!(decode_holder(&encode_holder(Some(&holder))), Ok(Some(holder)));
+    assert_eq!(encode_holder(None), Vec::<u8>::new());
+    let bucket = BucketRecord {
+        tokens: 2.5,
+        updated: at(3),
+        blocked_until: Some(at(4)),
+    };
+    assert_eq!(decode_bucket(&encode_bucket(&bucket)), Ok(bucket));
+    let rule = LimiterRule {
+        rate: Some((5000, Duration::from_secs(3600))),
+        burst: Some(10),
+        concurrency: Some(4),
+    };
+    assert_eq!(decode_limiter_rule(&encode_limiter_rule(&rule)), Ok(rule));
+}
+
+#[test]
+fn a_record_from_a_newer_version_is_refused_by_name() {
+    let record = stored::Event {
+        format: 2,
+        at: 1,
+        kind: Some(StoredEvent::OrchestratorStarted(stored::Empty {})),
+    };
+    let error = decode_events(&record.encode_length_delimited_to_vec()).unwrap_err();
+    expect![
+        "a stored record cannot be read: it has format 2, this version knows up to 1: use a newer version"
+    ]
+    .assert_eq(&error.to_string());
+}
+
+#[test]
+fn a_chain_of_causes_is_cut_to_what_can_be_read_back() {
+    let mut deep = Failure::new("K", "innermost");
+    for level in 0..500 {
+        deep = Failure {
+            cause: Some(Box::new(deep)),
+            ..Failure::new("K", format!("level {level}"))
+        };
+    }
+    let message = Message::ChildDone {
+        execution: ExecutionKey(1),
+        task: TaskId(1),
+        outcome: Err(deep),
+    };
+    let bytes = encode_message(&Target::Orchestration(instance()), &message);
+    assert!(decode_message(&bytes).is_ok());
+}
+
+#[test]
+fn garbage_is_an_error_and_never_a_panic() {
+    let mut originals = vec![encode_events(&all_events())];
+    originals.extend(
+        all_messages()
+            .iter()
+            .map(|message| encode_message(&Target::Entity(counter()), message)),
+    );
+    originals.extend(tasks().iter().map(encode_task));
+    let mut refused = 0;
+    for original in &originals {
+        for position in 0..original.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bytes = original.clone();
+                bytes[position] ^= flip;
+                refused += usize::from(decode_events(&bytes).is_err());
+                refused += usize::from(decode_message(&bytes).is_err());
+                let _ = (decode_task(KEY, TASK, &bytes), decode_holder(&bytes));
+                let _ = (decode_bucket(&bytes), decode_limiter_rule(&bytes));
+            }
+            refused += usize::from(decode_events(&original[..position]).is_err());
+        }
+    }
+    assert!(refused > 1_000, "only {refused} damages were noticed");
+}
+
+/// Once released these bytes never change: an older hub always opens.
+#[test]
+fn the_bytes_of_events_are_golden() {
+    check_golden(
+        &encode_events(&all_events()),
+        &expect![[r#"
+        0b088080f28183898506120046088280f281838985061a3b0a054f7264657212
+        01321a100123456789abcdef001122334455667722097b226e223a312e307d2a
+        0d0a076f726465722d37100918033080ade20420088480f28183898506221508
+        0312064368617267651a097b226e223a312e307d1a088680f281838985062a0f
+        080312097b226e223a312e307d18023f088880f2818389850632340803122e0a
+        0754696d656f757412096e6f20616e737765721a096174206c696e652031220d
+        0a02496f120572657365742801180512088a80f281838985063a0708031080ad
+        e20412088c80f28183898506420708031080ade20420088e80f281838985064a
+        150803120643686172676522076f726465722d3730010d089080f28183898506
+        520208033d089280f281838985065a320803122e0a0754696d656f757412096e
+        6f20616e737765721a096174206c696e652031220d0a02496f12057265736574
+        280129089480f28183898506621e080312076f726465722d371a064368617267
+        6522097b226e223a312e307d1e089680f281838985066a130a06436861726765
+        12097b226e223a312e307d2f089880f281838985068201230803120f0a07636f
+        756e74657212044d61696e1a0361646422097b226e223a312e307d29089a80f2
+        81838985068a011d0803120f0a07636f756e74657212044d61696e1a03616464
+        2880ade20419089c80f2818389850692010d080312097b226e223a312e307d3e
+        089e80f281838985069a01320803122e0a0754696d656f757412096e6f20616e
+        737765721a096174206c696e652031220d0a02496f1205726573657428013008
+        a080f28183898506a201240803120f0a07636f756e74657212044d61696e120f
+        0a07636f756e7465721204736964650e08a280f28183898506aa010208030e08
+        a480f28183898506b2010208031508a680f28183898506ba01090a0762656361
+        7573650c08a880f28183898506c201001508aa80f28183898506ca01090a0762
+        6563617573651708ac80f28183898506d2010b0a097b226e223a312e307d3a08
+        ae80f28183898506da012e0a0754696d656f757412096e6f20616e737765721a
+        096174206c696e652031220d0a02496f1205726573657428011508b080f28183
+        898506e201090a07626563617573650b08b280f281838985067200"#]],
+    );
+}
+
+#[test]
+fn the_bytes_of_messages_are_golden() {
+    let target = Target::Orchestration(instance());
+    let bytes: Vec<u8> = all_messages()
+        .iter()
+        .flat_map(|message| encode_message(&target, message))
+        .collect();
+    check_golden(
+        &bytes,
+        &expect![[r#"
+        0a076f726465722d371a11080910031a097b226e223a312e307d28010a076f72
+        6465722d371a3608091003222e0a0754696d656f757412096e6f20616e737765
+        721a096174206c696e652031220d0a02496f12057265736574280128050a076f
+        726465722d37220a080910ffffffff0f180a0a076f726465722d372a04080910
+        030a076f726465722d37323408091003222e0a0754696d656f757412096e6f20
+        616e737765721a096174206c696e652031220d0a02496f120572657365742801
+        0a076f726465722d373a15080910031a0f0a07636f756e74657212044d61696e
+        0a076f726465722d3742150a08417070726f76656412097b226e223a312e307d
+        0a076f726465722d374a260a054f726465721201321a097b226e223a312e307d
+        220d0a076f726465722d371009180328040a076f726465722d37520b0a076265
+        636175736510010a076f726465722d375a090a07626563617573650a076f7264
+        65722d3762000a076f726465722d376a180a0762656361757365120d0a076f72
+        6465722d37100918030a076f726465722d3772210a0361646412097b226e223a
+        312e307d1a0d0a076f726465722d3710091803200e0a076f726465722d378201
+        220a0d0a076f726465722d3710091803120f0a07636f756e74657212044d6169
+        6e18010a076f726465722d378a010408091003"#]],
+    );
+}
+
+#[test]
+fn the_bytes_of_tasks_are_golden() {
+    let bytes: Vec<u8> = tasks().iter().flat_map(encode_task).collect();
+    check_golden(
+        &bytes,
+        &expect![[r#"
+        0a3d0a076f726465722d3712064368617267651a097b226e223a312e307d221a
+        080510c0843d1900000000000000402080c8ceb40d30808ece1c288087a70e18
+        0220022804322e0a0754696d656f757412096e6f20616e737765721a09617420
+        6c696e652031220d0a02496f12057265736574280112330a076f726465722d37
+        12260a054f726465721201321a097b226e223a312e307d220d0a076f72646572
+        2d371009180328042001180220022804322e0a0754696d656f757412096e6f20
+        616e737765721a096174206c696e652031220d0a02496f120572657365742801"#]],
+    );
+}

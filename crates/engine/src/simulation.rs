@@ -1,0 +1,506 @@
+//! A whole hub on one thread, under a virtual clock and a seeded scheduler.
+//!
+//! The partitions, their turns and the store's contract are the product's own; only threads, the
+//! async runtime and the wall clock are replaced. Between any two steps a crash may come: what
+//! was not appended is gone, what was appended is recovered. Test hubs and the simulator of the
+//! project are built on this.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dalsegno_core::limiter::LimiterRule;
+use dalsegno_core::limits::Limits;
+use dalsegno_core::planted::{self, Bug};
+use dalsegno_core::store::{Commit, CommitError, Store};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, PartitionId, Payload, TaskId, Timestamp};
+use futures::future::BoxFuture;
+use hashbrown::HashMap;
+
+use crate::executor::{
+    ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome,
+};
+use crate::input::{Command, Input, LimiterAsk, Load};
+use crate::loader;
+use crate::partition::{Counters, Entropy, Numbers, Partition, PartitionConfig, Step, partition_of};
+use crate::record;
+use crate::request::Answer;
+use crate::task::TaskRecord;
+use crate::turn::{Effect, Reply, Turn};
+
+/// How a simulated hub is made.
+#[derive(Clone, Debug)]
+pub struct SimOptions {
+    /// Same seed, same run.
+    pub seed: u64,
+    /// When its clock begins.
+    pub start: Timestamp,
+    /// The hub's limits.
+    pub limits: Limits,
+    /// How often an attempt's end is reported twice, 0 to 1.
+    pub duplicates: f64,
+    /// Limiters.
+    pub limiters: Vec<(Arc<str>, LimiterRule)>,
+}
+
+impl Default for SimOptions {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            start: Timestamp::from_micros(1_767_225_600_000_000),
+            limits: Limits::default(),
+            duplicates: 0.0,
+            limiters: Vec::new(),
+        }
+    }
+}
+
+/// An answer that may come.
+#[derive(Debug)]
+pub struct Promise<T>(Arc<Mutex<Option<Answer<T>>>>);
+
+impl<T> Promise<T> {
+    /// The answer, once; `None` while it has not come.
+    pub fn take(&self) -> Option<Answer<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Runs one attempt to its end.
+pub type RunAttempt =
+    Box<dyn FnMut(&ActivityRequest, BoxFuture<'static, AttemptOutcome>) -> AttemptOutcome + Send>;
+
+/// Runs one entity operation that does I/O to its end.
+pub type RunOperation = Box<dyn FnMut(BoxFuture<'static, OperationOutcome>) -> OperationOutcome + Send>;
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// Something moved.
+    Moved,
+    /// Nothing moves before this time.
+    WaitsUntil(Timestamp),
+    /// Nothing will move by itself.
+    Idle,
+}
+
+/// See the module.
+pub struct SimHub {
+    executor: Arc<dyn Executor>,
+    store: Arc<dyn Store>,
+    epoch: Epoch,
+    now: Timestamp,
+    entropy: Entropy,
+    partitions: Vec<Partition>,
+    durable: Vec<Arc<AtomicU64>>,
+    inboxes: Vec<VecDeque<Input>>,
+    loads: Vec<(usize, Load)>,
+    /// In the queue, not yet durable.
+    turns: VecDeque<(usize, Turn)>,
+    /// Durable, not yet let out.
+    effects: VecDeque<(usize, Effect)>,
+    running: Vec<Arc<TaskRecord>>,
+    operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
+    rules: HashMap<Arc<str>, LimiterRule>,
+    duplicates: f64,
+    run_attempt: RunAttempt,
+    run_operation: RunOperation,
+    /// Attempts that were run, whatever came of them.
+    pub attempts_run: u64,
+}
+
+impl fmt::Debug for SimHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimHub")
+            .field("now", &self.now)
+            .field("turns", &self.turns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The kinds of thing that may happen next.
+#[derive(Clone, Copy)]
+enum Choice {
+    Deliver(usize),
+    Step(usize),
+    Commit,
+    Release,
+    Load(usize),
+    EndAttempt(usize),
+    EndOperation(usize),
+}
+
+impl SimHub {
+    /// Opens a hub on a store, as after any start.
+    ///
+    /// # Errors
+    /// When the store holds what cannot be read.
+    pub fn open(
+        store: Arc<dyn Store>,
+        executor: Arc<dyn Executor>,
+        options: SimOptions,
+        run_attempt: RunAttempt,
+        run_operation: RunOperation,
+    ) -> Result<Self, String> {
+        let loaded = store.load_hub().map_err(|error| error.to_string())?;
+        let count = loaded.partitions as usize;
+        let mut hub = Self {
+            executor,
+            store,
+            epoch: loaded.epoch,
+            now: options.start,
+            entropy: Entropy::seeded(options.seed),
+            partitions: Vec::new(),
+            durable: (0..count).map(|_| Arc::default()).collect(),
+            inboxes: (0..count).map(|_| VecDeque::new()).collect(),
+            loads: Vec::new(),
+            turns: VecDeque::new(),
+            effects: VecDeque::new(),
+            running: Vec::new(),
+            operations: Vec::new(),
+            duplicates: options.duplicates,
+            rules: options.limiters.iter().cloned().collect(),
+            run_attempt,
+            run_operation,
+            attempts_run: 0,
+        };
+        hub.recover(&loaded, Arc::new(options.limits))?;
+        Ok(hub)
+    }
+
+    fn recover(
+        &mut self,
+        loaded: &dalsegno_core::store::HubLoaded,
+        limits: Arc<Limits>,
+    ) -> Result<(), String> {
+        let numbers = Arc::new(Numbers::after(loaded.key_max, loaded.message_max));
+        for index in 0..loaded.partitions {
+            let config = PartitionConfig {
+                id: PartitionId(index),
+                partitions: loaded.partitions,
+                limits: limits.clone(),
+                executor: self.executor.clone(),
+                numbers: numbers.clone(),
+                durable: self.durable[index as usize].clone(),
+            };
+            let mut partition = Partition::new(config, Entropy::seeded(self.entropy.next_u64()));
+            let open = self
+                .store
+                .load(PartitionId(index))
+                .map_err(|error| error.to_string())?;
+            partition
+                .recover(open, self.now)
+                .map_err(|error| error.to_string())?;
+            self.partitions.push(partition);
+        }
+        for (limiter, key, data) in &loaded.limiters {
+            let Some(rule) = self.rules.get(limiter).cloned() else {
+                continue;
+            };
+            let bucket = record::decode_bucket(data).map_err(|error| error.to_string())?;
+            let place = self.limiter_partition(limiter, key);
+            self.partitions[place].restore_bucket((limiter.clone(), key.clone()), rule, bucket);
+        }
+        for index in 0..self.partitions.len() {
+            self.carry_away(index);
+        }
+        Ok(())
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The store, as it is now.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// What happened in all partitions.
+    pub fn counters(&self) -> Counters {
+        self.partitions
+            .iter()
+            .fold(Counters::default(), |sum, partition| {
+                sum.plus(&partition.counters)
+            })
+    }
+
+    /// Asks something of the partition of an id (`@name@key` for entities).
+    pub fn ask<T: Send + 'static>(
+        &mut self,
+        id: &str,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Promise<T> {
+        let place = Arc::new(Mutex::new(None));
+        let answered = place.clone();
+        let reply = Reply::new(move |answer| {
+            *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        });
+        let partition = PartitionId::of(id, self.partitions.len() as u32).0 as usize;
+        self.inboxes[partition].push_back(Input::Command(command(reply)));
+        Promise(place)
+    }
+
+    /// Lets one thing happen, chosen by the seed among all that may.
+    ///
+    /// # Errors
+    /// When the store refuses a batch.
+    pub fn step(&mut self) -> Result<Stepped, CommitError> {
+        let choices = self.choices();
+        if choices.is_empty() {
+            let due = self.partitions.iter().filter_map(Partition::next_due).min();
+            return Ok(match due {
+                Some(due) if due > self.now => Stepped::WaitsUntil(due),
+                Some(_) => {
+                    (0..self.partitions.len()).for_each(|index| self.step_partition(index));
+                    Stepped::Moved
+                }
+                None => Stepped::Idle,
+            });
+        }
+        let chosen = choices[self.pick(choices.len())];
+        self.perform(chosen)?;
+        Ok(Stepped::Moved)
+    }
+
+    fn pick(&mut self, count: usize) -> usize {
+        (self.entropy.next_u64() % count as u64) as usize
+    }
+
+    fn choices(&self) -> Vec<Choice> {
+        let mut choices = Vec::new();
+        for (index, partition) in self.partitions.iter().enumerate() {
+            if !self.inboxes[index].is_empty() {
+                choices.push(Choice::Deliver(index));
+            }
+            if partition.is_ready() {
+                choices.push(Choice::Step(index));
+            }
+        }
+        if !self.turns.is_empty() {
+            choices.push(Choice::Commit);
+        }
+        if !self.effects.is_empty() {
+            choices.push(Choice::Release);
+        }
+        choices.extend((0..self.loads.len()).map(Choice::Load));
+        choices.extend((0..self.running.len()).map(Choice::EndAttempt));
+        choices.extend((0..self.operations.len()).map(Choice::EndOperation));
+        choices
+    }
+
+    fn perform(&mut self, choice: Choice) -> Result<(), CommitError> {
+        match choice {
+            Choice::Deliver(index) => {
+                if let Some(input) = self.inboxes[index].pop_front() {
+                    self.partitions[index].take(input, self.now);
+                    self.carry_away(index);
+                }
+            }
+            Choice::Step(index) => self.step_partition(index),
+            Choice::Commit => return self.commit(),
+            Choice::Release => {
+                if let Some((index, effect)) = self.effects.pop_front() {
+                    self.release(index, effect);
+                }
+            }
+            Choice::Load(at) => {
+                let (index, load) = self.loads.swap_remove(at);
+                self.inboxes[index].push_back(Input::Loaded(loader::read(&*self.store, load)));
+            }
+            Choice::EndAttempt(at) => {
+                let record = self.running.swap_remove(at);
+                self.attempt(record);
+            }
+            Choice::EndOperation(at) => {
+                let (entity, future) = self.operations.swap_remove(at);
+                let outcome = (self.run_operation)(future);
+                let partition = PartitionId::of(&entity.to_string(), self.partitions.len() as u32).0 as usize;
+                self.inboxes[partition].push_back(Input::OperationEnded { entity, outcome });
+            }
+        }
+        Ok(())
+    }
+
+    fn step_partition(&mut self, index: usize) {
+        let partition = &mut self.partitions[index];
+        if let Step::Run(job) = partition.step(self.now) {
+            let done = job.run(&*self.executor);
+            partition.finish(done);
+        }
+        self.carry_away(index);
+    }
+
+    /// As the real shell does it: first the queue, then the receivers.
+    fn carry_away(&mut self, index: usize) {
+        let outbox = self.partitions[index].take_outbox();
+        for mut turn in outbox.turns {
+            let deliveries = std::mem::take(&mut turn.deliveries);
+            if planted::has(Bug::EffectBeforeSync) {
+                self.effects
+                    .extend(turn.effects.drain(..).map(|effect| (index, effect)));
+            }
+            self.turns.push_back((index, turn));
+            for delivery in deliveries {
+                let place = partition_of(&delivery.target, self.partitions.len() as u32).0 as usize;
+                self.inboxes[place].push_back(Input::Deliver(delivery));
+            }
+        }
+        self.loads
+            .extend(outbox.loads.into_iter().map(|load| (index, load)));
+    }
+
+    /// Makes some of the queue durable: at least one turn, by the seed up to all.
+    fn commit(&mut self) -> Result<(), CommitError> {
+        let count = 1 + self.pick(self.turns.len());
+        let mut commits = Vec::new();
+        for (index, turn) in self.turns.iter_mut().take(count) {
+            if !turn.ops.is_empty() {
+                let ops = std::mem::take(&mut turn.ops);
+                commits.push(Commit {
+                    partition: PartitionId(*index as u32),
+                    epoch: self.epoch,
+                    ops,
+                });
+            }
+        }
+        if !commits.is_empty() {
+            self.store.append(&commits)?;
+        }
+        for (index, turn) in self.turns.drain(..count) {
+            self.durable[index].store(turn.number, Ordering::Release);
+            self.effects
+                .extend(turn.effects.into_iter().map(|effect| (index, effect)));
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, index: usize, effect: Effect) {
+        match effect {
+            Effect::Dispatch(record) => self.dispatch(record),
+            Effect::Run(record) => self.running.push(record),
+            Effect::Cancel { key, task } => self.cancel(key, task),
+            Effect::RunOperation { entity, future } => self.operations.push((entity, future)),
+            Effect::Answer(give) => give(),
+            Effect::Nudge => self.inboxes[index].push_back(Input::Nudge),
+        }
+    }
+
+    fn cancel(&mut self, key: ExecutionKey, task: TaskId) {
+        let found = self
+            .running
+            .iter()
+            .position(|record| (record.key, record.task) == (key, task));
+        if let Some(record) = found.map(|at| self.running.swap_remove(at)) {
+            self.give_back(&record);
+        }
+    }
+
+    fn give_back(&mut self, record: &Arc<TaskRecord>) {
+        if let Some(ask) = self.limiter_ask(record) {
+            let input = Input::GiveBack {
+                limiter: ask.limiter.clone(),
+                key: ask.key.clone(),
+            };
+            self.send_to_limiter(&ask, input);
+        }
+    }
+
+    fn dispatch(&mut self, record: Arc<TaskRecord>) {
+        match self.limiter_ask(&record) {
+            Some(ask) => self.send_to_limiter(&ask.clone(), Input::Acquire(ask)),
+            None if self.executor.activity_settings(&record.name).is_some() => self.running.push(record),
+            None => {}
+        }
+    }
+
+    fn limiter_ask(&self, record: &Arc<TaskRecord>) -> Option<LimiterAsk> {
+        let limiter = self.executor.activity_settings(&record.name)?.limiter?;
+        let rule = self.rules.get(&limiter)?.clone();
+        let key = self.executor.limiter_key(&record.name, record.input.as_ref());
+        Some(LimiterAsk {
+            limiter,
+            key,
+            rule,
+            record: record.clone(),
+        })
+    }
+
+    fn limiter_partition(&self, limiter: &str, key: &str) -> usize {
+        PartitionId::of(&format!("{limiter}/{key}"), self.durable.len() as u32).0 as usize
+    }
+
+    fn send_to_limiter(&mut self, ask: &LimiterAsk, input: Input) {
+        let place = self.limiter_partition(&ask.limiter, &ask.key);
+        self.inboxes[place].push_back(input);
+    }
+
+    fn attempt(&mut self, record: Arc<TaskRecord>) {
+        self.attempts_run += 1;
+        let heartbeats = Heartbeats::default();
+        let request = ActivityRequest {
+            instance: record.instance.clone(),
+            execution_id: record.execution_id,
+            task: record.task,
+            name: record.name.clone(),
+            input: record.input.clone(),
+            attempt: record.failed_attempts + 1,
+            last_heartbeat: record.last_heartbeat.clone(),
+            cancelled: Cancellation::never(),
+            heartbeats: heartbeats.clone(),
+        };
+        let future = self.executor.run_activity(request.clone());
+        let outcome = (self.run_attempt)(&request, future);
+        self.report(record, outcome, heartbeats.latest().details);
+    }
+
+    fn report(&mut self, record: Arc<TaskRecord>, outcome: AttemptOutcome, heartbeat: Option<Payload>) {
+        match (self.limiter_ask(&record), outcome) {
+            (Some(ask), AttemptOutcome::Limited { retry_after }) => {
+                self.send_to_limiter(&ask.clone(), Input::Shut { ask, retry_after });
+            }
+            (ask, outcome) => {
+                if let Some(ask) = ask {
+                    let input = Input::GiveBack {
+                        limiter: ask.limiter.clone(),
+                        key: ask.key.clone(),
+                    };
+                    self.send_to_limiter(&ask, input);
+                }
+                let place =
+                    PartitionId::of(record.instance.as_str(), self.partitions.len() as u32).0 as usize;
+                let ended = |record| Input::AttemptEnded {
+                    record,
+                    outcome: outcome.clone(),
+                    heartbeat: heartbeat.clone(),
+                };
+                if self.entropy.share() < self.duplicates {
+                    self.inboxes[place].push_back(ended(record.clone()));
+                }
+                self.inboxes[place].push_back(ended(record));
+            }
+        }
+    }
+
+    /// Lets time pass; what becomes due happens in the next steps.
+    pub fn advance(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+    }
+
+    /// Steps until nothing moves; the clock jumps to what is due up to `until`.
+    ///
+    /// # Errors
+    /// When the store refuses a batch.
+    pub fn run(&mut self, until: Timestamp) -> Result<(), CommitError> {
+        loop {
+            match self.step()? {
+                Stepped::Moved => {}
+                Stepped::WaitsUntil(due) if due <= until => self.now = due,
+                Stepped::WaitsUntil(_) | Stepped::Idle => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Pending activities and children as stored beside history.
+
+use std::sync::Arc;
+
+use dalsegno_core::action::{ChildOptions, TaskOptions};
+use dalsegno_core::message::StartRequest;
+use dalsegno_core::{ExecutionId, ExecutionKey, Failure, InstanceId, Payload, TaskId, Timestamp};
+
+/// How many of the last failures a task keeps.
+pub const FAILURES_KEPT: usize = 5;
+
+/// An activity that was asked for and has not ended. One logical task: attempts are counted inside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRecord {
+    /// Who asked.
+    pub instance: InstanceId,
+    /// In which execution.
+    pub key: ExecutionKey,
+    /// Its public name.
+    pub execution_id: ExecutionId,
+    /// As which task.
+    pub task: TaskId,
+    /// Activity name.
+    pub name: Arc<str>,
+    /// Input.
+    pub input: Option<Payload>,
+    /// How it is run.
+    pub options: TaskOptions,
+    /// When it was asked for.
+    pub scheduled: Timestamp,
+    /// Attempts that ended in failure.
+    pub failed_attempts: u32,
+    /// When the next attempt may begin, after a failure.
+    pub due: Option<Timestamp>,
+    /// What the last attempt reported last.
+    pub last_heartbeat: Option<Payload>,
+    /// The last failures, oldest first.
+    pub failures: Vec<Failure>,
+}
+
+/// A child with options that its start does not carry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildRecord {
+    /// Its instance.
+    pub instance: InstanceId,
+    /// Who asked.
+    pub parent_instance: InstanceId,
+    /// The start, repeated by a retry.
+    pub request: StartRequest,
+    /// Retry and parent-close policy.
+    pub options: ChildOptions,
+    /// When it was first asked for.
+    pub scheduled: Timestamp,
+    /// Attempts that failed.
+    pub failed_attempts: u32,
+    /// When the next attempt begins, after a failure.
+    pub due: Option<Timestamp>,
+}
+
+/// What the table of tasks holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredTask {
+    /// An activity.
+    Activity(TaskRecord),
+    /// A child.
+    Child(ChildRecord),
+}
+
+/// What the engine keeps in a status row beside the columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowExtra {
+    /// The idempotency key it was started with.
+    pub idempotency_key: Option<String>,
+    /// A hash over what it was started with, to tell a repeat from other data.
+    pub start_fingerprint: u64,
+}

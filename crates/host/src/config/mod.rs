@@ -1,0 +1,358 @@
+//! Configuration: defaults < `dalsegno.toml` < environment < flags, each value with its origin.
+//!
+//! Every key is in one table (`table.rs`), which is also the reference in `docs/config.md`. What
+//! is not in it is refused with the nearest that is; all mistakes are told at once.
+
+mod source;
+mod table;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dalsegno_core::limits::Limits;
+use dalsegno_engine::hub::LimiterDefinition;
+
+use crate::http::auth::Access;
+use crate::http::request::HttpSettings;
+use crate::keys::KeyRing;
+pub use source::Sources;
+pub use table::reference;
+use table::{SETTINGS, Value};
+
+/// What a host is told, typed and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The folder of the store.
+    pub store_path: PathBuf,
+    /// The hub's name.
+    pub hub: String,
+    /// Partitions of a new hub.
+    pub partitions: u32,
+    /// How HTTP is answered.
+    pub http: HttpSettings,
+    /// First segment of the app's routes.
+    pub route_prefix: String,
+    /// When keys are needed.
+    pub keys_required: KeysRequired,
+    /// Where the keys are.
+    pub keys_file: Option<PathBuf>,
+    /// Host names beside those of loopback.
+    pub hosts: Vec<String>,
+    /// The hub's limits.
+    pub limits: Limits,
+    /// Limiters that the operator defines, by name.
+    pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Lowest level that is logged.
+    pub log_level: String,
+    /// `auto`, `text` or `json`.
+    pub log_format: String,
+    /// How long a shutdown waits for what runs.
+    pub drain: Duration,
+}
+
+/// When callers need a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysRequired {
+    /// Beyond loopback.
+    Auto,
+    /// Also on loopback: behind a proxy on the same machine.
+    Always,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said otherwise.
+    Default,
+    /// A line of the file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// An environment variable.
+    Environment(String),
+    /// A flag of the command line.
+    Flag(String),
+}
+
+impl Origin {
+    /// For sorting: the file from its top, then the rest as it came.
+    fn place(&self) -> (usize, usize) {
+        match self {
+            Self::File { line, column, .. } => (*line, *column),
+            Self::Default | Self::Environment(_) | Self::Flag(_) => (usize::MAX, 0),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where.
+    pub origin: Origin,
+    /// Which key; empty when the text cannot be read at all.
+    pub key: String,
+    /// What is wrong, what was expected.
+    pub reason: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+/// All mistakes of a configuration: the host does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub Vec<Mistake>);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A configuration, and where each value of it comes from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Key, value as text, origin: in the order of the table.
+    pub values: Vec<(String, String, Origin)>,
+}
+
+impl Config {
+    /// Reads and checks all sources.
+    ///
+    /// # Errors
+    /// With every mistake there is. Nothing was touched.
+    pub fn load(sources: &Sources) -> Result<Loaded, Refused> {
+        let (resolved, mut mistakes) = source::resolve(sources);
+        let (limiters, limiter_mistakes) = source::limiters(&resolved);
+        mistakes.extend(limiter_mistakes);
+        let values = Values(&resolved);
+        if mistakes.is_empty() {
+            mistakes.extend(values.contradictions());
+        }
+        if !mistakes.is_empty() {
+            mistakes.sort_by_key(|mistake| mistake.origin.place());
+            return Err(Refused(mistakes));
+        }
+        let shown = resolved
+            .iter()
+            .map(|(key, (value, origin))| (key.clone(), value.to_string(), origin.clone()));
+        let mut shown: Vec<_> = shown.collect();
+        let place = |key: &str| SETTINGS.iter().position(|setting| setting.key == key);
+        shown.sort_by_key(|(key, _, _)| (place(key).unwrap_or(usize::MAX), key.clone()));
+        Ok(Loaded {
+            config: Self {
+                limiters,
+                ..values.config()
+            },
+            values: shown,
+        })
+    }
+
+    /// Who may call, by address and keys.
+    ///
+    /// # Errors
+    /// When a listener beyond loopback has no keys, or the key file cannot be read.
+    pub fn access(&self) -> Result<Access, Refused> {
+        if self.listen.ip().is_loopback() && self.keys_required == KeysRequired::Auto {
+            return Ok(Access::Loopback {
+                hosts: self.hosts.clone(),
+            });
+        }
+        let refuse = |reason: String| {
+            Refused(vec![Mistake {
+                origin: Origin::Default,
+                key: "auth.keys_file".into(),
+                reason,
+            }])
+        };
+        let Some(path) = &self.keys_file else {
+            return Err(refuse(format!(
+                "callers of {} need keys and there are none: name a key file, or listen on 127.0.0.1",
+                self.listen
+            )));
+        };
+        let explain = |error: io::Error| refuse(format!("{} cannot be read: {error}", path.display()));
+        KeyRing::load(path).map(Access::Keys).map_err(explain)
+    }
+}
+
+/// The resolved values by key; every key of the table is there.
+struct Values<'a>(&'a BTreeMap<String, (Value, Origin)>);
+
+impl Values<'_> {
+    fn get(&self, key: &str) -> &Value {
+        &self.0.get(key).expect("every key of the table has a default").0
+    }
+
+    fn text(&self, key: &str) -> String {
+        self.get(key).to_string()
+    }
+
+    fn text_if(&self, key: &str) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    fn count(&self, key: &str) -> u64 {
+        match self.get(key) {
+            Value::Count(count) => *count,
+            other => panic!("{key} is a count in the table and {other:?} here"),
+        }
+    }
+
+    fn size(&self, key: &str) -> usize {
+        usize::try_from(self.count(key)).unwrap_or(usize::MAX)
+    }
+
+    fn small(&self, key: &str) -> u32 {
+        u32::try_from(self.count(key)).unwrap_or(u32::MAX)
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        matches!(self.get(key), Value::Flag(true))
+    }
+
+    fn duration(&self, key: &str) -> Duration {
+        match self.get(key) {
+            Value::Duration(duration) => *duration,
+            other => panic!("{key} is a duration in the table and {other:?} here"),
+        }
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        match self.get(key) {
+            Value::List(list) => list.clone(),
+            other => panic!("{key} is a list in the table and {other:?} here"),
+        }
+    }
+
+    fn mistake(&self, key: &str, reason: &str) -> Mistake {
+        let origin = self
+            .0
+            .get(key)
+            .map_or(Origin::Default, |(_, origin)| origin.clone());
+        Mistake {
+            origin,
+            key: key.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// What each value allows alone and they do not together.
+    fn contradictions(&self) -> Vec<Mistake> {
+        let mut found = Vec::new();
+        if self.count("http.body_bytes_max") < self.count("limits.payload_bytes_max") {
+            found.push(self.mistake(
+                "http.body_bytes_max",
+                "is smaller than limits.payload_bytes_max: raise it",
+            ));
+        }
+        if self.text("auth.required") == "always" && self.text("auth.keys_file").is_empty() {
+            found.push(self.mistake("auth.required", "is always, and auth.keys_file names no file"));
+        }
+        if self
+            .text("http.route_prefix")
+            .split('/')
+            .any(|part| matches!(part, "runtime" | "admin" | "durabletask"))
+        {
+            found.push(self.mistake("http.route_prefix", "is reserved for the host: choose another"));
+        }
+        found
+    }
+
+    fn config(&self) -> Config {
+        let parsed = "the table checked the form";
+        Config {
+            listen: self.text("listen").parse().expect(parsed),
+            store_path: self.text("store.path").into(),
+            hub: self.text("hub.name"),
+            partitions: self.small("hub.partitions"),
+            http: self.http(),
+            route_prefix: self.text("http.route_prefix"),
+            keys_required: match self.text("auth.required").as_str() {
+                "always" => KeysRequired::Always,
+                _ => KeysRequired::Auto,
+            },
+            keys_file: self.text_if("auth.keys_file").map(PathBuf::from),
+            hosts: self.list("http.hosts"),
+            limits: self.limits(),
+            limiters: Vec::new(),
+            log_level: self.text("log.level"),
+            log_format: self.text("log.format"),
+            drain: self.duration("shutdown.drain"),
+        }
+    }
+
+    fn http(&self) -> HttpSettings {
+        let address = |text: &String| text.parse::<IpAddr>().expect("the table checked the form");
+        HttpSettings {
+            public_url: self.text_if("http.public_url"),
+            trusted_proxies: self.list("http.trusted_proxies").iter().map(address).collect(),
+            use_forwarded_host: self.flag("http.use_forwarded_host"),
+            connection: self.text("http.connection"),
+            body_bytes_max: self.size("http.body_bytes_max"),
+            page_max: self.size("http.page_max"),
+            link_lifetime: self.duration("http.link_lifetime"),
+            links_all_with_keys: self.text("http.link_keys") == "all",
+            start_replaces_unfinished: self.text("http.overridable_existing_instance_states") == "AnyState",
+            connections_max: self.size("http.connections_max"),
+            header_timeout: self.duration("http.header_timeout"),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            payload_bytes_max: self.size("limits.payload_bytes_max"),
+            history_events_max: self.count("limits.history_events_max"),
+            turn_actions_max: self.size("limits.turn_actions_max"),
+            turn_ms_max: self.count("limits.turn_ms_max"),
+            inbox_messages_max: self.size("limits.inbox_messages_max"),
+            futures_bytes_max: self.size("limits.futures_bytes_max"),
+            activities_running_max: self.size("limits.activities_running_max"),
+            unsynced_bytes_max: self.size("limits.unsynced_bytes_max"),
+            locked_entities_max: self.size("limits.locked_entities_max"),
+            reason_bytes_max: self.size("limits.reason_bytes_max"),
+            name_bytes_max: self.size("limits.name_bytes_max"),
+            tags_max: self.size("limits.tags_max"),
+            waiters_max: self.size("limits.waiters_max"),
+            recursion_max: self.small("limits.recursion_max"),
+            batch_commits_max: self.size("limits.batch_commits_max"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

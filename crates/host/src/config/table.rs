@@ -1,0 +1,439 @@
+//! Every key, with its kind, default and meaning.
+
+use std::fmt::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::units;
+
+/// A setting.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) key: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: &'static str,
+    pub(super) meaning: &'static str,
+}
+
+/// What values a key takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Text,
+    Flag,
+    Count(u64, u64),
+    Duration,
+    Choice(&'static [&'static str]),
+    Socket,
+    Addresses,
+    Hosts,
+    Url,
+    Name,
+    Rate,
+}
+
+/// A value, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Flag(bool),
+    Count(u64),
+    Duration(Duration),
+    List(Vec<String>),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Duration(duration) => f.write_str(&units::duration_text(*duration)),
+            Self::List(list) => f.write_str(&list.join(",")),
+        }
+    }
+}
+
+/// A value as a source gives it.
+#[derive(Clone, Debug)]
+pub(super) enum Given {
+    /// From the environment or a flag: everything is text there.
+    Plain(String),
+    Text(String),
+    Integer(String),
+    Flag(bool),
+    List(Vec<String>),
+    Other(&'static str),
+}
+
+impl Kind {
+    /// What to write, for people.
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Text => "a text".into(),
+            Self::Flag => "true or false".into(),
+            Self::Count(least, most) => format!("a whole number, {least} to {most}"),
+            Self::Duration => "a duration like 30s, 5m, 12h, 30d".into(),
+            Self::Choice(words) => words.join(", "),
+            Self::Socket => "an address with port, like 127.0.0.1:8080".into(),
+            Self::Addresses => "a list of IP addresses".into(),
+            Self::Hosts => "a list of host names".into(),
+            Self::Url => "a URL like https://hub.example.com, or nothing".into(),
+            Self::Name => "letters, digits, - and _, at most 45".into(),
+            Self::Rate => "so many per time, like 5000/1h".into(),
+        }
+    }
+
+    /// The value, if it is one of this kind.
+    pub(super) fn read(self, given: &Given) -> Option<Value> {
+        match (self, given) {
+            (Self::Flag, Given::Flag(flag)) => Some(Value::Flag(*flag)),
+            (Self::Flag, Given::Plain(text)) => text.parse().ok().map(Value::Flag),
+            (Self::Count(least, most), Given::Integer(text) | Given::Plain(text)) => {
+                let count = text.replace('_', "").parse().ok();
+                count
+                    .filter(|count| (least..=most).contains(count))
+                    .map(Value::Count)
+            }
+            (Self::Addresses | Self::Hosts, Given::List(list)) => self.read_list(list.clone()),
+            (Self::Addresses | Self::Hosts, Given::Plain(text)) => self.read_list(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+            ),
+            (Self::Flag | Self::Count(..) | Self::Addresses | Self::Hosts, _) => None,
+            (_, Given::Text(text) | Given::Plain(text)) => self.read_text(text),
+            _ => None,
+        }
+    }
+
+    fn read_list(self, list: Vec<String>) -> Option<Value> {
+        let fits = |item: &String| match self {
+            Self::Addresses => item.parse::<IpAddr>().is_ok(),
+            _ => !item.is_empty() && !item.contains(['/', ':', ' ', '*']),
+        };
+        list.iter().all(fits).then_some(Value::List(list))
+    }
+
+    fn read_text(self, text: &str) -> Option<Value> {
+        let fits = match self {
+            Self::Duration => return units::duration(text).map(Value::Duration),
+            Self::Choice(words) => words.contains(&text),
+            Self::Socket => text.parse::<SocketAddr>().is_ok(),
+            Self::Url => text.is_empty() || is_origin(text),
+            Self::Name => is_name(text),
+            Self::Rate => units::rate(text).is_some(),
+            _ => true,
+        };
+        fits.then(|| Value::Text(text.to_owned()))
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    reqwest::Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=45).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+const fn row(key: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
+    Setting {
+        key,
+        kind,
+        default,
+        meaning,
+    }
+}
+
+const ANY: Kind = Kind::Count(1, u64::MAX >> 1);
+/// A limit that is kept in 32 bits.
+const SMALL: Kind = Kind::Count(1, u32::MAX as u64);
+
+/// All keys but those of limiters.
+pub(super) const SETTINGS: &[Setting] = &[
+    row(
+        "listen",
+        Kind::Socket,
+        "127.0.0.1:8080",
+        "Address and port of all HTTP. Beyond loopback keys are needed.",
+    ),
+    row(
+        "store.path",
+        Kind::Text,
+        ".dalsegno/hub",
+        "Folder of the embedded store. One process at a time.",
+    ),
+    row(
+        "hub.name",
+        Kind::Name,
+        "default",
+        "Name of the task hub, as links and clients say it.",
+    ),
+    row(
+        "hub.partitions",
+        Kind::Count(1, 1_024),
+        "32",
+        "Partitions of a new hub. Fixed at its creation.",
+    ),
+    row(
+        "http.public_url",
+        Kind::Url,
+        "",
+        "Origin of links. Empty: as the request says.",
+    ),
+    row(
+        "http.hosts",
+        Kind::Hosts,
+        "",
+        "Host names that a loopback listener answers to, beside its own.",
+    ),
+    row(
+        "http.trusted_proxies",
+        Kind::Addresses,
+        "",
+        "Addresses whose forwarding headers are believed.",
+    ),
+    row(
+        "http.use_forwarded_host",
+        Kind::Flag,
+        "false",
+        "Whether links take the origin from them.",
+    ),
+    row(
+        "http.route_prefix",
+        Kind::Text,
+        "api",
+        "First segment of the app's own routes. May be empty.",
+    ),
+    row(
+        "http.connection",
+        Kind::Text,
+        "Storage",
+        "What links name as connection.",
+    ),
+    row(
+        "http.body_bytes_max",
+        ANY,
+        "4194304",
+        "Largest body; more is 413.",
+    ),
+    row(
+        "http.page_max",
+        Kind::Count(1, 10_000),
+        "1000",
+        "Most rows on a page; `top` beyond it is 400.",
+    ),
+    row(
+        "http.connections_max",
+        ANY,
+        "10000",
+        "Most connections at once; more wait in the system's queue.",
+    ),
+    row(
+        "http.header_timeout",
+        Kind::Duration,
+        "10s",
+        "How long a client may take to send its headers.",
+    ),
+    row(
+        "http.link_lifetime",
+        Kind::Duration,
+        "30d",
+        "How long the keys in links are good.",
+    ),
+    row(
+        "http.link_keys",
+        Kind::Choice(&["status", "all"]),
+        "status",
+        "Which links carry a key: status and event links, or all.",
+    ),
+    row(
+        "http.overridable_existing_instance_states",
+        Kind::Choice(&["NonRunningStates", "AnyState"]),
+        "NonRunningStates",
+        "Which instances a start of the management API replaces.",
+    ),
+    row(
+        "auth.required",
+        Kind::Choice(&["auto", "always"]),
+        "auto",
+        "Whether loopback callers need a key too.",
+    ),
+    row(
+        "auth.keys_file",
+        Kind::Text,
+        "",
+        "File of the keys, readable by its owner alone.",
+    ),
+    row(
+        "limits.payload_bytes_max",
+        ANY,
+        "2097152",
+        "Largest input, output, event, custom status or entity state, in bytes.",
+    ),
+    row(
+        "limits.history_events_max",
+        ANY,
+        "1000000",
+        "Most events of one execution; beyond it the orchestration fails.",
+    ),
+    row(
+        "limits.turn_actions_max",
+        ANY,
+        "200000",
+        "Most actions of one turn; beyond it the instance is parked.",
+    ),
+    row(
+        "limits.turn_ms_max",
+        ANY,
+        "10000",
+        "Longest turn; beyond it the instance is parked.",
+    ),
+    row(
+        "limits.inbox_messages_max",
+        ANY,
+        "100000",
+        "Most messages that wait for one instance; more events are 429.",
+    ),
+    row(
+        "limits.futures_bytes_max",
+        ANY,
+        "268435456",
+        "Memory for live futures; the least recently used are evicted.",
+    ),
+    row(
+        "limits.activities_running_max",
+        ANY,
+        "1000",
+        "Most activities at once in this process; more wait.",
+    ),
+    row(
+        "limits.unsynced_bytes_max",
+        ANY,
+        "33554432",
+        "Bytes of turns that run ahead of the disk; partitions wait beyond it.",
+    ),
+    row(
+        "limits.locked_entities_max",
+        ANY,
+        "32",
+        "Most entities in one lock.",
+    ),
+    row(
+        "limits.reason_bytes_max",
+        ANY,
+        "4096",
+        "Longest reason given to a command.",
+    ),
+    row(
+        "limits.name_bytes_max",
+        ANY,
+        "1024",
+        "Longest name of an event, operation, orchestrator or tag.",
+    ),
+    row("limits.tags_max", ANY, "32", "Most tags of one instance."),
+    row(
+        "limits.waiters_max",
+        ANY,
+        "10000",
+        "Most clients that wait at once; more are 429.",
+    ),
+    row(
+        "limits.recursion_max",
+        SMALL,
+        "100",
+        "Deepest nesting of children.",
+    ),
+    row(
+        "limits.batch_commits_max",
+        ANY,
+        "4096",
+        "Most turns in one commit batch.",
+    ),
+    row(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "info",
+        "Lowest level that is logged.",
+    ),
+    row(
+        "log.format",
+        Kind::Choice(&["auto", "text", "json"]),
+        "auto",
+        "Text on a terminal, else JSON; or always one.",
+    ),
+    row(
+        "shutdown.drain",
+        Kind::Duration,
+        "30s",
+        "How long a shutdown waits for what runs.",
+    ),
+];
+
+/// Keys of each `[limiter.NAME]`. They win over what the app says.
+pub(super) const LIMITER_SETTINGS: &[Setting] = &[
+    row("rate", Kind::Rate, "", "So many starts per time, like `5000/1h`."),
+    row("burst", SMALL, "", "Starts that may be saved up."),
+    row("concurrency", SMALL, "", "Most that run at once."),
+];
+
+/// The reference, as Markdown.
+pub fn reference() -> String {
+    let mut text = String::from(HEAD);
+    let mut line = |key: &str, setting: &Setting| {
+        let default = if setting.default.is_empty() {
+            "–".into()
+        } else {
+            format!("`{}`", setting.default)
+        };
+        let written = writeln!(
+            text,
+            "| `{key}` | {default} | {} | {} |",
+            setting.kind.expected(),
+            setting.meaning
+        );
+        written.expect("a string takes everything");
+    };
+    for setting in SETTINGS {
+        line(setting.key, setting);
+    }
+    for setting in LIMITER_SETTINGS {
+        line(&format!("limiter.NAME.{}", setting.key), setting);
+    }
+    text
+}
+
+const HEAD: &str = "# Configuration
+
+Four sources, the later wins: the defaults below, `dalsegno.toml`, the environment, flags.
+
+- File: `dalsegno.toml` in the current folder, or the one named by `--config` or `DALSEGNO_CONFIG`.
+- Environment: `DALSEGNO__SECTION__KEY`, so `http.page_max` is `DALSEGNO__HTTP__PAGE_MAX`. Lists are separated by commas.
+- Flags: `--set http.page_max=500`, and the short ones that a command's help shows.
+
+A key that is not in this table is refused, with the nearest that is. All mistakes are told at once, the exit code is 78, and nothing was touched.
+`dalsegno config show --origin` says where each value comes from.
+
+```toml
+listen = \"127.0.0.1:8080\"
+
+[store]
+path = \"hub\"
+
+[limiter.github]
+rate = \"5000/1h\"
+```
+
+## All keys
+
+This table is generated from the code.
+
+| Key | Default | Takes | Meaning |
+|---|---|---|---|
+";

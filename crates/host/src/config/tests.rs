@@ -1,0 +1,131 @@
+use expect_test::{Expect, expect, expect_file};
+
+use super::*;
+
+fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
+    let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Sources {
+        file: Some(("dalsegno.toml".into(), file.into())),
+        environment: environment.iter().map(pair).collect(),
+        flags: flags
+            .iter()
+            .map(pair)
+            .map(|(key, value)| ("--set".into(), key, value))
+            .collect(),
+    }
+}
+
+fn refused(file: &str, environment: &[(&str, &str)], wanted: &Expect) {
+    let refused = Config::load(&sources(file, environment, &[]))
+        .map(|_| ())
+        .unwrap_err();
+    wanted.assert_eq(&refused.to_string());
+}
+
+#[test]
+fn the_defaults_of_the_table_are_those_of_the_code() {
+    let config = Config::load(&Sources::default()).unwrap().config;
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(
+        format!("{:?}", config.http),
+        format!("{:?}", HttpSettings::default())
+    );
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert!(matches!(config.access(), Ok(Access::Loopback { .. })));
+}
+
+#[test]
+fn the_later_source_wins_and_origins_are_told() {
+    let file = "listen = \"127.0.0.1:1\"\n\n[http]\npage_max = 2_000\nhosts = [\"hub.test\"]\n\n[limiter.github]\nrate = \"5000/1h\"\nburst = 100\n";
+    let environment = [
+        ("DALSEGNO__HTTP__PAGE_MAX", "300"),
+        ("DALSEGNO__LIMITS__TAGS_MAX", "7"),
+        ("DALSEGNO_SERVER", "x"),
+    ];
+    let loaded = Config::load(&sources(file, &environment, &[("limits.tags_max", "8")])).unwrap();
+    assert_eq!(loaded.config.http.page_max, 300);
+    assert_eq!(loaded.config.limits.tags_max, 8);
+    assert_eq!(loaded.config.hosts, ["hub.test"]);
+    let github = LimiterDefinition {
+        rate: Some((5000, Duration::from_secs(3600))),
+        burst: Some(100),
+        concurrency: None,
+    };
+    assert_eq!(loaded.config.limiters, [("github".to_owned(), github)]);
+    let told: Vec<String> = loaded
+        .values
+        .iter()
+        .filter(|(_, _, origin)| *origin != Origin::Default)
+        .map(|(key, value, origin)| format!("{key} = {value} ({origin})"))
+        .collect();
+    expect![[r#"
+        listen = 127.0.0.1:1 (dalsegno.toml:1:1)
+        http.hosts = hub.test (dalsegno.toml:5:1)
+        http.page_max = 300 (environment DALSEGNO__HTTP__PAGE_MAX)
+        limits.tags_max = 8 (flag --set)
+        limiter.github.burst = 100 (dalsegno.toml:9:1)
+        limiter.github.rate = 5000/1h (dalsegno.toml:8:1)"#]]
+    .assert_eq(&told.join("\n"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    refused(
+        "lisen = \"x\"\nlisten = \"localhost\"\n[http]\npage_max = 0\nuse_forwarded_host = \"yes\"\nheader_timeout = 10\n[htpp]\na = 1\n[limiter.x]\nrat = \"1/1s\"\nburst = 5\n",
+        &[
+            ("DALSEGNO__HTTP__PAGEMAX", "5"),
+            ("DALSEGNO__LIMITS__TAGS_MAX", "many"),
+        ],
+        &expect![[r#"
+            dalsegno.toml:1:1: lisen: unknown key: did you mean listen?
+            dalsegno.toml:2:1: listen: got "localhost", expected an address with port, like 127.0.0.1:8080
+            dalsegno.toml:4:1: http.page_max: got 0, expected a whole number, 1 to 10000
+            dalsegno.toml:5:1: http.use_forwarded_host: got "yes", expected true or false
+            dalsegno.toml:6:1: http.header_timeout: got 10, expected a duration like 30s, 5m, 12h, 30d
+            dalsegno.toml:7:2: htpp: unknown key: see docs/config.md
+            dalsegno.toml:10:1: limiter.x.rat: unknown key: did you mean limiter.x.rate?
+            dalsegno.toml:11:1: limiter.x.burst: a burst needs a rate
+            environment DALSEGNO__HTTP__PAGEMAX: http.pagemax: unknown key: did you mean http.page_max?
+            environment DALSEGNO__LIMITS__TAGS_MAX: limits.tags_max: got "many", expected a whole number, 1 to 9223372036854775807"#]],
+    );
+}
+
+#[test]
+fn what_is_no_toml_or_said_twice_is_refused_with_its_place() {
+    refused(
+        "listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n",
+        &[],
+        &expect!["dalsegno.toml:2:1: duplicate key"],
+    );
+    refused(
+        "[http\n",
+        &[],
+        &expect!["dalsegno.toml:1:6: unclosed table, expected `]`"],
+    );
+}
+
+#[test]
+fn what_fits_alone_and_not_together_is_refused() {
+    refused(
+        "[http]\nbody_bytes_max = 10\nroute_prefix = \"runtime\"\n[auth]\nrequired = \"always\"\n",
+        &[],
+        &expect![[r#"
+            dalsegno.toml:2:1: http.body_bytes_max: is smaller than limits.payload_bytes_max: raise it
+            dalsegno.toml:3:1: http.route_prefix: is reserved for the host: choose another
+            dalsegno.toml:5:1: auth.required: is always, and auth.keys_file names no file"#]],
+    );
+}
+
+#[test]
+fn a_listener_beyond_loopback_needs_keys() {
+    let config = Config::load(&sources("listen = \"0.0.0.0:8080\"", &[], &[]))
+        .unwrap()
+        .config;
+    let refused = config.access().unwrap_err();
+    assert!(refused.to_string().contains("auth.keys_file"), "{refused}");
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    expect_file!["../../../../docs/config.md"].assert_eq(&reference());
+}

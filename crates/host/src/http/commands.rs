@@ -1,0 +1,88 @@
+//! Commands to one instance: events, terminate, suspend, resume, rewind, restart.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use dalsegno_engine::hub::NewId;
+use dalsegno_engine::request::Scope as Family;
+
+use super::body::{self, empty};
+use super::path::Command;
+use super::problem::Problem;
+use super::request::{Call, instance_id};
+use super::start::{self, Wait};
+use crate::keys::{LinkOperation, Scope};
+
+impl Command {
+    fn link(self) -> LinkOperation {
+        match self {
+            Self::Terminate => LinkOperation::Terminate,
+            Self::Suspend => LinkOperation::Suspend,
+            Self::Resume => LinkOperation::Resume,
+            Self::Rewind => LinkOperation::Rewind,
+        }
+    }
+}
+
+pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Result<Response, Problem> {
+    call.permit_link(Scope::Signal, LinkOperation::RaiseEvent, &id)?;
+    let id = instance_id(&id)?;
+    call.check_event_name(&event)?;
+    call.query(&[])?;
+    refuse_idempotency_key(&call)?;
+    let body = call.body().await?;
+    if !body.is_empty() && !body::is_json(&call.parts.headers) {
+        return Err(Problem::bad_request(
+            "content_type",
+            "an event's data is JSON: say Content-Type: application/json",
+        ));
+    }
+    let input = body::payload(&body)?;
+    call.hub().raise_event(&id, &event, input).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// Better refused than ignored: whoever sends it relies on it.
+pub(crate) fn refuse_idempotency_key(call: &Call) -> Result<(), Problem> {
+    match call.header("idempotency-key")? {
+        None => Ok(()),
+        Some(_) => Err(Problem::bad_request(
+            "unsupported",
+            "Idempotency-Key is taken by starts only: leave it out",
+        )
+        .param("Idempotency-Key")),
+    }
+}
+
+pub(super) async fn command(call: Call, id: String, command: Command) -> Result<Response, Problem> {
+    call.permit_link(Scope::Control, command.link(), &id)?;
+    let id = instance_id(&id)?;
+    let query = call.query(&["reason"])?;
+    let reason = call.reason(&query)?;
+    let hub = call.hub();
+    match command {
+        Command::Terminate => hub.terminate(&id, reason, Family::Instance).await?,
+        Command::Suspend => hub.suspend(&id, reason).await?,
+        Command::Resume => hub.resume(&id, reason).await?,
+        Command::Rewind => hub.rewind(&id, reason).await?,
+    }
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit_link(Scope::Control, LinkOperation::Restart, &id)?;
+    let id = instance_id(&id)?;
+    let query = call.query(&[
+        "restartWithNewInstanceId",
+        "timeout",
+        "pollingInterval",
+        "returnInternalServerErrorOnFailure",
+    ])?;
+    let new_id = if query.boolean("restartWithNewInstanceId", true)? {
+        NewId::Generated
+    } else {
+        NewId::Same
+    };
+    let wait = Wait::read(&query)?;
+    let started = call.hub().restart(&id, new_id).await?;
+    start::answer(&call, &started.id, wait).await
+}

@@ -1,0 +1,156 @@
+//! From a request to its route: who asks, what for, may he.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use tower::ServiceExt;
+
+use super::auth::Identity;
+use super::body::empty;
+use super::path::{self, Face, Management};
+use super::problem::{Bodies, Problem};
+use super::query::percent_decode;
+use super::request::{Call, RequestLinks, State, origin};
+use super::{commands, entities, health, list, purge, start, status};
+use crate::keys::Scope;
+use crate::v1;
+
+/// Answers a request, whatever it is.
+pub(crate) async fn dispatch(
+    state: Arc<State>,
+    app: Router,
+    peer: SocketAddr,
+    request: Request<Body>,
+) -> Response<Body> {
+    let face = path::face(request.uri().path());
+    if face == Face::Health {
+        return health::answer(request.uri().query(), || state.hub.health());
+    }
+    let bodies = if matches!(face, Face::Ours(_)) {
+        Bodies::Full
+    } else {
+        Bodies::Classic
+    };
+    let (parts, body) = request.into_parts();
+    if let Err(problem) = state.access.check_host(&parts.uri, &parts.headers) {
+        return problem.into_response(bodies);
+    }
+    let code = code(parts.uri.query());
+    let identity = state
+        .access
+        .identify(&parts.headers, code.as_deref(), state.hub.now());
+    let links = state.links(origin(&state.settings, &parts, peer));
+    let call = Call {
+        state: Arc::clone(&state),
+        identity: identity.clone(),
+        links,
+        parts,
+        body: body.into(),
+    };
+    let response = if face == Face::App {
+        to_app(app, call).await
+    } else {
+        guarded(call, face, peer)
+            .await
+            .unwrap_or_else(|problem| problem.into_response(bodies))
+    };
+    note_bad_key(&state, &identity, peer, &response);
+    response
+}
+
+/// The routes that need somebody we know.
+async fn guarded(call: Call, face: Face, peer: SocketAddr) -> Result<Response<Body>, Problem> {
+    check_bad_keys(&call.state, peer)?;
+    call.identity.require()?;
+    call.state
+        .access
+        .check_origin(&call.parts.method, &call.parts.headers)?;
+    match face {
+        Face::Management(segments) => match path::management(&call.parts.method, &segments) {
+            Some(route) => management(call, route).await,
+            None => Err(Problem::not_found()),
+        },
+        Face::Ours(segments) => match path::ours(&call.parts.method, &segments) {
+            Some(route) => v1::dispatch(call, route).await,
+            None => Err(Problem::not_found()),
+        },
+        Face::Unreadable => Err(Problem::bad_request(
+            "invalid_path",
+            "the path has a broken percent-escape, or is not UTF-8",
+        )),
+        Face::Reserved | Face::Health | Face::App => Err(Problem::not_found()),
+    }
+}
+
+async fn management(call: Call, route: Management) -> Result<Response<Body>, Problem> {
+    match route {
+        Management::Start { name, id } => start::start(call, name, id).await,
+        Management::Status { id } => status::show(call, id).await,
+        Management::List => list::list(call).await,
+        Management::Purge { id } => purge::one(call, id).await,
+        Management::PurgeMany => purge::many(call).await,
+        Management::RaiseEvent { id, event } => commands::raise_event(call, id, event).await,
+        Management::Command { id, command } => commands::command(call, id, command).await,
+        Management::Restart { id } => commands::restart(call, id).await,
+        Management::Entities { name } => entities::list(call, name).await,
+        Management::Entity { name, key } => entities::show(call, name, key).await,
+        Management::Signal { name, key } => entities::signal(call, name, key).await,
+        Management::DeleteEntity { name, key } => entities::delete(call, name, key).await,
+        Management::MakePrimary => {
+            call.permit(Scope::Control)?;
+            Ok(empty(StatusCode::OK))
+        }
+    }
+}
+
+/// Hands over to the app, which finds the caller and the links in the request's extensions.
+async fn to_app(app: Router, call: Call) -> Response<Body> {
+    let Call {
+        state,
+        identity,
+        links,
+        parts,
+        body,
+    } = call;
+    let mut request = Request::from_parts(parts, body.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let access = state.access.clone();
+    request.extensions_mut().insert(identity);
+    request.extensions_mut().insert(access);
+    request.extensions_mut().insert(RequestLinks {
+        hub: state.hub.clone(),
+        links,
+    });
+    app.oneshot(request).await.unwrap_or_else(|never| match never {})
+}
+
+/// The key in the query, before the query is checked.
+fn code(raw: Option<&str>) -> Option<String> {
+    raw?.split('&').find_map(|piece| {
+        let (name, value) = piece.split_once('=')?;
+        name.eq_ignore_ascii_case("code")
+            .then(|| percent_decode(value))
+            .flatten()
+    })
+}
+
+fn check_bad_keys(state: &State, peer: SocketAddr) -> Result<(), Problem> {
+    let table = state.bad_keys.lock().unwrap_or_else(PoisonError::into_inner);
+    if table.is_over(peer.ip(), state.hub.now()) {
+        return Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_bad_keys",
+            "too many unknown keys came from this address within a minute: wait, and check the key",
+        ));
+    }
+    Ok(())
+}
+
+fn note_bad_key(state: &State, identity: &Identity, peer: SocketAddr, response: &Response<Body>) {
+    if *identity == Identity::Stranger && response.status() == StatusCode::UNAUTHORIZED {
+        let mut table = state.bad_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        table.note(peer.ip(), state.hub.now());
+    }
+}

@@ -1,0 +1,24 @@
+//! The management API of Durable Functions, one file per resource, and what every route shares.
+//!
+//! Only `wire.rs` knows the JSON. Requests are matched by hand (`path.rs`), because literals
+//! match in any case and segments are decoded exactly once.
+
+pub(crate) mod auth;
+pub(crate) mod body;
+mod commands;
+pub(crate) mod dispatch;
+mod entities;
+pub(crate) mod health;
+mod history;
+pub(crate) mod links;
+pub(crate) mod list;
+pub(crate) mod page_token;
+pub(crate) mod path;
+pub(crate) mod problem;
+pub(crate) mod purge;
+pub(crate) mod query;
+pub(crate) mod request;
+mod start;
+mod status;
+pub(crate) mod time;
+pub(crate) mod wire;

@@ -1,0 +1,395 @@
+//! A request on its way to a route, and what all requests share.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use dalsegno_core::{EntityId, InstanceId, Payload};
+use dalsegno_engine::TaskHub;
+
+use super::auth::{Access, BadKeys, Identity};
+use super::body;
+use super::links::{Codes, Links};
+use super::problem::Problem;
+use super::query::{Query, invalid};
+use crate::keys::{LinkOperation, Scope};
+use crate::nearest::nearest;
+
+/// How a host answers HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Origin of links, instead of what the request says.
+    pub public_url: Option<String>,
+    /// Addresses whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether they are looked at.
+    pub use_forwarded_host: bool,
+    /// What links name as connection.
+    pub connection: String,
+    /// Largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// Most rows on a page.
+    pub page_max: usize,
+    /// How long the keys in links are good.
+    pub link_lifetime: Duration,
+    /// Whether control and purge links carry keys too.
+    pub links_all_with_keys: bool,
+    /// Whether a start replaces an unfinished instance of the same id.
+    pub start_replaces_unfinished: bool,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// How long a client may take to send its headers.
+    pub header_timeout: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            use_forwarded_host: false,
+            connection: "Storage".into(),
+            body_bytes_max: 4 * 1024 * 1024,
+            page_max: 1_000,
+            link_lifetime: Duration::from_secs(30 * 24 * 3600),
+            links_all_with_keys: false,
+            start_replaces_unfinished: false,
+            connections_max: 10_000,
+            header_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) hub: TaskHub,
+    pub(crate) settings: HttpSettings,
+    pub(crate) access: Access,
+    pub(crate) bad_keys: Mutex<BadKeys>,
+}
+
+impl State {
+    /// The links of this hub as seen from an origin.
+    pub(crate) fn links(&self, origin: String) -> Links {
+        let codes = match &self.access {
+            Access::Loopback { .. } => Codes::None,
+            Access::Keys(ring) => {
+                let expires = self.hub.now() + self.settings.link_lifetime;
+                if self.settings.links_all_with_keys {
+                    Codes::All(ring.link_signer(), expires)
+                } else {
+                    Codes::StatusAndEvents(ring.link_signer(), expires)
+                }
+            }
+        };
+        Links {
+            origin,
+            hub: self.hub.name().to_owned(),
+            connection: self.settings.connection.clone(),
+            codes,
+        }
+    }
+}
+
+/// What an app route may ask of the host that serves it: an axum extractor.
+#[derive(Clone, Debug)]
+pub struct RequestLinks {
+    /// The hub.
+    pub hub: TaskHub,
+    /// Its links, as the caller sees this host.
+    pub links: Links,
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestLinks {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// One request, past the checks of its caller.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) state: Arc<State>,
+    pub(crate) identity: Identity,
+    pub(crate) links: Links,
+    pub(crate) parts: Parts,
+    /// In a mutex only because a body cannot be looked at from two threads; nobody ever waits for it.
+    pub(crate) body: Mutex<Body>,
+}
+
+impl Call {
+    pub(crate) fn hub(&self) -> &TaskHub {
+        &self.state.hub
+    }
+
+    pub(crate) fn permit(&self, scope: Scope) -> Result<(), Problem> {
+        self.identity.permit(scope)
+    }
+
+    /// By scope, or by a link made for this operation on this instance.
+    pub(crate) fn permit_link(
+        &self,
+        scope: Scope,
+        operation: LinkOperation,
+        id: &str,
+    ) -> Result<(), Problem> {
+        let id = InstanceId::trusted(id);
+        self.state.access.permit_link(
+            &self.identity,
+            scope,
+            self.hub().name(),
+            (operation, &id),
+            self.hub().now(),
+        )
+    }
+
+    /// The query, checked against what the route knows; and the hub it names.
+    pub(crate) fn query(&self, known: &[&'static str]) -> Result<Query, Problem> {
+        let query = Query::parse(self.parts.uri.query(), known)?;
+        match query.text("taskHub") {
+            Some(hub) if !hub.is_empty() && !hub.eq_ignore_ascii_case(self.hub().name()) => Err(
+                Problem::bad_request("unknown_hub", "this host does not serve the task hub")
+                    .param("taskHub")
+                    .got(hub)
+                    .expected(self.hub().name()),
+            ),
+            _ => Ok(query),
+        }
+    }
+
+    pub(crate) async fn body(&mut self) -> Result<Bytes, Problem> {
+        let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
+        body::read(&self.parts.headers, body, self.state.settings.body_bytes_max).await
+    }
+
+    /// One JSON value, or nothing, whatever the content type.
+    pub(crate) async fn payload(&mut self) -> Result<Option<Payload>, Problem> {
+        body::payload(&self.body().await?)
+    }
+
+    /// A header's text; 400 when it is not ASCII.
+    pub(crate) fn header(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+        match self.parts.headers.get(name) {
+            None => Ok(None),
+            Some(value) => value
+                .to_str()
+                .map(Some)
+                .map_err(|_| invalid(name, "", "printable ASCII")),
+        }
+    }
+
+    /// A reason: empty or the placeholder of the link is none.
+    pub(crate) fn reason(&self, query: &Query) -> Result<Option<String>, Problem> {
+        let reason = query
+            .text("reason")
+            .filter(|reason| !reason.is_empty() && *reason != "{text}");
+        let most = self.hub().limits().reason_bytes_max;
+        match reason {
+            Some(reason) if reason.len() > most => Err(Problem::bad_request(
+                "reason_too_long",
+                format!(
+                    "the reason has {} bytes, reason_bytes_max is {most}: shorten it",
+                    reason.len()
+                ),
+            )
+            .param("reason")),
+            reason => Ok(reason.map(str::to_owned)),
+        }
+    }
+
+    /// 400 for the name of an event as links spell it, or one that is too long.
+    pub(crate) fn check_event_name(&self, name: &str) -> Result<(), Problem> {
+        let most = self.hub().limits().name_bytes_max;
+        if name == "{eventName}" {
+            return Err(Problem::bad_request(
+                "invalid_event_name",
+                "put the event's name in the place of {eventName}",
+            ));
+        }
+        if name.len() > most {
+            return Err(Problem::bad_request(
+                "invalid_event_name",
+                format!(
+                    "the event's name has {} bytes, name_bytes_max is {most}",
+                    name.len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// 400 for a name that no registered entity has.
+    pub(crate) fn check_entity_name(&self, name: &str) -> Result<(), Problem> {
+        let known = self.hub().executor().entities();
+        let name = name.to_lowercase();
+        if known.iter().any(|known| **known == *name) {
+            return Ok(());
+        }
+        let hint = match nearest(&name, known.iter().map(|known| &**known)) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "register it with the app".into(),
+        };
+        Err(Problem::bad_request(
+            "entity_not_found",
+            format!("no entity of that name is registered: {hint}"),
+        )
+        .got(&name))
+    }
+}
+
+/// An instance id from a path.
+pub(crate) fn instance_id(text: &str) -> Result<InstanceId, Problem> {
+    InstanceId::parse(text).map_err(|invalid| {
+        Problem::bad_request("invalid_instance_id", invalid.reason)
+            .got(text)
+            .param("instanceId")
+    })
+}
+
+/// An entity's id from a path.
+pub(crate) fn entity_id(name: &str, key: &str) -> Result<EntityId, Problem> {
+    EntityId::new(name, key).map_err(|invalid| {
+        Problem::bad_request("invalid_entity_id", invalid.reason).got(&format!("@{name}@{key}"))
+    })
+}
+
+/// The origin of links: configured, forwarded by whom we trust, or as the request says.
+pub(crate) fn origin(settings: &HttpSettings, parts: &Parts, peer: SocketAddr) -> String {
+    if let Some(url) = &settings.public_url {
+        return url.trim_end_matches('/').to_owned();
+    }
+    let trusted = settings.use_forwarded_host && settings.trusted_proxies.contains(&peer.ip().to_canonical());
+    let (scheme, host) = if trusted {
+        forwarded(&parts.headers)
+    } else {
+        (None, None)
+    };
+    let own = parts
+        .uri
+        .authority()
+        .map(ToString::to_string)
+        .or_else(|| Some(parts.headers.get(header::HOST)?.to_str().ok()?.to_owned()));
+    let host = host.or(own).unwrap_or_else(|| "localhost".into());
+    format!("{}://{host}", scheme.as_deref().unwrap_or("http"))
+}
+
+/// Scheme and host of the first proxy: `Forwarded`, else `X-Forwarded-*`.
+fn forwarded(headers: &HeaderMap) -> (Option<String>, Option<String>) {
+    let first = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        Some(value.split(',').next().unwrap_or_default().trim().to_owned())
+    };
+    let scheme_of =
+        |text: String| Some(text.to_ascii_lowercase()).filter(|text| text == "http" || text == "https");
+    let host_of = |text: String| {
+        text.parse::<axum::http::uri::Authority>()
+            .ok()
+            .map(|host| host.to_string())
+    };
+    if let Some(element) = first("forwarded") {
+        let part = |name: &str| {
+            element.split(';').find_map(|pair| {
+                let (key, value) = pair.split_once('=')?;
+                key.trim()
+                    .eq_ignore_ascii_case(name)
+                    .then(|| value.trim().trim_matches('"').to_owned())
+            })
+        };
+        return (part("proto").and_then(scheme_of), part("host").and_then(host_of));
+    }
+    (
+        first("x-forwarded-proto").and_then(scheme_of),
+        first("x-forwarded-host").and_then(host_of),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(settings: &HttpSettings, headers: &[(&str, &str)], wanted: &str) {
+        let mut request = axum::http::Request::builder().uri("/x");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        assert_eq!(
+            origin(settings, &parts, "10.0.0.1:999".parse().unwrap()),
+            wanted,
+            "{headers:?}"
+        );
+    }
+
+    #[test]
+    fn the_origin_is_configured_forwarded_or_asked_for() {
+        let plain = HttpSettings::default();
+        check(&plain, &[("host", "hub:8080")], "http://hub:8080");
+        check(
+            &plain,
+            &[("host", "hub"), ("x-forwarded-host", "evil")],
+            "http://hub",
+        );
+
+        let public = HttpSettings {
+            public_url: Some("https://hub.example/".into()),
+            ..plain.clone()
+        };
+        check(&public, &[("host", "hub")], "https://hub.example");
+
+        let proxied = HttpSettings {
+            use_forwarded_host: true,
+            trusted_proxies: vec!["10.0.0.1".parse().unwrap()],
+            ..plain.clone()
+        };
+        check(
+            &proxied,
+            &[
+                ("host", "hub"),
+                ("x-forwarded-host", "a.example, b"),
+                ("x-forwarded-proto", "https,http"),
+            ],
+            "https://a.example",
+        );
+        check(
+            &proxied,
+            &[
+                ("host", "hub"),
+                (
+                    "forwarded",
+                    "for=1.2.3.4;proto=https;host=\"c.example:444\", host=d",
+                ),
+            ],
+            "https://c.example:444",
+        );
+        check(
+            &proxied,
+            &[
+                ("host", "hub"),
+                ("x-forwarded-proto", "javascript"),
+                ("x-forwarded-host", "a b"),
+            ],
+            "http://hub",
+        );
+
+        let stranger = HttpSettings {
+            trusted_proxies: vec!["10.0.0.2".parse().unwrap()],
+            ..proxied
+        };
+        check(
+            &stranger,
+            &[("host", "hub"), ("x-forwarded-host", "evil")],
+            "http://hub",
+        );
+    }
+}

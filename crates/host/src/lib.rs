@@ -1,0 +1,21 @@
+//! The faces of a task hub.
+//!
+//! HTTP in both forms (the management API of Durable Functions, and what that cannot say), the
+//! app's own routes, timer triggers, configuration, keys, and the client that speaks to all this
+//! from another process. Decides nothing about instances: that is the engine's.
+
+pub mod app_routes;
+pub mod config;
+mod http;
+pub mod keys;
+mod nearest;
+pub mod remote;
+pub mod schedule;
+pub mod server;
+pub mod v1;
+
+pub use app_routes::{AppRoutes, AuthLevel};
+pub use http::links::{CheckStatus, Links, ManagementPayload};
+pub use http::request::RequestLinks;
+pub use remote::RemoteHub;
+pub use server::Server;

@@ -1,0 +1,647 @@
+//! A task hub in another process: the same questions and the same answers as
+//! [`TaskHub`](dalsegno_engine::TaskHub), over `/runtime/dalsegno/v1`.
+//!
+//! What does not travel are the opaque parts of rows: `extra` of an instance, `queue` of an entity.
+
+use std::time::Duration;
+
+use dalsegno_core::event::Event;
+use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
+use dalsegno_core::store::{EntityRow, InstanceRow};
+use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_engine::hub::{LimiterDefinition, NewId};
+use dalsegno_engine::request::{
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Scope, StartOptions,
+    Started,
+};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::http::links::{Links, encode};
+use crate::http::problem::ProblemRead;
+use crate::http::time;
+use crate::v1::HubInfo;
+use crate::v1::event_wire::EventWire;
+use crate::v1::instances::{WAIT_SECONDS_MAX, cursor, cursor_text};
+use crate::v1::wire::{
+    CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
+    SignalBody, StartBody, StartedWire, Unfit, json, status,
+};
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client of a running host. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct RemoteHub {
+    client: reqwest::Client,
+    origin: String,
+    key: Option<Secret>,
+}
+
+/// Printed as stars.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+enum For {
+    Completion,
+    Start,
+}
+
+impl RemoteHub {
+    /// A client of the host at a URL such as `http://127.0.0.1:8080`. Connects with the first request.
+    ///
+    /// # Errors
+    /// When the text is no `http` URL.
+    pub fn new(url: &str) -> Answer<Self> {
+        let origin = url.trim_end_matches('/');
+        let parsed = reqwest::Url::parse(origin)
+            .ok()
+            .filter(|url| url.scheme() == "http" && url.has_host());
+        if parsed.is_none() {
+            return Err(RequestError::new(
+                RequestErrorKind::Invalid,
+                format!("{url:?} is no address of a host: write it like http://127.0.0.1:8080"),
+            ));
+        }
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .build();
+        Ok(Self {
+            client: client.map_err(|error| internal(&error))?,
+            origin: origin.to_owned(),
+            key: None,
+        })
+    }
+
+    /// Shows a key with every request.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(Secret(key.into()));
+        self
+    }
+
+    /// Where it speaks to.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The links of an instance as this client sees the host; without keys.
+    pub fn links(&self, hub: &str) -> Links {
+        Links::open(self.origin.clone(), hub)
+    }
+
+    /// What the host says about itself.
+    ///
+    /// # Errors
+    /// As all requests: the kind says what to do.
+    pub async fn info(&self) -> Answer<HubInfo> {
+        self.get("/hub".into()).await
+    }
+
+    /// Starts an orchestration.
+    ///
+    /// # Errors
+    /// As [`TaskHub::start`](dalsegno_engine::TaskHub::start).
+    pub async fn start(&self, options: StartOptions) -> Answer<Started> {
+        let path = format!("/orchestrators/{}", segment(&options.name)?);
+        let started: StartedWire = self
+            .send(Method::POST, path, Some(&StartBody::from(options)))
+            .await?;
+        started.try_into().map_err(unfit)
+    }
+
+    /// Raises an external event.
+    ///
+    /// # Errors
+    /// As [`TaskHub::raise_event`](dalsegno_engine::TaskHub::raise_event).
+    pub async fn raise_event(&self, id: &InstanceId, name: &str, input: Option<Payload>) -> Answer<()> {
+        let path = format!("{}/events/{}", instance(id), segment(name)?);
+        let body = input.map(|input| input.as_str().to_owned()).unwrap_or_default();
+        let request = self
+            .request(Method::POST, &path)
+            .header("content-type", "application/json")
+            .body(body);
+        self.done(request).await
+    }
+
+    /// Ends an instance.
+    ///
+    /// # Errors
+    /// As [`TaskHub::terminate`](dalsegno_engine::TaskHub::terminate).
+    pub async fn terminate(&self, id: &InstanceId, reason: Option<String>, scope: Scope) -> Answer<()> {
+        let path = format!(
+            "{}/terminate{}recursive={}",
+            instance(id),
+            reasoned(reason),
+            recursive(scope)
+        );
+        self.done(self.request(Method::POST, &path)).await
+    }
+
+    /// Stops an instance from taking messages.
+    ///
+    /// # Errors
+    /// As [`TaskHub::suspend`](dalsegno_engine::TaskHub::suspend).
+    pub async fn suspend(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        self.done(self.request(
+            Method::POST,
+            &format!("{}/suspend{}", instance(id), reasoned(reason)),
+        ))
+        .await
+    }
+
+    /// Lets it take messages again.
+    ///
+    /// # Errors
+    /// As [`TaskHub::resume`](dalsegno_engine::TaskHub::resume).
+    pub async fn resume(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        self.done(self.request(
+            Method::POST,
+            &format!("{}/resume{}", instance(id), reasoned(reason)),
+        ))
+        .await
+    }
+
+    /// Sets a failed or parked instance going again.
+    ///
+    /// # Errors
+    /// As [`TaskHub::rewind`](dalsegno_engine::TaskHub::rewind).
+    pub async fn rewind(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        self.done(self.request(
+            Method::POST,
+            &format!("{}/rewind{}", instance(id), reasoned(reason)),
+        ))
+        .await
+    }
+
+    /// Starts a finished orchestration again.
+    ///
+    /// # Errors
+    /// As [`TaskHub::restart`](dalsegno_engine::TaskHub::restart).
+    pub async fn restart(&self, id: &InstanceId, new_id: NewId) -> Answer<Started> {
+        let path = format!("{}/restart?newId={}", instance(id), new_id == NewId::Generated);
+        let started: StartedWire = self.send(Method::POST, path, None::<&()>).await?;
+        started.try_into().map_err(unfit)
+    }
+
+    /// Deletes a finished instance; says how many went.
+    ///
+    /// # Errors
+    /// As [`TaskHub::purge`](dalsegno_engine::TaskHub::purge).
+    pub async fn purge(&self, id: &InstanceId, scope: Scope) -> Answer<u64> {
+        let path = format!("{}?recursive={}", instance(id), recursive(scope));
+        let deleted: DeletedWire = self.send(Method::DELETE, path, None::<&()>).await?;
+        Ok(deleted.deleted)
+    }
+
+    /// Deletes finished instances by filter; says how many went.
+    ///
+    /// # Errors
+    /// As [`TaskHub::purge_many`](dalsegno_engine::TaskHub::purge_many).
+    pub async fn purge_many(&self, query: PurgeQuery) -> Answer<u64> {
+        let deleted: DeletedWire = self
+            .send(Method::POST, "/purge".into(), Some(&PurgeBody::from(query)))
+            .await?;
+        Ok(deleted.deleted)
+    }
+
+    /// The status of an instance.
+    ///
+    /// # Errors
+    /// As [`TaskHub::status`](dalsegno_engine::TaskHub::status).
+    pub async fn status(&self, id: &InstanceId) -> Answer<Option<InstanceStatus>> {
+        let wire: Option<InstanceWire> = found(self.get(instance(id)).await)?;
+        wire.map(|wire| wire.try_into().map_err(unfit)).transpose()
+    }
+
+    /// Waits until it is final, at most `timeout`; `TimedOut` then.
+    ///
+    /// # Errors
+    /// As [`TaskHub::wait_for_completion`](dalsegno_engine::TaskHub::wait_for_completion).
+    pub async fn wait_for_completion(
+        &self,
+        id: &InstanceId,
+        timeout: Option<Duration>,
+    ) -> Answer<InstanceStatus> {
+        self.wait(id, For::Completion, timeout).await
+    }
+
+    /// Waits until it has left Pending.
+    ///
+    /// # Errors
+    /// As [`TaskHub::wait_for_start`](dalsegno_engine::TaskHub::wait_for_start).
+    pub async fn wait_for_start(&self, id: &InstanceId, timeout: Option<Duration>) -> Answer<InstanceStatus> {
+        self.wait(id, For::Start, timeout).await
+    }
+
+    /// One request waits a few minutes at most, so it is repeated while there is time.
+    async fn wait(&self, id: &InstanceId, what: For, timeout: Option<Duration>) -> Answer<InstanceStatus> {
+        let end = timeout.map(|timeout| Instant::now() + timeout);
+        let most = Duration::from_secs_f64(WAIT_SECONDS_MAX);
+        let word = match what {
+            For::Completion => "completion",
+            For::Start => "start",
+        };
+        loop {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let round = left.unwrap_or(most).min(most);
+            let path = format!(
+                "{}/wait?for={word}&timeout={:.3}",
+                instance(id),
+                round.as_secs_f64()
+            );
+            match self.get::<InstanceWire>(path).await {
+                Err(error)
+                    if error.kind == RequestErrorKind::TimedOut && left.is_none_or(|left| left > round) => {}
+                answer => return answer?.try_into().map_err(unfit),
+            }
+        }
+    }
+
+    /// The current execution's history.
+    ///
+    /// # Errors
+    /// As [`TaskHub::history`](dalsegno_engine::TaskHub::history).
+    pub async fn history(&self, id: &InstanceId) -> Answer<Vec<Event>> {
+        let events: Vec<EventWire> = self.get(format!("{}/history", instance(id))).await?;
+        events
+            .into_iter()
+            .map(|event| event.try_into().map_err(unfit))
+            .collect()
+    }
+
+    /// A page of instances, newest first.
+    ///
+    /// # Errors
+    /// As [`TaskHub::list`](dalsegno_engine::TaskHub::list).
+    pub async fn list(&self, query: InstanceQuery) -> Answer<InstancePage> {
+        let page: PageWire<InstanceWire> = self.get(list_path(&query)).await?;
+        let next = page
+            .next
+            .map(|text| cursor(&text).map_err(|problem| internal(&problem.detail)));
+        Ok(InstancePage {
+            rows: rows::<_, InstanceRow>(page.rows)?,
+            next: next.transpose()?,
+        })
+    }
+
+    /// How many instances are in each status.
+    ///
+    /// # Errors
+    /// As [`TaskHub::counts`](dalsegno_engine::TaskHub::counts).
+    pub async fn counts(&self) -> Answer<Vec<(Status, u64)>> {
+        let counts: Vec<CountWire> = self.get("/counts".into()).await?;
+        counts
+            .iter()
+            .map(|wire| Ok((status(&wire.status).map_err(unfit)?, wire.count)))
+            .collect()
+    }
+
+    /// An entity's row.
+    ///
+    /// # Errors
+    /// As [`TaskHub::entity`](dalsegno_engine::TaskHub::entity).
+    pub async fn entity(&self, id: &EntityId) -> Answer<Option<EntityRow>> {
+        let wire: Option<EntityRowWire> = found(self.get(entity(id)).await)?;
+        wire.map(|wire| wire.try_into().map_err(unfit)).transpose()
+    }
+
+    /// A page of entities.
+    ///
+    /// # Errors
+    /// As [`TaskHub::list_entities`](dalsegno_engine::TaskHub::list_entities).
+    pub async fn list_entities(&self, query: EntityQuery) -> Answer<EntityPage> {
+        let page: PageWire<EntityRowWire> = self.get(entities_path(&query)).await?;
+        let next = page
+            .next
+            .map(|text| EntityId::parse(&text).map_err(|invalid| internal(&invalid)));
+        Ok(EntityPage {
+            rows: rows::<_, EntityRow>(page.rows)?,
+            next: next.transpose()?,
+        })
+    }
+
+    /// Signals an entity.
+    ///
+    /// # Errors
+    /// As [`TaskHub::signal_entity`](dalsegno_engine::TaskHub::signal_entity).
+    pub async fn signal_entity(
+        &self,
+        id: &EntityId,
+        operation: &str,
+        input: Option<Payload>,
+        at: Option<Timestamp>,
+    ) -> Answer<()> {
+        let body = SignalBody {
+            operation: operation.to_owned(),
+            input: json(input.as_ref()),
+            at: at.map(time::exact),
+        };
+        self.done(
+            self.request(Method::POST, &format!("{}/signal", entity(id)))
+                .json(&body),
+        )
+        .await
+    }
+
+    /// Deletes an entity with its state.
+    ///
+    /// # Errors
+    /// As [`TaskHub::delete_entity`](dalsegno_engine::TaskHub::delete_entity).
+    pub async fn delete_entity(&self, id: &EntityId) -> Answer<bool> {
+        let deleted: DeletedWire = self.send(Method::DELETE, entity(id), None::<&()>).await?;
+        Ok(deleted.deleted > 0)
+    }
+
+    /// All limiter buckets.
+    ///
+    /// # Errors
+    /// As [`TaskHub::limiters`](dalsegno_engine::TaskHub::limiters).
+    pub async fn limiters(&self) -> Answer<Vec<LimiterStatus>> {
+        rows::<LimiterWire, _>(self.get("/limiters".into()).await?)
+    }
+
+    /// Changes a limiter's definition.
+    ///
+    /// # Errors
+    /// As [`TaskHub::set_limiter`](dalsegno_engine::TaskHub::set_limiter).
+    pub async fn set_limiter(&self, name: &str, definition: LimiterDefinition) -> Answer<()> {
+        let path = format!("/limiters/{}", segment(name)?);
+        self.done(
+            self.request(Method::PUT, &path)
+                .json(&LimiterBody::from(definition)),
+        )
+        .await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self
+            .client
+            .request(method, format!("{}/runtime/dalsegno/v1{path}", self.origin));
+        match &self.key {
+            Some(key) => request.header("x-functions-key", &key.0),
+            None => request,
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: String) -> Answer<T> {
+        self.send(Method::GET, path, None::<&()>).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: Option<&impl Serialize>,
+    ) -> Answer<T> {
+        let request = self.request(method, &path);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let text = self.text(request).await?;
+        serde_json::from_str(&text).map_err(|error| unfit(Unfit(error.to_string())))
+    }
+
+    async fn done(&self, request: RequestBuilder) -> Answer<()> {
+        self.text(request).await.map(drop)
+    }
+
+    async fn text(&self, request: RequestBuilder) -> Answer<String> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let code = response.status();
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        if code.is_success() {
+            Ok(text)
+        } else {
+            Err(refusal(code, &text))
+        }
+    }
+
+    /// The innermost cause says most: connection refused, timed out.
+    fn unreachable(&self, error: &reqwest::Error) -> RequestError {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        RequestError::new(
+            RequestErrorKind::Unreachable,
+            format!("no host answers at {}: {cause}", self.origin),
+        )
+    }
+}
+
+/// What a refusal says; without a body, what its status says.
+fn refusal(code: StatusCode, text: &str) -> RequestError {
+    let read: Option<ProblemRead> = serde_json::from_str(text).ok();
+    let kind = read
+        .as_ref()
+        .and_then(|read| RequestErrorKind::from_code(&read.code))
+        .unwrap_or(kind(code));
+    let detail = match (&read, kind) {
+        (Some(read), _) => read.detail.clone(),
+        (None, RequestErrorKind::Unauthorized) if code == StatusCode::UNAUTHORIZED => {
+            "the host wants a key and does not know this one".into()
+        }
+        (None, RequestErrorKind::Unauthorized) => "the key is not good for this".into(),
+        (None, _) => format!("the host answered {code}: is it a dalsegno host?"),
+    };
+    RequestError {
+        kind,
+        detail,
+        id: read.and_then(|read| read.id),
+    }
+}
+
+fn kind(code: StatusCode) -> RequestErrorKind {
+    match code.as_u16() {
+        400 | 415 => RequestErrorKind::Invalid,
+        401 | 403 => RequestErrorKind::Unauthorized,
+        404 => RequestErrorKind::NotFound,
+        408 => RequestErrorKind::TimedOut,
+        409 => RequestErrorKind::WrongState,
+        410 => RequestErrorKind::Finished,
+        413 | 431 => RequestErrorKind::OverLimit,
+        429 => RequestErrorKind::Busy,
+        503 => RequestErrorKind::Unavailable,
+        _ => RequestErrorKind::Internal,
+    }
+}
+
+fn internal(error: &impl ToString) -> RequestError {
+    RequestError::new(RequestErrorKind::Internal, error.to_string())
+}
+
+fn unfit(unfit: Unfit) -> RequestError {
+    let detail = format!(
+        "the host's answer does not fit: {}: are client and host of one version?",
+        unfit.0
+    );
+    RequestError::new(RequestErrorKind::Internal, detail)
+}
+
+fn found<T>(answer: Answer<T>) -> Answer<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == RequestErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn rows<W, R>(wires: Vec<W>) -> Answer<Vec<R>>
+where
+    R: TryFrom<W, Error = Unfit>,
+{
+    wires
+        .into_iter()
+        .map(|wire| R::try_from(wire).map_err(unfit))
+        .collect()
+}
+
+/// A name as a segment of a path. A URL cannot say an empty one, nor `.` and `..`.
+fn segment(name: &str) -> Answer<String> {
+    if matches!(name, "" | "." | "..") {
+        return Err(RequestError::new(
+            RequestErrorKind::Invalid,
+            format!("{name:?} is no name"),
+        ));
+    }
+    Ok(encode(name))
+}
+
+fn instance(id: &InstanceId) -> String {
+    format!("/instances/{}", encode(id.as_str()))
+}
+
+fn entity(id: &EntityId) -> String {
+    let key = if id.key().is_empty() {
+        "$".into()
+    } else {
+        encode(id.key())
+    };
+    format!("/entities/{}/{key}", encode(id.name()))
+}
+
+/// `?reason=…&`, ready for one more parameter.
+fn reasoned(reason: Option<String>) -> String {
+    format!("?reason={}&", encode(&reason.unwrap_or_default()))
+}
+
+fn recursive(scope: Scope) -> bool {
+    scope == Scope::Recursive
+}
+
+fn list_path(query: &InstanceQuery) -> String {
+    let mut pairs = vec![("top", query.limit.to_string())];
+    pairs.extend(
+        query
+            .statuses
+            .iter()
+            .map(|status| ("status", status.as_str().to_owned())),
+    );
+    pairs.extend(
+        query
+            .tags
+            .iter()
+            .map(|(name, value)| ("tag", format!("{name}={value}"))),
+    );
+    pairs.extend(query.name.clone().map(|name| ("name", name)));
+    pairs.extend(query.id_prefix.clone().map(|prefix| ("prefix", prefix)));
+    pairs.extend(query.created_from.map(|at| ("createdFrom", time::exact(at))));
+    pairs.extend(query.created_to.map(|at| ("createdTo", time::exact(at))));
+    pairs.extend(query.after.as_ref().map(|after| ("after", cursor_text(after))));
+    with_query("/instances", &pairs)
+}
+
+fn entities_path(query: &EntityQuery) -> String {
+    let mut pairs = vec![("top", query.limit.to_string())];
+    pairs.extend(query.name.clone().map(|name| ("name", name)));
+    pairs.extend(query.from.map(|at| ("lastOperationFrom", time::exact(at))));
+    pairs.extend(query.to.map(|at| ("lastOperationTo", time::exact(at))));
+    pairs.extend(query.after.as_ref().map(|after| ("after", after.to_string())));
+    with_query("/entities", &pairs)
+}
+
+fn with_query(path: &str, pairs: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    format!("{path}?{}", pairs.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_come_back_as_they_were() {
+        let body = r#"{"type":"x","title":"t","status":409,"detail":"order-1 is Running","code":"wrong_state","id":"order-1","Message":"t","ExceptionMessage":"d"}"#;
+        assert_eq!(
+            refusal(StatusCode::CONFLICT, body),
+            RequestError::new(RequestErrorKind::WrongState, "order-1 is Running").about("order-1")
+        );
+        for (code, body, wanted) in [
+            (401, "", RequestErrorKind::Unauthorized),
+            (403, "", RequestErrorKind::Unauthorized),
+            (404, "<html>", RequestErrorKind::NotFound),
+            (
+                400,
+                r#"{"code":"invalid_instance_id","detail":"d"}"#,
+                RequestErrorKind::Invalid,
+            ),
+            (502, "", RequestErrorKind::Internal),
+        ] {
+            assert_eq!(
+                refusal(StatusCode::from_u16(code).unwrap(), body).kind,
+                wanted,
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_are_checked_and_paths_encoded() {
+        for url in ["", "localhost:8080", "ftp://x", "http://"] {
+            assert_eq!(
+                RemoteHub::new(url).unwrap_err().kind,
+                RequestErrorKind::Invalid,
+                "{url}"
+            );
+        }
+        let query = InstanceQuery {
+            statuses: vec![Status::Failed],
+            tags: vec![("a b".into(), "1&2".into())],
+            limit: 5,
+            ..InstanceQuery::default()
+        };
+        assert_eq!(
+            list_path(&query),
+            "/instances?top=5&status=Failed&tag=a%20b%3D1%262"
+        );
+        assert_eq!(
+            entity(&EntityId::new("Counter", "").unwrap()),
+            "/entities/counter/$"
+        );
+        assert_eq!(instance(&InstanceId::trusted("a b%")), "/instances/a%20b%25");
+        assert!(segment("..").is_err());
+    }
+
+    #[test]
+    fn the_key_is_not_printed() {
+        let hub = RemoteHub::new("http://127.0.0.1:1/").unwrap().key("dsk_secret");
+        assert!(!format!("{hub:?}").contains("secret"));
+    }
+}

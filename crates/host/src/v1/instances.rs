@@ -1,0 +1,260 @@
+//! Instances: start, look, wait, command, delete.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use dalsegno_core::InstanceId;
+use dalsegno_core::query::{InstanceCursor, InstanceQuery};
+use dalsegno_engine::hub::NewId;
+use dalsegno_engine::request::Scope as Family;
+
+use super::event_wire::EventWire;
+use super::wire::{
+    CountWire, DeletedWire, InstanceWire, PageWire, PurgeBody, StartBody, StartedWire, instant,
+};
+use crate::http::body::{self, empty, json};
+use crate::http::list::{PAGE_ROWS, id_prefix, statuses};
+use crate::http::path::Command;
+use crate::http::problem::Problem;
+use crate::http::purge::{finished_statuses, purge};
+use crate::http::query::{Query, invalid};
+use crate::http::request::{Call, instance_id};
+use crate::http::time;
+use crate::http::wire::to_json;
+use crate::keys::Scope;
+
+/// Longest wait of one request, in seconds; clients repeat it.
+pub(crate) const WAIT_SECONDS_MAX: f64 = 230.0;
+/// How long it waits when not told.
+const WAIT_SECONDS: f64 = 60.0;
+
+pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Start)?;
+    call.query(&[])?;
+    let bytes = call.body().await?;
+    let body: StartBody = if bytes.is_empty() {
+        StartBody::default()
+    } else {
+        body::ours(&bytes)?
+    };
+    let id = body.id().map(instance_id).transpose()?;
+    let started = call.hub().start(body.into_options(name, id)?).await?;
+    Ok(json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))))
+}
+
+pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let id = instance_id(&id)?;
+    call.query(&[])?;
+    let status = call.hub().status(&id).await?.ok_or_else(|| unknown(&id))?;
+    Ok(json(StatusCode::OK, to_json(&InstanceWire::from(&status))))
+}
+
+fn unknown(id: &InstanceId) -> Problem {
+    Problem::not_found()
+        .about(id)
+        .saying(format!("there is no instance {id}"))
+}
+
+pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let id = instance_id(&id)?;
+    let query = call.query(&["for", "timeout"])?;
+    let timeout = Duration::from_secs_f64(
+        query
+            .seconds("timeout", WAIT_SECONDS_MAX)?
+            .unwrap_or(WAIT_SECONDS),
+    );
+    let status = match query.text("for").unwrap_or("completion") {
+        "completion" => call.hub().wait_for_completion(&id, Some(timeout)).await?,
+        "start" => call.hub().wait_for_start(&id, Some(timeout)).await?,
+        other => return Err(invalid("for", other, "completion or start")),
+    };
+    Ok(json(StatusCode::OK, to_json(&InstanceWire::from(&status))))
+}
+
+pub(super) async fn history(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let id = instance_id(&id)?;
+    call.query(&[])?;
+    let history = call.hub().history(&id).await?;
+    let events: Vec<EventWire> = history.iter().map(EventWire::from).collect();
+    Ok(json(StatusCode::OK, to_json(&events)))
+}
+
+pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Result<Response, Problem> {
+    call.permit(Scope::Signal)?;
+    let id = instance_id(&id)?;
+    call.check_event_name(&event)?;
+    call.query(&[])?;
+    let input = call.payload().await?;
+    call.hub().raise_event(&id, &event, input).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+pub(super) async fn command(call: Call, id: String, command: Command) -> Result<Response, Problem> {
+    call.permit(Scope::Control)?;
+    let id = instance_id(&id)?;
+    let known: &[&'static str] = if command == Command::Terminate {
+        &["reason", "recursive"]
+    } else {
+        &["reason"]
+    };
+    let query = call.query(known)?;
+    let reason = call.reason(&query)?;
+    let hub = call.hub();
+    match command {
+        Command::Terminate => hub.terminate(&id, reason, family(&query)?).await?,
+        Command::Suspend => hub.suspend(&id, reason).await?,
+        Command::Resume => hub.resume(&id, reason).await?,
+        Command::Rewind => hub.rewind(&id, reason).await?,
+    }
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+fn family(query: &Query) -> Result<Family, Problem> {
+    Ok(if query.boolean("recursive", false)? {
+        Family::Recursive
+    } else {
+        Family::Instance
+    })
+}
+
+pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Control)?;
+    let id = instance_id(&id)?;
+    let new_id = if call.query(&["newId"])?.boolean("newId", true)? {
+        NewId::Generated
+    } else {
+        NewId::Same
+    };
+    let started = call.hub().restart(&id, new_id).await?;
+    Ok(json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))))
+}
+
+pub(super) async fn delete(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Purge)?;
+    let id = instance_id(&id)?;
+    let query = call.query(&["recursive", "force"])?;
+    let deleted = purge(call.hub(), &id, family(&query)?, query.boolean("force", false)?).await?;
+    Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
+}
+
+pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Purge)?;
+    call.query(&[])?;
+    let body: PurgeBody = body::ours(&call.body().await?)?;
+    if body.created_from.is_none() {
+        return Err(Problem::bad_request(
+            "missing_parameter",
+            "createdFrom is missing: a purge needs a lower bound, so that nobody deletes everything by omission",
+        )
+        .param("createdFrom"));
+    }
+    let query: dalsegno_engine::request::PurgeQuery = body.try_into()?;
+    finished_statuses(Some(query.statuses.clone()))?;
+    let deleted = call.hub().purge_many(query).await?;
+    Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
+}
+
+pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let query = call.query(&[
+        "status",
+        "name",
+        "tag",
+        "prefix",
+        "createdFrom",
+        "createdTo",
+        "top",
+        "after",
+    ])?;
+    let statuses = statuses(&query, "status")?;
+    let (created_from, created_to) = query.span("createdFrom", "createdTo")?;
+    let filter = InstanceQuery {
+        statuses: statuses.clone().unwrap_or_default(),
+        created_from,
+        created_to,
+        id_prefix: id_prefix(&query, "prefix")?,
+        name: query.text("name").map(str::to_owned),
+        tags: tags(&query)?,
+        limit: query.integer("top", PAGE_ROWS, call.state.settings.page_max)?,
+        after: query.text("after").map(cursor).transpose()?,
+    };
+    let page = if statuses.is_some_and(|statuses| statuses.is_empty()) {
+        Default::default()
+    } else {
+        call.hub().list(filter).await?
+    };
+    let rows = page.rows.iter().map(InstanceWire::from).collect();
+    let next = page.next.as_ref().map(cursor_text);
+    Ok(json(StatusCode::OK, to_json(&PageWire { rows, next })))
+}
+
+fn tags(query: &Query) -> Result<Vec<(String, String)>, Problem> {
+    let split = |text: &str| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(invalid("tag", text, "name=value")),
+    };
+    query.texts("tag").map(split).collect()
+}
+
+/// Where a page ended: `<creation time>/<id>`; no id holds a `/`.
+pub(crate) fn cursor_text(cursor: &InstanceCursor) -> String {
+    format!("{}/{}", time::exact(cursor.created), cursor.id)
+}
+
+/// Reads it back.
+pub(crate) fn cursor(text: &str) -> Result<InstanceCursor, Problem> {
+    let parts = text
+        .split_once('/')
+        .and_then(|(created, id)| Some((instant(created).ok()?, id)));
+    match parts {
+        Some((created, id)) => Ok(InstanceCursor {
+            created,
+            id: InstanceId::trusted(id),
+        }),
+        None => Err(
+            Problem::bad_request("invalid_token", "after is not the next of a page")
+                .param("after")
+                .got(text),
+        ),
+    }
+}
+
+pub(super) async fn counts(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    call.query(&[])?;
+    let counts = call.hub().counts().await?;
+    let counts = counts.iter().map(|(status, count)| CountWire {
+        status: status.as_str().to_owned(),
+        count: *count,
+    });
+    Ok(json(StatusCode::OK, to_json(&counts.collect::<Vec<_>>())))
+}
+
+#[cfg(test)]
+mod tests {
+    use dalsegno_core::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn cursors_and_tags() {
+        let at = InstanceCursor {
+            created: Timestamp::from_micros(1_234_567),
+            id: InstanceId::trusted("a b"),
+        };
+        assert_eq!(cursor(&cursor_text(&at)), Ok(at));
+        for text in ["", "x/y", "2026-03-01T00:00:00Z"] {
+            assert_eq!(cursor(text).unwrap_err().code, "invalid_token");
+        }
+        let tags = |raw| tags(&Query::parse(Some(raw), &["tag"]).unwrap());
+        assert_eq!(
+            tags("tag=a%3D1&tag=b%3Dx%3Dy"),
+            Ok(vec![("a".into(), "1".into()), ("b".into(), "x=y".into())])
+        );
+        assert!(tags("tag=a").is_err());
+    }
+}

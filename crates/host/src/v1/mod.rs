@@ -1,0 +1,47 @@
+//! `/runtime/dalsegno/v1`: what the API of Durable Functions cannot say.
+//!
+//! Tags, scheduled starts, reuse policies, waits, counts, limiters, whole histories. The same
+//! shapes (`wire.rs`, `event_wire.rs`) serve the server and the remote client.
+
+pub(crate) mod event_wire;
+pub(crate) mod instances;
+mod others;
+pub(crate) mod wire;
+
+use axum::response::Response;
+
+use crate::http::path::Ours;
+use crate::http::problem::Problem;
+use crate::http::request::Call;
+
+pub use wire::HubInfo;
+
+/// Answers a route.
+pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Problem> {
+    match route {
+        Ours::Start { name } => instances::start(call, name).await,
+        Ours::Get { id } => instances::get(call, id).await,
+        Ours::Delete { id } => instances::delete(call, id).await,
+        Ours::Wait { id } => instances::wait(call, id).await,
+        Ours::History { id } => instances::history(call, id).await,
+        Ours::RaiseEvent { id, event } => instances::raise_event(call, id, event).await,
+        Ours::Command { id, command } => instances::command(call, id, command).await,
+        Ours::Restart { id } => instances::restart(call, id).await,
+        Ours::List => instances::list(call).await,
+        Ours::Counts => instances::counts(call).await,
+        Ours::Purge => instances::purge_many(call).await,
+        Ours::Entities => others::entities(call).await,
+        Ours::Entity { name, key } => others::entity(call, name, key).await,
+        Ours::Signal { name, key } => others::signal(call, name, key).await,
+        Ours::DeleteEntity { name, key } => others::delete_entity(call, name, key).await,
+        Ours::Limiters => others::limiters(call).await,
+        Ours::SetLimiter { name } => others::set_limiter(call, name).await,
+        Ours::Hub => others::hub(call).await,
+    }
+}
+
+impl From<wire::Unfit> for Problem {
+    fn from(unfit: wire::Unfit) -> Self {
+        Self::bad_request("invalid_body", unfit.0)
+    }
+}

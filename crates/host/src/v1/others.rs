@@ -1,0 +1,110 @@
+//! Entities, limiters, and the hub itself.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use dalsegno_core::EntityId;
+use dalsegno_core::query::EntityQuery;
+
+use super::wire::{
+    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, instant_if, payload,
+};
+use crate::http::body::{self, empty, json};
+use crate::http::list::PAGE_ROWS;
+use crate::http::problem::Problem;
+use crate::http::request::{Call, entity_id};
+use crate::http::wire::to_json;
+use crate::keys::Scope;
+
+pub(super) async fn entity(call: Call, name: String, key: String) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let id = entity_id(&name, &key)?;
+    call.query(&[])?;
+    let row = call.hub().entity(&id).await?.ok_or_else(|| unknown(&id))?;
+    Ok(json(StatusCode::OK, to_json(&EntityRowWire::from(&row))))
+}
+
+fn unknown(id: &EntityId) -> Problem {
+    Problem::not_found()
+        .about(id)
+        .saying(format!("there is no entity {id}"))
+}
+
+pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let query = call.query(&["name", "lastOperationFrom", "lastOperationTo", "top", "after"])?;
+    let (from, to) = query.span("lastOperationFrom", "lastOperationTo")?;
+    let after = query.text("after").map(|text| {
+        EntityId::parse(text).map_err(|_| {
+            Problem::bad_request("invalid_token", "after is not the next of a page")
+                .param("after")
+                .got(text)
+        })
+    });
+    let filter = EntityQuery {
+        name: query.text("name").map(str::to_lowercase),
+        from,
+        to,
+        limit: query.integer("top", PAGE_ROWS, call.state.settings.page_max)?,
+        after: after.transpose()?,
+    };
+    let page = call.hub().list_entities(filter).await?;
+    let rows = page.rows.iter().map(EntityRowWire::from).collect();
+    let next = page.next.as_ref().map(ToString::to_string);
+    Ok(json(StatusCode::OK, to_json(&PageWire { rows, next })))
+}
+
+pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<Response, Problem> {
+    call.permit(Scope::Entity)?;
+    let id = entity_id(&name, &key)?;
+    call.query(&[])?;
+    let body: SignalBody = body::ours(&call.body().await?)?;
+    let at = instant_if(body.at.as_ref())?;
+    call.hub()
+        .signal_entity(&id, &body.operation, payload(body.input), at)
+        .await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+pub(super) async fn delete_entity(call: Call, name: String, key: String) -> Result<Response, Problem> {
+    call.permit(Scope::Entity)?;
+    let id = entity_id(&name, &key)?;
+    call.query(&[])?;
+    let deleted = u64::from(call.hub().delete_entity(&id).await?);
+    Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
+}
+
+pub(super) async fn limiters(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    call.query(&[])?;
+    let limiters: Vec<LimiterWire> = call
+        .hub()
+        .limiters()
+        .await?
+        .iter()
+        .map(LimiterWire::from)
+        .collect();
+    Ok(json(StatusCode::OK, to_json(&limiters)))
+}
+
+pub(super) async fn set_limiter(mut call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    call.query(&[])?;
+    let body: LimiterBody = body::ours(&call.body().await?)?;
+    call.hub().set_limiter(&name, body.into()).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    call.query(&[])?;
+    let executor = call.hub().executor();
+    let names = |names: Vec<std::sync::Arc<str>>| names.iter().map(|name| name.to_string()).collect();
+    let info = HubInfo {
+        name: call.hub().name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        orchestrators: names(executor.orchestrators()),
+        activities: names(executor.activities()),
+        entities: names(executor.entities()),
+    };
+    Ok(json(StatusCode::OK, to_json(&info)))
+}

@@ -1,0 +1,800 @@
+//! The JSON of `/runtime/dalsegno/v1`, for the server and for [`RemoteHub`](crate::RemoteHub).
+//!
+//! Lossless: what is absent is left out, `null` is a stored null. Times are RFC 3339 with as many
+//! digits as there are; durations are milliseconds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::event::Parent;
+use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{EntityRow, InstanceRow};
+use dalsegno_core::{
+    EntityId, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId, Payload, TaskId,
+    Timestamp,
+};
+use dalsegno_engine::hub::LimiterDefinition;
+use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::http::time::{self, ZoneRule};
+use crate::http::wire::raw;
+
+/// What an answer did not hold, or held in another form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unfit(pub(crate) String);
+
+/// JSON of a payload; absent is `None`, `null` is a value.
+pub(crate) type Json = Option<Box<RawValue>>;
+
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+pub(crate) fn json(payload: Option<&Payload>) -> Json {
+    payload.map(|payload| raw(Some(payload)))
+}
+
+pub(super) fn payload(json: Json) -> Option<Payload> {
+    json.map(|json| Payload::from_json(json.get()))
+}
+
+pub(crate) fn instant(text: &str) -> Result<Timestamp, Unfit> {
+    time::parse(text, ZoneRule::Required).map_err(|error| {
+        Unfit(format!(
+            "{text:?} is no time ({}): write it like 2026-03-01T09:30:00Z",
+            error.code()
+        ))
+    })
+}
+
+pub(super) fn instant_if(text: Option<&String>) -> Result<Option<Timestamp>, Unfit> {
+    text.map(|text| instant(text)).transpose()
+}
+
+fn hex_u128(text: &str) -> Result<u128, Unfit> {
+    u128::from_str_radix(text, 16).map_err(|_| Unfit(format!("{text:?} is no execution id")))
+}
+
+pub(crate) fn status(word: &str) -> Result<Status, Unfit> {
+    let found = Status::ALL
+        .into_iter()
+        .find(|status| status.as_str().eq_ignore_ascii_case(word));
+    found.ok_or_else(|| Unfit(format!("{word:?} is no status")))
+}
+
+/// Words of [`ReusePolicy`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReuseWord {
+    /// Refuse while it lives, replace when finished.
+    #[default]
+    RejectRunning,
+    /// Refuse, also when finished.
+    Reject,
+    /// Answer with the existing one.
+    ReturnExisting,
+    /// The same as `rejectRunning`.
+    Replace,
+    /// Terminate a living one and start anew.
+    TerminateAndStart,
+}
+
+impl From<ReusePolicy> for ReuseWord {
+    fn from(policy: ReusePolicy) -> Self {
+        match policy {
+            ReusePolicy::RejectRunning => Self::RejectRunning,
+            ReusePolicy::Reject => Self::Reject,
+            ReusePolicy::ReturnExisting => Self::ReturnExisting,
+            ReusePolicy::Replace => Self::Replace,
+            ReusePolicy::TerminateAndStart => Self::TerminateAndStart,
+        }
+    }
+}
+
+impl From<ReuseWord> for ReusePolicy {
+    fn from(word: ReuseWord) -> Self {
+        match word {
+            ReuseWord::RejectRunning => Self::RejectRunning,
+            ReuseWord::Reject => Self::Reject,
+            ReuseWord::ReturnExisting => Self::ReturnExisting,
+            ReuseWord::Replace => Self::Replace,
+            ReuseWord::TerminateAndStart => Self::TerminateAndStart,
+        }
+    }
+}
+
+/// `POST orchestrators/{name}`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct StartBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    input: Json,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled_start: Option<String>,
+    reuse: ReuseWord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+}
+
+impl From<StartOptions> for StartBody {
+    fn from(options: StartOptions) -> Self {
+        Self {
+            id: options.id.map(|id| id.to_string()),
+            input: json(options.input.as_ref()),
+            version: options.version,
+            tags: options.tags.into_iter().collect(),
+            scheduled_start: options.scheduled_start.map(time::exact),
+            reuse: options.reuse.into(),
+            idempotency_key: options.idempotency_key,
+        }
+    }
+}
+
+impl StartBody {
+    pub(super) fn into_options(self, name: String, id: Option<InstanceId>) -> Result<StartOptions, Unfit> {
+        Ok(StartOptions {
+            name,
+            id,
+            version: self.version,
+            input: payload(self.input),
+            scheduled_start: instant_if(self.scheduled_start.as_ref())?,
+            tags: self.tags.into_iter().collect(),
+            reuse: self.reuse.into(),
+            idempotency_key: self.idempotency_key,
+        })
+    }
+
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+}
+
+/// What a start or restart gave.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartedWire {
+    id: String,
+    /// Status of the instance that was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    existing: Option<String>,
+}
+
+impl From<&Started> for StartedWire {
+    fn from(started: &Started) -> Self {
+        Self {
+            id: started.id.to_string(),
+            existing: started.existing.map(|status| status.as_str().to_owned()),
+        }
+    }
+}
+
+impl TryFrom<StartedWire> for Started {
+    type Error = Unfit;
+
+    fn try_from(wire: StartedWire) -> Result<Self, Unfit> {
+        Ok(Self {
+            id: InstanceId::trusted(wire.id),
+            existing: wire.existing.map(|word| status(&word)).transpose()?,
+        })
+    }
+}
+
+/// A failure, whole.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FailureWire {
+    kind: String,
+    message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stack: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<Box<FailureWire>>,
+    permanent: bool,
+}
+
+impl From<&Failure> for FailureWire {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            kind: failure.kind.clone(),
+            message: failure.message.clone(),
+            stack: failure.stack.clone(),
+            cause: failure.cause.as_deref().map(|cause| Box::new(Self::from(cause))),
+            permanent: failure.permanent,
+        }
+    }
+}
+
+impl From<FailureWire> for Failure {
+    fn from(wire: FailureWire) -> Self {
+        Self {
+            kind: wire.kind,
+            message: wire.message,
+            stack: wire.stack,
+            cause: wire.cause.map(|cause| Box::new(Self::from(*cause))),
+            permanent: wire.permanent,
+        }
+    }
+}
+
+/// Why an instance is parked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FaultWire {
+    kind: String,
+    message: String,
+}
+
+const FAULT_KINDS: [FaultKind; 9] = [
+    FaultKind::Diverged,
+    FaultKind::Surplus,
+    FaultKind::UnknownTask,
+    FaultKind::ForeignWait,
+    FaultKind::ForeignWake,
+    FaultKind::BusyLoop,
+    FaultKind::Panicked,
+    FaultKind::Damaged,
+    FaultKind::Missing,
+];
+
+impl From<&Fault> for FaultWire {
+    fn from(fault: &Fault) -> Self {
+        Self {
+            kind: fault.kind.as_str().to_owned(),
+            message: fault.message.clone(),
+        }
+    }
+}
+
+impl TryFrom<FaultWire> for Fault {
+    type Error = Unfit;
+
+    fn try_from(wire: FaultWire) -> Result<Self, Unfit> {
+        let kind = FAULT_KINDS.into_iter().find(|kind| kind.as_str() == wire.kind);
+        Ok(Self {
+            kind: kind.ok_or_else(|| Unfit(format!("{:?} is no kind of fault", wire.kind)))?,
+            message: wire.message,
+        })
+    }
+}
+
+/// Who waits for an instance.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ParentWire {
+    instance_id: String,
+    execution_key: u64,
+    task: u32,
+}
+
+impl From<&Parent> for ParentWire {
+    fn from(parent: &Parent) -> Self {
+        Self {
+            instance_id: parent.instance.to_string(),
+            execution_key: parent.execution.0,
+            task: parent.task.0,
+        }
+    }
+}
+
+impl From<ParentWire> for Parent {
+    fn from(wire: ParentWire) -> Self {
+        Self {
+            instance: InstanceId::trusted(wire.instance_id),
+            execution: ExecutionKey(wire.execution_key),
+            task: TaskId(wire.task),
+        }
+    }
+}
+
+/// An instance, whole.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstanceWire {
+    name: String,
+    id: String,
+    status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    execution_id: String,
+    execution_key: u64,
+    partition: u32,
+    created: String,
+    updated: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    completed: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheduled_start: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<ParentWire>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    input: Json,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    custom_status: Json,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    output: Json,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parked: Option<FaultWire>,
+    events: u64,
+    /// What holds it, in words; only when one instance is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waits_for: Vec<String>,
+}
+
+impl From<&InstanceRow> for InstanceWire {
+    fn from(row: &InstanceRow) -> Self {
+        Self {
+            name: row.name.to_string(),
+            id: row.id.to_string(),
+            status: row.status.as_str().to_owned(),
+            version: row.version.as_deref().map(str::to_owned),
+            execution_id: row.execution_id.to_string(),
+            execution_key: row.key.0,
+            partition: row.partition.0,
+            created: time::exact(row.created),
+            updated: time::exact(row.updated),
+            completed: row.completed.map(time::exact),
+            scheduled_start: row.scheduled_start.map(time::exact),
+            parent: row.parent.as_ref().map(ParentWire::from),
+            tags: row.tags.iter().cloned().collect(),
+            input: json(row.input.as_ref()),
+            custom_status: json(row.custom_status.as_ref()),
+            output: json(row.output.as_ref()),
+            failure: row.failure.as_ref().map(FailureWire::from),
+            parked: row.parked.as_ref().map(FaultWire::from),
+            events: row.events,
+            waits_for: Vec::new(),
+        }
+    }
+}
+
+impl From<&InstanceStatus> for InstanceWire {
+    fn from(status: &InstanceStatus) -> Self {
+        Self {
+            waits_for: status.waits_for.clone(),
+            ..Self::from(&status.row)
+        }
+    }
+}
+
+impl TryFrom<InstanceWire> for InstanceStatus {
+    type Error = Unfit;
+
+    fn try_from(mut wire: InstanceWire) -> Result<Self, Unfit> {
+        let waits_for = std::mem::take(&mut wire.waits_for);
+        Ok(Self {
+            row: wire.try_into()?,
+            waits_for,
+        })
+    }
+}
+
+/// All but `extra`, which is the engine's own.
+impl TryFrom<InstanceWire> for InstanceRow {
+    type Error = Unfit;
+
+    fn try_from(wire: InstanceWire) -> Result<Self, Unfit> {
+        Ok(Self {
+            key: ExecutionKey(wire.execution_key),
+            partition: PartitionId(wire.partition),
+            id: InstanceId::trusted(wire.id),
+            execution_id: ExecutionId(hex_u128(&wire.execution_id)?),
+            name: wire.name.into(),
+            version: wire.version.map(Into::into),
+            status: status(&wire.status)?,
+            created: instant(&wire.created)?,
+            updated: instant(&wire.updated)?,
+            completed: instant_if(wire.completed.as_ref())?,
+            scheduled_start: instant_if(wire.scheduled_start.as_ref())?,
+            parent: wire.parent.map(Parent::from),
+            tags: wire.tags.into_iter().collect(),
+            input: payload(wire.input),
+            custom_status: payload(wire.custom_status),
+            output: payload(wire.output),
+            failure: wire.failure.map(Failure::from),
+            parked: wire.parked.map(Fault::try_from).transpose()?,
+            events: wire.events,
+            extra: Vec::new(),
+        })
+    }
+}
+
+/// A page; `next` goes into the next request's `after`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PageWire<T> {
+    pub(crate) rows: Vec<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
+}
+
+/// How many instances are in a status.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CountWire {
+    pub(crate) status: String,
+    pub(crate) count: u64,
+}
+
+/// `POST purge`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct PurgeBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) created_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_to: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    statuses: Vec<String>,
+}
+
+impl From<PurgeQuery> for PurgeBody {
+    fn from(query: PurgeQuery) -> Self {
+        Self {
+            created_from: query.created_from.map(time::exact),
+            created_to: query.created_to.map(time::exact),
+            statuses: query
+                .statuses
+                .iter()
+                .map(|status| status.as_str().to_owned())
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<PurgeBody> for PurgeQuery {
+    type Error = Unfit;
+
+    fn try_from(body: PurgeBody) -> Result<Self, Unfit> {
+        Ok(Self {
+            created_from: instant_if(body.created_from.as_ref())?,
+            created_to: instant_if(body.created_to.as_ref())?,
+            statuses: body
+                .statuses
+                .iter()
+                .map(|word| status(word))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// How many were deleted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DeletedWire {
+    pub(crate) deleted: u64,
+}
+
+/// An entity, but for its queue.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EntityRowWire {
+    name: String,
+    key: String,
+    partition: u32,
+    last_operation: String,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    state: Json,
+    /// Operations wait, or it is locked.
+    busy: bool,
+}
+
+impl From<&EntityRow> for EntityRowWire {
+    fn from(row: &EntityRow) -> Self {
+        Self {
+            name: row.id.name().to_owned(),
+            key: row.id.key().to_owned(),
+            partition: row.partition.0,
+            last_operation: time::exact(row.last_operation),
+            state: json(row.state.as_ref()),
+            busy: !row.queue.is_empty(),
+        }
+    }
+}
+
+impl TryFrom<EntityRowWire> for EntityRow {
+    type Error = Unfit;
+
+    fn try_from(wire: EntityRowWire) -> Result<Self, Unfit> {
+        Ok(Self {
+            id: EntityId::new(&wire.name, &wire.key).map_err(|invalid| Unfit(invalid.reason))?,
+            partition: PartitionId(wire.partition),
+            last_operation: instant(&wire.last_operation)?,
+            state: payload(wire.state),
+            queue: Vec::new(),
+        })
+    }
+}
+
+/// `POST entities/{name}/{key}/signal`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignalBody {
+    pub(crate) operation: String,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub(crate) input: Json,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<String>,
+}
+
+/// So many per period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RateWire {
+    count: u32,
+    period_ms: u64,
+}
+
+impl From<(u32, Duration)> for RateWire {
+    fn from((count, period): (u32, Duration)) -> Self {
+        Self {
+            count,
+            period_ms: u64::try_from(period.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl From<RateWire> for (u32, Duration) {
+    fn from(wire: RateWire) -> Self {
+        (wire.count, Duration::from_millis(wire.period_ms))
+    }
+}
+
+/// `PUT limiters/{name}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimiterBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<RateWire>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+}
+
+impl From<LimiterDefinition> for LimiterBody {
+    fn from(definition: LimiterDefinition) -> Self {
+        Self {
+            rate: definition.rate.map(RateWire::from),
+            burst: definition.burst,
+            concurrency: definition.concurrency,
+        }
+    }
+}
+
+impl From<LimiterBody> for LimiterDefinition {
+    fn from(body: LimiterBody) -> Self {
+        Self {
+            rate: body.rate.map(Into::into),
+            burst: body.burst,
+            concurrency: body.concurrency,
+        }
+    }
+}
+
+/// A bucket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LimiterWire {
+    name: String,
+    key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<RateWire>,
+    burst: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    tokens: f64,
+    running: u32,
+    waiting: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blocked_until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_grant: Option<String>,
+}
+
+impl From<&LimiterStatus> for LimiterWire {
+    fn from(status: &LimiterStatus) -> Self {
+        Self {
+            name: status.name.to_string(),
+            key: status.key.to_string(),
+            rate: status.rate.map(RateWire::from),
+            burst: status.burst,
+            concurrency: status.concurrency,
+            tokens: status.tokens,
+            running: status.running,
+            waiting: status.waiting,
+            blocked_until: status.blocked_until.map(time::exact),
+            next_grant: status.next_grant.map(time::exact),
+        }
+    }
+}
+
+impl TryFrom<LimiterWire> for LimiterStatus {
+    type Error = Unfit;
+
+    fn try_from(wire: LimiterWire) -> Result<Self, Unfit> {
+        Ok(Self {
+            name: Arc::from(wire.name),
+            key: Arc::from(wire.key),
+            rate: wire.rate.map(Into::into),
+            burst: wire.burst,
+            concurrency: wire.concurrency,
+            tokens: wire.tokens,
+            running: wire.running,
+            waiting: wire.waiting,
+            blocked_until: instant_if(wire.blocked_until.as_ref())?,
+            next_grant: instant_if(wire.next_grant.as_ref())?,
+        })
+    }
+}
+
+/// `GET hub`: what this host is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HubInfo {
+    /// The hub's name.
+    pub name: String,
+    /// The server's version.
+    pub version: String,
+    /// Names of the orchestrators registered here.
+    pub orchestrators: Vec<String>,
+    /// Names of the activities.
+    pub activities: Vec<String>,
+    /// Names of the entities.
+    pub entities: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::wire::samples::{at, row};
+
+    fn there_and_back<W: Serialize + for<'de> Deserialize<'de>>(wire: &W) -> W {
+        serde_json::from_str(&serde_json::to_string(wire).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_instance_comes_back_as_it_went() {
+        let mut full = row(Status::Failed);
+        full.created = at("2026-03-01T09:30:00.123456Z");
+        full.completed = Some(at("2026-03-01T09:31:00Z"));
+        full.scheduled_start = Some(at("2026-03-01T09:29:00Z"));
+        full.parent = Some(Parent {
+            instance: InstanceId::trusted("p"),
+            execution: ExecutionKey(u64::MAX),
+            task: TaskId(2),
+        });
+        full.tags = vec![("a".into(), "1".into()), ("b".into(), String::new())];
+        full.input = Some("null".into());
+        full.custom_status = None;
+        full.failure = Some(Failure {
+            cause: Some(Box::new(Failure::new("C", "c"))),
+            ..Failure::new("A", "a")
+        });
+        full.parked = Some(Fault {
+            kind: FaultKind::Missing,
+            message: "no code".into(),
+        });
+        let status = InstanceStatus {
+            row: full,
+            waits_for: vec!["a worker".into()],
+        };
+        let back = InstanceStatus::try_from(there_and_back(&InstanceWire::from(&status))).unwrap();
+        assert_eq!(back, status);
+    }
+
+    #[test]
+    fn golden_instance() {
+        let mut row = row(Status::Running);
+        row.version = None;
+        row.tags = vec![("team".into(), "blue".into())];
+        expect_test::expect![[r#"{"name":"HelloCities","id":"I","status":"Running","executionId":"0000000000000000000000000000feed","executionKey":7,"partition":3,"created":"2026-03-01T09:30:00.9Z","updated":"2026-03-01T09:30:02.1Z","tags":{"team":"blue"},"input":[1.10],"customStatus":{"step":3},"output":["Hello Tokyo!"],"events":9}"#]]
+        .assert_eq(&serde_json::to_string(&InstanceWire::from(&row)).unwrap());
+    }
+
+    #[test]
+    fn starts_purges_and_limiters_come_back_as_they_went() {
+        let options = StartOptions {
+            name: "Hello".into(),
+            version: Some("2".into()),
+            id: Some(InstanceId::trusted("i")),
+            input: Some("null".into()),
+            scheduled_start: Some(at("2026-03-01T09:30:00.5Z")),
+            tags: vec![("a".into(), "1".into())],
+            reuse: ReusePolicy::TerminateAndStart,
+            idempotency_key: Some("k".into()),
+        };
+        let body = there_and_back(&StartBody::from(options.clone()));
+        let id = body.id().map(InstanceId::trusted);
+        assert_eq!(
+            format!("{:?}", body.into_options("Hello".into(), id).unwrap()),
+            format!("{options:?}")
+        );
+
+        let purge = PurgeQuery {
+            created_from: Some(at("2026-03-01T00:00:00Z")),
+            created_to: None,
+            statuses: vec![Status::Failed],
+        };
+        assert_eq!(
+            PurgeQuery::try_from(there_and_back(&PurgeBody::from(purge.clone()))).unwrap(),
+            purge
+        );
+
+        let limiter = LimiterStatus {
+            name: "github".into(),
+            key: "".into(),
+            rate: Some((5000, Duration::from_secs(3600))),
+            burst: 100,
+            concurrency: None,
+            tokens: 12.5,
+            running: 1,
+            waiting: 2,
+            blocked_until: Some(at("2026-03-01T00:00:00Z")),
+            next_grant: None,
+        };
+        assert_eq!(
+            LimiterStatus::try_from(there_and_back(&LimiterWire::from(&limiter))).unwrap(),
+            limiter
+        );
+        let definition = LimiterDefinition {
+            rate: limiter.rate,
+            burst: Some(1),
+            concurrency: Some(2),
+        };
+        assert_eq!(
+            LimiterDefinition::from(there_and_back(&LimiterBody::from(definition.clone()))),
+            definition
+        );
+    }
+
+    #[test]
+    fn our_own_bodies_refuse_what_they_do_not_know() {
+        for body in [
+            r#"{"idd":"x"}"#,
+            r#"{"id":"x","id":"y"}"#,
+            r#"{"reuse":"maybe"}"#,
+            r#"{"tags":{"a":1}}"#,
+            "[]",
+        ] {
+            assert!(
+                crate::http::body::ours::<StartBody>(body.as_bytes()).is_err(),
+                "{body}"
+            );
+        }
+        let body: StartBody = crate::http::body::ours(br#"{"scheduledStart":"2026-03-01"}"#).unwrap();
+        assert!(
+            body.into_options("x".into(), None)
+                .unwrap_err()
+                .0
+                .contains("zone_required")
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! The thread that folds the log into the tables.
+//!
+//! It sleeps without a timeout while there is nothing to fold, so an idle hub does nothing at all.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::log::Segments;
+use crate::options::Options;
+use crate::overlay::{Overlay, Window};
+use crate::sqlite::schema::Position;
+use crate::sqlite::{self, write};
+
+/// What committer, readers and the checkpoint thread share.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) overlay: Overlay,
+    pub(crate) options: Options,
+    folder: PathBuf,
+    segments: Arc<Segments>,
+    /// Position of the last batch, durable and in the overlay.
+    appended: AtomicU64,
+    /// Number of the segment that is written.
+    segment: AtomicU64,
+    unapplied_bytes: AtomicU64,
+    /// The thread waits for something to fold.
+    is_idle: AtomicBool,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Progress {
+    applied: u64,
+    /// Somebody waits for this position.
+    wanted: u64,
+    /// And does not want to wait for others to join.
+    is_urgent: bool,
+    attempts: u64,
+    /// Why the last attempt failed.
+    error: Option<String>,
+    stop: Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Go on.
+    No,
+    /// Fold what there is, then end.
+    Clean,
+    /// End as a crash does.
+    Now,
+}
+
+/// How soon a reader needs the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// At once.
+    Now,
+    /// Together with others who list.
+    Shared,
+}
+
+impl Checkpoint {
+    pub(crate) fn new(
+        folder: PathBuf,
+        options: Options,
+        overlay: Overlay,
+        segments: Arc<Segments>,
+        position: &Position,
+    ) -> Self {
+        Self {
+            overlay,
+            options,
+            folder,
+            segments,
+            appended: AtomicU64::new(position.applied),
+            segment: AtomicU64::new(position.segment),
+            unapplied_bytes: AtomicU64::new(0),
+            is_idle: AtomicBool::new(false),
+            progress: Mutex::new(Progress {
+                applied: position.applied,
+                wanted: 0,
+                is_urgent: false,
+                attempts: 0,
+                error: None,
+                stop: Stop::No,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Takes a batch that is durable. The only contact of the committer.
+    pub(crate) fn push(&self, batch: crate::log::Batch, segment: u64) {
+        let (lsn, bytes) = (batch.lsn, batch.bytes);
+        self.overlay.push(batch);
+        self.segment.store(segment, Ordering::SeqCst);
+        self.appended.store(lsn, Ordering::SeqCst);
+        let before = self.unapplied_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let limit = self.options.checkpoint_bytes;
+        let has_reached_limit = before < limit && before + bytes >= limit;
+        if self.is_idle.swap(false, Ordering::SeqCst) || has_reached_limit {
+            drop(self.lock());
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn unapplied_bytes(&self) -> u64 {
+        self.unapplied_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Waits until everything appended before the call is in the tables.
+    pub(crate) fn wait(&self, need: Need) -> Result<u64, String> {
+        let target = self.appended();
+        let mut progress = self.lock();
+        let attempts = progress.attempts;
+        loop {
+            if progress.applied >= target {
+                return Ok(progress.applied);
+            }
+            if progress.stop == Stop::Now {
+                return Err("the store has stopped".to_owned());
+            }
+            if progress.attempts > attempts
+                && let Some(error) = &progress.error
+            {
+                return Err(error.clone());
+            }
+            progress.wanted = progress.wanted.max(target);
+            progress.is_urgent |= need == Need::Now;
+            self.changed.notify_all();
+            progress = self
+                .changed
+                .wait(progress)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Makes the thread end. Once it ends as a crash does, it stays so.
+    pub(crate) fn stop(&self, stop: Stop) {
+        let mut progress = self.lock();
+        if progress.stop != Stop::Now {
+            progress.stop = stop;
+        }
+        drop(progress);
+        self.changed.notify_all();
+    }
+
+    /// The thread's loop.
+    pub(crate) fn run(&self, writer: &Connection, mut position: Position) {
+        let mut last_end = Instant::now();
+        while self.wait_for_work(last_end) {
+            let window = self.overlay.freeze();
+            let result = self.fold(writer, &window, &mut position);
+            let mut progress = self.lock();
+            progress.attempts += 1;
+            match result {
+                Ok(()) => {
+                    progress.applied = position.applied;
+                    progress.is_urgent &= progress.wanted > position.applied;
+                    progress.error = None;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a checkpoint failed and will be tried again");
+                    progress.error = Some(error);
+                }
+            }
+            drop(progress);
+            self.changed.notify_all();
+            last_end = Instant::now();
+        }
+    }
+
+    /// False when the thread is to end.
+    fn wait_for_work(&self, last_end: Instant) -> bool {
+        let mut progress = self.lock();
+        loop {
+            let is_dirty = self.appended() > progress.applied;
+            match progress.stop {
+                Stop::Now => return false,
+                Stop::Clean if !is_dirty || progress.error.is_some() => return false,
+                Stop::Clean => return true,
+                Stop::No => {}
+            }
+            if !is_dirty {
+                self.is_idle.store(true, Ordering::SeqCst);
+                if self.appended() > progress.applied {
+                    continue;
+                }
+                progress = self
+                    .changed
+                    .wait(progress)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            self.is_idle.store(false, Ordering::SeqCst);
+            let rest = self.delay(&progress).saturating_sub(last_end.elapsed());
+            if rest.is_zero() {
+                return true;
+            }
+            let (guard, _) = self
+                .changed
+                .wait_timeout(progress, rest)
+                .unwrap_or_else(PoisonError::into_inner);
+            progress = guard;
+        }
+    }
+
+    /// How long after the last checkpoint the next one begins.
+    fn delay(&self, progress: &Progress) -> Duration {
+        if progress.error.is_some() {
+            self.options.retry_interval
+        } else if progress.is_urgent || self.unapplied_bytes() >= self.options.checkpoint_bytes {
+            Duration::ZERO
+        } else if progress.wanted > progress.applied {
+            self.options.list_checkpoint_interval
+        } else {
+            self.options.checkpoint_interval
+        }
+    }
+
+    fn fold(&self, writer: &Connection, window: &Window, position: &mut Position) -> Result<(), String> {
+        self.check_wal(writer)?;
+        let next = Position {
+            applied: window.lsn,
+            durable: window.lsn,
+            // Read after the window was closed: the segment of its last commit, or a later one.
+            segment: self.segment.load(Ordering::SeqCst),
+            key_max: window.key_max,
+            message_max: window.message_max,
+            ..*position
+        };
+        write::write_window(writer, window, &next).map_err(|error| error.to_string())?;
+        *position = next;
+        self.unapplied_bytes.fetch_sub(window.bytes, Ordering::SeqCst);
+        self.overlay.thaw();
+        // The tables have it; what follows only keeps the house.
+        let tidied = self
+            .segments
+            .recycle(next.applied)
+            .and_then(|()| self.segments.prepare());
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "log segments could not be recycled");
+        }
+        if let Err(error) = write::vacuum(writer) {
+            tracing::warn!(%error, "free pages of hub.db could not be given back");
+        }
+        Ok(())
+    }
+
+    /// A reader that never ends keeps SQLite from reusing its log; it grows up to a limit.
+    fn check_wal(&self, writer: &Connection) -> Result<(), String> {
+        let wal = self.folder.join(format!("{}-wal", sqlite::FILE));
+        let bytes = fs::metadata(&wal).map_or(0, |metadata| metadata.len());
+        if bytes < self.options.wal_bytes_max {
+            return Ok(());
+        }
+        let is_busy: bool = writer
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(|error| error.to_string())?;
+        if is_busy {
+            return Err(format!(
+                "hub.db-wal has {bytes} bytes, wal_bytes_max is {}: end the program that reads hub.db",
+                self.options.wal_bytes_max
+            ));
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

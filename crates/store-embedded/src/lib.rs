@@ -1,0 +1,20 @@
+//! The embedded store: a log of commits in recycled segments, folded into SQLite.
+//!
+//! An append is one write and one sync of the log; a background checkpoint folds what survives
+//! into `hub.db`. Opening is recovery; there is no other start-up path. See the modules: [`mod@verify`]
+//! checks a hub that is not open.
+
+mod checkpoint;
+mod error;
+mod identity;
+mod log;
+mod options;
+mod overlay;
+mod recovery;
+mod sqlite;
+mod store;
+pub mod verify;
+
+pub use error::OpenError;
+pub use options::Options;
+pub use store::EmbeddedStore;

@@ -1,0 +1,113 @@
+//! The disk under the log: a folder of files, as little of it as the log needs.
+//!
+//! A seam, so that tests can put a disk there which tears sectors, loses names and fails to sync.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A folder.
+pub(crate) trait Disk: Send + Sync + fmt::Debug {
+    /// Names of all files.
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// A new, empty file; an error when the name is taken.
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// A file that is there.
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// Gives a file another name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes names durable.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// A file of it.
+pub(crate) trait DiskFile: Send + Sync + fmt::Debug {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Fills the buffer from a position.
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()>;
+    /// Writes all bytes at a position; the file grows as needed.
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written durable, and the length.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A folder of the operating system.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+}
+
+impl Disk for Folder {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            // Our names are ASCII; others are not ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.path.join(name))?;
+        Ok(Box::new(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path.join(name))?;
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(buffer, position)
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, position)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,181 @@
+//! The log of commits: batches in order, each durable before the next begins.
+//!
+//! Knows nothing of tables. Folding is somebody else's; it tells the log how far it came, and the
+//! log recycles what is no longer needed.
+
+pub(crate) mod codec;
+pub(crate) mod disk;
+pub(crate) mod frame;
+pub(crate) mod recovery;
+pub(crate) mod segment;
+mod segments;
+#[cfg(test)]
+mod sim_disk;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use dalsegno_core::store::Commit;
+
+use disk::DiskFile;
+pub(crate) use recovery::{Batch, Known, begin, find};
+use segment::Header;
+pub(crate) use segments::Segments;
+
+/// Room that is kept for the seal at the end of a segment.
+const SEAL_BYTES: usize = frame::HEADER_BYTES + 8;
+
+/// Why a batch did not get into the log.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// Nothing was written; the log goes on.
+    NotWritten(io::Error),
+    /// A write or sync failed. What is on disk is unknown, and the log takes nothing any more.
+    Broken(io::Error),
+}
+
+/// The end of the log, where batches are appended.
+#[derive(Debug)]
+pub(crate) struct Log {
+    store: u128,
+    epoch: u64,
+    segments: Arc<Segments>,
+    active: Active,
+    /// Position of the last batch; it is durable.
+    last: u64,
+    /// Used again for each frame.
+    buffer: Vec<u8>,
+    is_broken: bool,
+}
+
+/// The segment that is written.
+#[derive(Debug)]
+struct Active {
+    file: Box<dyn DiskFile>,
+    number: u64,
+    seed: u32,
+    position: u64,
+    bytes: u64,
+}
+
+impl Log {
+    /// Appends a batch and returns its position when it is durable.
+    pub(crate) fn append(&mut self, batch: &[Commit]) -> Result<(u64, u64), AppendError> {
+        if self.is_broken {
+            return Err(AppendError::NotWritten(io::Error::other(
+                "an earlier write or sync failed: the process has to be started again",
+            )));
+        }
+        frame::begin(&mut self.buffer);
+        codec::encode_batch(batch, &mut self.buffer);
+        let needed = frame::frame_bytes(self.buffer.len() - frame::HEADER_BYTES);
+        if self.active.position + (needed + SEAL_BYTES) as u64 > self.active.bytes {
+            self.rotate(needed)?;
+        }
+        let lsn = self.last + 1;
+        frame::finish(
+            &mut self.buffer,
+            self.active.seed,
+            frame::KIND_BATCH,
+            lsn,
+            self.epoch,
+            self.last,
+        );
+        self.active
+            .write(&self.buffer)
+            .and_then(|()| self.active.file.sync())
+            .map_err(|error| self.break_down(error))?;
+        self.last = lsn;
+        self.segments
+            .note_position(self.active.position, self.active.bytes);
+        Ok((lsn, needed as u64))
+    }
+
+    /// Position of the last batch.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The epoch of this opening.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Number of the segment that is written.
+    pub(crate) fn active_segment(&self) -> u64 {
+        self.active.number
+    }
+
+    /// Files of the log, shared with whoever recycles them.
+    pub(crate) fn segments(&self) -> &Arc<Segments> {
+        &self.segments
+    }
+
+    /// Goes on in a new segment. It is ready and durable before the seal says that it is there.
+    fn rotate(&mut self, needed: usize) -> Result<(), AppendError> {
+        let number = self.active.number + 1;
+        let bytes = (segment::HEADER_BYTES + needed + SEAL_BYTES) as u64;
+        let file = self
+            .segments
+            .take(number, bytes)
+            .map_err(AppendError::NotWritten)?;
+        let header = Header {
+            store: self.store,
+            segment: number,
+            first_lsn: self.last + 1,
+            base_lsn: self.last,
+            epoch: self.epoch,
+            bytes: file.len().map_err(AppendError::NotWritten)?,
+        };
+        let next = Active::begin(file, &header)
+            .and_then(|next| next.file.sync().map(|()| next))
+            .map_err(|error| self.break_down(error))?;
+        let mut seal = Vec::new();
+        frame::begin(&mut seal);
+        seal.extend_from_slice(&number.to_le_bytes());
+        let seed = self.active.seed;
+        frame::finish(
+            &mut seal,
+            seed,
+            frame::KIND_SEAL,
+            self.last,
+            self.epoch,
+            self.last,
+        );
+        self.active
+            .write(&seal)
+            .and_then(|()| self.active.file.sync())
+            .map_err(|error| self.break_down(error))?;
+        self.segments
+            .retire(self.active.number, self.last, self.active.bytes);
+        self.active = next;
+        Ok(())
+    }
+
+    fn break_down(&mut self, error: io::Error) -> AppendError {
+        self.is_broken = true;
+        AppendError::Broken(error)
+    }
+}
+
+impl Active {
+    /// Writes the header; nothing is synced yet.
+    fn begin(file: Box<dyn DiskFile>, header: &Header) -> io::Result<Self> {
+        file.write_at(0, &header.encode())?;
+        Ok(Self {
+            bytes: header.bytes,
+            file,
+            number: header.segment,
+            seed: frame::seed(header.store, header.segment),
+            position: segment::HEADER_BYTES as u64,
+        })
+    }
+
+    fn write(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.file.write_at(self.position, frame)?;
+        self.position += frame.len() as u64;
+        Ok(())
+    }
+}

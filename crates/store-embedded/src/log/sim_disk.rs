@@ -1,0 +1,320 @@
+//! A disk that forgets: sectors, names and lengths are durable only once they were synced.
+//!
+//! A crash keeps any subset of the unsynced sectors of 512 bytes and tears one of them. Names are
+//! a journal: a crash keeps a prefix of what was not synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dalsegno_store_tests::Random;
+
+use super::disk::{Disk, DiskFile};
+
+const SECTOR: usize = 512;
+
+/// Clones share the same disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: Vec<Content>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    /// Changes of names since the last sync of them.
+    journal: Vec<Change>,
+    syncs: usize,
+    /// Operations until everything fails, as in a crash: `None` is never.
+    fuel: Option<usize>,
+    /// The next sync fails, and the pages are marked clean.
+    fails_next_sync: bool,
+    /// Bytes that all files may have.
+    capacity: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Create(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    /// As programs see it.
+    cached: Vec<u8>,
+    /// As it is after a power loss, at least.
+    durable: Vec<u8>,
+    /// Sectors written since the last sync.
+    dirty: std::collections::BTreeSet<usize>,
+}
+
+impl SimDisk {
+    /// Syncs of files so far.
+    pub(super) fn syncs(&self) -> usize {
+        self.lock().syncs
+    }
+
+    /// From now on so many operations succeed.
+    pub(super) fn crash_after(&self, operations: usize) {
+        self.lock().fuel = Some(operations);
+    }
+
+    /// Did the crash happen?
+    pub(super) fn is_down(&self) -> bool {
+        self.lock().fuel == Some(0)
+    }
+
+    pub(super) fn fail_next_sync(&self) {
+        self.lock().fails_next_sync = true;
+    }
+
+    pub(super) fn set_capacity(&self, capacity: Option<usize>) {
+        self.lock().capacity = capacity;
+    }
+
+    /// The process is gone, the operating system lives: everything written is there.
+    pub(super) fn after_kill(&self) -> Self {
+        let state = self.lock();
+        let copy = State {
+            files: state.files.clone(),
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            journal: state.journal.clone(),
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(copy)),
+        }
+    }
+
+    /// The power is gone: what was not synced is there in part.
+    pub(super) fn after_power_loss(&self, random: &mut Random) -> Self {
+        let state = self.lock();
+        let kept = random.below(state.journal.len() as u64 + 1) as usize;
+        let mut names = state.durable_names.clone();
+        for change in &state.journal[..kept] {
+            change.apply(&mut names);
+        }
+        let files = state
+            .files
+            .iter()
+            .map(|file| file.after_power_loss(random))
+            .collect();
+        let copy = State {
+            files,
+            durable_names: names.clone(),
+            names,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(copy)),
+        }
+    }
+
+    /// Changes a file behind everybody's back; false when it has no such byte.
+    pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.lock();
+        let index = state.names[name];
+        let file = &mut state.files[index];
+        change(&mut file.cached);
+        file.durable = file.cached.clone();
+    }
+
+    pub(super) fn content(&self, name: &str) -> Vec<u8> {
+        let state = self.lock();
+        state.files[state.names[name]].cached.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl State {
+    fn operate(&mut self) -> io::Result<()> {
+        match &mut self.fuel {
+            Some(0) => Err(io::Error::other("the machine is down")),
+            Some(fuel) => {
+                *fuel -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        self.journal.push(change);
+    }
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Create(name, file) => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Rename(from, to) => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+            Self::Remove(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Content {
+    fn after_power_loss(&self, random: &mut Random) -> Self {
+        let mut bytes = self.durable.clone();
+        let torn = random.below(self.dirty.len() as u64 + 1) as usize;
+        // All, most, half, few or none of the sectors.
+        let share = random.below(5);
+        for (n, sector) in self.dirty.iter().enumerate() {
+            let start = sector * SECTOR;
+            let end = self.cached.len().min(start + SECTOR);
+            let keeps = random.below(4) < share;
+            let kept = match (n == torn, keeps) {
+                (true, _) => start + random.below((end - start) as u64 + 1) as usize,
+                (false, true) => end,
+                (false, false) => start,
+            };
+            if kept > start {
+                if bytes.len() < kept {
+                    bytes.resize(kept, 0);
+                }
+                bytes[start..kept].copy_from_slice(&self.cached[start..kept]);
+            }
+        }
+        Self {
+            cached: bytes.clone(),
+            durable: bytes,
+            dirty: Default::default(),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut state = self.lock();
+        state.operate()?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.lock();
+        state.operate()?;
+        if state.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let index = state.files.len();
+        state.files.push(Content::default());
+        state.change(Change::Create(name.to_owned(), index));
+        drop(state);
+        self.open_index(index)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.lock();
+        state.operate()?;
+        let index = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        drop(state);
+        self.open_index(index)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        state.operate()?;
+        state.change(Change::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        state.operate()?;
+        state.change(Change::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        state.operate()?;
+        state.durable_names = state.names.clone();
+        state.journal.clear();
+        Ok(())
+    }
+}
+
+impl SimDisk {
+    fn open_index(&self, index: usize) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(SimFile {
+            disk: self.clone(),
+            index,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    index: usize,
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.lock().files[self.index].cached.len() as u64)
+    }
+
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.operate()?;
+        let start = position as usize;
+        let bytes = state.files[self.index]
+            .cached
+            .get(start..start + buffer.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.operate()?;
+        let end = position as usize + bytes.len();
+        let used: usize = state.files.iter().map(|file| file.cached.len()).sum();
+        let grows = end.saturating_sub(state.files[self.index].cached.len());
+        if state.capacity.is_some_and(|capacity| used + grows > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let file = &mut state.files[self.index];
+        if file.cached.len() < end {
+            file.cached.resize(end, 0);
+        }
+        file.cached[position as usize..end].copy_from_slice(bytes);
+        file.dirty
+            .extend(position as usize / SECTOR..end.div_ceil(SECTOR));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.operate()?;
+        state.syncs += 1;
+        let fails = std::mem::take(&mut state.fails_next_sync);
+        let file = &mut state.files[self.index];
+        if fails {
+            // As ext4 does: the pages count as clean, though the disk never got them.
+            file.dirty.clear();
+            return Err(io::Error::other("input/output error"));
+        }
+        file.durable = file.cached.clone();
+        file.dirty.clear();
+        Ok(())
+    }
+}

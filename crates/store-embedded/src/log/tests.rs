@@ -1,0 +1,453 @@
+//! The log over a simulated disk: crashes, torn tails, failed syncs, full disks, damages.
+
+use std::sync::Arc;
+
+use dalsegno_core::store::{Commit, Op};
+use dalsegno_core::{Epoch, PartitionId};
+use dalsegno_store_tests::Random;
+use expect_test::expect;
+
+use super::disk::Disk;
+use super::recovery::LogError;
+use super::sim_disk::SimDisk;
+use super::*;
+
+const STORE: u128 = 0x00112233_44556677_8899aabb_ccddeeff;
+const SEGMENT_BYTES: u64 = 4096;
+
+/// What the tables would hold: the last position of each opening that they know, and how far they are.
+fn unknown() -> Known {
+    Known {
+        store: STORE,
+        epoch: 0,
+        applied: 0,
+        durable: 0,
+        segment: 0,
+    }
+}
+
+/// A batch that can be told from every other, of a length that varies.
+fn batch(n: u64, len: usize) -> Vec<Commit> {
+    vec![Commit {
+        partition: PartitionId(0),
+        epoch: Epoch(1),
+        ops: vec![Op::PutMessage {
+            partition: PartitionId(0),
+            seq: n,
+            data: vec![n as u8; len],
+        }],
+    }]
+}
+
+fn open_sim(disk: &SimDisk, known: &Known) -> Result<(Log, Vec<Batch>), LogError> {
+    let found = find(disk, known, SEGMENT_BYTES)?;
+    begin(Arc::new(disk.clone()), known, SEGMENT_BYTES, found)
+}
+
+/// Opens and notes the opening, as the tables do.
+fn reopen(disk: &SimDisk, known: &mut Known) -> (Log, Vec<Batch>) {
+    let (log, batches) = open_sim(disk, known).unwrap();
+    note(known, &log);
+    (log, batches)
+}
+
+fn note(known: &mut Known, log: &Log) {
+    known.epoch = log.epoch();
+    known.segment = log.active_segment();
+    known.durable = log.last();
+}
+
+fn positions(batches: &[Batch]) -> Vec<u64> {
+    batches.iter().map(|batch| batch.lsn).collect()
+}
+
+fn refusal(result: Result<(Log, Vec<Batch>), LogError>) -> String {
+    match result {
+        Ok((_, batches)) => panic!("opened with {:?}", positions(&batches)),
+        Err(LogError::Damaged(reason)) => reason,
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+#[test]
+fn an_append_is_one_sync() {
+    let disk = SimDisk::default();
+    let (mut log, _) = open_sim(&disk, &unknown()).unwrap();
+    let before = disk.syncs();
+    for n in 1..=10 {
+        assert_eq!(log.append(&batch(n, 100)).unwrap().0, n);
+    }
+    assert_eq!(disk.syncs(), before + 10);
+}
+
+#[test]
+fn what_was_appended_comes_back_over_many_segments() {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    for n in 1..=100 {
+        log.append(&batch(n, (n as usize * 37) % 900)).unwrap();
+    }
+    assert!(log.active_segment() > 5, "the test has to rotate");
+    let (log, batches) = reopen(&disk.after_kill(), &mut known);
+    assert_eq!(positions(&batches), (1..=100).collect::<Vec<u64>>());
+    for found in &batches {
+        assert_eq!(found.commits, batch(found.lsn, (found.lsn as usize * 37) % 900));
+    }
+    assert_eq!((log.last(), log.epoch()), (100, 2));
+}
+
+#[test]
+fn a_batch_longer_than_a_segment_gets_one_of_its_own() {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    log.append(&batch(1, 10)).unwrap();
+    log.append(&batch(2, 50_000)).unwrap();
+    log.append(&batch(3, 10)).unwrap();
+    let (_, batches) = reopen(&disk.after_kill(), &mut known);
+    assert_eq!(positions(&batches), [1, 2, 3]);
+    assert_eq!(batches[1].commits, batch(2, 50_000));
+}
+
+#[test]
+fn full_segments_are_used_again_and_their_old_frames_are_not_seen() {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    for n in 1..=200 {
+        log.append(&batch(n, 300)).unwrap();
+        if n % 10 == 0 {
+            known.applied = n;
+            note(&mut known, &log);
+            log.segments().recycle(n).unwrap();
+            log.segments().prepare().unwrap();
+        }
+    }
+    let names = disk.names().unwrap();
+    assert!(names.len() <= 6, "segments pile up: {names:?}");
+    let (log, batches) = reopen(&disk.after_kill(), &mut known);
+    assert_eq!(positions(&batches), Vec::<u64>::new());
+    assert_eq!(log.last(), 200);
+}
+
+/// One life after the other, each ended by a crash in the middle of something.
+fn crash_many_times(seed: u64, lives: usize) -> usize {
+    let mut random = Random::new(seed);
+    let mut disk = SimDisk::default();
+    let mut known = unknown();
+    let mut acknowledged = 0;
+    // Appends whose outcome nobody knows, beyond the acknowledged.
+    let mut crashes = 0;
+    for life in 0..lives {
+        disk.crash_after(20 + random.below(400) as usize);
+        if let Ok((mut log, batches)) = open_sim(&disk, &known) {
+            assert_eq!(
+                positions(&batches),
+                (known.applied + 1..=log.last()).collect::<Vec<u64>>(),
+                "seed {seed}, life {life}: dense behind the tables"
+            );
+            assert!(
+                log.last() >= acknowledged,
+                "seed {seed}, life {life}: position {acknowledged} was acknowledged, {} is the last",
+                log.last()
+            );
+            for found in &batches {
+                assert_eq!(
+                    found.commits,
+                    batch(found.lsn, length(found.lsn)),
+                    "seed {seed}, life {life}"
+                );
+            }
+            assert!(log.epoch() > known.epoch);
+            // Now and then it ends before the tables know of this opening.
+            if !random.one_in(8) {
+                // From here on all of that has effects.
+                acknowledged = log.last();
+                note(&mut known, &log);
+                live(&mut random, &disk, &mut log, &mut known, &mut acknowledged);
+            }
+        } else {
+            assert!(
+                disk.is_down(),
+                "seed {seed}, life {life}: refused: {:?}",
+                open_sim(&disk, &known).err()
+            );
+        }
+        crashes += 1;
+        disk = if random.one_in(3) {
+            disk.after_kill()
+        } else {
+            disk.after_power_loss(&mut random)
+        };
+    }
+    crashes
+}
+
+fn length(n: u64) -> usize {
+    (n as usize * 131) % 1_800
+}
+
+fn live(random: &mut Random, disk: &SimDisk, log: &mut Log, known: &mut Known, acknowledged: &mut u64) {
+    if random.one_in(10) {
+        disk.fail_next_sync();
+    }
+    loop {
+        let n = log.last() + 1;
+        match log.append(&batch(n, length(n))) {
+            Ok((lsn, _)) => {
+                assert_eq!(lsn, n);
+                *acknowledged = lsn;
+            }
+            Err(AppendError::NotWritten(_)) if !disk.is_down() => continue,
+            Err(_) => return,
+        }
+        if random.one_in(6) {
+            // A checkpoint: the tables and their position move together, then segments go.
+            known.applied = *acknowledged - random.below(*acknowledged - known.applied + 1);
+            known.durable = *acknowledged;
+            known.segment = log.active_segment();
+            let _ = log
+                .segments()
+                .recycle(known.applied)
+                .and_then(|()| log.segments().prepare());
+        }
+    }
+}
+
+#[test]
+fn no_crash_loses_what_was_acknowledged() {
+    let seeds = if std::env::var_os("RUN_SLOW").is_some() {
+        2_000
+    } else {
+        120
+    };
+    let crashes: usize = (0..seeds).map(|seed| crash_many_times(seed, 25)).sum();
+    assert!(crashes >= 2_000);
+}
+
+#[test]
+fn a_failed_sync_is_never_retried_and_the_frame_is_written_again_at_the_next_opening() {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    log.append(&batch(1, 100)).unwrap();
+    disk.fail_next_sync();
+    assert!(matches!(log.append(&batch(2, 100)), Err(AppendError::Broken(_))));
+    let syncs = disk.syncs();
+    assert!(matches!(
+        log.append(&batch(2, 100)),
+        Err(AppendError::NotWritten(_))
+    ));
+    assert_eq!(disk.syncs(), syncs);
+    // The next process still sees the frame in the cache, and acts on it.
+    let disk = disk.after_kill();
+    let (_, batches) = reopen(&disk, &mut known);
+    assert_eq!(positions(&batches), [1, 2]);
+    // So a power loss after that must not take it away.
+    let disk = disk.after_power_loss(&mut Random::new(1));
+    let (_, batches) = reopen(&disk, &mut known);
+    assert_eq!(positions(&batches), [1, 2]);
+}
+
+#[test]
+fn a_full_disk_is_met_before_anything_is_written() {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    disk.set_capacity(Some(SEGMENT_BYTES as usize + 100));
+    let mut n = 0;
+    let refused = loop {
+        match log.append(&batch(n + 1, 200)) {
+            Ok(_) => n += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, AppendError::NotWritten(_)), "{refused:?}");
+    assert!(n > 5);
+    disk.set_capacity(None);
+    assert_eq!(log.append(&batch(n + 1, 200)).unwrap().0, n + 1);
+    let (_, batches) = reopen(&disk.after_kill(), &mut known);
+    assert_eq!(batches.len() as u64, n + 1);
+}
+
+/// Three frames in one segment, and where each begins.
+fn three_frames() -> (SimDisk, Known, [usize; 4]) {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    let mut starts = [segment::HEADER_BYTES; 4];
+    for n in 1..=3 {
+        let (_, bytes) = log.append(&batch(n, 40)).unwrap();
+        starts[n as usize] = starts[n as usize - 1] + bytes as usize;
+    }
+    (disk, known, starts)
+}
+
+#[test]
+fn every_byte_of_the_last_three_frames_is_missed_rightly() {
+    let (disk, known, starts) = three_frames();
+    let name = segment::name(1);
+    let whole = disk.content(&name);
+    let (mut cut, mut refused) = (0, 0);
+    for position in starts[0]..starts[3] {
+        let disk = disk.after_kill();
+        disk.damage(&name, |bytes| bytes[position] ^= 0x55);
+        if position >= starts[2] {
+            // The last frame: nothing says that it was durable.
+            let (_, batches) = open_sim(&disk, &known).unwrap();
+            assert_eq!(positions(&batches), [1, 2], "byte {position}");
+            cut += 1;
+        } else {
+            let reason = refusal(open_sim(&disk, &known));
+            assert!(reason.contains("was durable"), "byte {position}: {reason}");
+            assert_eq!(disk.content(&name).len(), whole.len());
+            refused += 1;
+        }
+    }
+    assert!(cut > 50 && refused > 100);
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_to_whole_frames() {
+    let (disk, known, starts) = three_frames();
+    let name = segment::name(1);
+    for position in starts[0]..=starts[3] {
+        let disk = disk.after_kill();
+        disk.damage(&name, |bytes| bytes[position..].fill(0));
+        let (_, batches) = open_sim(&disk, &known).unwrap();
+        let whole = starts[1..].iter().filter(|end| **end <= position).count();
+        // Padding is zero anyway, so a frame may be whole a little earlier.
+        assert!([whole, whole + 1].contains(&batches.len()), "byte {position}");
+    }
+}
+
+#[test]
+fn damages_of_segments_are_refused_by_name() {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    for n in 1..=40 {
+        log.append(&batch(n, 300)).unwrap();
+    }
+    known.segment = log.active_segment();
+    assert_eq!(known.segment, 4);
+    let refused = |change: &dyn Fn(&SimDisk)| {
+        let disk = disk.after_kill();
+        change(&disk);
+        refusal(open_sim(&disk, &known))
+    };
+    let name = |number| segment::name(number);
+    expect!["log.0000000000000002 is missing"].assert_eq(&refused(&|disk| {
+        disk.remove(&name(2)).unwrap();
+    }));
+    expect!["positions 1 to 11 are missing before log.0000000000000002"].assert_eq(&refused(&|disk| {
+        disk.remove(&name(1)).unwrap();
+    }));
+    expect!["log.0000000000000004 is missing"].assert_eq(&refused(&|disk| {
+        disk.remove(&name(4)).unwrap();
+    }));
+    expect!["the first bytes of log.0000000000000004 are damaged"].assert_eq(&refused(&|disk| {
+        disk.damage(&name(4), |bytes| bytes.clear());
+    }));
+    expect!["log.0000000000000003 has 1000 bytes, it was written with 4096"].assert_eq(&refused(&|disk| {
+        disk.damage(&name(3), |bytes| bytes.truncate(1000));
+    }));
+    expect!["the first bytes of log.0000000000000001 are damaged"].assert_eq(&refused(&|disk| {
+        disk.damage(&name(1), |bytes| bytes[40] ^= 1);
+    }));
+    expect!["the end of log.0000000000000001 is damaged"].assert_eq(&refused(&|disk| {
+        disk.damage(&name(1), |bytes| {
+            let seal = bytes.windows(4).rposition(|kind| kind == [2, 0, 0, 0]).unwrap();
+            bytes[seal] = 9;
+        });
+    }));
+    let other = Known { store: 7, ..known };
+    expect!["log.0000000000000001 belongs to another hub"]
+        .assert_eq(&refusal(open_sim(&disk.after_kill(), &other)));
+    let newer_tables = Known {
+        applied: 99,
+        durable: 99,
+        ..known
+    };
+    expect!["it ends at position 40, but hub.db holds everything up to 99: it is an older copy"]
+        .assert_eq(&refusal(open_sim(&disk.after_kill(), &newer_tables)));
+}
+
+/// Once released these bytes never change: an older hub always opens.
+#[test]
+fn the_bytes_of_a_segment_are_golden() {
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    log.append(&batch(1, 3)).unwrap();
+    log.append(&every_change()).unwrap();
+    let content = disk.content(&segment::name(1));
+    let used = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let lines: Vec<String> = content[..used.next_multiple_of(8)]
+        .chunks(32)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect();
+    expect![[r#"
+        44414c5345474e4f010000000875d0ef00112233445566778899aabbccddeeff
+        0100000000000000010000000000000000000000000000000100000000000000
+        00100000000000000b000000c99296bc01000000000000000100000000000000
+        0100000000000000000000000000000001000101050001030101010000000000
+        3a010000afb813bd010000000000000002000000000000000100000000000000
+        0100000000000000010301100501010801000000000000001001300b07636f75
+        6e7465720133000801027b7d0001ff01010104496e2d31000000000000000100
+        00000000000007054f726465720106da0d0002016100056227255f2202c3bc03
+        00ff0103322e300980f785ffffc7d00719706172656e74202271756f74656422
+        20c3bc6ec3af636f64658080808010ffffffff0f277b226e223a20312e302c20
+        22626967223a2031323334353637383930313233343536373839307d046e756c
+        6c06227465787422060754696d656f75740a6e6f20616e737765720a09617420
+        6c696e652031010005726573657406030104010000000a040102030104496e2d
+        310c07636f756e7465720133090403010202dc07020802010e06676974687562
+        01310702000518181818180d06676974687562013204f5f5f5f50f013104f6f6
+        f6f6000000000000"#]]
+    .assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn a_damaged_batch_is_an_error_and_never_a_panic() {
+    let mut bytes = Vec::new();
+    codec::encode_batch(&every_change(), &mut bytes);
+    assert_eq!(codec::decode_batch(&bytes).unwrap(), every_change());
+    let mut refused = 0;
+    for position in 0..bytes.len() {
+        assert!(codec::decode_batch(&bytes[..position]).is_err());
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= flip;
+            refused += usize::from(codec::decode_batch(&damaged).is_err());
+        }
+    }
+    assert!(refused > 100);
+}
+
+/// A commit with one of each change, made by the generator of the suite's random operations.
+fn every_change() -> Vec<Commit> {
+    let model = dalsegno_store_memory::MemoryStore::new(dalsegno_store_tests::PARTITIONS);
+    let mut generator = dalsegno_store_tests::Generator::new(3);
+    let ops: Vec<Op> = (0..20)
+        .flat_map(|_| generator.batch(Epoch(1), &model))
+        .flat_map(|commit| commit.ops)
+        .filter(|op| !matches!(op, Op::PutInstance(row) if row.output.as_ref().is_some_and(|output| output.len_bytes() > 999)))
+        .collect();
+    let mut seen = Vec::new();
+    let one_each = ops
+        .into_iter()
+        .filter(|op| {
+            let kind = std::mem::discriminant(op);
+            let is_new = !seen.contains(&kind);
+            seen.push(kind);
+            is_new
+        })
+        .collect::<Vec<Op>>();
+    assert_eq!(one_each.len(), 16, "one of each change");
+    vec![Commit {
+        partition: PartitionId(3),
+        epoch: Epoch(1),
+        ops: one_each,
+    }]
+}

@@ -1,0 +1,372 @@
+//! Rows out of the tables.
+
+use std::sync::Arc;
+
+use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, Status};
+use dalsegno_core::store::{EntityRow, HistoryChunk, InstanceRow, Loaded, TimerRow};
+use dalsegno_core::{
+    EntityId, ExecutionId, ExecutionKey, InstanceId, PartitionId, Payload, TaskId, Timestamp,
+};
+use rusqlite::types::{Type, Value};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use super::text;
+use super::write::history_checksum;
+
+const INSTANCE_COLUMNS: &str = "key, id, execution_id, partition, name, version, status, created, updated,
+  completed, scheduled_start, parent, tags, input, custom_status, output, failure, parked, events, large, extra";
+const ENTITY_COLUMNS: &str = "name, key, partition, last_operation, state, queue";
+
+type NamedRecords = Vec<(Arc<str>, Vec<u8>)>;
+type LimiterRecords = Vec<(Arc<str>, Arc<str>, Vec<u8>)>;
+
+pub(crate) fn instance(connection: &Connection, id: &InstanceId) -> rusqlite::Result<Option<InstanceRow>> {
+    one_instance(connection, "id = ?1", id.as_str())
+}
+
+pub(crate) fn instance_by_key(
+    connection: &Connection,
+    key: ExecutionKey,
+) -> rusqlite::Result<Option<InstanceRow>> {
+    one_instance(connection, "key = ?1", key.0 as i64)
+}
+
+fn one_instance(
+    connection: &Connection,
+    filter: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<Option<InstanceRow>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {INSTANCE_COLUMNS} FROM instances WHERE {filter}"
+        ))?
+        .query_row([value], |row| instance_row(connection, row))
+        .optional()
+}
+
+pub(crate) fn history(connection: &Connection, key: ExecutionKey) -> rusqlite::Result<Vec<HistoryChunk>> {
+    connection
+        .prepare_cached(
+            "SELECT position, count, crc, events FROM history
+             WHERE position BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff ORDER BY position",
+        )?
+        .query_map([key.0 as i64], history_chunk)?
+        .collect()
+}
+
+/// A chunk from columns position, count, crc, events.
+pub(crate) fn history_chunk(row: &Row<'_>) -> rusqlite::Result<HistoryChunk> {
+    let position = row.get::<_, i64>(0)? as u64;
+    let data: Vec<u8> = row.get(3)?;
+    if history_checksum(position, &data) != row.get::<_, u32>(2)? {
+        return Err(damaged(
+            3,
+            format!("history of execution {} is damaged", position >> 24),
+        ));
+    }
+    Ok(HistoryChunk {
+        first: position & 0xff_ffff,
+        count: row.get(1)?,
+        data,
+    })
+}
+
+pub(crate) fn entity(connection: &Connection, id: &EntityId) -> rusqlite::Result<Option<EntityRow>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {ENTITY_COLUMNS} FROM entities WHERE name = ?1 AND key = ?2"
+        ))?
+        .query_row([id.name(), id.key()], entity_row)
+        .optional()
+}
+
+pub(crate) fn list(connection: &Connection, query: &InstanceQuery) -> rusqlite::Result<InstancePage> {
+    let mut filter = Filter::default();
+    if !query.statuses.is_empty() {
+        let statuses: Vec<Value> = query
+            .statuses
+            .iter()
+            .map(|status| text_value(status.as_str()))
+            .collect();
+        filter.add_list("status IN", statuses);
+    }
+    if let Some(from) = query.created_from {
+        filter.add("created >= ?", from.as_micros().into());
+    }
+    if let Some(to) = query.created_to {
+        filter.add("created <= ?", to.as_micros().into());
+    }
+    if let Some(prefix) = query.id_prefix.as_ref().filter(|prefix| !prefix.is_empty()) {
+        filter.add("id >= ?", text_value(prefix));
+        filter.add("substr(id, 1, ?)", (prefix.chars().count() as i64).into());
+        filter.add_to_last(" = ?", text_value(prefix));
+    }
+    if let Some(name) = &query.name {
+        filter.add("name = ?", text_value(name));
+    }
+    for (name, value) in &query.tags {
+        filter.add(
+            "EXISTS (SELECT 1 FROM json_each(tags) WHERE key = ?",
+            text_value(name),
+        );
+        filter.add_to_last(" AND value = ?)", text_value(value));
+    }
+    if let Some(after) = &query.after {
+        let created = after.created.as_micros();
+        filter.add("created <= ?", created.into());
+        filter.add("(created < ?", created.into());
+        filter.add_to_last(" OR id > ?)", text_value(after.id.as_str()));
+    }
+    let sql = format!(
+        "SELECT {INSTANCE_COLUMNS} FROM instances{} ORDER BY created DESC, id LIMIT {}",
+        filter.sql(),
+        query.limit.saturating_add(1)
+    );
+    let mut rows: Vec<InstanceRow> = connection
+        .prepare_cached(&sql)?
+        .query_map(params_from_iter(filter.values), |row| {
+            instance_row(connection, row)
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let has_more = rows.len() > query.limit;
+    rows.truncate(query.limit);
+    let next = rows.last().filter(|_| has_more).map(|row| InstanceCursor {
+        created: row.created,
+        id: row.id.clone(),
+    });
+    Ok(InstancePage { rows, next })
+}
+
+pub(crate) fn list_entities(connection: &Connection, query: &EntityQuery) -> rusqlite::Result<EntityPage> {
+    let mut filter = Filter::default();
+    filter.conditions.push("state IS NOT NULL".to_owned());
+    if let Some(name) = &query.name {
+        filter.add("name = ?", text_value(name));
+    }
+    if let Some(from) = query.from {
+        filter.add("last_operation >= ?", from.as_micros().into());
+    }
+    if let Some(to) = query.to {
+        filter.add("last_operation <= ?", to.as_micros().into());
+    }
+    if let Some(after) = &query.after {
+        filter.add("(name, key) > (?", text_value(after.name()));
+        filter.add_to_last(", ?)", text_value(after.key()));
+    }
+    let sql = format!(
+        "SELECT {ENTITY_COLUMNS} FROM entities{} ORDER BY name, key LIMIT {}",
+        filter.sql(),
+        query.limit.saturating_add(1)
+    );
+    let mut rows: Vec<EntityRow> = connection
+        .prepare_cached(&sql)?
+        .query_map(params_from_iter(filter.values), entity_row)?
+        .collect::<rusqlite::Result<_>>()?;
+    let has_more = rows.len() > query.limit;
+    rows.truncate(query.limit);
+    let next = rows.last().filter(|_| has_more).map(|row| row.id.clone());
+    Ok(EntityPage { rows, next })
+}
+
+pub(crate) fn load(connection: &Connection, partition: PartitionId) -> rusqlite::Result<Loaded> {
+    let PartitionId(partition) = partition;
+    let messages = connection
+        .prepare_cached("SELECT sequence, record FROM messages WHERE partition = ?1 ORDER BY sequence")?
+        .query_map([partition], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let tasks = connection
+        .prepare_cached("SELECT key, task, record FROM tasks WHERE partition = ?1 ORDER BY key, task")?
+        .query_map([partition], |row| {
+            Ok((key(row, 0)?, TaskId(row.get(1)?), row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let timers = connection
+        .prepare_cached("SELECT due, key, task FROM timers WHERE partition = ?1 ORDER BY due, key, task")?
+        .query_map([partition], |row| {
+            Ok(TimerRow {
+                due: time(row, 0)?,
+                key: key(row, 1)?,
+                task: TaskId(row.get(2)?),
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let parked = connection
+        .prepare_cached("SELECT id FROM instances WHERE parked IS NOT NULL AND partition = ?1 ORDER BY id")?
+        .query_map([partition], |row| {
+            Ok(InstanceId::trusted(row.get::<_, String>(0)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let busy_entities = connection
+        .prepare_cached(&format!(
+            "SELECT {ENTITY_COLUMNS} FROM entities WHERE queue <> x'' AND partition = ?1 ORDER BY name, key"
+        ))?
+        .query_map([partition], entity_row)?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Loaded {
+        messages,
+        tasks,
+        timers,
+        parked,
+        busy_entities,
+    })
+}
+
+pub(crate) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(Status, u64)>> {
+    let mut counts: Vec<(Status, u64)> = connection
+        .prepare_cached("SELECT status, count(*) FROM instances GROUP BY status")?
+        .query_map([], |row| Ok((status(row, 0)?, row.get::<_, i64>(1)? as u64)))?
+        .collect::<rusqlite::Result<_>>()?;
+    counts.sort_unstable();
+    Ok(counts)
+}
+
+pub(crate) fn limiters(connection: &Connection) -> rusqlite::Result<LimiterRecords> {
+    connection
+        .prepare_cached("SELECT name, key, record FROM limiters ORDER BY name, key")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
+}
+
+pub(crate) fn meta(connection: &Connection) -> rusqlite::Result<NamedRecords> {
+    connection
+        .prepare_cached("SELECT name, record FROM meta ORDER BY name")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Calls `check` with every instance row, or with why it cannot be read.
+pub(crate) fn every_instance(
+    connection: &Connection,
+    mut check: impl FnMut(rusqlite::Result<InstanceRow>),
+) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare(&format!("SELECT {INSTANCE_COLUMNS} FROM instances ORDER BY key"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        check(instance_row(connection, row));
+    }
+    Ok(())
+}
+
+fn instance_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
+    let key = key(row, 0)?;
+    let large: i64 = row.get(19)?;
+    let value = |n: usize| -> rusqlite::Result<Option<Payload>> {
+        if large & (1 << n) == 0 {
+            return Ok(row.get::<_, Option<String>>(13 + n)?.map(Payload::from));
+        }
+        connection
+            .prepare_cached("SELECT value FROM payloads WHERE key = ?1 AND n = ?2")?
+            .query_row(params![key.0 as i64, n as i64], |row| row.get::<_, String>(0))
+            .map(|value| Some(Payload::from(value)))
+    };
+    let execution_id: String = row.get(2)?;
+    Ok(InstanceRow {
+        key,
+        partition: PartitionId(row.get(3)?),
+        id: InstanceId::trusted(row.get::<_, String>(1)?),
+        execution_id: u128::from_str_radix(&execution_id, 16)
+            .map(ExecutionId)
+            .map_err(|error| damaged(2, error.to_string()))?,
+        name: row.get(4)?,
+        version: row.get(5)?,
+        status: status(row, 6)?,
+        created: time(row, 7)?,
+        updated: time(row, 8)?,
+        completed: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+        scheduled_start: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
+        parent: parsed(row, 11, text::read_parent)?,
+        tags: parsed(row, 12, text::read_tags)?.unwrap_or_default(),
+        input: value(0)?,
+        custom_status: value(1)?,
+        output: value(2)?,
+        failure: parsed(row, 16, text::read_failure)?,
+        parked: parsed(row, 17, text::read_fault)?,
+        events: row.get::<_, i64>(18)? as u64,
+        extra: row.get(20)?,
+    })
+}
+
+fn entity_row(row: &Row<'_>) -> rusqlite::Result<EntityRow> {
+    let (name, key): (String, String) = (row.get(0)?, row.get(1)?);
+    Ok(EntityRow {
+        id: EntityId::new(&name, &key).map_err(|error| damaged(0, error.reason))?,
+        partition: PartitionId(row.get(2)?),
+        last_operation: time(row, 3)?,
+        state: row.get::<_, Option<String>>(4)?.map(Payload::from),
+        queue: row.get(5)?,
+    })
+}
+
+fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<ExecutionKey> {
+    Ok(ExecutionKey(row.get::<_, i64>(column)? as u64))
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    row.get(column).map(Timestamp::from_micros)
+}
+
+fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<Status> {
+    let word: String = row.get(column)?;
+    Status::ALL
+        .into_iter()
+        .find(|status| status.as_str() == word)
+        .ok_or_else(|| damaged(column, format!("status {word:?} is unknown")))
+}
+
+fn parsed<T>(
+    row: &Row<'_>,
+    column: usize,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else {
+        return Ok(None);
+    };
+    match parse(&text) {
+        Some(value) => Ok(Some(value)),
+        None => Err(damaged(column, "not the JSON that belongs there".to_owned())),
+    }
+}
+
+fn damaged(column: usize, reason: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, reason.into())
+}
+
+fn text_value(text: &str) -> Value {
+    Value::from(text.to_owned())
+}
+
+/// Conditions and the values of their parameters, in order.
+#[derive(Default)]
+struct Filter {
+    conditions: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Filter {
+    fn add(&mut self, condition: &str, value: Value) {
+        self.conditions.push(condition.to_owned());
+        self.values.push(value);
+    }
+
+    fn add_to_last(&mut self, condition: &str, value: Value) {
+        if let Some(last) = self.conditions.last_mut() {
+            last.push_str(condition);
+        }
+        self.values.push(value);
+    }
+
+    fn add_list(&mut self, condition: &str, values: Vec<Value>) {
+        let places = vec!["?"; values.len()].join(", ");
+        self.conditions.push(format!("{condition} ({places})"));
+        self.values.extend(values);
+    }
+
+    fn sql(&self) -> String {
+        if self.conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", self.conditions.join(" AND "))
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The tables as people see them, and the hub's own few values.
+//!
+//! Times are microseconds since 1970, UTC; values of users are JSON text as they gave it.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// Version of the tables.
+pub(crate) const VERSION: u32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE hub (
+  name TEXT PRIMARY KEY,
+  value NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE instances (
+  key INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  execution_id TEXT NOT NULL,
+  partition INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  version TEXT,
+  status TEXT NOT NULL,
+  created INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  completed INTEGER,
+  scheduled_start INTEGER,
+  parent TEXT,
+  tags TEXT,
+  input TEXT,
+  custom_status TEXT,
+  output TEXT,
+  failure TEXT,
+  parked TEXT,
+  events INTEGER NOT NULL,
+  large INTEGER NOT NULL,
+  extra BLOB NOT NULL
+);
+CREATE INDEX instances_created ON instances (created DESC, id);
+CREATE INDEX instances_status ON instances (status, created DESC, id);
+CREATE INDEX instances_parked ON instances (partition) WHERE parked IS NOT NULL;
+CREATE TABLE history (
+  position INTEGER PRIMARY KEY,
+  key INTEGER AS (position >> 24),
+  first INTEGER AS (position & 0xffffff),
+  count INTEGER NOT NULL,
+  crc INTEGER NOT NULL,
+  events BLOB NOT NULL
+);
+CREATE TABLE messages (
+  partition INTEGER,
+  sequence INTEGER,
+  record BLOB NOT NULL,
+  PRIMARY KEY (partition, sequence)
+) WITHOUT ROWID;
+CREATE TABLE tasks (
+  partition INTEGER,
+  key INTEGER,
+  task INTEGER,
+  record BLOB NOT NULL,
+  PRIMARY KEY (partition, key, task)
+) WITHOUT ROWID;
+CREATE TABLE timers (
+  partition INTEGER,
+  due INTEGER,
+  key INTEGER,
+  task INTEGER,
+  PRIMARY KEY (partition, due, key, task)
+) WITHOUT ROWID;
+CREATE TABLE entities (
+  name TEXT,
+  key TEXT,
+  partition INTEGER NOT NULL,
+  last_operation INTEGER NOT NULL,
+  state TEXT,
+  queue BLOB NOT NULL,
+  PRIMARY KEY (name, key)
+);
+CREATE INDEX entities_busy ON entities (partition) WHERE queue <> x'';
+CREATE TABLE payloads (
+  key INTEGER,
+  n INTEGER,
+  value TEXT NOT NULL,
+  PRIMARY KEY (key, n)
+);
+CREATE TABLE limiters (
+  name TEXT,
+  key TEXT,
+  record BLOB NOT NULL,
+  PRIMARY KEY (name, key)
+) WITHOUT ROWID;
+CREATE TABLE leases (
+  partition INTEGER PRIMARY KEY,
+  owner TEXT NOT NULL,
+  epoch INTEGER NOT NULL
+);
+CREATE TABLE meta (
+  name TEXT PRIMARY KEY,
+  record BLOB NOT NULL
+) WITHOUT ROWID;
+";
+
+/// The values that a checkpoint and an opening leave behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Everything up to here is in the tables.
+    pub(crate) applied: u64,
+    /// Everything up to here was durable at that moment.
+    pub(crate) durable: u64,
+    /// The segment that was written at that moment.
+    pub(crate) segment: u64,
+    /// The epoch of the last opening.
+    pub(crate) epoch: u64,
+    /// No key up to here is free.
+    pub(crate) key_max: u64,
+    /// No sequence up to here is free.
+    pub(crate) message_max: u64,
+}
+
+/// Makes the tables of an empty database.
+pub(crate) fn create(connection: &Connection, store: u128) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
+    set_durable(connection)?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(TABLES)?;
+    set(connection, "store", &format!("{store:032x}"))?;
+    set(connection, "format", &VERSION)?;
+    write_position(connection, &Position::default())?;
+    connection.execute_batch("COMMIT")
+}
+
+/// Every transaction is synced before it counts. Read back, because SQLite ignores what it does not know.
+pub(crate) fn set_durable(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;",
+    )?;
+    let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    assert!(
+        synchronous == 2 && journal == "wal",
+        "SQLite refuses to be durable: synchronous={synchronous}, journal_mode={journal}"
+    );
+    Ok(())
+}
+
+/// Which hub the tables belong to, in hexadecimal, and their version.
+pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Option<(String, u32)>> {
+    let store = get(connection, "store")?;
+    let format: Option<u32> = get(connection, "format")?;
+    Ok(store.zip(format))
+}
+
+pub(crate) fn read_position(connection: &Connection) -> rusqlite::Result<Position> {
+    let number =
+        |name| -> rusqlite::Result<u64> { Ok(get::<i64>(connection, name)?.unwrap_or_default() as u64) };
+    Ok(Position {
+        applied: number("applied_lsn")?,
+        durable: number("durable_lsn")?,
+        segment: number("segment")?,
+        epoch: number("epoch")?,
+        key_max: number("key_max")?,
+        message_max: number("message_max")?,
+    })
+}
+
+pub(crate) fn write_position(connection: &Connection, position: &Position) -> rusqlite::Result<()> {
+    let values = [
+        ("applied_lsn", position.applied),
+        ("durable_lsn", position.durable),
+        ("segment", position.segment),
+        ("epoch", position.epoch),
+        ("key_max", position.key_max),
+        ("message_max", position.message_max),
+    ];
+    for (name, value) in values {
+        set(connection, name, &(value as i64))?;
+    }
+    Ok(())
+}
+
+fn get<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
+    connection
+        .prepare_cached("SELECT value FROM hub WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
+}
+
+fn set(connection: &Connection, name: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO hub VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2")?
+        .execute(params![name, value])?;
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! A window into the tables.
+
+use dalsegno_core::store::{EntityRow, InstanceRow, TimerRow};
+use dalsegno_core::{ExecutionKey, Payload, TaskId};
+use rusqlite::{Connection, Params, params};
+
+use super::schema::{self, Position};
+use super::text;
+use crate::overlay::{Execution, Window};
+
+/// Values longer than this are kept out of the rows that every window may rewrite.
+const INLINE_BYTES_MAX: usize = 32 * 1024;
+/// Free pages given back to the file system after a checkpoint.
+const VACUUM_PAGES_MAX: u32 = 1_000;
+
+/// One transaction: all of the window and how far the tables are now, or nothing.
+pub(crate) fn write_window(
+    connection: &Connection,
+    window: &Window,
+    position: &Position,
+) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let written = write_tables(connection, window)
+        .and_then(|()| schema::write_position(connection, position))
+        .and_then(|()| connection.execute_batch("COMMIT"));
+    if written.is_err() {
+        // Fails when SQLite has rolled back by itself.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    written
+}
+
+/// Gives free pages back, a few at a time.
+pub(crate) fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
+    let free: u32 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free > VACUUM_PAGES_MAX {
+        connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})"))?;
+    }
+    Ok(())
+}
+
+fn write_tables(connection: &Connection, window: &Window) -> rusqlite::Result<()> {
+    let db = Writer { connection };
+    // In the order of the keys, so that pages are visited once.
+    let mut executions: Vec<(&ExecutionKey, &Execution)> = window.executions.iter().collect();
+    executions.sort_unstable_by_key(|(key, _)| **key);
+    for (key, _) in executions.iter().filter(|(_, execution)| execution.is_wiped) {
+        db.delete_execution(**key)?;
+    }
+    for (id, key) in &window.ids {
+        if window
+            .executions
+            .get(key)
+            .is_none_or(|execution| execution.row.is_none())
+        {
+            db.run("DELETE FROM instances WHERE id = ?1", [id.as_str()])?;
+        }
+    }
+    for (key, execution) in &executions {
+        if let Some(row) = &execution.row {
+            db.put_instance(row, key.0 > window.fresh_above)?;
+        }
+    }
+    for (key, execution) in executions {
+        if let Some((updated, events)) = execution.touch {
+            db.run(
+                "UPDATE instances SET updated = ?2, events = ?3 WHERE key = ?1",
+                params![key.0 as i64, updated.as_micros(), events as i64],
+            )?;
+        }
+        for chunk in &execution.history {
+            db.run(
+                "INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3, ?4)",
+                params![
+                    (key.0 << 24 | chunk.first) as i64,
+                    chunk.count,
+                    history_checksum(key.0 << 24 | chunk.first, &chunk.data),
+                    chunk.data
+                ],
+            )?;
+        }
+    }
+    write_queues(&db, window)?;
+    write_named(&db, window)
+}
+
+/// Over position and events, so that a row in the wrong place is noticed too.
+pub(super) fn history_checksum(position: u64, events: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), events)
+}
+
+fn write_queues(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
+    let mut messages: Vec<_> = window.messages.iter().collect();
+    messages.sort_unstable_by_key(|(place, _)| **place);
+    for ((partition, seq), record) in messages {
+        match record {
+            Some(record) => db.run(
+                "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3)",
+                params![partition, *seq as i64, record],
+            )?,
+            None => db.run(
+                "DELETE FROM messages WHERE partition = ?1 AND sequence = ?2",
+                params![partition, *seq as i64],
+            )?,
+        }
+    }
+    let is_fresh = |key: ExecutionKey| key.0 > window.fresh_above;
+    let mut tasks: Vec<_> = window.tasks.iter().collect();
+    tasks.sort_unstable_by_key(|(place, _)| **place);
+    for ((partition, key, task), record) in tasks {
+        match record {
+            Some(record) => db.run(
+                "INSERT OR REPLACE INTO tasks VALUES (?1, ?2, ?3, ?4)",
+                params![partition, key.0 as i64, task.0, record],
+            )?,
+            None if is_fresh(*key) => {}
+            None => db.run(
+                "DELETE FROM tasks WHERE partition = ?1 AND key = ?2 AND task = ?3",
+                params![partition, key.0 as i64, task.0],
+            )?,
+        }
+    }
+    let mut timers: Vec<_> = window.timers.iter().collect();
+    timers.sort_unstable_by_key(|(place, _)| **place);
+    for ((partition, due, key, task), is_there) in timers {
+        let timer = TimerRow {
+            due: *due,
+            key: *key,
+            task: *task,
+        };
+        if *is_there {
+            db.timer(
+                "INSERT OR REPLACE INTO timers VALUES (?1, ?2, ?3, ?4)",
+                *partition,
+                &timer,
+            )?;
+        } else if !is_fresh(*key) {
+            db.timer(
+                "DELETE FROM timers WHERE partition = ?1 AND due = ?2 AND key = ?3 AND task = ?4",
+                *partition,
+                &timer,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn write_named(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
+    for (id, row) in &window.entities {
+        match row {
+            Some(row) => db.put_entity(row)?,
+            None => db.run(
+                "DELETE FROM entities WHERE name = ?1 AND key = ?2",
+                [id.name(), id.key()],
+            )?,
+        }
+    }
+    for ((name, key), record) in &window.limiters {
+        match record {
+            Some(record) => db.run(
+                "INSERT OR REPLACE INTO limiters VALUES (?1, ?2, ?3)",
+                params![name, key, record],
+            )?,
+            None => db.run("DELETE FROM limiters WHERE name = ?1 AND key = ?2", [name, key])?,
+        }
+    }
+    for (name, record) in &window.meta {
+        match record {
+            Some(record) => db.run(
+                "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
+                params![name, record],
+            )?,
+            None => db.run("DELETE FROM meta WHERE name = ?1", [name])?,
+        }
+    }
+    Ok(())
+}
+
+struct Writer<'c> {
+    connection: &'c Connection,
+}
+
+impl Writer<'_> {
+    fn run(&self, sql: &str, values: impl Params) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute(values).map(drop)
+    }
+
+    /// By its key alone: neighbours and the instance's later executions stay.
+    fn delete_execution(&self, key: ExecutionKey) -> rusqlite::Result<()> {
+        let key = key.0 as i64;
+        self.run(
+            "DELETE FROM history WHERE position BETWEEN ?1 << 24 AND ?1 << 24 | 0xffffff",
+            [key],
+        )?;
+        self.run("DELETE FROM payloads WHERE key = ?1", [key])?;
+        self.run("DELETE FROM instances WHERE key = ?1", [key])
+    }
+
+    fn put_instance(&self, row: &InstanceRow, is_fresh: bool) -> rusqlite::Result<()> {
+        if !is_fresh {
+            self.run("DELETE FROM payloads WHERE key = ?1", [row.key.0 as i64])?;
+        }
+        let mut large = 0;
+        let mut inline = [None; 3];
+        for (n, payload) in [&row.input, &row.custom_status, &row.output]
+            .into_iter()
+            .enumerate()
+        {
+            match payload.as_ref().map(Payload::as_str) {
+                Some(value) if value.len() > INLINE_BYTES_MAX => {
+                    large |= 1 << n;
+                    self.run(
+                        "INSERT OR REPLACE INTO payloads VALUES (?1, ?2, ?3)",
+                        params![row.key.0 as i64, n as i64, value],
+                    )?;
+                }
+                value => inline[n] = value,
+            }
+        }
+        if !is_fresh && self.execute_row(UPDATE_INSTANCE, row, inline, large)? > 0 {
+            return Ok(());
+        }
+        // Replaces the row of an earlier execution of the same id.
+        self.execute_row(INSERT_INSTANCE, row, inline, large).map(drop)
+    }
+
+    fn execute_row(
+        &self,
+        sql: &str,
+        row: &InstanceRow,
+        [input, custom_status, output]: [Option<&str>; 3],
+        large: i64,
+    ) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(params![
+            row.key.0 as i64,
+            row.id.as_str(),
+            row.execution_id.to_string(),
+            row.partition.0,
+            row.name,
+            row.version,
+            row.status.as_str(),
+            row.created.as_micros(),
+            row.updated.as_micros(),
+            row.completed.map(|at| at.as_micros()),
+            row.scheduled_start.map(|at| at.as_micros()),
+            row.parent.as_ref().map(text::parent_text),
+            text::tags_text(&row.tags),
+            input,
+            custom_status,
+            output,
+            row.failure.as_ref().map(text::failure_text),
+            row.parked.as_ref().map(text::fault_text),
+            row.events as i64,
+            large,
+            row.extra,
+        ])
+    }
+
+    fn put_entity(&self, row: &EntityRow) -> rusqlite::Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO entities VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                row.id.name(),
+                row.id.key(),
+                row.partition.0,
+                row.last_operation.as_micros(),
+                row.state.as_ref().map(Payload::as_str),
+                row.queue
+            ],
+        )
+    }
+
+    fn timer(&self, sql: &str, partition: u32, timer: &TimerRow) -> rusqlite::Result<()> {
+        let TimerRow { due, key, task } = timer;
+        let TaskId(task) = task;
+        self.run(sql, params![partition, due.as_micros(), key.0 as i64, task])
+    }
+}
+
+const INSERT_INSTANCE: &str = "INSERT OR REPLACE INTO instances VALUES
+  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+
+const UPDATE_INSTANCE: &str = "UPDATE instances SET
+  id = ?2, execution_id = ?3, partition = ?4, name = ?5, version = ?6, status = ?7, created = ?8,
+  updated = ?9, completed = ?10, scheduled_start = ?11, parent = ?12, tags = ?13, input = ?14,
+  custom_status = ?15, output = ?16, failure = ?17, parked = ?18, events = ?19, large = ?20, extra = ?21
+  WHERE key = ?1";
+
+/// Says who owns a partition since when.
+pub(crate) fn put_lease(
+    connection: &Connection,
+    partition: u32,
+    owner: &str,
+    epoch: u64,
+) -> rusqlite::Result<()> {
+    let db = Writer { connection };
+    db.run(
+        "INSERT OR REPLACE INTO leases VALUES (?1, ?2, ?3)",
+        params![partition, owner, epoch as i64],
+    )
+}

@@ -1,0 +1,279 @@
+//! The store itself: the trait's answers out of log, overlay and tables.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
+use dalsegno_core::store::{
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, ReadError, Store,
+};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId};
+
+use crate::checkpoint::{Checkpoint, Need, Stop};
+use crate::error::OpenError;
+use crate::log::{AppendError, Batch, Log};
+use crate::options::Options;
+use crate::overlay::Overlay;
+use crate::recovery::{self, Opened};
+use crate::sqlite::schema;
+use crate::sqlite::{Readers, read};
+
+/// Events that one history can hold; the engine's own limit is far below.
+const HISTORY_EVENTS_MAX: u64 = 1 << 24;
+/// Execution keys are below this; 100,000 a second last for 170 years.
+const KEYS_MAX: u64 = 1 << 39;
+
+/// A hub in a folder of this machine.
+///
+/// Dropping it folds what is in the log into the tables first. A crash at any moment loses nothing
+/// that an append has returned for.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    log: Mutex<Log>,
+    checkpoint: Arc<Checkpoint>,
+    readers: Arc<Readers>,
+    epoch: Epoch,
+    partitions: u32,
+    /// A write or sync has failed: nothing is answered any more.
+    is_broken: AtomicBool,
+    thread: Option<JoinHandle<()>>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl EmbeddedStore {
+    /// Opens the hub in `folder`, or makes one there when the folder is empty or not there.
+    ///
+    /// # Errors
+    /// When another process has it open, when the folder is something else, and when files are
+    /// missing, damaged, newer or of another hub. Then nothing was changed.
+    pub fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
+        let Opened {
+            lock,
+            identity,
+            writer,
+            position,
+            log,
+            batches,
+        } = recovery::open(folder, &options)?;
+        let epoch = Epoch(log.epoch());
+        let overlay = Overlay::new(position.key_max, position.message_max);
+        let segments = Arc::clone(log.segments());
+        let checkpoint = Checkpoint::new(folder.to_owned(), options, overlay, segments, &position);
+        for batch in batches {
+            checkpoint.push(batch, log.active_segment());
+        }
+        let checkpoint = Arc::new(checkpoint);
+        let thread = {
+            let checkpoint = Arc::clone(&checkpoint);
+            thread::Builder::new()
+                .name("checkpoint".to_owned())
+                .spawn(move || checkpoint.run(&writer, position))
+                .map_err(|error| OpenError::io("start the checkpoint thread", error))?
+        };
+        Ok(Self {
+            log: Mutex::new(log),
+            checkpoint,
+            readers: Arc::new(Readers::new(folder)),
+            epoch,
+            partitions: identity.partitions,
+            is_broken: AtomicBool::new(false),
+            thread: Some(thread),
+            _lock: lock,
+        })
+    }
+
+    /// Ends without folding what is in the log, as a crash does. For tests.
+    pub fn abandon(self) {
+        self.checkpoint.stop(Stop::Now);
+    }
+
+    fn check(&self) -> Result<(), ReadError> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(ReadError(
+                "a write or sync of the log has failed: start the process again".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Waits until the tables have everything, then reads them.
+    fn read_tables<T>(
+        &self,
+        need: Need,
+        read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
+        self.check()?;
+        self.checkpoint
+            .wait(need)
+            .map_err(|error| ReadError(error.into()))?;
+        self.readers.with(read).map_err(read_error)
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(CommitError::NotApplied(
+                "an earlier write or sync has failed".into(),
+            ));
+        }
+        if batch.iter().any(|commit| commit.epoch != self.epoch) {
+            return Err(CommitError::Fenced);
+        }
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if batch.is_empty() {
+            return Ok(Lsn(log.last()));
+        }
+        check_limits(batch)?;
+        let (lsn, bytes) = log.append(batch).map_err(|error| match error {
+            AppendError::NotWritten(error) => CommitError::NotApplied(Box::new(error)),
+            AppendError::Broken(error) => {
+                self.is_broken.store(true, Ordering::SeqCst);
+                self.checkpoint.stop(Stop::Now);
+                CommitError::Unknown(Box::new(error))
+            }
+        })?;
+        let batch = Batch {
+            lsn,
+            commits: batch.to_vec(),
+            bytes,
+        };
+        self.checkpoint.push(batch, log.active_segment());
+        Ok(Lsn(lsn))
+    }
+
+    fn load_hub(&self) -> Result<HubLoaded, ReadError> {
+        let durable = Lsn(self.checkpoint.appended());
+        self.read_tables(Need::Now, |connection| {
+            let position = schema::read_position(connection)?;
+            Ok(HubLoaded {
+                epoch: self.epoch,
+                partitions: self.partitions,
+                durable,
+                key_max: ExecutionKey(position.key_max),
+                message_max: position.message_max,
+                counts: read::counts(connection)?,
+                limiters: read::limiters(connection)?,
+                meta: read::meta(connection)?,
+            })
+        })
+    }
+
+    fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError> {
+        self.read_tables(Need::Now, |connection| read::load(connection, partition))
+    }
+
+    fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        layers
+            .instance(id, || {
+                self.readers.with(|connection| read::instance(connection, id))
+            })
+            .map_err(read_error)
+    }
+
+    fn instance_by_key(&self, key: ExecutionKey) -> Result<Option<InstanceRow>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        layers
+            .instance_by_key(key, || {
+                self.readers
+                    .with(|connection| read::instance_by_key(connection, key))
+            })
+            .map_err(read_error)
+    }
+
+    fn history(&self, key: ExecutionKey) -> Result<Vec<HistoryChunk>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        let chunks = layers
+            .history(key, || {
+                self.readers.with(|connection| read::history(connection, key))
+            })
+            .map_err(read_error)?;
+        drop(layers);
+        let mut next = 0;
+        for chunk in &chunks {
+            if chunk.first != next {
+                let text = format!(
+                    "history of execution {} has a hole before event {}",
+                    key.0, chunk.first
+                );
+                return Err(ReadError(text.into()));
+            }
+            next += u64::from(chunk.count);
+        }
+        Ok(chunks)
+    }
+
+    fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        layers
+            .entity(id, || {
+                self.readers.with(|connection| read::entity(connection, id))
+            })
+            .map_err(read_error)
+    }
+
+    fn list(&self, query: &InstanceQuery) -> Result<InstancePage, ReadError> {
+        self.read_tables(Need::Shared, |connection| read::list(connection, query))
+    }
+
+    fn list_entities(&self, query: &EntityQuery) -> Result<EntityPage, ReadError> {
+        self.read_tables(Need::Shared, |connection| read::list_entities(connection, query))
+    }
+
+    fn checkpoint(&self) -> Result<Lsn, ReadError> {
+        self.check()?;
+        let applied = self.checkpoint.wait(Need::Now);
+        applied.map(Lsn).map_err(|error| ReadError(error.into()))
+    }
+
+    fn unapplied_bytes(&self) -> u64 {
+        self.checkpoint.unapplied_bytes()
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.readers.close();
+        let stop = if thread::panicking() {
+            Stop::Now
+        } else {
+            Stop::Clean
+        };
+        self.checkpoint.stop(stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported; the log has what it did not fold.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the tables cannot hold is refused before it is in the log.
+fn check_limits(batch: &[Commit]) -> Result<(), CommitError> {
+    for op in batch.iter().flat_map(|commit| &commit.ops) {
+        let (key, end) = match op {
+            Op::AppendHistory {
+                key, first, count, ..
+            } => (key.0, first.saturating_add(u64::from(*count))),
+            Op::PutInstance(row) => (row.key.0, 0),
+            _ => continue,
+        };
+        if end > HISTORY_EVENTS_MAX || key >= KEYS_MAX {
+            let text = format!("a history has {end} events, the store holds {HISTORY_EVENTS_MAX}");
+            return Err(CommitError::NotApplied(text.into()));
+        }
+    }
+    Ok(())
+}
+
+fn read_error(error: rusqlite::Error) -> ReadError {
+    ReadError(Box::new(error))
+}

@@ -1,0 +1,213 @@
+//! Checks a hub that is not open, without changing it.
+//!
+//! What the store can know is checked here: files, frames, rows, and that tables and log fit
+//! together. What histories mean is the engine's to check.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use dalsegno_core::query::Status;
+use dalsegno_core::store::Op;
+use rusqlite::Connection;
+
+use crate::error::OpenError;
+use crate::identity::{Identity, Stage};
+use crate::log::disk::Folder;
+use crate::log::recovery::{self as log_recovery, Batch};
+use crate::options::Options;
+use crate::recovery;
+use crate::sqlite::{read, schema};
+
+/// Problems that are listed; more are counted.
+const PROBLEMS_MAX: usize = 100;
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is wrong, one sentence each; empty when all is well. At most a hundred.
+    pub problems: Vec<String>,
+    /// How many there are.
+    pub problems_count: u64,
+    /// Position of the last commit in the log.
+    pub last: u64,
+    /// Position up to which the tables hold everything.
+    pub applied: u64,
+    /// Batches that are only in the log.
+    pub unapplied: u64,
+    /// Instances in the tables.
+    pub instances: u64,
+    /// Histories in the tables and in the log.
+    pub histories: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Instances in the tables by status.
+    pub counts: Vec<(Status, u64)>,
+}
+
+impl Report {
+    /// Is all well?
+    pub fn is_sound(&self) -> bool {
+        self.problems_count == 0
+    }
+
+    fn add(&mut self, problem: impl Into<String>) {
+        self.problems_count += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem.into());
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} instances, {} histories with {} events, {} commits, {} of them only in the log",
+            self.instances, self.histories, self.events, self.last, self.unapplied
+        )?;
+        for problem in &self.problems {
+            writeln!(f, "problem: {problem}")?;
+        }
+        match self.problems_count {
+            0 => write!(f, "sound"),
+            count => write!(f, "{count} problems"),
+        }
+    }
+}
+
+/// Checks the hub in a folder. Takes its lock, so that nobody opens it meanwhile.
+///
+/// # Errors
+/// When there is no hub, when it is in use, and when it is so damaged that it cannot be read at all.
+/// Everything else is in the report.
+pub fn verify(folder: &Path) -> Result<Report, OpenError> {
+    recovery::check_folder(folder)?;
+    let identity = match Identity::read(folder)? {
+        Some(identity) if identity.stage == Stage::Ready => identity,
+        _ => {
+            return Err(OpenError::foreign(format!(
+                "{} holds no hub yet",
+                folder.display()
+            )));
+        }
+    };
+    let _lock = recovery::take_lock(folder)?;
+    let connection = recovery::open_tables(folder, &identity)?;
+    let position = schema::read_position(&connection).map_err(|error| OpenError::sqlite("read", error))?;
+    let known = recovery::known(&identity, &position);
+    let disk = Folder::new(folder);
+    let found =
+        log_recovery::find(&disk, &known, Options::default().segment_bytes).map_err(recovery::log_error)?;
+    let mut report = Report {
+        last: found.last,
+        applied: position.applied,
+        unapplied: found.batches.len() as u64,
+        ..Report::default()
+    };
+    check_tables(&connection, &found.batches, &mut report)
+        .map_err(|error| OpenError::sqlite("read the tables", error))?;
+    Ok(report)
+}
+
+fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA quick_check(20)")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let line: String = row.get(0)?;
+        if line != "ok" {
+            report.add(format!("hub.db: {line}"));
+        }
+    }
+    let mut histories = history_ends(connection, report)?;
+    let claimed = check_instances(connection, report)?;
+    for (key, (id, events)) in &claimed {
+        let found = histories.get(key).copied().unwrap_or_default();
+        if found != *events {
+            report.add(format!(
+                "instance {id} says {events} events, its history has {found}"
+            ));
+        }
+    }
+    follow_log(batches, &mut histories, report);
+    report.histories = histories.len() as u64;
+    report.events = histories.values().sum();
+    match read::counts(connection) {
+        Ok(counts) => report.counts = counts,
+        Err(error) => report.add(format!("hub.db: {error}")),
+    }
+    Ok(())
+}
+
+/// Where each history in the tables ends.
+fn history_ends(connection: &Connection, report: &mut Report) -> rusqlite::Result<BTreeMap<u64, u64>> {
+    let mut ends = BTreeMap::new();
+    let mut statement =
+        connection.prepare("SELECT position, count, crc, events FROM history ORDER BY position")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let key = row.get::<_, i64>(0)? as u64 >> 24;
+        match read::history_chunk(row) {
+            Ok(chunk) => {
+                let end = ends.entry(key).or_insert(0);
+                if chunk.first != *end {
+                    report.add(format!(
+                        "history of execution {key}: event {} follows event {end}",
+                        chunk.first
+                    ));
+                }
+                *end = chunk.first + u64::from(chunk.count);
+            }
+            Err(error) => report.add(format!("hub.db: {error}")),
+        }
+    }
+    Ok(ends)
+}
+
+/// Instances by key, with the number of events that each row claims.
+fn check_instances(
+    connection: &Connection,
+    report: &mut Report,
+) -> rusqlite::Result<BTreeMap<u64, (String, u64)>> {
+    let mut claimed = BTreeMap::new();
+    read::every_instance(connection, |row| match row {
+        Ok(row) => {
+            report.instances += 1;
+            if row.status.is_final() && row.completed.is_none() {
+                report.add(format!(
+                    "instance {} is final, but not completed at any time",
+                    row.id
+                ));
+            }
+            claimed.insert(row.key.0, (row.id.to_string(), row.events));
+        }
+        Err(error) => report.add(format!("an instance cannot be read: {error}")),
+    })?;
+    Ok(claimed)
+}
+
+/// Do the histories in the log go on where those in the tables end?
+fn follow_log(batches: &[Batch], histories: &mut BTreeMap<u64, u64>, report: &mut Report) {
+    for batch in batches {
+        for op in batch.commits.iter().flat_map(|commit| &commit.ops) {
+            match op {
+                Op::AppendHistory {
+                    key, first, count, ..
+                } => {
+                    let end = histories.entry(key.0).or_insert(0);
+                    if *first != *end {
+                        report.add(format!(
+                            "position {} of the log: event {first} of execution {} follows event {end}",
+                            batch.lsn, key.0
+                        ));
+                    }
+                    *end = first + u64::from(*count);
+                }
+                Op::DeleteExecution { key, .. } => {
+                    histories.remove(&key.0);
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Opening, closing, and what a hub's folder looks like.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use dalsegno_core::query::{InstanceQuery, Status};
+use dalsegno_core::store::{Commit, CommitError, InstanceRow, Op, Store};
+use dalsegno_core::{Epoch, ExecutionId, ExecutionKey, InstanceId, PartitionId, Timestamp};
+use dalsegno_store_embedded::{EmbeddedStore, Options, verify};
+use expect_test::expect;
+use tempfile::TempDir;
+
+use crate::{options, snapshot};
+
+pub(crate) fn row(key: u64) -> InstanceRow {
+    let id = InstanceId::trusted(format!("order-{key}"));
+    InstanceRow {
+        key: ExecutionKey(key),
+        partition: PartitionId(0),
+        id,
+        execution_id: ExecutionId(u128::from(key)),
+        name: "Order".into(),
+        version: None,
+        status: Status::Running,
+        created: Timestamp::from_micros(key as i64),
+        updated: Timestamp::from_micros(key as i64),
+        completed: None,
+        scheduled_start: None,
+        parent: None,
+        tags: vec![("team".into(), "red".into())],
+        input: None,
+        custom_status: None,
+        output: None,
+        failure: None,
+        parked: None,
+        events: 2,
+        extra: Vec::new(),
+    }
+}
+
+/// One instance with a history, in one commit.
+pub(crate) fn commit(epoch: Epoch, key: u64) -> Commit {
+    Commit {
+        partition: PartitionId(0),
+        epoch,
+        ops: vec![
+            Op::PutInstance(Box::new(row(key))),
+            Op::AppendHistory {
+                key: ExecutionKey(key),
+                first: 0,
+                count: 2,
+                data: vec![key as u8; 200],
+            },
+        ],
+    }
+}
+
+pub(crate) fn fill(folder: &Path, keys: std::ops::RangeInclusive<u64>) -> EmbeddedStore {
+    let store = EmbeddedStore::open(folder, options()).unwrap();
+    let epoch = store.load_hub().unwrap().epoch;
+    for key in keys {
+        store.append(&[commit(epoch, key)]).unwrap();
+    }
+    store
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_hub_is_private_to_its_user() {
+    let folder = TempDir::new().unwrap();
+    let hub = folder.path().join("data").join("hub");
+    let store = fill(&hub, 1..=3);
+    store.checkpoint().unwrap();
+    assert_eq!(mode(&hub), 0o700);
+    for entry in fs::read_dir(&hub).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn the_identity_is_golden() {
+    let folder = TempDir::new().unwrap();
+    drop(fill(folder.path(), 1..=1));
+    let text = fs::read_to_string(folder.path().join("identity")).unwrap();
+    let masked: Vec<&str> = text
+        .lines()
+        .map(|line| match line.split_once(' ') {
+            Some((name @ ("store" | "crc32c"), value)) => {
+                assert_eq!(value.len(), if name == "store" { 32 } else { 8 });
+                name
+            }
+            _ => line,
+        })
+        .collect();
+    expect![[r#"
+        dalsegno hub
+        format 1
+        store
+        partitions 4
+        hash fnv1a-64-folded
+        stage ready
+        crc32c"#]]
+    .assert_eq(&masked.join("\n"));
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_it() {
+    let folder = TempDir::new().unwrap();
+    let store = fill(folder.path(), 1..=1);
+    let error = EmbeddedStore::open(folder.path(), options()).unwrap_err();
+    assert!(error.is_in_use());
+    assert_eq!(
+        error.to_string(),
+        format!("hub is in use by pid {}", std::process::id())
+    );
+    let error = verify::verify(folder.path()).unwrap_err();
+    assert!(error.is_in_use());
+    // A lock that a dead process left behind is none.
+    store.abandon();
+    EmbeddedStore::open(folder.path(), options()).unwrap();
+}
+
+#[test]
+fn an_older_opening_is_fenced() {
+    let folder = TempDir::new().unwrap();
+    let store = fill(folder.path(), 1..=1);
+    let older = store.load_hub().unwrap().epoch;
+    drop(store);
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    let refused = store.append(&[commit(older, 2)]);
+    assert!(matches!(refused, Err(CommitError::Fenced)));
+}
+
+#[test]
+fn a_hub_keeps_its_partitions() {
+    let folder = TempDir::new().unwrap();
+    drop(fill(folder.path(), 1..=1));
+    let other = Options {
+        partitions: 64,
+        ..options()
+    };
+    let store = EmbeddedStore::open(folder.path(), other).unwrap();
+    assert_eq!(store.load_hub().unwrap().partitions, options().partitions);
+}
+
+#[test]
+fn making_a_hub_that_was_cut_off_is_begun_again() {
+    let folder = TempDir::new().unwrap();
+    // As it is after the first step: the identity says that nothing counts yet.
+    drop(fill(folder.path(), 1..=1));
+    let whole = fs::read_to_string(folder.path().join("identity")).unwrap();
+    let body = whole
+        .rsplit_once("crc32c")
+        .unwrap()
+        .0
+        .replace("stage ready", "stage creating");
+    let half = format!("{body}crc32c {:08x}\n", crc32c::crc32c(body.as_bytes()));
+    fs::write(folder.path().join("identity"), half).unwrap();
+    fs::write(folder.path().join("hub.db"), b"").unwrap();
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    assert!(store.instance(&InstanceId::trusted("order-1")).unwrap().is_none());
+}
+
+#[test]
+fn a_hub_without_checkpoint_is_replayed_and_sound() {
+    let folder = TempDir::new().unwrap();
+    fill(folder.path(), 1..=200).abandon();
+    let report = verify::verify(folder.path()).unwrap();
+    assert!(report.is_sound(), "{report}");
+    assert_eq!((report.last, report.unapplied, report.instances), (200, 200, 0));
+    assert_eq!((report.histories, report.events), (200, 400));
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    assert_eq!(store.instance(&row(200).id).unwrap(), Some(row(200)));
+    drop(store);
+    let report = verify::verify(folder.path()).unwrap();
+    assert!(report.is_sound(), "{report}");
+    assert_eq!(
+        (report.applied, report.unapplied, report.instances),
+        (200, 0, 200)
+    );
+    assert_eq!(report.counts, [(Status::Running, 200)]);
+}
+
+#[test]
+fn checking_a_hub_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    fill(folder.path(), 1..=50).abandon();
+    let before = snapshot(folder.path());
+    verify::verify(folder.path()).unwrap();
+    assert_eq!(snapshot(folder.path()), before);
+}
+
+#[test]
+fn segments_are_recycled_below_the_checkpoint() {
+    let folder = TempDir::new().unwrap();
+    let store = fill(folder.path(), 1..=0);
+    let epoch = store.load_hub().unwrap().epoch;
+    for key in 1..=600 {
+        store.append(&[commit(epoch, key)]).unwrap();
+        if key % 50 == 0 {
+            store.checkpoint().unwrap();
+        }
+    }
+    drop(store);
+    let log: Vec<String> = snapshot(folder.path())
+        .into_iter()
+        .map(|(name, ..)| name)
+        .filter(|name| name.starts_with("log."))
+        .collect();
+    assert!(log.len() <= 7, "{log:?}");
+}
+
+#[test]
+fn people_read_the_tables_while_the_hub_runs() {
+    let folder = TempDir::new().unwrap();
+    let store = fill(folder.path(), 1..=3);
+    store.checkpoint().unwrap();
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let reader = rusqlite::Connection::open_with_flags(folder.path().join("hub.db"), flags).unwrap();
+    let line: String = reader
+        .query_row(
+            "SELECT id || ' ' || name || ' ' || status || ' ' || tags FROM instances WHERE key = 2",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    expect![[r#"order-2 Order Running {"team":"red"}"#]].assert_eq(&line);
+    // A reader that stays does not stop commits or checkpoints.
+    let mut statement = reader.prepare("SELECT id FROM instances").unwrap();
+    let mut rows = statement.query([]).unwrap();
+    rows.next().unwrap();
+    let epoch = store.load_hub().unwrap().epoch;
+    store.append(&[commit(epoch, 4)]).unwrap();
+    store.checkpoint().unwrap();
+    let page = store
+        .list(&InstanceQuery {
+            limit: 10,
+            ..InstanceQuery::default()
+        })
+        .unwrap();
+    assert_eq!(page.rows.len(), 4);
+}
+
+#[test]
+fn an_idle_hub_writes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let busy = Options {
+        checkpoint_interval: Duration::from_millis(1),
+        ..options()
+    };
+    let store = EmbeddedStore::open(folder.path(), busy).unwrap();
+    let epoch = store.load_hub().unwrap().epoch;
+    store.append(&[commit(epoch, 1)]).unwrap();
+    store.checkpoint().unwrap();
+    let before = snapshot(folder.path());
+    // Reads of a clean hub fold nothing.
+    for _ in 0..50 {
+        store.checkpoint().unwrap();
+        store.load(PartitionId(0)).unwrap();
+        store.list(&InstanceQuery::default()).unwrap();
+    }
+    assert_eq!(snapshot(folder.path()), before);
+    assert_eq!(store.unapplied_bytes(), 0);
+}

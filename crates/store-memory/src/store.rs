@@ -1,0 +1,186 @@
+//! The handle: epochs, locking and the answers in the form the trait wants.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery};
+use dalsegno_core::store::{
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, ReadError, Store,
+};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId};
+
+use crate::tables::Tables;
+
+/// A store that keeps everything in memory.
+///
+/// Every batch is "durable" at once. [`MemoryStore::reopen`] stands for a restart: it gives a new
+/// handle on the same data in the next epoch, and the older handle is fenced from then on.
+#[derive(Debug)]
+pub struct MemoryStore {
+    /// Shared by all handles on the same hub.
+    hub: Arc<Mutex<Hub>>,
+    /// The epoch of this opening.
+    epoch: Epoch,
+}
+
+#[derive(Debug)]
+struct Hub {
+    epoch: Epoch,
+    partitions: u32,
+    last: Lsn,
+    tables: Tables,
+}
+
+impl MemoryStore {
+    /// An empty hub with so many partitions, in epoch 1.
+    pub fn new(partitions: u32) -> Self {
+        assert!(partitions > 0, "a hub has at least one partition");
+        let epoch = Epoch(1);
+        Self {
+            hub: Arc::new(Mutex::new(Hub {
+                epoch,
+                partitions,
+                last: Lsn(0),
+                tables: Tables::default(),
+            })),
+            epoch,
+        }
+    }
+
+    /// Opens the same hub again, in the next epoch. This handle's appends are `Fenced` from now on.
+    #[must_use]
+    pub fn reopen(&self) -> Self {
+        let mut hub = self.lock();
+        hub.epoch = Epoch(hub.epoch.0 + 1);
+        Self {
+            hub: Arc::clone(&self.hub),
+            epoch: hub.epoch,
+        }
+    }
+
+    /// A hub of its own with the same contents, opened in the next epoch: what a crash at this
+    /// moment leaves behind, while this handle goes on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let hub = self.lock();
+        let epoch = Epoch(hub.epoch.0 + 1);
+        Self {
+            hub: Arc::new(Mutex::new(Hub {
+                epoch,
+                partitions: hub.partitions,
+                last: hub.last,
+                tables: hub.tables.clone(),
+            })),
+            epoch,
+        }
+    }
+
+    /// The last position of the log.
+    pub fn last(&self) -> Lsn {
+        self.lock().last
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hub> {
+        // Commits are checked before the first change, so a panic elsewhere leaves no half of one.
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError> {
+        let mut hub = self.lock();
+        let current = hub.epoch;
+        if self.epoch != current || batch.iter().any(|commit| commit.epoch != current) {
+            return Err(CommitError::Fenced);
+        }
+        if batch.is_empty() {
+            return Ok(hub.last);
+        }
+        hub.tables.check(batch).map_err(CommitError::NotApplied)?;
+        for commit in batch {
+            hub.tables.apply(commit);
+        }
+        hub.last = Lsn(hub.last.0 + 1);
+        Ok(hub.last)
+    }
+
+    fn load_hub(&self) -> Result<HubLoaded, ReadError> {
+        let hub = self.lock();
+        Ok(HubLoaded {
+            epoch: self.epoch,
+            partitions: hub.partitions,
+            durable: hub.last,
+            key_max: hub.tables.key_max,
+            message_max: hub.tables.message_max,
+            counts: hub.tables.counts(),
+            limiters: hub.tables.limiters(),
+            meta: hub.tables.meta(),
+        })
+    }
+
+    fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError> {
+        Ok(self.lock().tables.load(partition))
+    }
+
+    fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {
+        Ok(self.lock().tables.instances.get(id).cloned())
+    }
+
+    fn instance_by_key(&self, key: ExecutionKey) -> Result<Option<InstanceRow>, ReadError> {
+        Ok(self.lock().tables.instance_by_key(key).cloned())
+    }
+
+    fn history(&self, key: ExecutionKey) -> Result<Vec<HistoryChunk>, ReadError> {
+        Ok(self.lock().tables.history.get(&key).cloned().unwrap_or_default())
+    }
+
+    fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {
+        Ok(self.lock().tables.entities.get(id).cloned())
+    }
+
+    fn list(&self, query: &InstanceQuery) -> Result<InstancePage, ReadError> {
+        let hub = self.lock();
+        let mut found: Vec<&InstanceRow> = hub
+            .tables
+            .instances
+            .values()
+            .filter(|row| query.matches(row) && is_after(row, query.after.as_ref()))
+            .collect();
+        found.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        let more = found.len() > query.limit;
+        let rows: Vec<InstanceRow> = found.into_iter().take(query.limit).cloned().collect();
+        let next = rows.last().filter(|_| more).map(|row| InstanceCursor {
+            created: row.created,
+            id: row.id.clone(),
+        });
+        Ok(InstancePage { rows, next })
+    }
+
+    fn list_entities(&self, query: &EntityQuery) -> Result<EntityPage, ReadError> {
+        let hub = self.lock();
+        let mut found = hub.tables.entities.values().filter(|row| {
+            row.state.is_some()
+                && query.after.as_ref().is_none_or(|after| row.id > *after)
+                && query.name.as_ref().is_none_or(|name| row.id.name() == name)
+                && query.from.is_none_or(|from| row.last_operation >= from)
+                && query.to.is_none_or(|to| row.last_operation <= to)
+        });
+        let rows: Vec<EntityRow> = found.by_ref().take(query.limit).cloned().collect();
+        let more = found.next().is_some();
+        let next = rows.last().filter(|_| more).map(|row| row.id.clone());
+        Ok(EntityPage { rows, next })
+    }
+
+    fn checkpoint(&self) -> Result<Lsn, ReadError> {
+        Ok(self.last())
+    }
+
+    fn unapplied_bytes(&self) -> u64 {
+        0
+    }
+}
+
+fn is_after(row: &InstanceRow, after: Option<&InstanceCursor>) -> bool {
+    after.is_none_or(|cursor| {
+        row.created < cursor.created || (row.created == cursor.created && row.id > cursor.id)
+    })
+}

@@ -1,0 +1,426 @@
+//! The orchestrator that interprets programs: a hand-written state machine behind the engine's
+//! executor, so that the engine is tried without the SDK.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use dalsegno_core::Failure;
+use dalsegno_core::action::{ChildOptions, TaskOptions};
+use dalsegno_core::event::ChildLink;
+use dalsegno_core::{
+    Action, EntityId, Event, EventKind, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp,
+};
+use dalsegno_engine::executor::{
+    ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
+    OperationRequest, OperationRun,
+};
+use futures::future::BoxFuture;
+
+use crate::program::{Program, Statement};
+
+/// Where a program is: what travels in inputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Progress {
+    program: usize,
+    statement: usize,
+    sum: i64,
+}
+
+impl Progress {
+    fn parse(input: Option<&Payload>) -> Self {
+        let text = input.map_or("[0,0,0]", Payload::as_str);
+        let mut numbers = text
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(|part| part.parse::<i64>().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Self {
+            program: next() as usize,
+            statement: next() as usize,
+            sum: next(),
+        }
+    }
+
+    fn payload(self) -> Payload {
+        Payload::from(format!("[{},{},{}]", self.program, self.statement, self.sum))
+    }
+}
+
+/// The input that runs a program from its beginning.
+pub fn input_of(program: usize) -> Payload {
+    Progress {
+        program,
+        statement: 0,
+        sum: 0,
+    }
+    .payload()
+}
+
+/// The name of the event that a statement of a program waits for.
+pub fn event_name(statement: usize) -> String {
+    format!("e{statement}")
+}
+
+fn counter(number: u8) -> EntityId {
+    EntityId::new("counter", &number.to_string()).expect("digits are a valid key")
+}
+
+/// One execution of a program.
+#[derive(Debug)]
+struct Interpreter {
+    programs: Arc<Vec<Program>>,
+    instance: InstanceId,
+    execution: String,
+    progress: Progress,
+    now: Timestamp,
+    next_task: u32,
+    /// Tasks the current statement still waits for.
+    waiting: BTreeMap<TaskId, ()>,
+    /// The event the current statement waits for.
+    wanted: Option<String>,
+    /// Steps of a transfer that are done.
+    transfer: u8,
+    lock: Option<TaskId>,
+    unread: VecDeque<EventKind>,
+    actions: Vec<Action>,
+    has_begun: bool,
+    has_ended: bool,
+}
+
+impl Interpreter {
+    fn task(&mut self) -> TaskId {
+        self.next_task += 1;
+        TaskId(self.next_task - 1)
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::OrchestratorStarted => self.now = event.at,
+            EventKind::ExecutionStarted(started) => {
+                self.progress = Progress::parse(started.input.as_ref());
+                self.has_begun = true;
+                self.begin();
+            }
+            EventKind::EventRaised { .. } => {
+                self.unread.push_back(event.kind.clone());
+                self.read_event();
+            }
+            EventKind::TaskCompleted { task, result, .. }
+            | EventKind::SubOrchestrationInstanceCompleted { task, result } => {
+                if self.waiting.remove(task).is_some() {
+                    self.progress.sum += number(result.as_ref());
+                    self.go_on();
+                }
+            }
+            EventKind::TaskFailed { task, .. }
+            | EventKind::TimerFired { task, .. }
+            | EventKind::SubOrchestrationInstanceFailed { task, .. }
+            | EventKind::EntityOperationCompleted { task, .. }
+            | EventKind::EntityOperationFailed { task, .. }
+            | EventKind::EntityLockGranted { task } => {
+                if self.waiting.remove(task).is_some() {
+                    self.go_on();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn read_event(&mut self) {
+        let Some(wanted) = self.wanted.clone() else { return };
+        let found = self
+            .unread
+            .iter()
+            .position(|kind| matches!(kind, EventKind::EventRaised { name, .. } if **name == *wanted));
+        if let Some(EventKind::EventRaised { input, .. }) = found.and_then(|at| self.unread.remove(at)) {
+            self.wanted = None;
+            self.progress.sum += number(input.as_ref());
+            self.next_statement();
+        }
+    }
+
+    /// Something the current statement waited for came.
+    fn go_on(&mut self) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        if let Some(Statement::Transfer(from, to, amount)) = self.current() {
+            self.transfer += 1;
+            match self.transfer {
+                1 => return self.call(from, -amount),
+                2 => return self.call(to, amount),
+                _ => {
+                    if let Some(lock) = self.lock.take() {
+                        self.actions.push(Action::UnlockEntities { lock });
+                    }
+                }
+            }
+        }
+        self.next_statement();
+    }
+
+    fn current(&self) -> Option<Statement> {
+        self.programs[self.progress.program]
+            .statements
+            .get(self.progress.statement)
+            .cloned()
+    }
+
+    fn next_statement(&mut self) {
+        self.progress.statement += 1;
+        self.begin();
+    }
+
+    fn call(&mut self, target: u8, amount: i64) {
+        let task = self.task();
+        self.waiting.insert(task, ());
+        let input = Some(Payload::from(amount.to_string()));
+        self.actions.push(Action::CallEntity {
+            task,
+            entity: counter(target),
+            operation: "add".into(),
+            input,
+        });
+    }
+
+    fn schedule(&mut self, name: &str, value: i64) {
+        let task = self.task();
+        self.waiting.insert(task, ());
+        let input = Some(Payload::from(value.to_string()));
+        let options = TaskOptions::default();
+        self.actions.push(Action::ScheduleTask {
+            task,
+            name: name.into(),
+            input,
+            options,
+        });
+    }
+
+    fn begin(&mut self) {
+        self.transfer = 0;
+        let Some(statement) = self.current() else {
+            self.has_ended = true;
+            let result = Some(Payload::from(self.progress.sum.to_string()));
+            return self.actions.push(Action::Complete { result });
+        };
+        match statement {
+            Statement::Activities(values) => {
+                values.into_iter().for_each(|value| self.schedule("echo", value))
+            }
+            Statement::Failing => self.schedule("fail", 0),
+            Statement::Detached(value) => {
+                self.schedule("echo", 1_000 + value);
+                self.waiting.clear();
+                self.next_statement();
+            }
+            Statement::Timer(ms) | Statement::Race(ms) => {
+                let task = self.task();
+                self.waiting.insert(task, ());
+                let fire_at = self.now + std::time::Duration::from_millis(ms);
+                self.actions.push(Action::CreateTimer { task, fire_at });
+            }
+            Statement::Event(_) => {
+                self.wanted = Some(event_name(self.progress.statement));
+                self.read_event();
+            }
+            Statement::Child(program) => self.start_child(program),
+            Statement::CallCounter(target, amount) => self.call(target, amount),
+            Statement::SignalCounter(target, amount) => {
+                let task = self.task();
+                let input = Some(Payload::from(amount.to_string()));
+                let operation = "add".into();
+                self.actions.push(Action::SignalEntity {
+                    task,
+                    entity: counter(target),
+                    operation,
+                    input,
+                    at: None,
+                });
+                self.next_statement();
+            }
+            Statement::FailingOperation(target) => {
+                let task = self.task();
+                self.waiting.insert(task, ());
+                self.actions.push(Action::CallEntity {
+                    task,
+                    entity: counter(target),
+                    operation: "fail".into(),
+                    input: None,
+                });
+            }
+            Statement::Transfer(from, to, _) => {
+                let task = self.task();
+                self.waiting.insert(task, ());
+                self.lock = Some(task);
+                let mut entities = vec![counter(from), counter(to)];
+                entities.sort();
+                self.actions.push(Action::LockEntities { task, entities });
+            }
+            Statement::ContinueAsNew => {
+                self.has_ended = true;
+                let next = Progress {
+                    statement: self.progress.statement + 1,
+                    ..self.progress
+                };
+                self.actions.push(Action::ContinueAsNew {
+                    version: None,
+                    input: Some(next.payload()),
+                });
+            }
+        }
+    }
+
+    fn start_child(&mut self, program: usize) {
+        let task = self.task();
+        self.waiting.insert(task, ());
+        let instance = InstanceId::trusted(format!("{}-{}", &self.execution[..16], task.0));
+        self.actions.push(Action::StartOrchestration {
+            task,
+            name: "program".into(),
+            version: None,
+            instance,
+            input: Some(input_of(program)),
+            link: ChildLink::Awaited,
+            options: ChildOptions::default(),
+        });
+    }
+}
+
+fn number(payload: Option<&Payload>) -> i64 {
+    payload
+        .and_then(|payload| payload.as_str().parse().ok())
+        .unwrap_or(0)
+}
+
+impl Execution for Interpreter {
+    fn replay(&mut self, history: &[Event]) -> Result<(), Fault> {
+        let mut asked = VecDeque::new();
+        for event in history {
+            let expected = asked.front();
+            if expected == Some(&event.kind) {
+                asked.pop_front();
+                continue;
+            }
+            if matches!(event.kind, EventKind::OrchestratorCompleted) && !asked.is_empty() {
+                let message = format!("{}: asked for {asked:?}, not recorded", self.instance);
+                return Err(Fault {
+                    kind: FaultKind::Diverged,
+                    message,
+                });
+            }
+            self.apply(event);
+            asked.extend(self.actions.drain(..).filter_map(|action| action.to_event()));
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault> {
+        let mut events = events.iter();
+        for event in events.by_ref() {
+            self.apply(event);
+            if self.has_ended {
+                break;
+            }
+        }
+        self.unread
+            .extend(events.map(|event| event.kind.clone()).filter(is_event));
+        Ok(std::mem::take(&mut self.actions))
+    }
+
+    fn unconsumed_events(&self) -> Vec<EventKind> {
+        self.unread.iter().cloned().collect()
+    }
+}
+
+fn is_event(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::EventRaised { .. })
+}
+
+/// User code of the simulation: the interpreter, its activities and its counters.
+#[derive(Debug)]
+pub struct Programs(pub Arc<Vec<Program>>);
+
+impl Executor for Programs {
+    fn execution(&self, info: &ExecutionInfo) -> Option<Box<dyn Execution>> {
+        (&*info.name == "program").then(|| {
+            Box::new(Interpreter {
+                programs: self.0.clone(),
+                instance: info.instance.clone(),
+                execution: info.execution_id.to_string(),
+                progress: Progress::parse(None),
+                now: Timestamp::from_micros(0),
+                next_task: 0,
+                waiting: BTreeMap::new(),
+                wanted: None,
+                transfer: 0,
+                lock: None,
+                unread: VecDeque::new(),
+                actions: Vec::new(),
+                has_begun: false,
+                has_ended: false,
+            }) as Box<dyn Execution>
+        })
+    }
+
+    fn default_version(&self, _orchestrator: &str) -> Option<Arc<str>> {
+        None
+    }
+
+    fn orchestrators(&self) -> Vec<Arc<str>> {
+        vec!["program".into()]
+    }
+
+    fn activities(&self) -> Vec<Arc<str>> {
+        vec!["echo".into(), "fail".into()]
+    }
+
+    fn entities(&self) -> Vec<Arc<str>> {
+        vec!["counter".into()]
+    }
+
+    fn activity_settings(&self, name: &str) -> Option<ActivitySettings> {
+        let retry = dalsegno_core::retry::RetryPolicy::fixed(2, std::time::Duration::from_millis(50));
+        matches!(name, "echo" | "fail").then(|| ActivitySettings {
+            limiter: (name == "echo").then(|| "echo".into()),
+            retry: (name == "fail").then_some(retry),
+            ..ActivitySettings::default()
+        })
+    }
+
+    fn limiter_key(&self, _activity: &str, _input: Option<&Payload>) -> Arc<str> {
+        "".into()
+    }
+
+    fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
+        Box::pin(async move {
+            if &*request.name == "fail" {
+                let failure = Failure::new("Planned", "as planned");
+                return AttemptOutcome::Failed {
+                    failure,
+                    retry_after: None,
+                };
+            }
+            AttemptOutcome::Completed(request.input)
+        })
+    }
+
+    fn run_operation(
+        &self,
+        _entity: &EntityId,
+        state: Option<&Payload>,
+        request: OperationRequest,
+        _now: Timestamp,
+    ) -> Option<OperationRun> {
+        let sum = number(state) + number(request.input.as_ref());
+        let (outcome, sum) = match &*request.operation {
+            "fail" => (Err(Failure::new("Planned", "as planned")), sum + 1_000_000),
+            _ => (Ok(None), sum),
+        };
+        let state = Some(Payload::from(sum.to_string()));
+        Some(OperationRun::Done(OperationOutcome {
+            outcome,
+            state,
+            effects: Vec::new(),
+        }))
+    }
+}

@@ -1,0 +1,26 @@
+//! The project's own commands.
+//!
+//! `cargo xtask ci` is all that has to pass, at the desk as in CI. `cargo xtask sim --seeds N
+//! --from S` runs the simulator. `cargo xtask tidy` prints how long functions and files are.
+
+mod ci;
+mod tidy;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.first().map(String::as_str) {
+        Some("ci") => ci::all(),
+        Some("sim") => ci::simulate(&arguments[1..]),
+        Some("tidy") => tidy::check(),
+        _ => Err("usage: cargo xtask ci | sim [--seeds N] [--from S] [--bug NAME] | tidy".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
