@@ -1,4 +1,4 @@
-//! Where a client sends its requests. One method per request; a remote hub becomes another variant.
+//! Where a client sends its requests. One method per request.
 
 use std::time::Duration;
 
@@ -7,16 +7,20 @@ use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery,
 use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
 use dalsegno_engine::TaskHub;
+use dalsegno_engine::clock::{Clock, SystemClock};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started,
 };
+use dalsegno_host::RemoteHub;
 
 /// A hub, wherever it is.
 #[derive(Clone, Debug)]
 pub(crate) enum Backend {
     /// In this process.
     Hub(TaskHub),
+    /// Behind the HTTP API of a host.
+    Remote(RemoteHub),
 }
 
 macro_rules! requests {
@@ -26,6 +30,7 @@ macro_rules! requests {
                 pub(crate) async fn $name(&self, $($argument: $type),*) -> Answer<$answer> {
                     match self {
                         Self::Hub(hub) => hub.$name($($argument),*).await,
+                        Self::Remote(hub) => hub.$name($($argument),*).await,
                     }
                 }
             )*
@@ -62,6 +67,7 @@ impl Backend {
     pub(crate) fn now(&self) -> Timestamp {
         match self {
             Self::Hub(hub) => hub.now(),
+            Self::Remote(_) => SystemClock::default().now(),
         }
     }
 }

@@ -14,6 +14,7 @@ use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, StartOptions};
+use dalsegno_host::{CheckStatus, Links, ManagementPayload, RemoteHub, RequestLinks};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +31,7 @@ use crate::orchestrator::Orchestrator;
 #[derive(Clone, Debug)]
 pub struct Client {
     backend: Backend,
+    links: Option<Links>,
 }
 
 impl Client {
@@ -37,7 +39,46 @@ impl Client {
     pub fn in_process(hub: TaskHub) -> Self {
         Self {
             backend: Backend::Hub(hub),
+            links: None,
         }
+    }
+
+    /// The client of a host elsewhere, such as `http://127.0.0.1:8080`. It answers as the one in
+    /// the host's own process does.
+    ///
+    /// # Errors
+    /// When the text is no URL of a host.
+    pub fn remote(url: &str) -> Result<Self> {
+        let hub = RemoteHub::new(url)?;
+        let links = hub.links("default");
+        Ok(Self {
+            backend: Backend::Remote(hub),
+            links: Some(links),
+        })
+    }
+
+    /// The same, with links that lead to a host.
+    pub(crate) fn with_links(self, links: Links) -> Self {
+        Self {
+            links: Some(links),
+            ..self
+        }
+    }
+
+    /// The links of an instance, as the answer to whoever started it: 202, `Location`,
+    /// `Retry-After: 10`. In an HTTP trigger they begin with the origin the caller used.
+    pub fn check_status<Out>(&self, instance: &Instance<Out>) -> CheckStatus {
+        self.links().check_status(instance.id())
+    }
+
+    /// The same links and the one to rewind, for notes to other systems.
+    pub fn management_payload<Out>(&self, instance: &Instance<Out>) -> ManagementPayload {
+        self.links().management_payload(instance.id())
+    }
+
+    fn links(&self) -> Links {
+        let without = || Links::open("http://127.0.0.1:8080", "default");
+        self.links.clone().unwrap_or_else(without)
     }
 
     pub(crate) fn backend(&self) -> &Backend {
@@ -48,6 +89,7 @@ impl Client {
     pub fn hub(&self) -> Option<&TaskHub> {
         match &self.backend {
             Backend::Hub(hub) => Some(hub),
+            Backend::Remote(_) => None,
         }
     }
 
@@ -189,7 +231,9 @@ impl<S: Sync> FromRequestParts<S> for Client {
         parts: &mut Parts,
         _: &S,
     ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
-        let client = parts.extensions.get::<Self>().cloned();
+        let host = parts.extensions.get::<RequestLinks>();
+        let of_host = host.map(|host| Self::in_process(host.hub.clone()).with_links(host.links.clone()));
+        let client = of_host.or_else(|| parts.extensions.get::<Self>().cloned());
         let missing = (StatusCode::INTERNAL_SERVER_ERROR, "no hub behind this route");
         std::future::ready(client.ok_or(missing))
     }

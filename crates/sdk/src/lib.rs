@@ -31,6 +31,7 @@
 #![warn(missing_docs)]
 
 mod activity;
+mod app;
 mod backend;
 mod client;
 mod codec;
@@ -53,6 +54,7 @@ mod trigger;
 mod version;
 
 pub use activity::{Activity, ActivityContext};
+pub use app::{App, Host, HostSettings};
 pub use client::{Client, ClientOperation, Start};
 pub use context::{Callable, OrchestrationContext, OrchestrationEntities};
 pub use entity::{Entity, EntityCaller, EntityContext, EntityDefinition, EntityProxy, EntitySignal};
@@ -75,6 +77,7 @@ pub use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Timesta
 pub use dalsegno_engine::executor::CancelReason;
 pub use dalsegno_engine::hub::NewId;
 pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};
+pub use dalsegno_host::{CheckStatus, ManagementPayload};
 pub use dalsegno_macros::{activity, entity, http_trigger, orchestrator, timer_trigger};
 
 pub use futures::future::{join_all, try_join_all};

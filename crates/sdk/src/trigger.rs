@@ -236,9 +236,8 @@ fn status_of(kind: RequestErrorKind) -> StatusCode {
         RequestErrorKind::OverLimit => StatusCode::PAYLOAD_TOO_LARGE,
         RequestErrorKind::Busy => StatusCode::TOO_MANY_REQUESTS,
         RequestErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
-        RequestErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         RequestErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
-        RequestErrorKind::Unreachable => StatusCode::BAD_GATEWAY,
+        RequestErrorKind::Unavailable | RequestErrorKind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
         RequestErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
