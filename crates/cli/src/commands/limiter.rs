@@ -35,6 +35,7 @@ pub(crate) enum Limiter {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno limiter set github --rate 5000/1h --concurrency 20")]
+#[command(override_usage = "dalsegno limiter set <NAME> [--rate <RATE>] [--concurrency <N>]")]
 #[command(group = clap::ArgGroup::new("rule").required(true).multiple(true))]
 pub(crate) struct Set {
     /// Name of the limiter

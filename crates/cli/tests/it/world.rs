@@ -19,18 +19,33 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let address = runtime.block_on(async {
-            let rule = LimiterDefinition { rate: None, burst: None, concurrency: Some(1) };
+            let rule = LimiterDefinition {
+                rate: None,
+                burst: None,
+                concurrency: Some(1),
+            };
             let limiters = vec![("github".into(), rule)];
-            let options = HubOptions { threads: 1, limiters, ..HubOptions::default() };
+            let options = HubOptions {
+                threads: 1,
+                limiters,
+                ..HubOptions::default()
+            };
             let hub = TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(App), options).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             tokio::spawn(Server::new(hub).serve(listener, std::future::pending()));
             address
         });
-        Self { url: format!("http://{address}"), _runtime: runtime }
+        Self {
+            url: format!("http://{address}"),
+            _runtime: runtime,
+        }
     }
 
     /// Runs a line and returns stdout, stderr with `2| ` before each line, and the exit code.
