@@ -15,6 +15,7 @@ fn check(world: &World, line: &str, wanted: &Expect) {
     wanted.assert_eq(&world.run(line).replace("is Pending", "is Running"));
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn start_wait_and_look() {
     let world = World::new();
@@ -115,6 +116,7 @@ fn start_wait_and_look() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn outcomes_are_exit_codes() {
     let world = World::new();
