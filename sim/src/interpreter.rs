@@ -327,8 +327,8 @@ impl Execution for Interpreter {
         Ok(std::mem::take(&mut self.actions))
     }
 
-    fn unconsumed_events(&mut self) -> Vec<EventKind> {
-        self.unread.drain(..).collect()
+    fn unconsumed_events(&self) -> Vec<EventKind> {
+        self.unread.iter().cloned().collect()
     }
 }
 

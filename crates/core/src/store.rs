@@ -57,7 +57,7 @@ pub enum Op {
     },
     /// It was taken.
     DeleteMessage { partition: PartitionId, seq: u64 },
-    /// A pending activity, or a child that may be retried.
+    /// A pending activity, or a child that may be retried. Belongs to the commit's partition.
     PutTask {
         key: ExecutionKey,
         task: TaskId,
@@ -65,7 +65,7 @@ pub enum Op {
     },
     /// It is done.
     DeleteTask { key: ExecutionKey, task: TaskId },
-    /// An open timer.
+    /// An open timer. Belongs to the commit's partition.
     PutTimer {
         due: Timestamp,
         key: ExecutionKey,

@@ -43,8 +43,9 @@ pub trait Execution: Send {
     /// A fault when the code does not fit; the execution is then dropped.
     fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault>;
 
-    /// External events that arrived and that the code has not read, in order of arrival.
-    fn unconsumed_events(&mut self) -> Vec<EventKind> {
+    /// External events that the code has not taken, as `EventRaised`, in order of arrival: what the
+    /// next execution gets after continue-as-new.
+    fn unconsumed_events(&self) -> Vec<EventKind> {
         Vec::new()
     }
 

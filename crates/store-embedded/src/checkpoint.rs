@@ -157,6 +157,7 @@ impl Checkpoint {
 
     /// The thread's loop.
     pub(crate) fn run(&self, writer: &Connection, mut position: Position) {
+        let _end = End(self);
         let mut last_end = Instant::now();
         while self.wait_for_work(last_end) {
             let window = self.overlay.freeze();
@@ -278,5 +279,14 @@ impl Checkpoint {
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// However the thread ends, nobody waits for it any more.
+struct End<'c>(&'c Checkpoint);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.stop(Stop::Now);
     }
 }

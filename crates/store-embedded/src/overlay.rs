@@ -13,6 +13,9 @@ use hashbrown::HashMap;
 
 use crate::log::Batch;
 
+/// Name and key of a limiter's bucket.
+type BucketId = (Arc<str>, Arc<str>);
+
 /// Shared by the committer, the checkpoint and all readers.
 #[derive(Debug)]
 pub(crate) struct Overlay {
@@ -45,7 +48,7 @@ pub(crate) struct Window {
     /// By partition, due time, execution and task; whether it is there.
     pub(crate) timers: HashMap<(u32, Timestamp, ExecutionKey, TaskId), bool>,
     pub(crate) entities: HashMap<EntityId, Option<Box<EntityRow>>>,
-    pub(crate) limiters: HashMap<(Arc<str>, Arc<str>), Option<Vec<u8>>>,
+    pub(crate) limiters: HashMap<BucketId, Option<Vec<u8>>>,
     pub(crate) meta: HashMap<Arc<str>, Option<Vec<u8>>>,
     /// The highest execution key so far, of all windows.
     pub(crate) key_max: u64,

@@ -48,7 +48,7 @@ impl Database {
                 params![run, name, version, month, failure],
             )?;
         }
-        transaction.execute("INSERT OR REPLACE INTO runs VALUES (?1, ?2)", params![run, results.len()])?;
+        transaction.execute("INSERT OR REPLACE INTO runs VALUES (?1, ?2)", params![run, results.len() as i64])?;
         transaction.commit()?;
         Ok(results.len())
     }
@@ -58,6 +58,8 @@ impl Database {
     /// # Errors
     /// When the database cannot be read.
     pub fn count(&self, run: &str) -> rusqlite::Result<usize> {
-        self.open()?.query_row("SELECT count(*) FROM packages WHERE run = ?1", [run], |row| row.get(0))
+        let count = "SELECT count(*) FROM packages WHERE run = ?1";
+        let count: i64 = self.open()?.query_row(count, [run], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
     }
 }

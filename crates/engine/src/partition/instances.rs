@@ -515,15 +515,11 @@ impl Partition {
     }
 
     /// Events that the code has not read and the next execution gets.
-    fn unread_events(&mut self, id: &InstanceId, actions: &[Action]) -> Vec<EventKind> {
+    fn unread_events(&self, id: &InstanceId, actions: &[Action]) -> Vec<EventKind> {
         let continues = actions
             .iter()
             .any(|action| matches!(action, Action::ContinueAsNew { .. }));
-        let live = self
-            .slots
-            .get_mut(id)
-            .and_then(Slot::resident_mut)
-            .and_then(|resident| resident.live.as_mut());
+        let live = self.slots.get(id).and_then(Slot::resident).and_then(|resident| resident.live.as_ref());
         match live {
             Some(live) if continues && !planted::has(Bug::EventsLostAtContinueAsNew) => {
                 live.unconsumed_events()

@@ -32,7 +32,7 @@ fn refusal(folder: &Path) -> String {
 /// A hub that ended in a crash: 40 commits in the tables, 40 more in the log, a `-wal` that counts.
 fn crashed_hub() -> TempDir {
     let folder = TempDir::new().unwrap();
-    let store = fill(folder.path(), 1..=0);
+    let store = fill(folder.path(), 1..1);
     let epoch = store.load_hub().unwrap().epoch;
     for key in 1..=80 {
         store.append(&[crate::opening::commit(epoch, key)]).unwrap();
@@ -219,7 +219,7 @@ fn what_is_no_hub_is_left_alone() {
 #[test]
 fn flipped_bits_in_histories_are_noticed() {
     let folder = TempDir::new().unwrap();
-    drop(fill(folder.path(), 1..=20));
+    drop(fill(folder.path(), 1..21));
     let path = folder.path().join("hub.db");
     let mut bytes = fs::read(&path).unwrap();
     // Runs of one execution's events; some may be left over in free space.

@@ -1,5 +1,7 @@
 //! The embedded store from outside.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod conformance;
 mod damage;
 mod opening;

@@ -1,0 +1,426 @@
+//! An app: functions, what they need, and the host they run in.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::limits::Limits;
+use dalsegno_core::store::Store;
+use dalsegno_engine::hub::LimiterDefinition;
+use dalsegno_engine::{HubOptions, TaskHub};
+use dalsegno_host::app_routes::RouteInfo;
+use dalsegno_host::config::{Config, Sources};
+use dalsegno_host::schedule::{Schedule, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer};
+use dalsegno_host::{AppRoutes, Server};
+use dalsegno_store_embedded::{EmbeddedStore, Options};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::client::Client;
+use crate::entity::Entity;
+use crate::error::{Error, Result};
+use crate::limiter::Limiter;
+use crate::registry::{Definition, Registry};
+use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
+
+/// The configuration file that [`App::run`] reads when it is there.
+const CONFIG_FILE: &str = "dalsegno.toml";
+
+/// Functions and what they need. The app *is* the host: [`App::run`] serves it.
+///
+/// # Example
+/// ```
+/// use dalsegno::{App, OrchestrationContext, Result, orchestrator};
+///
+/// #[orchestrator]
+/// async fn answer(_ctx: &OrchestrationContext) -> Result<u32> {
+///     Ok(42)
+/// }
+///
+/// # fn main() -> Result<()> {
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let folder = std::env::temp_dir().join(format!("dalsegno-doc-{}", std::process::id()));
+/// let host = App::new().register(answer).embedded(&folder).await?;
+/// assert_eq!(host.client().start(answer, ()).await?.wait().await?, 42);
+/// host.shutdown().await;
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct App {
+    registry: Registry,
+    /// What went wrong while registering; told when the app starts.
+    mistakes: Vec<String>,
+}
+
+impl App {
+    /// An app without functions.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn note(&mut self, registered: Result<()>) {
+        self.mistakes.extend(registered.err().map(|error| error.to_string()));
+    }
+
+    /// Registers what an attribute made of a function.
+    #[must_use]
+    pub fn register<D: Definition>(mut self, definition: fn() -> D) -> Self {
+        let registered = self.registry.register(definition);
+        self.note(registered);
+        self
+    }
+
+    /// Registers an entity.
+    #[must_use]
+    pub fn entity<E>(mut self) -> Self
+    where
+        E: Entity + Serialize + DeserializeOwned + Default + Send + 'static,
+    {
+        let registered = self.registry.register_entity::<E>();
+        self.note(registered);
+        self
+    }
+
+    /// Defines a limiter. It is taken where the hub has none of that name: what an operator
+    /// changed stays.
+    #[must_use]
+    pub fn limiter(mut self, limiter: Limiter) -> Self {
+        let registered = self.registry.register_limiter(limiter);
+        self.note(registered);
+        self
+    }
+
+    /// Gives activities a value: `ctx.data::<T>()`. One per type, the last one stays.
+    #[must_use]
+    pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.registry.insert_data(value);
+        self
+    }
+
+    /// What is registered, for whoever runs it in another way.
+    ///
+    /// # Errors
+    /// When something was registered twice or in two ways.
+    pub fn into_registry(self) -> Result<Registry> {
+        match self.mistakes.is_empty() {
+            true => Ok(self.registry),
+            false => Err(Error::msg(self.mistakes.join("\n"))),
+        }
+    }
+
+    /// Runs the app inside this program, with its hub in a folder: no listener, no triggers by HTTP.
+    ///
+    /// # Errors
+    /// When the folder is no hub, is in use or cannot be written; when a registration was refused.
+    pub async fn embedded(self, folder: impl AsRef<Path>) -> Result<Host> {
+        let settings = HostSettings { listen: None, ..HostSettings::in_folder(folder) };
+        self.start(settings).await
+    }
+
+    /// Starts the host and returns; it goes on until [`Host::shutdown`].
+    ///
+    /// # Errors
+    /// As [`App::embedded`], and when the address cannot be listened on.
+    pub async fn start(self, settings: HostSettings) -> Result<Host> {
+        let mut registry = self.into_registry()?;
+        let triggers = (registry.take_http_triggers(), registry.take_timer_triggers());
+        let registry = Arc::new(registry);
+        let listener = match settings.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let store = open_store(settings.folder.clone(), settings.partitions).await?;
+        let hub = open_hub(store, &registry, &settings)?;
+        let client = Client::in_process(hub.clone());
+        registry.set_client(client.clone());
+        Host::start(hub, client, listener, triggers, settings)
+    }
+
+    /// Is the host: reads `dalsegno.toml`, the environment and the flags `--listen`, `--port`,
+    /// `--data-dir` and `--hub`, serves until Ctrl-C or SIGTERM, then drains.
+    ///
+    /// # Errors
+    /// When the configuration is refused, the store cannot be opened or the address is taken.
+    pub async fn run(self) -> Result<()> {
+        let config = configuration()?;
+        let settings = HostSettings::from_config(&config)?;
+        let drain = settings.drain;
+        let host = self.start(settings).await?;
+        host.print_banner();
+        ended().await;
+        let left = host.drain(drain).await;
+        tracing::info!(left, "drained");
+        Ok(())
+    }
+}
+
+/// How a host is started.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// The folder of the store.
+    pub folder: PathBuf,
+    /// Partitions of a new hub; an existing one keeps its own.
+    pub partitions: u32,
+    /// The hub's name.
+    pub hub: String,
+    /// Where it listens; nowhere when `None`.
+    pub listen: Option<SocketAddr>,
+    /// First segment of the app's routes.
+    pub route_prefix: String,
+    /// How HTTP is answered.
+    pub http: dalsegno_host::server::HttpSettings,
+    /// Who may call.
+    pub access: dalsegno_host::server::Access,
+    /// The hub's limits.
+    pub limits: Limits,
+    /// Limiters that the operator defines; they stand above those of the code.
+    pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Partition threads; 0 takes one per core.
+    pub threads: usize,
+    /// How long a shutdown waits for activities that run.
+    pub drain: Duration,
+}
+
+impl HostSettings {
+    /// Defaults, with the store in this folder and a listener on a free loopback port.
+    pub fn in_folder(folder: impl AsRef<Path>) -> Self {
+        Self {
+            folder: folder.as_ref().to_owned(),
+            partitions: Options::default().partitions,
+            hub: "default".to_owned(),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            route_prefix: "api".to_owned(),
+            http: dalsegno_host::server::HttpSettings::default(),
+            access: dalsegno_host::server::Access::Loopback { hosts: Vec::new() },
+            limits: Limits::default(),
+            limiters: Vec::new(),
+            threads: 0,
+            drain: Duration::from_secs(30),
+        }
+    }
+
+    /// What a configuration says.
+    ///
+    /// # Errors
+    /// When callers need keys and there are none.
+    pub fn from_config(config: &Config) -> Result<Self> {
+        Ok(Self {
+            folder: config.store_path.clone(),
+            partitions: config.partitions,
+            hub: config.hub.clone(),
+            listen: Some(config.listen),
+            route_prefix: config.route_prefix.clone(),
+            http: config.http.clone(),
+            access: config.access()?,
+            limits: config.limits.clone(),
+            limiters: config.limiters.clone(),
+            threads: 0,
+            drain: config.drain,
+        })
+    }
+}
+
+/// The configuration of this process: file, environment, flags.
+fn configuration() -> Result<Config> {
+    let mut sources = Sources::of_process(Path::new(CONFIG_FILE))?;
+    let known = [("--listen", "listen"), ("--data-dir", "store.path"), ("--hub", "hub.name"), ("--port", "port")];
+    let mut arguments = std::env::args().skip(1);
+    while let Some(flag) = arguments.next() {
+        let Some((_, key)) = known.iter().find(|(name, _)| *name == flag) else {
+            return Err(Error::msg(format!("unknown flag {flag}: this host takes --listen, --port, --data-dir, --hub")));
+        };
+        let value = arguments.next().ok_or_else(|| Error::msg(format!("{flag} needs a value")))?;
+        let (key, value) = match *key {
+            "port" => ("listen", format!("127.0.0.1:{value}")),
+            key => (key, value),
+        };
+        sources.flags.push((flag, key.to_owned(), value));
+    }
+    Ok(Config::load(&sources)?.config)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Error::msg(format!("cannot listen on {address}: {error}; choose another port")))
+}
+
+async fn open_store(folder: PathBuf, partitions: u32) -> Result<Arc<dyn Store>> {
+    let options = Options { partitions, ..Options::default() };
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, options)).await?;
+    Ok(Arc::new(opened?))
+}
+
+fn open_hub(store: Arc<dyn Store>, registry: &Arc<Registry>, settings: &HostSettings) -> Result<TaskHub> {
+    let of_code = registry.limiters().map(|limiter| (Arc::from(limiter.name()), limiter.definition()));
+    let of_operator = settings.limiters.iter().map(|(name, rule)| (Arc::from(name.as_str()), rule.clone()));
+    let options = HubOptions {
+        name: settings.hub.clone(),
+        limits: settings.limits.clone(),
+        threads: settings.threads,
+        limiters: of_code.chain(of_operator).collect(),
+    };
+    Ok(TaskHub::open(store, registry.clone(), options)?)
+}
+
+/// Ready when the process is asked to end.
+async fn ended() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// A host that runs: hub, listener, timer triggers.
+#[derive(Debug)]
+pub struct Host {
+    hub: TaskHub,
+    client: Client,
+    address: Option<SocketAddr>,
+    routes: Vec<RouteInfo>,
+    route_prefix: String,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    server: Option<JoinHandle<std::io::Result<()>>>,
+    timers: Vec<JoinHandle<()>>,
+}
+
+impl Host {
+    fn start(
+        hub: TaskHub,
+        client: Client,
+        listener: Option<TcpListener>,
+        (http, timers): (Vec<HttpTrigger>, Vec<TimerTrigger>),
+        settings: HostSettings,
+    ) -> Result<Self> {
+        let timers: Result<Vec<_>> = timers.into_iter().map(|trigger| host_timer(trigger, &client)).collect();
+        let timers = timers?.into_iter().map(|timer| tokio::spawn(run_timer(timer, hub.clone()))).collect();
+        let routes = http.into_iter().fold(AppRoutes::new(), |routes, trigger| {
+            routes.route(route_info(&trigger), trigger.into_router())
+        });
+        let mut host = Self {
+            hub: hub.clone(),
+            client,
+            address: None,
+            routes: routes.described().to_vec(),
+            route_prefix: settings.route_prefix.clone(),
+            stop: None,
+            server: None,
+            timers,
+        };
+        if let Some(listener) = listener {
+            let server = Server::new(hub)
+                .settings(settings.http)
+                .access(settings.access)
+                .routes(&settings.route_prefix, routes);
+            let address = listener.local_addr()?;
+            let links = server.links(address);
+            host.client = host.client.with_links(links);
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            host.address = Some(address);
+            host.stop = Some(stop);
+            host.server = Some(tokio::spawn(server.serve(listener, async move {
+                let _ = stopped.await;
+            })));
+        }
+        Ok(host)
+    }
+
+    /// The hub's client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The hub itself.
+    pub fn hub(&self) -> &TaskHub {
+        &self.hub
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The app's HTTP routes: methods and path below the origin.
+    pub fn routes(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.routes.iter().map(|route| (route.methods.join(","), format!("/{}{}", self.route_prefix, route.path)))
+    }
+
+    /// Tells on stderr what runs where.
+    fn print_banner(&self) {
+        let Some(address) = self.address else { return };
+        eprintln!("dalsegno {} · hub {}", env!("CARGO_PKG_VERSION"), self.hub.name());
+        eprintln!("  HTTP  http://{address}/runtime/webhooks/durabletask");
+        for (methods, path) in self.routes() {
+            eprintln!("  [{methods}] http://{address}{path}");
+        }
+    }
+
+    /// Stops at once: activities that run begin again after the next start.
+    pub async fn shutdown(self) {
+        self.drain(Duration::ZERO).await;
+    }
+
+    /// Takes no more work, lets activities finish for at most `grace`, stops. Says how many were
+    /// still running.
+    pub async fn drain(mut self, grace: Duration) -> usize {
+        self.timers.iter().for_each(JoinHandle::abort);
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let left = self.hub.shutdown(grace).await;
+        if let Some(server) = self.server.take() {
+            let _ = server.await;
+        }
+        left
+    }
+}
+
+fn route_info(trigger: &HttpTrigger) -> RouteInfo {
+    RouteInfo {
+        name: trigger.name().to_owned(),
+        path: format!("/{}", trigger.route_path()),
+        methods: trigger.method_list().iter().map(ToString::to_string).collect(),
+        level: match trigger.auth_level() {
+            AuthLevel::Anonymous => dalsegno_host::AuthLevel::Anonymous,
+            AuthLevel::Function => dalsegno_host::AuthLevel::Function,
+            AuthLevel::Admin => dalsegno_host::AuthLevel::Admin,
+        },
+    }
+}
+
+fn host_timer(trigger: TimerTrigger, client: &Client) -> Result<HostTimer> {
+    let schedule = Schedule::parse(trigger.schedule(), trigger.time_zone_name())
+        .map_err(|error| Error::msg(format!("timer trigger {}: {error}", trigger.name())))?;
+    let (name, run_on_startup) = (trigger.name().to_owned(), trigger.runs_on_startup());
+    let (trigger, client) = (Arc::new(trigger), client.clone());
+    let function = Arc::new(move |info: HostTimerInfo| {
+        let (trigger, client) = (trigger.clone(), client.clone());
+        let run = async move {
+            let info = TimerInfo { scheduled: info.scheduled, past_due: info.past_due };
+            trigger.fire(client, info).await.map_err(|error| TimerError::from(error.to_string()))
+        };
+        Box::pin(run) as futures::future::BoxFuture<'static, std::result::Result<(), TimerError>>
+    });
+    Ok(HostTimer { name, schedule, run_on_startup, function })
+}
+
+async fn run_timer(timer: HostTimer, hub: TaskHub) {
+    let name = timer.name.clone();
+    if let Err(error) = timer.run(hub).await {
+        tracing::error!(function = name, %error, "the timer trigger ended");
+    }
+}

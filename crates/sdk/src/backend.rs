@@ -1,0 +1,71 @@
+//! Where a client sends its requests. One method per request.
+
+use std::time::Duration;
+
+use dalsegno_core::event::Event;
+use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
+use dalsegno_core::store::EntityRow;
+use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_engine::TaskHub;
+use dalsegno_engine::clock::{Clock, SystemClock};
+use dalsegno_host::RemoteHub;
+use dalsegno_engine::hub::{LimiterDefinition, NewId};
+use dalsegno_engine::request::{Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started};
+
+/// A hub, wherever it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Backend {
+    /// In this process.
+    Hub(TaskHub),
+    /// Behind the HTTP API of a host.
+    Remote(RemoteHub),
+}
+
+macro_rules! requests {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        impl Backend {
+            $(
+                pub(crate) async fn $name(&self, $($argument: $type),*) -> Answer<$answer> {
+                    match self {
+                        Self::Hub(hub) => hub.$name($($argument),*).await,
+                        Self::Remote(hub) => hub.$name($($argument),*).await,
+                    }
+                }
+            )*
+        }
+    };
+}
+
+requests! {
+    start(options: StartOptions) -> Started;
+    raise_event(id: &InstanceId, name: &str, input: Option<Payload>) -> ();
+    terminate(id: &InstanceId, reason: Option<String>, scope: Scope) -> ();
+    suspend(id: &InstanceId, reason: Option<String>) -> ();
+    resume(id: &InstanceId, reason: Option<String>) -> ();
+    rewind(id: &InstanceId, reason: Option<String>) -> ();
+    restart(id: &InstanceId, new_id: NewId) -> Started;
+    purge(id: &InstanceId, scope: Scope) -> u64;
+    purge_many(query: PurgeQuery) -> u64;
+    status(id: &InstanceId) -> Option<InstanceStatus>;
+    wait_for_completion(id: &InstanceId, timeout: Option<Duration>) -> InstanceStatus;
+    wait_for_start(id: &InstanceId, timeout: Option<Duration>) -> InstanceStatus;
+    history(id: &InstanceId) -> Vec<Event>;
+    list(query: InstanceQuery) -> InstancePage;
+    counts() -> Vec<(Status, u64)>;
+    entity(id: &EntityId) -> Option<EntityRow>;
+    list_entities(query: EntityQuery) -> EntityPage;
+    signal_entity(id: &EntityId, operation: &str, input: Option<Payload>, at: Option<Timestamp>) -> ();
+    delete_entity(id: &EntityId) -> bool;
+    limiters() -> Vec<LimiterStatus>;
+    set_limiter(name: &str, definition: LimiterDefinition) -> ();
+}
+
+impl Backend {
+    /// The time as the hub sees it.
+    pub(crate) fn now(&self) -> Timestamp {
+        match self {
+            Self::Hub(hub) => hub.now(),
+            Self::Remote(_) => SystemClock::default().now(),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The driver of one orchestrator.
+//!
+//! Replay and live progress are one path: an event is applied, then the future is polled until it
+//! waits again. What the code asks for meanwhile is compared with what history records in replay,
+//! and handed to the engine when live.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use dalsegno_core::event::Event;
+use dalsegno_core::{Action, EventKind, Fault, FaultKind, Payload};
+use dalsegno_engine::executor::{Execution, ExecutionInfo};
+
+use crate::compare;
+use crate::context::OrchestrationContext;
+use crate::error::Error;
+use crate::orchestrator::Begin;
+use crate::state::{FaultSignal, Shared, TaskKind};
+
+/// Most polls after one event; beyond it the code wakes itself for ever.
+const POLLS_PER_EVENT_MAX: u32 = 100_000;
+
+/// Most lines of "what it waits for".
+const WAITS_SHOWN_MAX: usize = 10;
+
+pub(crate) type Body = Pin<Box<dyn Future<Output = Result<Option<Payload>, Error>> + Send>>;
+
+/// One execution of a user's orchestrator, alive between turns.
+pub(crate) struct LiveExecution {
+    shared: Arc<Shared>,
+    begin: Option<Arc<dyn Begin>>,
+    /// Where the orchestrator is defined: what it ends with is asked for there.
+    location: &'static Location<'static>,
+    body: Option<Body>,
+    waker: Waker,
+}
+
+impl LiveExecution {
+    pub(crate) fn new(info: ExecutionInfo, begin: Arc<dyn Begin>) -> Self {
+        let shared = Shared::new(info);
+        Self {
+            waker: Waker::from(shared.waking.clone()),
+            shared,
+            location: begin.location(),
+            begin: Some(begin),
+            body: None,
+        }
+    }
+
+    fn apply_all(&mut self, events: &[Event]) -> Result<(), Fault> {
+        let shared = self.shared.clone();
+        let result = shared.waking.enter(|| events.iter().try_for_each(|event| self.apply(event)));
+        if result.is_err() {
+            self.end();
+        }
+        result
+    }
+
+    fn apply(&mut self, event: &Event) -> Result<(), Fault> {
+        if self.shared.waking.was_foreign() {
+            return Err(foreign_wake());
+        }
+        match &event.kind {
+            EventKind::OrchestratorStarted => self.shared.lock().now = event.at,
+            EventKind::OrchestratorCompleted => return self.end_of_recorded_turn(),
+            EventKind::ExecutionTerminated { .. } => {
+                self.end();
+                self.shared.lock().asked.clear();
+            }
+            EventKind::ExecutionStarted(started) => {
+                let context = OrchestrationContext::new(self.shared.clone());
+                let begin = self.begin.take();
+                self.body = begin.map(|begin| begin.begin(context, started.input.clone()));
+                self.shared.waking.set_woken();
+                return self.settle();
+            }
+            EventKind::EventRaised { name, input } => {
+                let waker = {
+                    let mut state = self.shared.lock();
+                    let state = &mut *state;
+                    state.events.arrive(name, input.clone(), &mut state.awaited)
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                return self.settle();
+            }
+            kind => match completion(kind) {
+                Some((task, task_kind, outcome)) => {
+                    self.shared.complete(task, task_kind, outcome)?;
+                    return self.settle();
+                }
+                None if is_recorded_action(kind) => return self.confirm(kind),
+                None => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// Polls the code until it waits for something durable.
+    fn settle(&mut self) -> Result<(), Fault> {
+        self.shared.lock().step += 1;
+        let mut polls = 0;
+        while self.body.is_some() && self.shared.waking.take_woken() {
+            polls += 1;
+            if polls > POLLS_PER_EVENT_MAX {
+                return Err(busy_loop());
+            }
+            self.poll_once()?;
+        }
+        if self.body.is_some() && self.shared.lock().awaited == 0 {
+            return Err(foreign_wait());
+        }
+        Ok(())
+    }
+
+    fn poll_once(&mut self) -> Result<(), Fault> {
+        let Some(body) = self.body.as_mut() else {
+            return Ok(());
+        };
+        let mut context = Context::from_waker(&self.waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut context)));
+        let (fault, continued) = {
+            let mut state = self.shared.lock();
+            (state.fault.take(), state.continued)
+        };
+        match (fault, polled) {
+            (Some(fault), _) => Err(fault),
+            (None, Err(panic)) => Err(panicked(panic.as_ref())),
+            (None, Ok(Poll::Ready(result))) => {
+                self.complete(result);
+                Ok(())
+            }
+            (None, Ok(Poll::Pending)) => {
+                if continued {
+                    self.end();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn complete(&mut self, result: Result<Option<Payload>, Error>) {
+        let action = match result {
+            Ok(result) => Action::Complete { result },
+            Err(error) => Action::Fail {
+                failure: error.into_failure(),
+            },
+        };
+        // After continue-as-new this is not asked for any more.
+        self.shared.lock().ask(action, self.location);
+        self.end();
+    }
+
+    /// Drops the code. What its locals do when dropped is no longer asked for.
+    fn end(&mut self) {
+        self.shared.lock().closed = true;
+        if let Some(body) = self.body.take() {
+            // A panic in a user's `Drop` has nowhere to go.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+        }
+    }
+
+    /// The next action that history can record; others on the way are not compared.
+    fn next_recorded(&self) -> Option<(EventKind, &'static Location<'static>)> {
+        let mut state = self.shared.lock();
+        while let Some(asked) = state.asked.pop_front() {
+            if let Some(event) = asked.action.to_event() {
+                return Some((event, asked.location));
+            }
+        }
+        None
+    }
+
+    fn confirm(&self, recorded: &EventKind) -> Result<(), Fault> {
+        match self.next_recorded() {
+            None => Err(compare::asked_too_little(recorded)),
+            Some((asked, _)) if compare::is_same(recorded, &asked) => Ok(()),
+            Some((asked, location)) => Err(compare::diverged(recorded, &asked, location)),
+        }
+    }
+
+    fn end_of_recorded_turn(&self) -> Result<(), Fault> {
+        match self.next_recorded() {
+            None => Ok(()),
+            Some((asked, location)) => Err(compare::asked_too_much(&asked, location)),
+        }
+    }
+}
+
+impl Execution for LiveExecution {
+    fn replay(&mut self, history: &[Event]) -> Result<(), Fault> {
+        self.shared.lock().replaying = true;
+        let result = self.apply_all(history);
+        self.shared.lock().replaying = false;
+        result
+    }
+
+    fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault> {
+        self.apply_all(events)?;
+        let asked = {
+            let mut state = self.shared.lock();
+            let next = std::collections::VecDeque::new();
+            std::mem::replace(&mut state.asked, next)
+        };
+        Ok(asked.into_iter().map(|asked| asked.action).collect())
+    }
+
+    fn unconsumed_events(&self) -> Vec<EventKind> {
+        self.shared.lock().events.unread()
+    }
+
+    fn waits_for(&self) -> Vec<String> {
+        self.shared.lock().waits_for(WAITS_SHOWN_MAX)
+    }
+
+    fn size_bytes(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, |body| size_of_val(&**body));
+        let info = &self.shared.info;
+        let names = info.instance.as_str().len() + info.name.len() + info.version.as_ref().map_or(0, |v| v.len());
+        size_of::<Self>() + size_of::<Shared>() + body + names + self.shared.lock().size_bytes()
+    }
+}
+
+impl Drop for LiveExecution {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for LiveExecution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveExecution").field("info", &self.shared.info).finish_non_exhaustive()
+    }
+}
+
+type Completion = (dalsegno_core::TaskId, TaskKind, dalsegno_core::Outcome);
+
+fn completion(kind: &EventKind) -> Option<Completion> {
+    let completion = match kind.clone() {
+        EventKind::TaskCompleted { task, result, .. } => (task, TaskKind::Activity, Ok(result)),
+        EventKind::TaskFailed { task, failure, .. } => (task, TaskKind::Activity, Err(failure)),
+        EventKind::TimerFired { task, .. } => (task, TaskKind::Timer, Ok(None)),
+        EventKind::SubOrchestrationInstanceCompleted { task, result } => (task, TaskKind::Orchestration, Ok(result)),
+        EventKind::SubOrchestrationInstanceFailed { task, failure } => (task, TaskKind::Orchestration, Err(failure)),
+        EventKind::EntityOperationCompleted { task, result } => (task, TaskKind::Entity, Ok(result)),
+        EventKind::EntityOperationFailed { task, failure } => (task, TaskKind::Entity, Err(failure)),
+        EventKind::EntityLockGranted { task } => (task, TaskKind::Lock, Ok(None)),
+        _ => return None,
+    };
+    Some(completion)
+}
+
+fn is_recorded_action(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::TaskScheduled { .. }
+            | EventKind::TimerCreated { .. }
+            | EventKind::SubOrchestrationInstanceCreated { .. }
+            | EventKind::EventSent { .. }
+            | EventKind::EntityOperationCalled { .. }
+            | EventKind::EntityOperationSignaled { .. }
+            | EventKind::EntityLockRequested { .. }
+            | EventKind::EntityUnlockSent { .. }
+            | EventKind::ExecutionCompleted { .. }
+            | EventKind::ExecutionFailed { .. }
+    )
+}
+
+fn fault(kind: FaultKind, message: impl Into<String>) -> Fault {
+    Fault {
+        kind,
+        message: message.into(),
+    }
+}
+
+fn busy_loop() -> Fault {
+    fault(
+        FaultKind::BusyLoop,
+        format!("the orchestrator woke itself {POLLS_PER_EVENT_MAX} times after one event and never waited for anything durable"),
+    )
+}
+
+fn foreign_wait() -> Fault {
+    fault(
+        FaultKind::ForeignWait,
+        "the orchestrator waits for something that is not durable: after a restart nobody would wake it. Wait for \
+         activities, timers, events, entities and sub-orchestrations of its context; everything else belongs into an activity",
+    )
+}
+
+fn foreign_wake() -> Fault {
+    fault(
+        FaultKind::ForeignWake,
+        "something that is not durable woke the orchestrator: another thread, a runtime's timer or socket. In a \
+         replay it would not happen at the same place; do such work in an activity",
+    )
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
+    if panic.is::<FaultSignal>() {
+        return fault(FaultKind::Panicked, "a fault was raised and lost");
+    }
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(no text)".into());
+    let advice = match text.contains("reactor running") || text.contains("Tokio") {
+        true => ". Tokio does not run in an orchestrator: use ctx.timer(..), or do the work in an activity",
+        false => "",
+    };
+    fault(FaultKind::Panicked, format!("the orchestrator panicked: {text}{advice}"))
+}

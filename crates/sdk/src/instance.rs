@@ -1,0 +1,208 @@
+//! One instance, as a client sees and steers it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use dalsegno_core::event::Event;
+use dalsegno_core::query::Status;
+use dalsegno_core::store::InstanceRow;
+use dalsegno_core::{Failure, InstanceId};
+use dalsegno_engine::hub::NewId;
+use dalsegno_engine::request::{InstanceStatus, RequestError, RequestErrorKind, Scope};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::Client;
+use crate::codec::{decode, encode};
+use crate::error::{Result, TaskError};
+use crate::event::ExternalEvent;
+
+/// An instance whose result has the type `Out`. Cloning is cheap.
+pub struct Instance<Out> {
+    client: Client,
+    id: InstanceId,
+    out: PhantomData<fn() -> Out>,
+}
+
+impl<Out> Instance<Out> {
+    pub(crate) fn new(client: &Client, id: InstanceId) -> Self {
+        Self {
+            client: client.clone(),
+            id,
+            out: PhantomData,
+        }
+    }
+
+    /// The id.
+    pub fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance.
+    pub async fn status(&self) -> Result<InstanceStatus> {
+        let status = self.client.backend().status(&self.id).await?;
+        Ok(status.ok_or_else(|| not_found(&self.id))?)
+    }
+
+    /// Waits for its result, as long as it takes.
+    ///
+    /// # Errors
+    /// The instance's own failure (as [`TaskError`]), or why it cannot be waited for.
+    pub async fn wait(&self) -> Result<Out>
+    where
+        Out: DeserializeOwned,
+    {
+        self.wait_at_most(None).await
+    }
+
+    /// Waits for its result; `is_timeout()` when the time is over. The instance goes on.
+    ///
+    /// # Errors
+    /// The instance's own failure (as [`TaskError`]), or why it cannot be waited for.
+    pub async fn wait_for(&self, limit: Duration) -> Result<Out>
+    where
+        Out: DeserializeOwned,
+    {
+        self.wait_at_most(Some(limit)).await
+    }
+
+    async fn wait_at_most(&self, limit: Option<Duration>) -> Result<Out>
+    where
+        Out: DeserializeOwned,
+    {
+        let status = self.client.backend().wait_for_completion(&self.id, limit).await?;
+        output(&status.row)
+    }
+
+    /// Waits until it has left Pending; `is_timeout()` when the time is over.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance.
+    pub async fn wait_for_start(&self, limit: Duration) -> Result<InstanceStatus> {
+        Ok(self.client.backend().wait_for_start(&self.id, Some(limit)).await?)
+    }
+
+    /// Raises an external event. Kept until the orchestrator waits for it.
+    ///
+    /// # Errors
+    /// When the instance does not exist or is finished, or a limit refuses the event.
+    pub async fn raise_event<T: Serialize>(&self, event: ExternalEvent<T>, data: T) -> Result<()> {
+        let input = encode(&data)?;
+        Ok(self.client.backend().raise_event(&self.id, event.name(), input).await?)
+    }
+
+    /// Stops it from taking messages.
+    ///
+    /// # Errors
+    /// When the instance does not exist or is finished.
+    pub async fn suspend(&self, reason: impl Into<String>) -> Result<()> {
+        Ok(self.client.backend().suspend(&self.id, said(reason)).await?)
+    }
+
+    /// Lets it take messages again, also those that came meanwhile.
+    ///
+    /// # Errors
+    /// When the instance does not exist or is finished.
+    pub async fn resume(&self, reason: impl Into<String>) -> Result<()> {
+        Ok(self.client.backend().resume(&self.id, said(reason)).await?)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When the instance does not exist or is finished.
+    pub async fn terminate(&self, reason: impl Into<String>) -> Result<()> {
+        Ok(self.client.backend().terminate(&self.id, said(reason), Scope::Instance).await?)
+    }
+
+    /// Ends it with all its children.
+    ///
+    /// # Errors
+    /// When the instance does not exist or is finished.
+    pub async fn terminate_recursive(&self, reason: impl Into<String>) -> Result<()> {
+        Ok(self.client.backend().terminate(&self.id, said(reason), Scope::Recursive).await?)
+    }
+
+    /// Sets it going again after a failure: what failed is tried again.
+    ///
+    /// # Errors
+    /// When the instance does not exist, or is neither failed nor parked.
+    pub async fn rewind(&self, reason: impl Into<String>) -> Result<()> {
+        Ok(self.client.backend().rewind(&self.id, said(reason)).await?)
+    }
+
+    /// Starts the finished orchestration again with the same input, under the same id or a new one.
+    ///
+    /// # Errors
+    /// When the instance does not exist or lives.
+    pub async fn restart(&self, new_id: NewId) -> Result<Self> {
+        let started = self.client.backend().restart(&self.id, new_id).await?;
+        Ok(Self::new(&self.client, started.id))
+    }
+
+    /// Deletes the finished instance; says how many went.
+    ///
+    /// # Errors
+    /// When the instance does not exist or lives.
+    pub async fn purge(&self) -> Result<u64> {
+        Ok(self.client.backend().purge(&self.id, Scope::Instance).await?)
+    }
+
+    /// Deletes the finished instance with all its children; says how many went.
+    ///
+    /// # Errors
+    /// When the instance does not exist or lives.
+    pub async fn purge_recursive(&self) -> Result<u64> {
+        Ok(self.client.backend().purge(&self.id, Scope::Recursive).await?)
+    }
+
+    /// The history of its current execution.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance.
+    pub async fn history(&self) -> Result<Vec<Event>> {
+        Ok(self.client.backend().history(&self.id).await?)
+    }
+}
+
+impl<Out> Clone for Instance<Out> {
+    fn clone(&self) -> Self {
+        Self::new(&self.client, self.id.clone())
+    }
+}
+
+impl<Out> fmt::Debug for Instance<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Instance").field(&self.id).finish()
+    }
+}
+
+fn said(reason: impl Into<String>) -> Option<String> {
+    Some(reason.into()).filter(|reason| !reason.is_empty())
+}
+
+fn not_found(id: &InstanceId) -> RequestError {
+    RequestError::new(RequestErrorKind::NotFound, format!("there is no instance {id:?}")).about(id)
+}
+
+/// What a finished instance came to.
+fn output<Out: DeserializeOwned>(row: &InstanceRow) -> Result<Out> {
+    let failure = match row.status {
+        Status::Completed => return Ok(decode(row.output.as_ref())?),
+        Status::Terminated => Failure::new("Terminated", reason_of(row)),
+        _ => row.failure.clone().unwrap_or_default(),
+    };
+    Err(TaskError::new(format!("orchestration {:?} ({})", &*row.name, row.id), failure).into())
+}
+
+fn reason_of(row: &InstanceRow) -> String {
+    let reason: Option<String> = row.output.as_ref().and_then(|output| decode(Some(output)).ok());
+    match reason {
+        Some(reason) => format!("terminated: {reason}"),
+        None => "terminated".into(),
+    }
+}

@@ -1,0 +1,96 @@
+//! Durable functions in Rust.
+//!
+//! An attribute turns a function into a function that returns its definition: `#[orchestrator]`,
+//! `#[activity]`, `#[entity]`, `#[http_trigger]`, `#[timer_trigger]`. The definition is the handle:
+//! `ctx.call(charge, order)` takes the function itself.
+//!
+//! ```
+//! use dalsegno::{OrchestrationContext, Result, activity, orchestrator};
+//!
+//! #[activity]
+//! async fn greet(city: String) -> String {
+//!     format!("Hello {city}!")
+//! }
+//!
+//! #[orchestrator]
+//! async fn hello_sequence(ctx: &OrchestrationContext) -> Result<Vec<String>> {
+//!     let mut greetings = Vec::new();
+//!     for city in ["Tokyo", "Seattle", "London"] {
+//!         greetings.push(ctx.call(greet, city.into()).await?);
+//!     }
+//!     Ok(greetings)
+//! }
+//!
+//! assert_eq!(hello_sequence().name(), "hello_sequence");
+//! ```
+//!
+//! An orchestrator's code runs again from its history after a restart or an eviction from memory. So
+//! everything it learns must come from its context: time, ids, results, events. Locals are dropped and
+//! made again meanwhile; a `Drop` of yours runs again, too.
+
+#![warn(missing_docs)]
+
+mod activity;
+mod app;
+mod backend;
+mod client;
+mod codec;
+mod compare;
+mod context;
+mod data;
+mod entity;
+mod error;
+mod event;
+mod execution;
+mod guard;
+mod instance;
+mod limiter;
+mod orchestrator;
+mod registry;
+mod state;
+mod task;
+mod time;
+mod trigger;
+mod version;
+
+pub use activity::{Activity, ActivityContext};
+pub use app::{App, Host, HostSettings};
+pub use client::{Client, ClientOperation, Start};
+pub use context::{Callable, OrchestrationContext, OrchestrationEntities};
+pub use entity::{Entity, EntityCaller, EntityContext, EntityDefinition, EntityProxy, EntitySignal};
+pub use error::{Cancelled, Elapsed, Error, Result, TaskError};
+pub use event::{EventTask, ExternalEvent};
+pub use guard::{LockGuard, LockTask};
+pub use instance::Instance;
+pub use limiter::{KeyedLimiter, Limiter};
+pub use orchestrator::Orchestrator;
+pub use registry::{Definition, Registry};
+pub use task::{ActivityTask, ContinueAsNew, DetachedStart, EntityTask, OrchestrationTask, Timeout, Timer};
+pub use time::{DAY, HOUR, MINUTE, SECOND};
+pub use trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
+pub use version::Version;
+
+pub use dalsegno_core::event::{Event, EventKind};
+pub use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
+pub use dalsegno_core::retry::RetryPolicy;
+pub use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Timestamp};
+pub use dalsegno_engine::executor::CancelReason;
+pub use dalsegno_engine::hub::NewId;
+pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};
+pub use dalsegno_host::{CheckStatus, ManagementPayload};
+pub use dalsegno_macros::{activity, entity, http_trigger, orchestrator, timer_trigger};
+
+pub use futures::future::{join_all, try_join_all};
+/// Waits for the first of several tasks; when several are ready, the one written first.
+///
+/// Like `futures::select_biased!`. The unbiased `futures::select!` and `tokio::select!` choose by
+/// chance, which a replay would not repeat.
+pub use futures::select_biased as select;
+
+/// For the attributes.
+#[doc(hidden)]
+pub mod __private {
+    pub use dalsegno_core::EntityId;
+    pub use std::boxed::Box;
+    pub use std::ops::Deref;
+}

@@ -1,0 +1,9 @@
+//! The SDK, driven by hand-made events: no engine, no clock, no thread.
+
+mod activities;
+mod attributes;
+mod combinators;
+mod driver;
+mod entities;
+mod faults;
+mod harness;
