@@ -128,6 +128,10 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(commands::config::Config),
+    /// Check a hub that is not open, without changing it
+    Verify(commands::verify::Verify),
+    /// Make a new app from a template
+    Init(commands::init::Init),
 }
 
 /// A duration such as `30s`.

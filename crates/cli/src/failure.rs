@@ -70,6 +70,16 @@ impl Failure {
         }
     }
 
+    /// A folder that another process has open.
+    pub(crate) fn in_use(error: &impl fmt::Display) -> Self {
+        Self {
+            exit: Exit::Conflict,
+            code: "in_use",
+            message: error.to_string(),
+            help: None,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {

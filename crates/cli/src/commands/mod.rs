@@ -5,6 +5,7 @@ pub(crate) mod counts;
 pub(crate) mod entity;
 pub(crate) mod get;
 pub(crate) mod history;
+pub(crate) mod init;
 pub(crate) mod limiter;
 pub(crate) mod list;
 pub(crate) mod purge;
@@ -15,6 +16,7 @@ pub(crate) mod rewind;
 pub(crate) mod start;
 pub(crate) mod suspend;
 pub(crate) mod terminate;
+pub(crate) mod verify;
 pub(crate) mod wait;
 
 use crate::arguments::{Arguments, Command};
@@ -41,5 +43,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Entity(entity) => entity.run(&session).await,
         Command::Limiter(limiter) => limiter.run(&session).await,
         Command::Config(config) => config.run(&session),
+        Command::Verify(verify) => verify.run(&session),
+        Command::Init(init) => init.run(&session),
     }
 }

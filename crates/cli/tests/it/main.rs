@@ -344,3 +344,66 @@ fn help_fits_a_terminal() {
         );
     }
 }
+
+#[test]
+fn a_hub_folder_is_verified() {
+    use dalsegno_store_embedded::{EmbeddedStore, Options};
+
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    let line = format!("verify {}", hub.display());
+    let refused = world.run(&line);
+    assert!(refused.ends_with("exit 78"), "{refused}");
+    let store = EmbeddedStore::open(&hub, Options::default()).unwrap();
+    let refused = world.run(&line);
+    assert!(
+        refused.contains("error[in_use]") && refused.ends_with("exit 4"),
+        "{refused}"
+    );
+    drop(store);
+    let sound = world.run(&line);
+    assert!(
+        sound.starts_with("verdict      sound") && sound.ends_with("exit 0"),
+        "{sound}"
+    );
+    let json = world.run(&format!("{line} --json"));
+    assert!(json.contains(r#""sound":true"#), "{json}");
+}
+
+#[test]
+fn a_new_app_is_made_once() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let made = world.run_in(folder.path(), "init hello");
+    expect![[r#"
+        2| made hello: cd hello && cargo run
+        2| then: dalsegno start hello -i '"Ada"' --wait
+        exit 0"#]]
+    .assert_eq(&made);
+    for file in ["Cargo.toml", "src/main.rs", ".gitignore"] {
+        assert!(folder.path().join("hello").join(file).is_file(), "{file}");
+    }
+    let again = world.run_in(folder.path(), "init hello");
+    assert!(
+        again.contains("hello is there already") && again.ends_with("exit 2"),
+        "{again}"
+    );
+    let lost = world.run_in(folder.path(), "init other --sdk nowhere");
+    assert!(
+        lost.contains("--sdk CHECKOUT/crates/sdk") && lost.ends_with("exit 2"),
+        "{lost}"
+    );
+}
+
+/// Builds what `init` made and speaks to it. Slow: it compiles a whole app.
+#[test]
+fn a_new_app_compiles_and_runs_as_it_is() {
+    if std::env::var_os("RUN_SLOW").is_none() {
+        return;
+    }
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    world.run_in(folder.path(), "init hello");
+    world::NewApp::start(&folder.path().join("hello")).check(&world);
+}
