@@ -5,6 +5,7 @@
 
 pub(crate) mod event_wire;
 pub(crate) mod instances;
+pub mod json;
 mod others;
 pub(crate) mod wire;
 
