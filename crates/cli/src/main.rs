@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let color = arguments.global.color();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    dalsegno_host::telemetry::init("warn", "auto");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::Failure::unexpected(&error).report(color).into(),
     };

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod counts;
+pub(crate) mod demo;
 pub(crate) mod entity;
 pub(crate) mod get;
 pub(crate) mod history;
@@ -43,6 +44,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Entity(entity) => entity.run(&session).await,
         Command::Limiter(limiter) => limiter.run(&session).await,
         Command::Config(config) => config.run(&session),
+        Command::Demo(demo) => demo.run().await,
         Command::Verify(verify) => verify.run(&session),
         Command::Init(init) => init.run(&session),
     }

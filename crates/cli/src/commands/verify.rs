@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dalsegno_store_embedded::verify::{Report, verify};
+use dalsegno_store_embedded::{EmbeddedStore, Options};
 
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Row};
@@ -30,11 +31,30 @@ impl Verify {
         for problem in &report.problems {
             output::talk(&format!("problem: {problem}"));
         }
-        Ok(if report.is_sound() {
+        let meaning = if report.is_sound() {
+            self.check_meaning()?
+        } else {
+            Vec::new()
+        };
+        for problem in &meaning {
+            output::talk(&format!("problem: {problem}"));
+        }
+        Ok(if report.is_sound() && meaning.is_empty() {
             Exit::Ok
         } else {
             Exit::Unexpected
         })
+    }
+}
+
+impl Verify {
+    /// What records and tables say together. For that the hub is opened as every start does it.
+    fn check_meaning(&self) -> Result<Vec<String>, Failure> {
+        let store = EmbeddedStore::open(&self.folder, Options::default())
+            .map_err(|error| Failure::configuration(&error))?;
+        let findings =
+            dalsegno_engine::verify::verify(&store).map_err(|error| Failure::unexpected(&error))?;
+        Ok(findings.problems)
     }
 }
 

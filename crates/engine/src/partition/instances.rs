@@ -519,7 +519,11 @@ impl Partition {
         let continues = actions
             .iter()
             .any(|action| matches!(action, Action::ContinueAsNew { .. }));
-        let live = self.slots.get(id).and_then(Slot::resident).and_then(|resident| resident.live.as_ref());
+        let live = self
+            .slots
+            .get(id)
+            .and_then(Slot::resident)
+            .and_then(|resident| resident.live.as_ref());
         match live {
             Some(live) if continues && !planted::has(Bug::EventsLostAtContinueAsNew) => {
                 live.unconsumed_events()
