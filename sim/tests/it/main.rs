@@ -1,0 +1,4 @@
+//! The simulator's own tests, and the loop of real kills.
+
+mod kill;
+mod seeds;
