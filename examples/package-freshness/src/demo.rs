@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dalsegno::{App, Client, Error, Host, HostSettings, Instance, Limiter, Result, Status};
+use dalsegno::{App, Client, Error, Host, HostSettings, Instance, Result, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 
@@ -104,17 +104,13 @@ async fn serve_catalogue(settings: &Settings) -> Result<SocketAddr> {
 
 async fn start_host(settings: &Settings, catalogue: SocketAddr) -> Result<Host> {
     let (count, period) = settings.rate;
-    let limiter: Limiter = CATALOGUE_LIMITER.rate(count, period);
+    let limiter = CATALOGUE_LIMITER.rate(count, period).definition();
     let database = Database::at(settings.data_dir.join("freshness.db"));
-    let app = register(
-        App::new(),
-        CatalogueClient::new(format!("http://{catalogue}")),
-        database,
-        limiter,
-    );
-    let listen = Some(SocketAddr::from(([127, 0, 0, 1], settings.port)));
+    let catalogue = CatalogueClient::new(format!("http://{catalogue}"));
+    let app = register(App::new(), catalogue, database);
     app.start(HostSettings {
-        listen,
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], settings.port))),
+        limiters: vec![(CATALOGUE_LIMITER.name().to_owned(), limiter)],
         ..HostSettings::in_folder(settings.data_dir.join("hub"))
     })
     .await

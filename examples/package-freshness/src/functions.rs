@@ -273,7 +273,7 @@ async fn start_freshness(client: Client, body: String) -> Result<dalsegno::Check
 }
 
 /// The app: everything above, with what its activities need.
-pub fn register(app: App, catalogue: CatalogueClient, database: Database, limiter: Limiter) -> App {
+pub fn register(app: App, catalogue: CatalogueClient, database: Database) -> App {
     app.register(main_download_orchestrator)
         .register(pipeline)
         .register(create_run)
@@ -282,7 +282,7 @@ pub fn register(app: App, catalogue: CatalogueClient, database: Database, limite
         .register(save_results)
         .register(every_morning)
         .register(start_freshness)
-        .limiter(limiter)
+        .limiter(CATALOGUE_LIMITER)
         .data(catalogue)
         .data(database)
 }

@@ -4,6 +4,7 @@
 
 #[path = "../../../host/tests/it/app.rs"]
 mod app;
+mod demo;
 mod world;
 
 use expect_test::{Expect, expect};
