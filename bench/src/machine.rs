@@ -34,15 +34,16 @@ pub(crate) fn sync_latency(folder: &Path) -> std::io::Result<Duration> {
 pub(crate) fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<u64> = after_name
+    let fields: Vec<i64> = after_name
         .split_whitespace()
         .filter_map(|field| field.parse().ok())
         .collect();
     // utime and stime are fields 14 and 15; of the fields behind the name, numeric ones begin at 4 (ppid).
-    let ticks: u64 = fields
+    let ticks = fields
         .get(10)
         .zip(fields.get(11))
         .map_or(0, |(user, system)| user + system);
+    let ticks = u64::try_from(ticks).unwrap_or(0);
     Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
 }
 

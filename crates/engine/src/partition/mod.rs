@@ -453,6 +453,10 @@ pub fn partition_of(target: &Target, partitions: u32) -> PartitionId {
 }
 
 /// What a step came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most steps are jobs, and a box would cost each of them"
+)]
 #[derive(Debug)]
 pub enum Step {
     /// Nothing is ready.
