@@ -422,7 +422,7 @@ impl Partition {
                 fire_at: self.now,
             };
             slot.queue.push_front(Item::message(None, begin));
-            resident.prelude = Some(turn);
+            resident.prelude = Some(Box::new(turn));
             slot.state = SlotState::Resident(Box::new(resident));
         }
     }
@@ -432,6 +432,7 @@ impl Partition {
         let resident = self.slots.get_mut(id).and_then(Slot::resident_mut);
         resident
             .and_then(|resident| resident.prelude.take())
+            .map(|turn| *turn)
             .unwrap_or_default()
     }
 
