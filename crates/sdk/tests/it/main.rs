@@ -7,3 +7,4 @@ mod driver;
 mod entities;
 mod faults;
 mod harness;
+mod idle;
