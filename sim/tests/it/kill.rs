@@ -10,6 +10,7 @@ use std::time::Duration;
 use dalsegno_engine::partition::Entropy;
 use dalsegno_sim::program::{COUNTERS, Program, counted, result_of};
 use dalsegno_sim::scenario::programs_of;
+use dalsegno_store_embedded::{EmbeddedStore, Options};
 
 /// The seed of the target's programs.
 const PROGRAMS_SEED: u64 = 11;
@@ -90,6 +91,7 @@ fn what_was_acknowledged_survives_every_kill() {
     for cycle in 0..cycles {
         let lifetime = Duration::from_millis(5 + entropy.next_u64() % 150);
         one_life(&hub, cycle, lifetime, &mut ledger);
+        verify_hub(&hub);
     }
     assert!(
         ledger.acknowledged.len() as u64 >= cycles * 5,
@@ -97,6 +99,15 @@ fn what_was_acknowledged_survives_every_kill() {
     );
     let results = finish(&hub, &ledger);
     check(&programs_of(PROGRAMS_SEED), &ledger, &results);
+}
+
+/// What is on disk after a kill makes sense, before anything goes on.
+fn verify_hub(hub: &Path) {
+    let report = dalsegno_store_embedded::verify::verify(hub).unwrap();
+    assert_eq!(report.problems, Vec::<String>::new());
+    let store = EmbeddedStore::open(hub, Options::default()).unwrap();
+    let findings = dalsegno_engine::verify::verify(&store).unwrap();
+    assert_eq!(findings.problems, Vec::<String>::new());
 }
 
 /// Asks again for everything and returns what the target says came out.
