@@ -1,5 +1,6 @@
 //! Turns of orchestrations: from waiting messages to one commit.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dalsegno_core::event::ParentClosePolicy;
@@ -900,9 +901,13 @@ impl Partition {
         }
     }
 
-    /// Nothing waits: final and vacant slots leave memory once their last turn is durable.
+    /// The queue is empty: final and vacant slots leave memory once their last turn is durable.
     fn rest(&mut self, id: &InstanceId) {
-        let Some(slot) = self.slots.get(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        // Most instances wait most of the time: an empty queue keeps no memory.
+        slot.queue = VecDeque::new();
         let leaves = match &slot.state {
             SlotState::Vacant => true,
             SlotState::Resident(resident) => resident.orchestration.row.status.is_final(),
