@@ -24,7 +24,7 @@ pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
 
 /// Bytes and number of headers taken; more is 431.
-const HEADER_BYTES_MAX: usize = 32 * 1024;
+pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 100;
 /// How long answers in progress may take after the end was ordered.
 const ANSWERS_GRACE: Duration = Duration::from_secs(10);

@@ -31,7 +31,10 @@ impl Arguments {
         let arguments: Vec<Argument> = parser.parse2(tokens)?.into_iter().collect();
         for (at, argument) in arguments.iter().enumerate() {
             if arguments[..at].iter().any(|before| before.key == argument.key) {
-                return Err(Error::new(argument.key.span(), format!("`{}` is said twice", argument.key)));
+                return Err(Error::new(
+                    argument.key.span(),
+                    format!("`{}` is said twice", argument.key),
+                ));
             }
         }
         Ok(Self(arguments))
@@ -40,7 +43,8 @@ impl Arguments {
     /// Takes out a flag: a lone word.
     pub(crate) fn take_flag(&mut self, key: &str) -> bool {
         let before = self.0.len();
-        self.0.retain(|argument| argument.key != key || argument.value.is_some());
+        self.0
+            .retain(|argument| argument.key != key || argument.value.is_some());
         self.0.len() < before
     }
 
@@ -55,10 +59,16 @@ impl Arguments {
         match self.take(key) {
             None => Ok(None),
             Some(Argument {
-                value: Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })),
+                value:
+                    Some(Expr::Lit(ExprLit {
+                        lit: Lit::Str(text), ..
+                    })),
                 ..
             }) => Ok(Some(text)),
-            Some(argument) => Err(Error::new(argument.key.span(), format!("`{key}` is a text: {key} = \"..\""))),
+            Some(argument) => Err(Error::new(
+                argument.key.span(),
+                format!("`{key}` is a text: {key} = \"..\""),
+            )),
         }
     }
 

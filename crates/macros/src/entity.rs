@@ -2,7 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, LitStr, ReceiverKind, Result, Type};
+use syn::{
+    Attribute, Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, LitStr, ReceiverKind, Result, Type,
+};
 
 use crate::arguments::Arguments;
 use crate::function::plain;
@@ -13,9 +15,14 @@ pub(crate) fn entity(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     let block: ItemImpl = syn::parse2(item)?;
     let state = state_ident(&block)?;
     let name = arguments.take_text("name")?;
-    let name = name.map_or_else(|| plain(&state), |name| name.value()).to_lowercase();
+    let name = name
+        .map_or_else(|| plain(&state), |name| name.value())
+        .to_lowercase();
     if let Some((key, _)) = arguments.into_calls()?.first() {
-        return Err(Error::new(key.span(), format!("`{key}` is not known here; known is name")));
+        return Err(Error::new(
+            key.span(),
+            format!("`{key}` is not known here; known is name"),
+        ));
     }
     let operations = operations(&block)?;
     let proxy = format_ident!("{state}Proxy");
@@ -27,14 +34,23 @@ pub(crate) fn entity(arguments: TokenStream, item: TokenStream) -> Result<TokenS
 /// The type whose values are the states: plain, without parameters.
 fn state_ident(block: &ItemImpl) -> Result<Ident> {
     if block.trait_.is_some() {
-        return Err(Error::new_spanned(&block.self_ty, "`#[entity]` stands on the type's own `impl` block"));
+        return Err(Error::new_spanned(
+            &block.self_ty,
+            "`#[entity]` stands on the type's own `impl` block",
+        ));
     }
     if !block.generics.params.is_empty() {
-        return Err(Error::new_spanned(&block.generics, "an entity has no type parameters: its name stands for one type"));
+        return Err(Error::new_spanned(
+            &block.generics,
+            "an entity has no type parameters: its name stands for one type",
+        ));
     }
     match last_segment(&block.self_ty) {
         Some(segment) => Ok(segment.ident.clone()),
-        None => Err(Error::new_spanned(&block.self_ty, "`#[entity]` stands on the `impl` block of a struct or enum")),
+        None => Err(Error::new_spanned(
+            &block.self_ty,
+            "`#[entity]` stands on the `impl` block of a struct or enum",
+        )),
     }
 }
 
@@ -57,10 +73,16 @@ fn operation(method: &ImplItemFn) -> Result<Operation<'_>> {
     if let Some(FnArg::Receiver(receiver)) = method.sig.inputs.first()
         && !matches!(receiver.kind, ReceiverKind::Reference(..))
     {
-        return Err(Error::new_spanned(receiver, "an operation takes `&self` or `&mut self`"));
+        return Err(Error::new_spanned(
+            receiver,
+            "an operation takes `&self` or `&mut self`",
+        ));
     }
     if !method.sig.generics.params.is_empty() {
-        return Err(Error::new_spanned(&method.sig.generics, "an operation has no type parameters"));
+        return Err(Error::new_spanned(
+            &method.sig.generics,
+            "an operation has no type parameters",
+        ));
     }
     let types = argument_types(&method.sig);
     let (with_context, inputs) = match types.split_first() {
@@ -81,7 +103,9 @@ impl Operation<'_> {
     }
 
     fn input(&self) -> TokenStream {
-        self.input.as_ref().map_or_else(|| quote!(()), |input| quote!(#input))
+        self.input
+            .as_ref()
+            .map_or_else(|| quote!(()), |input| quote!(#input))
     }
 
     /// The call of the method on `__state`.
@@ -134,7 +158,9 @@ impl Operation<'_> {
 }
 
 fn docs(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    attributes.iter().filter(|attribute| attribute.path().is_ident("doc"))
+    attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("doc"))
 }
 
 fn implementation(state: &Ident, proxy: &Ident, name: &str, operations: &[Operation<'_>]) -> TokenStream {

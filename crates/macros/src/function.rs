@@ -66,7 +66,9 @@ fn definition(
 ) -> Result<TokenStream> {
     let output = Output::of(&function.sig)?;
     let ident = function.sig.ident.clone();
-    let name = arguments.take_text("name")?.unwrap_or_else(|| LitStr::new(&plain(&ident), ident.span()));
+    let name = arguments
+        .take_text("name")?
+        .unwrap_or_else(|| LitStr::new(&plain(&ident), ident.span()));
     let (methods, values): (Vec<_>, Vec<_>) = arguments.into_calls()?.into_iter().unzip();
     let attributes = signature::split_attributes(&mut function);
     let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);

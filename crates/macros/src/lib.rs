@@ -32,7 +32,10 @@ use quote::quote;
 /// deterministic; any other `key = value` becomes `.key(value)`.
 #[proc_macro_attribute]
 pub fn orchestrator(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    emit(item.clone(), function::orchestrator(arguments.into(), item.into()))
+    emit(
+        item.clone(),
+        function::orchestrator(arguments.into(), item.into()),
+    )
 }
 
 /// Turns an `async fn` into a function that returns an `Activity`.
@@ -68,7 +71,10 @@ pub fn http_trigger(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// `run_on_startup`, `name = ".."`. The function takes `Client`, `TimerInfo`, both or none.
 #[proc_macro_attribute]
 pub fn timer_trigger(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    emit(item.clone(), trigger::timer_trigger(arguments.into(), item.into()))
+    emit(
+        item.clone(),
+        trigger::timer_trigger(arguments.into(), item.into()),
+    )
 }
 
 /// The expansion; or what was written, and why it is wrong.

@@ -3,7 +3,8 @@
 //! Looks at the paths as written, macros included; not at what the body calls.
 
 use proc_macro2::{Ident, Spacing, TokenStream, TokenTree};
-use quote::{ToTokens, quote_spanned};
+use quote::{ToTokens, quote};
+use syn::Error;
 
 /// Crates and modules of which nothing fits, and why.
 const MODULES: &[(&[&str], &str)] = &[
@@ -44,12 +45,15 @@ const FUNCTIONS: &[(&[&str], &str)] = &[
 
 const RUNTIME: &str = "no async runtime is there in an orchestrator: wait with `ctx.timer(..)`, run branches with \
                        `join_all`, and do I/O in an activity";
-const THREAD: &str = "an orchestrator starts no threads and does not sleep: use an activity, or `ctx.timer(..)`";
+const THREAD: &str =
+    "an orchestrator starts no threads and does not sleep: use an activity, or `ctx.timer(..)`";
 const IO: &str = "an orchestrator does no I/O, because a replay would do it again: call an activity";
-const CHANCE: &str = "chance comes out differently in a replay: draw it in an activity, or use `ctx.new_uuid()`";
+const CHANCE: &str =
+    "chance comes out differently in a replay: draw it in an activity, or use `ctx.new_uuid()`";
 const CLOCK: &str = "the clock shows another time in a replay: use `ctx.now()`";
 const UUID: &str = "a replay would make another UUID: use `ctx.new_uuid()`";
-const SELECT: &str = "this `select!` chooses by chance, which a replay would not repeat: use `dalsegno::select!`";
+const SELECT: &str =
+    "this `select!` chooses by chance, which a replay would not repeat: use `dalsegno::select!`";
 
 /// Errors for all finds in a body.
 pub(crate) fn check(body: &impl ToTokens) -> TokenStream {
@@ -63,7 +67,9 @@ fn check_tokens(tokens: TokenStream, errors: &mut TokenStream) {
     let mut colons = 0;
     for token in tokens {
         match token {
-            TokenTree::Punct(punct) if punct.as_char() == ':' && (colons == 1 || punct.spacing() == Spacing::Joint) => {
+            TokenTree::Punct(punct)
+                if punct.as_char() == ':' && (colons == 1 || punct.spacing() == Spacing::Joint) =>
+            {
                 colons += 1;
                 continue;
             }
@@ -97,11 +103,12 @@ fn check_path(path: &[Ident], errors: &mut TokenStream) {
         let end = at + words.len();
         end <= path.len() && path[at..end].iter().zip(words).all(|(ident, word)| ident == word)
     };
-    let function = FUNCTIONS.iter().find(|(words, _)| (0..path.len()).any(|at| matches(at, words)));
+    let function = FUNCTIONS
+        .iter()
+        .find(|(words, _)| (0..path.len()).any(|at| matches(at, words)));
     let found = function.or_else(|| MODULES.iter().find(|(words, _)| matches(0, words)));
     if let Some((_, text)) = found {
         let text = format!("{text}. `#[orchestrator(unchecked)]` leaves this check out");
-        let span = path[0].span().join(path[path.len() - 1].span()).unwrap_or(path[0].span());
-        errors.extend(quote_spanned!(span=> ::core::compile_error!(#text);));
+        errors.extend(Error::new_spanned(quote!(#(#path)::*), text).to_compile_error());
     }
 }

@@ -4,7 +4,9 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, FnArg, GenericArgument, ItemFn, PathArguments, PathSegment, Result, ReturnType, Signature, Type};
+use syn::{
+    Error, FnArg, GenericArgument, ItemFn, PathArguments, PathSegment, Result, ReturnType, Signature, Type,
+};
 
 /// Refuses what no durable function can be.
 pub(crate) fn check(signature: &Signature, what: &str) -> Result<()> {
@@ -108,14 +110,28 @@ fn value_of(segment: &PathSegment) -> Result<TokenStream> {
             return Ok(quote!(#kind));
         }
     }
-    Err(Error::new_spanned(segment, "write the result's type out: `Result<T>` or `Result<T, E>`"))
+    Err(Error::new_spanned(
+        segment,
+        "write the result's type out: `Result<T>` or `Result<T, E>`",
+    ))
 }
 
 /// Attributes that belong to the function that returns the definition, and those of the body.
 pub(crate) fn split_attributes(function: &mut ItemFn) -> TokenStream {
-    const OUTER: [&str; 8] = ["doc", "cfg", "cfg_attr", "deprecated", "allow", "expect", "warn", "deny"];
+    const OUTER: [&str; 8] = [
+        "doc",
+        "cfg",
+        "cfg_attr",
+        "deprecated",
+        "allow",
+        "expect",
+        "warn",
+        "deny",
+    ];
     let is_outer = |attribute: &syn::Attribute| OUTER.iter().any(|name| attribute.path().is_ident(name));
-    let (outer, inner): (Vec<_>, Vec<_>) = std::mem::take(&mut function.attrs).into_iter().partition(is_outer);
+    let (outer, inner): (Vec<_>, Vec<_>) = std::mem::take(&mut function.attrs)
+        .into_iter()
+        .partition(is_outer);
     function.attrs = inner;
     quote!(#(#outer)*)
 }

@@ -53,8 +53,12 @@ pub(crate) fn timer_trigger(arguments: TokenStream, item: TokenStream) -> Result
     let function: ItemFn = syn::parse2(item)?;
     signature::check(&function.sig, "a timer trigger")?;
     let name = arguments.take_text("name")?;
-    let zone = arguments.take_text("time_zone")?.map(|zone| quote!(.time_zone(#zone)));
-    let startup = arguments.take_flag("run_on_startup").then(|| quote!(.run_on_startup(true)));
+    let zone = arguments
+        .take_text("time_zone")?
+        .map(|zone| quote!(.time_zone(#zone)));
+    let startup = arguments
+        .take_flag("run_on_startup")
+        .then(|| quote!(.run_on_startup(true)));
     let startup = startup.or_else(|| {
         let value = arguments.take("run_on_startup")?.value;
         Some(quote!(.run_on_startup(#value)))
@@ -98,17 +102,25 @@ fn around(
 fn refuse_rest(arguments: Arguments, known: &str) -> Result<()> {
     match arguments.into_calls()?.first() {
         None => Ok(()),
-        Some((key, _)) => Err(Error::new(key.span(), format!("`{key}` is not known here; known are {known}"))),
+        Some((key, _)) => Err(Error::new(
+            key.span(),
+            format!("`{key}` is not known here; known are {known}"),
+        )),
     }
 }
 
 fn methods(argument: Argument) -> Result<TokenStream> {
     let Some(Expr::Array(list)) = &argument.value else {
-        return Err(Error::new(argument.key.span(), "`methods` is a list: methods = [\"GET\", \"POST\"]"));
+        return Err(Error::new(
+            argument.key.span(),
+            "`methods` is a list: methods = [\"GET\", \"POST\"]",
+        ));
     };
     for method in &list.elems {
         match method {
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if METHODS.contains(&text.value().as_str()) => {}
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(text), ..
+            }) if METHODS.contains(&text.value().as_str()) => {}
             other => {
                 let text = format!("not an HTTP method in capitals; known are {}", METHODS.join(", "));
                 return Err(Error::new_spanned(other, text));
@@ -127,20 +139,27 @@ fn auth_level(argument: Argument) -> Result<TokenStream> {
         Some("anonymous") => Ok(quote!(.auth(::dalsegno::AuthLevel::Anonymous))),
         Some("function") => Ok(quote!(.auth(::dalsegno::AuthLevel::Function))),
         Some("admin") => Ok(quote!(.auth(::dalsegno::AuthLevel::Admin))),
-        _ => Err(Error::new(argument.key.span(), "`auth` is one of anonymous, function, admin")),
+        _ => Err(Error::new(
+            argument.key.span(),
+            "`auth` is one of anonymous, function, admin",
+        )),
     }
 }
 
 /// NCRONTAB: six fields, seconds first; day and weekday must both fit.
 fn check_schedule(schedule: &LitStr) -> Result<()> {
-    let fields = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed);
+    let fields = CronParser::builder()
+        .seconds(Seconds::Required)
+        .year(Year::Disallowed);
     let parser = fields.dom_and_dow(true).build();
     match parser.parse(&schedule.value()) {
         Ok(_) => Ok(()),
         Err(error) => {
+            let error = error.to_string();
             let text = format!(
-                "no NCRONTAB schedule: {error}. It has six fields: second, minute, hour, day, month, weekday; \
-                 seven in the morning is \"0 0 7 * * *\""
+                "no NCRONTAB schedule: {}. It has six fields: second, minute, hour, day, month, weekday; \
+                 seven in the morning is \"0 0 7 * * *\"",
+                error.trim_end_matches('.')
             );
             Err(Error::new_spanned(schedule, text))
         }
@@ -155,7 +174,10 @@ fn handed_arguments(function: &ItemFn) -> Result<Vec<Ident>> {
         } else if is_named(kind, "TimerInfo") {
             Ok(format_ident!("__info"))
         } else {
-            Err(Error::new_spanned(kind, "a timer trigger takes `Client` and `TimerInfo`, nothing else"))
+            Err(Error::new_spanned(
+                kind,
+                "a timer trigger takes `Client` and `TimerInfo`, nothing else",
+            ))
         }
     });
     handed.collect()

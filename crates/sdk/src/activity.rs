@@ -142,7 +142,9 @@ impl<In: Serialize, Out: DeserializeOwned> Callable for Activity<In, Out> {
 
 impl<In, Out> fmt::Debug for Activity<In, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Activity").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Activity")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -183,7 +185,10 @@ impl ActivityContext {
     /// When the app has no data of that type; the attempt then fails with that text.
     pub fn data<T: Send + Sync + 'static>(&self) -> &T {
         self.data.get::<T>().unwrap_or_else(|| {
-            panic!("the app has no data of type {}: say `App::data(..)`", std::any::type_name::<T>())
+            panic!(
+                "the app has no data of type {}: say `App::data(..)`",
+                std::any::type_name::<T>()
+            )
         })
     }
 
@@ -218,7 +223,9 @@ impl ActivityContext {
 
     /// Reports that the attempt is alive, and where it got to.
     pub fn heartbeat<T: Serialize + ?Sized>(&self, details: &T) {
-        self.request.heartbeats.report(encode(details).unwrap_or_default());
+        self.request
+            .heartbeats
+            .report(encode(details).unwrap_or_default());
     }
 
     /// Waits until the attempt is told to end: terminate, timeout or shutdown.
@@ -273,7 +280,10 @@ where
         let input = decode::<In>(context.request.input.as_ref());
         let attempt = async move {
             let input = input.map_err(|error| undecodable(&self.name, &error))?;
-            let run = self.run.as_ref().expect("only activities with code are registered");
+            let run = self
+                .run
+                .as_ref()
+                .expect("only activities with code are registered");
             let future = run(context, input);
             drop(self);
             let output = future.await?;

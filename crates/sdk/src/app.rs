@@ -65,7 +65,8 @@ impl App {
     }
 
     fn note(&mut self, registered: Result<()>) {
-        self.mistakes.extend(registered.err().map(|error| error.to_string()));
+        self.mistakes
+            .extend(registered.err().map(|error| error.to_string()));
     }
 
     /// Registers what an attribute made of a function.
@@ -119,7 +120,10 @@ impl App {
     /// # Errors
     /// When the folder is no hub, is in use or cannot be written; when a registration was refused.
     pub async fn embedded(self, folder: impl AsRef<Path>) -> Result<Host> {
-        let settings = HostSettings { listen: None, ..HostSettings::in_folder(folder) };
+        let settings = HostSettings {
+            listen: None,
+            ..HostSettings::in_folder(folder)
+        };
         self.start(settings).await
     }
 
@@ -229,13 +233,22 @@ impl HostSettings {
 /// The configuration of this process: file, environment, flags.
 fn configuration() -> Result<Config> {
     let mut sources = Sources::of_process(Path::new(CONFIG_FILE))?;
-    let known = [("--listen", "listen"), ("--data-dir", "store.path"), ("--hub", "hub.name"), ("--port", "port")];
+    let known = [
+        ("--listen", "listen"),
+        ("--data-dir", "store.path"),
+        ("--hub", "hub.name"),
+        ("--port", "port"),
+    ];
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let Some((_, key)) = known.iter().find(|(name, _)| *name == flag) else {
-            return Err(Error::msg(format!("unknown flag {flag}: this host takes --listen, --port, --data-dir, --hub")));
+            return Err(Error::msg(format!(
+                "unknown flag {flag}: this host takes --listen, --port, --data-dir, --hub"
+            )));
         };
-        let value = arguments.next().ok_or_else(|| Error::msg(format!("{flag} needs a value")))?;
+        let value = arguments
+            .next()
+            .ok_or_else(|| Error::msg(format!("{flag} needs a value")))?;
         let (key, value) = match *key {
             "port" => ("listen", format!("127.0.0.1:{value}")),
             key => (key, value),
@@ -246,20 +259,30 @@ fn configuration() -> Result<Config> {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Error::msg(format!("cannot listen on {address}: {error}; choose another port")))
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::msg(format!(
+            "cannot listen on {address}: {error}; choose another port"
+        ))
+    })
 }
 
 async fn open_store(folder: PathBuf, partitions: u32) -> Result<Arc<dyn Store>> {
-    let options = Options { partitions, ..Options::default() };
+    let options = Options {
+        partitions,
+        ..Options::default()
+    };
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, options)).await?;
     Ok(Arc::new(opened?))
 }
 
 fn open_hub(store: Arc<dyn Store>, registry: &Arc<Registry>, settings: &HostSettings) -> Result<TaskHub> {
-    let of_code = registry.limiters().map(|limiter| (Arc::from(limiter.name()), limiter.definition()));
-    let of_operator = settings.limiters.iter().map(|(name, rule)| (Arc::from(name.as_str()), rule.clone()));
+    let of_code = registry
+        .limiters()
+        .map(|limiter| (Arc::from(limiter.name()), limiter.definition()));
+    let of_operator = settings
+        .limiters
+        .iter()
+        .map(|(name, rule)| (Arc::from(name.as_str()), rule.clone()));
     let options = HubOptions {
         name: settings.hub.clone(),
         limits: settings.limits.clone(),
@@ -306,8 +329,14 @@ impl Host {
         (http, timers): (Vec<HttpTrigger>, Vec<TimerTrigger>),
         settings: HostSettings,
     ) -> Result<Self> {
-        let timers: Result<Vec<_>> = timers.into_iter().map(|trigger| host_timer(trigger, &client)).collect();
-        let timers = timers?.into_iter().map(|timer| tokio::spawn(run_timer(timer, hub.clone()))).collect();
+        let timers: Result<Vec<_>> = timers
+            .into_iter()
+            .map(|trigger| host_timer(trigger, &client))
+            .collect();
+        let timers = timers?
+            .into_iter()
+            .map(|timer| tokio::spawn(run_timer(timer, hub.clone())))
+            .collect();
         let routes = http.into_iter().fold(AppRoutes::new(), |routes, trigger| {
             routes.route(route_info(&trigger), trigger.into_router())
         });
@@ -356,7 +385,12 @@ impl Host {
 
     /// The app's HTTP routes: methods and path below the origin.
     pub fn routes(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        self.routes.iter().map(|route| (route.methods.join(","), format!("/{}{}", self.route_prefix, route.path)))
+        self.routes.iter().map(|route| {
+            (
+                route.methods.join(","),
+                format!("/{}{}", self.route_prefix, route.path),
+            )
+        })
     }
 
     /// Tells on stderr what runs where.
@@ -410,12 +444,23 @@ fn host_timer(trigger: TimerTrigger, client: &Client) -> Result<HostTimer> {
     let function = Arc::new(move |info: HostTimerInfo| {
         let (trigger, client) = (trigger.clone(), client.clone());
         let run = async move {
-            let info = TimerInfo { scheduled: info.scheduled, past_due: info.past_due };
-            trigger.fire(client, info).await.map_err(|error| TimerError::from(error.to_string()))
+            let info = TimerInfo {
+                scheduled: info.scheduled,
+                past_due: info.past_due,
+            };
+            trigger
+                .fire(client, info)
+                .await
+                .map_err(|error| TimerError::from(error.to_string()))
         };
         Box::pin(run) as futures::future::BoxFuture<'static, std::result::Result<(), TimerError>>
     });
-    Ok(HostTimer { name, schedule, run_on_startup, function })
+    Ok(HostTimer {
+        name,
+        schedule,
+        run_on_startup,
+        function,
+    })
 }
 
 async fn run_timer(timer: HostTimer, hub: TaskHub) {

@@ -8,9 +8,11 @@ use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::clock::{Clock, SystemClock};
-use dalsegno_host::RemoteHub;
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
-use dalsegno_engine::request::{Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started};
+use dalsegno_engine::request::{
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started,
+};
+use dalsegno_host::RemoteHub;
 
 /// A hub, wherever it is.
 #[derive(Clone, Debug)]

@@ -94,7 +94,11 @@ impl Client {
     }
 
     /// Starts an orchestration; options follow, then `.await`.
-    pub fn start<In: Serialize, Out>(&self, orchestrator: fn() -> Orchestrator<In, Out>, input: In) -> Start<Out> {
+    pub fn start<In: Serialize, Out>(
+        &self,
+        orchestrator: fn() -> Orchestrator<In, Out>,
+        input: In,
+    ) -> Start<Out> {
         let orchestrator = orchestrator();
         let start = Start::new(self, orchestrator.name(), &input);
         match orchestrator.version_text() {
@@ -112,7 +116,11 @@ impl Client {
     ///
     /// # Errors
     /// When `id` is no instance id.
-    pub fn instance<In, Out>(&self, _: fn() -> Orchestrator<In, Out>, id: impl AsRef<str>) -> Result<Instance<Out>> {
+    pub fn instance<In, Out>(
+        &self,
+        _: fn() -> Orchestrator<In, Out>,
+        id: impl AsRef<str>,
+    ) -> Result<Instance<Out>> {
         self.instance_named(id)
     }
 
@@ -219,7 +227,10 @@ impl Client {
 impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = (StatusCode, &'static str);
 
-    fn from_request_parts(parts: &mut Parts, _: &S) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
+    fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
         let host = parts.extensions.get::<RequestLinks>();
         let of_host = host.map(|host| Self::in_process(host.hub.clone()).with_links(host.links.clone()));
         let client = of_host.or_else(|| parts.extensions.get::<Self>().cloned());
@@ -330,14 +341,21 @@ impl<Out> IntoFuture for Start<Out> {
 
 impl<Out> fmt::Debug for Start<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Start").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Start")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
 impl EntityCaller for Client {
     type Call<Out> = ClientOperation<Out>;
 
-    fn operation<Out>(&self, entity: &EntityId, operation: &'static str, input: &impl Serialize) -> ClientOperation<Out> {
+    fn operation<Out>(
+        &self,
+        entity: &EntityId,
+        operation: &'static str,
+        input: &impl Serialize,
+    ) -> ClientOperation<Out> {
         ClientOperation {
             client: self.clone(),
             entity: entity.clone(),
@@ -385,7 +403,11 @@ impl<Out> ClientOperation<Out> {
     }
 
     async fn send(self, at: Option<Timestamp>) -> Result<()> {
-        let sent = self.client.backend.signal_entity(&self.entity, self.operation, self.input?, at).await;
+        let sent = self
+            .client
+            .backend
+            .signal_entity(&self.entity, self.operation, self.input?, at)
+            .await;
         Ok(sent?)
     }
 }

@@ -146,14 +146,22 @@ fn describe(event: &EventKind) -> String {
             entity,
             operation,
             input,
-        } => format!("a call of {entity} {:?}{} (task {task})", &**operation, with(input.as_ref())),
+        } => format!(
+            "a call of {entity} {:?}{} (task {task})",
+            &**operation,
+            with(input.as_ref())
+        ),
         EventKind::EntityOperationSignaled {
             task,
             entity,
             operation,
             input,
             ..
-        } => format!("a signal to {entity} {:?}{} (task {task})", &**operation, with(input.as_ref())),
+        } => format!(
+            "a signal to {entity} {:?}{} (task {task})",
+            &**operation,
+            with(input.as_ref())
+        ),
         EventKind::EntityLockRequested { task, entities } => format!("a lock of {entities:?} (task {task})"),
         EventKind::EntityUnlockSent { lock } => format!("the end of lock {lock}"),
         EventKind::ExecutionCompleted { result } => format!("the end{}", with(result.as_ref())),

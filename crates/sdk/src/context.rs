@@ -18,7 +18,9 @@ use crate::event::{EventTask, ExternalEvent};
 use crate::guard::LockTask;
 use crate::orchestrator::Orchestrator;
 use crate::state::Shared;
-use crate::task::{ActivityTask, ContinueAsNew, DetachedStart, EntityTask, OrchestrationTask, Timeout, Timer};
+use crate::task::{
+    ActivityTask, ContinueAsNew, DetachedStart, EntityTask, OrchestrationTask, Timeout, Timer,
+};
 use crate::version::Version;
 
 /// The world as an orchestrator sees it: everything here is the same in every replay.
@@ -56,7 +58,11 @@ impl OrchestrationContext {
 
     /// Runs an activity whose name is known only at run time.
     #[track_caller]
-    pub fn call_named<Out: DeserializeOwned>(&self, name: impl Into<Arc<str>>, input: impl Serialize) -> ActivityTask<Out> {
+    pub fn call_named<Out: DeserializeOwned>(
+        &self,
+        name: impl Into<Arc<str>>,
+        input: impl Serialize,
+    ) -> ActivityTask<Out> {
         self.call_activity(name.into(), &input)
     }
 
@@ -72,9 +78,17 @@ impl OrchestrationContext {
 
     /// Starts another orchestration and does not wait for it.
     #[track_caller]
-    pub fn start<In: Serialize, Out>(&self, orchestrator: fn() -> Orchestrator<In, Out>, input: In) -> DetachedStart {
+    pub fn start<In: Serialize, Out>(
+        &self,
+        orchestrator: fn() -> Orchestrator<In, Out>,
+        input: In,
+    ) -> DetachedStart {
         let orchestrator = orchestrator();
-        self.start_detached(orchestrator.name().into(), orchestrator.version_text().map(Into::into), &input)
+        self.start_detached(
+            orchestrator.name().into(),
+            orchestrator.version_text().map(Into::into),
+            &input,
+        )
     }
 
     /// Starts another orchestration, whose name is known only at run time, and does not wait for it.
@@ -172,7 +186,8 @@ impl OrchestrationContext {
         }
         let input = must_encode(&input, orchestrator.name());
         let version = orchestrator.version_text().map(Into::into);
-        self.shared.emit_plain(Location::caller(), Action::ContinueAsNew { version, input });
+        self.shared
+            .emit_plain(Location::caller(), Action::ContinueAsNew { version, input });
         let mut state = self.shared.lock();
         state.continued = true;
         state.closed = true;
@@ -215,7 +230,8 @@ impl OrchestrationContext {
     #[track_caller]
     pub fn set_custom_status(&self, status: impl Serialize) {
         let status = must_encode(&status, "custom status");
-        self.shared.emit_plain(Location::caller(), Action::SetCustomStatus { status });
+        self.shared
+            .emit_plain(Location::caller(), Action::SetCustomStatus { status });
     }
 
     #[track_caller]
@@ -237,7 +253,12 @@ impl OrchestrationContext {
     }
 
     #[track_caller]
-    fn start_detached(&self, name: Arc<str>, version: Option<Arc<str>>, input: &impl Serialize) -> DetachedStart {
+    fn start_detached(
+        &self,
+        name: Arc<str>,
+        version: Option<Arc<str>>,
+        input: &impl Serialize,
+    ) -> DetachedStart {
         let input = must_encode(input, &name);
         DetachedStart::emit(&self.shared, |task| {
             let action = self.start_action(task, name, version, input, ChildLink::Detached);
@@ -286,7 +307,12 @@ impl EntityCaller for OrchestrationEntities {
     type Call<Out> = EntityTask<Out>;
 
     #[track_caller]
-    fn operation<Out>(&self, entity: &EntityId, operation: &'static str, input: &impl Serialize) -> EntityTask<Out> {
+    fn operation<Out>(
+        &self,
+        entity: &EntityId,
+        operation: &'static str,
+        input: &impl Serialize,
+    ) -> EntityTask<Out> {
         let input = must_encode(input, operation);
         EntityTask::schedule(&self.shared, entity.clone(), operation.into(), input)
     }

@@ -35,6 +35,8 @@ impl Data {
 
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Data").field("values", &self.values.len()).finish_non_exhaustive()
+        f.debug_struct("Data")
+            .field("values", &self.values.len())
+            .finish_non_exhaustive()
     }
 }

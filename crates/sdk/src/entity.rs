@@ -46,7 +46,12 @@ pub trait EntityCaller: Clone {
     /// Asks for an operation.
     #[doc(hidden)]
     #[track_caller]
-    fn operation<Out>(&self, entity: &EntityId, operation: &'static str, input: &impl Serialize) -> Self::Call<Out>;
+    fn operation<Out>(
+        &self,
+        entity: &EntityId,
+        operation: &'static str,
+        input: &impl Serialize,
+    ) -> Self::Call<Out>;
 }
 
 /// What all proxies have: whom they stand for.
@@ -80,7 +85,9 @@ impl<C: EntityCaller> EntityProxy<C> {
 }
 
 type Now<S> = dyn Fn(&mut S, &EntityContext, Option<&Payload>) -> Result<Option<Payload>> + Send + Sync;
-type Later<S> = dyn Fn(S, EntityContext, Option<Payload>) -> BoxFuture<'static, (S, Result<Option<Payload>>)> + Send + Sync;
+type Later<S> = dyn Fn(S, EntityContext, Option<Payload>) -> BoxFuture<'static, (S, Result<Option<Payload>>)>
+    + Send
+    + Sync;
 
 enum Operation<S> {
     Now(Box<Now<S>>),
@@ -149,7 +156,9 @@ impl<S> EntityDefinition<S> {
             };
             let future = run(state, context, input);
             let encoded = |output| encode(&output).map_err(Error::from);
-            future.map(move |(state, result)| (state, result.and_then(encoded))).boxed()
+            future
+                .map(move |(state, result)| (state, result.and_then(encoded)))
+                .boxed()
         };
         let operation = Operation::Later(Box::new(run));
         self.operations.insert(name.to_lowercase(), operation);
@@ -234,7 +243,12 @@ impl EntityContext {
     ///
     /// # Errors
     /// When the input cannot be written as JSON.
-    pub fn signal_named(&self, entity: EntityId, operation: &str, input: impl Serialize) -> Result<EntitySignal> {
+    pub fn signal_named(
+        &self,
+        entity: EntityId,
+        operation: &str,
+        input: impl Serialize,
+    ) -> Result<EntitySignal> {
         let input = encode(&input)?;
         Ok(self.push_signal(entity, operation, input))
     }
@@ -243,7 +257,11 @@ impl EntityContext {
     ///
     /// # Errors
     /// When the input cannot be written as JSON.
-    pub fn start<In: Serialize, Out>(&self, orchestrator: fn() -> Orchestrator<In, Out>, input: In) -> Result<InstanceId> {
+    pub fn start<In: Serialize, Out>(
+        &self,
+        orchestrator: fn() -> Orchestrator<In, Out>,
+        input: In,
+    ) -> Result<InstanceId> {
         let id = InstanceId::trusted(Uuid::new_v4().simple().to_string());
         self.start_as(id, orchestrator, input)
     }
@@ -292,10 +310,19 @@ impl EntityContext {
     }
 
     /// What follows from an operation that ended: a failed one changes nothing.
-    fn conclude(&self, before: Option<Payload>, state: impl Serialize, result: Result<Option<Payload>>) -> OperationOutcome {
+    fn conclude(
+        &self,
+        before: Option<Payload>,
+        state: impl Serialize,
+        result: Result<Option<Payload>>,
+    ) -> OperationOutcome {
         let wishes = std::mem::take(&mut *self.wishes());
         let ended = result.and_then(|result| {
-            let state = if wishes.delete { None } else { encode(&state)?.or_else(null) };
+            let state = if wishes.delete {
+                None
+            } else {
+                encode(&state)?.or_else(null)
+            };
             Ok((result, state))
         });
         match ended {
@@ -318,7 +345,12 @@ impl EntityCaller for EntityContext {
     type Call<Out> = EntitySignal;
 
     #[track_caller]
-    fn operation<Out>(&self, entity: &EntityId, operation: &'static str, input: &impl Serialize) -> EntitySignal {
+    fn operation<Out>(
+        &self,
+        entity: &EntityId,
+        operation: &'static str,
+        input: &impl Serialize,
+    ) -> EntitySignal {
         let input = encode(input)
             .unwrap_or_else(|error| panic!("the input of {operation:?} cannot be written as JSON: {error}"));
         self.push_signal(entity.clone(), operation, input)
@@ -352,7 +384,12 @@ impl EntitySignal {
 
 /// An entity without its type.
 pub(crate) trait RunEntity: Send + Sync {
-    fn run(self: Arc<Self>, context: EntityContext, state: Option<&Payload>, request: OperationRequest) -> OperationRun;
+    fn run(
+        self: Arc<Self>,
+        context: EntityContext,
+        state: Option<&Payload>,
+        request: OperationRequest,
+    ) -> OperationRun;
 }
 
 /// The definition with what is known of the type only where it is registered.
@@ -365,7 +402,12 @@ impl<S> RunEntity for Registered<S>
 where
     S: Serialize + DeserializeOwned + Default + Send + 'static,
 {
-    fn run(self: Arc<Self>, context: EntityContext, state: Option<&Payload>, request: OperationRequest) -> OperationRun {
+    fn run(
+        self: Arc<Self>,
+        context: EntityContext,
+        state: Option<&Payload>,
+        request: OperationRequest,
+    ) -> OperationRun {
         let name = request.operation.to_lowercase();
         let before = state.cloned();
         let value = match state.map_or_else(|| Ok(S::default()), |state| decode(Some(state))) {
@@ -373,10 +415,16 @@ where
             Err(error) => return OperationRun::Done(failed(unreadable_state(&error), before)),
         };
         match self.definition.operations.get(&name) {
-            Some(Operation::Now(run)) => {
-                OperationRun::Done(run_now(run.as_ref(), value, &context, before, request.input.as_ref()))
+            Some(Operation::Now(run)) => OperationRun::Done(run_now(
+                run.as_ref(),
+                value,
+                &context,
+                before,
+                request.input.as_ref(),
+            )),
+            Some(Operation::Later(run)) => {
+                OperationRun::Later(run_later(run.as_ref(), value, context, before, request.input))
             }
-            Some(Operation::Later(run)) => OperationRun::Later(run_later(run.as_ref(), value, context, before, request.input)),
             None if name == DELETE => {
                 context.delete();
                 OperationRun::Done(context.conclude(before, (), Ok(None)))
@@ -432,5 +480,9 @@ fn failed(failure: Failure, state: Option<Payload>) -> OperationOutcome {
 }
 
 fn unreadable_state(error: &serde_json::Error) -> Failure {
-    Failure::new("Decode", format!("the entity's state does not fit its type: {error}")).permanent()
+    Failure::new(
+        "Decode",
+        format!("the entity's state does not fit its type: {error}"),
+    )
+    .permanent()
 }

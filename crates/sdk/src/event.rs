@@ -97,7 +97,9 @@ impl<T: DeserializeOwned> Future for EventTask<T> {
         let wait = self.wait.expect("an event is not polled after it came");
         let mut state = self.shared.lock();
         let state_ref = &mut *state;
-        let (polled, old) = state_ref.events.poll(wait, context.waker(), &mut state_ref.awaited);
+        let (polled, old) = state_ref
+            .events
+            .poll(wait, context.waker(), &mut state_ref.awaited);
         drop(state);
         drop(old);
         let Poll::Ready(arrived) = polled else {
@@ -134,7 +136,9 @@ impl<T> Drop for EventTask<T> {
 
 impl<T> fmt::Debug for EventTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventTask").field("wait", &self.wait).finish_non_exhaustive()
+        f.debug_struct("EventTask")
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,7 +174,10 @@ impl Events {
         let wait = self.waits_created;
         self.waits_created += 1;
         let name: Arc<str> = name.to_lowercase().into();
-        let unread = self.unread.iter().position(|event| event.name.to_lowercase() == *name);
+        let unread = self
+            .unread
+            .iter()
+            .position(|event| event.name.to_lowercase() == *name);
         let arrived = unread.and_then(|at| self.unread.remove(at));
         if arrived.is_none() {
             self.queues.entry(name.clone()).or_default().push_back(wait);
@@ -181,7 +188,12 @@ impl Events {
     }
 
     /// An event arrived: the longest wait of its name gets it. Returns whom to wake.
-    pub(crate) fn arrive(&mut self, name: &Arc<str>, input: Option<Payload>, awaited: &mut usize) -> Option<Waker> {
+    pub(crate) fn arrive(
+        &mut self,
+        name: &Arc<str>,
+        input: Option<Payload>,
+        awaited: &mut usize,
+    ) -> Option<Waker> {
         let number = self.arrivals;
         self.arrivals += 1;
         let name = name.clone();
@@ -211,7 +223,10 @@ impl Events {
     }
 
     fn poll(&mut self, wait: u32, waker: &Waker, awaited: &mut usize) -> (Poll<Arrived>, Option<Waker>) {
-        let entry = self.waits.get_mut(&wait).expect("a wait exists until it is dropped");
+        let entry = self
+            .waits
+            .get_mut(&wait)
+            .expect("a wait exists until it is dropped");
         if let Some(arrived) = entry.arrived.take() {
             let old = self.waits.remove(&wait).and_then(|wait| wait.waker);
             return (Poll::Ready(arrived), old);
@@ -255,13 +270,22 @@ impl Events {
     }
 
     pub(crate) fn waits_for(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.queues.keys().map(|name| format!("event {:?}", &**name)).collect();
+        let mut names: Vec<_> = self
+            .queues
+            .keys()
+            .map(|name| format!("event {:?}", &**name))
+            .collect();
         names.sort_unstable();
         names
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        let unread: usize = self.unread.iter().filter_map(|event| event.input.as_ref()).map(Payload::len_bytes).sum();
+        let unread: usize = self
+            .unread
+            .iter()
+            .filter_map(|event| event.input.as_ref())
+            .map(Payload::len_bytes)
+            .sum();
         unread
             + self.unread.capacity() * size_of::<Arrived>()
             + self.waits.capacity() * (size_of::<Wait>() + 8)

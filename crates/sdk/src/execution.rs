@@ -53,7 +53,9 @@ impl LiveExecution {
 
     fn apply_all(&mut self, events: &[Event]) -> Result<(), Fault> {
         let shared = self.shared.clone();
-        let result = shared.waking.enter(|| events.iter().try_for_each(|event| self.apply(event)));
+        let result = shared
+            .waking
+            .enter(|| events.iter().try_for_each(|event| self.apply(event)));
         if result.is_err() {
             self.end();
         }
@@ -221,7 +223,8 @@ impl Execution for LiveExecution {
     fn size_bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| size_of_val(&**body));
         let info = &self.shared.info;
-        let names = info.instance.as_str().len() + info.name.len() + info.version.as_ref().map_or(0, |v| v.len());
+        let names =
+            info.instance.as_str().len() + info.name.len() + info.version.as_ref().map_or(0, |v| v.len());
         size_of::<Self>() + size_of::<Shared>() + body + names + self.shared.lock().size_bytes()
     }
 }
@@ -234,7 +237,9 @@ impl Drop for LiveExecution {
 
 impl fmt::Debug for LiveExecution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveExecution").field("info", &self.shared.info).finish_non_exhaustive()
+        f.debug_struct("LiveExecution")
+            .field("info", &self.shared.info)
+            .finish_non_exhaustive()
     }
 }
 
@@ -245,8 +250,12 @@ fn completion(kind: &EventKind) -> Option<Completion> {
         EventKind::TaskCompleted { task, result, .. } => (task, TaskKind::Activity, Ok(result)),
         EventKind::TaskFailed { task, failure, .. } => (task, TaskKind::Activity, Err(failure)),
         EventKind::TimerFired { task, .. } => (task, TaskKind::Timer, Ok(None)),
-        EventKind::SubOrchestrationInstanceCompleted { task, result } => (task, TaskKind::Orchestration, Ok(result)),
-        EventKind::SubOrchestrationInstanceFailed { task, failure } => (task, TaskKind::Orchestration, Err(failure)),
+        EventKind::SubOrchestrationInstanceCompleted { task, result } => {
+            (task, TaskKind::Orchestration, Ok(result))
+        }
+        EventKind::SubOrchestrationInstanceFailed { task, failure } => {
+            (task, TaskKind::Orchestration, Err(failure))
+        }
         EventKind::EntityOperationCompleted { task, result } => (task, TaskKind::Entity, Ok(result)),
         EventKind::EntityOperationFailed { task, failure } => (task, TaskKind::Entity, Err(failure)),
         EventKind::EntityLockGranted { task } => (task, TaskKind::Lock, Ok(None)),
@@ -281,7 +290,9 @@ fn fault(kind: FaultKind, message: impl Into<String>) -> Fault {
 fn busy_loop() -> Fault {
     fault(
         FaultKind::BusyLoop,
-        format!("the orchestrator woke itself {POLLS_PER_EVENT_MAX} times after one event and never waited for anything durable"),
+        format!(
+            "the orchestrator woke itself {POLLS_PER_EVENT_MAX} times after one event and never waited for anything durable"
+        ),
     )
 }
 
@@ -314,5 +325,8 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
         true => ". Tokio does not run in an orchestrator: use ctx.timer(..), or do the work in an activity",
         false => "",
     };
-    fault(FaultKind::Panicked, format!("the orchestrator panicked: {text}{advice}"))
+    fault(
+        FaultKind::Panicked,
+        format!("the orchestrator panicked: {text}{advice}"),
+    )
 }

@@ -61,7 +61,10 @@ impl Future for LockTask {
     type Output = LockGuard;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<LockGuard> {
-        let guard = self.guard.as_ref().expect("a lock is not polled after it was granted");
+        let guard = self
+            .guard
+            .as_ref()
+            .expect("a lock is not polled after it was granted");
         match guard.shared.poll_task(guard.task, context.waker()) {
             Poll::Ready(_) => Poll::Ready(self.guard.take().expect("it is there")),
             Poll::Pending => Poll::Pending,

@@ -83,7 +83,11 @@ impl<Out> Instance<Out> {
     /// # Errors
     /// `is_not_found()` when there is no such instance.
     pub async fn wait_for_start(&self, limit: Duration) -> Result<InstanceStatus> {
-        Ok(self.client.backend().wait_for_start(&self.id, Some(limit)).await?)
+        Ok(self
+            .client
+            .backend()
+            .wait_for_start(&self.id, Some(limit))
+            .await?)
     }
 
     /// Raises an external event. Kept until the orchestrator waits for it.
@@ -92,7 +96,11 @@ impl<Out> Instance<Out> {
     /// When the instance does not exist or is finished, or a limit refuses the event.
     pub async fn raise_event<T: Serialize>(&self, event: ExternalEvent<T>, data: T) -> Result<()> {
         let input = encode(&data)?;
-        Ok(self.client.backend().raise_event(&self.id, event.name(), input).await?)
+        Ok(self
+            .client
+            .backend()
+            .raise_event(&self.id, event.name(), input)
+            .await?)
     }
 
     /// Stops it from taking messages.
@@ -116,7 +124,11 @@ impl<Out> Instance<Out> {
     /// # Errors
     /// When the instance does not exist or is finished.
     pub async fn terminate(&self, reason: impl Into<String>) -> Result<()> {
-        Ok(self.client.backend().terminate(&self.id, said(reason), Scope::Instance).await?)
+        Ok(self
+            .client
+            .backend()
+            .terminate(&self.id, said(reason), Scope::Instance)
+            .await?)
     }
 
     /// Ends it with all its children.
@@ -124,7 +136,11 @@ impl<Out> Instance<Out> {
     /// # Errors
     /// When the instance does not exist or is finished.
     pub async fn terminate_recursive(&self, reason: impl Into<String>) -> Result<()> {
-        Ok(self.client.backend().terminate(&self.id, said(reason), Scope::Recursive).await?)
+        Ok(self
+            .client
+            .backend()
+            .terminate(&self.id, said(reason), Scope::Recursive)
+            .await?)
     }
 
     /// Sets it going again after a failure: what failed is tried again.

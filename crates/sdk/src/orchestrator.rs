@@ -130,7 +130,10 @@ where
         let input = decode::<In>(input.as_ref());
         Box::pin(async move {
             let input = input.map_err(|error| undecodable(&self.name, &error))?;
-            let run = self.run.as_ref().expect("only orchestrators with code are registered");
+            let run = self
+                .run
+                .as_ref()
+                .expect("only orchestrators with code are registered");
             let future = run(&context, input);
             let output = future.await?;
             encode(&output).map_err(Error::from)

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use dalsegno_core::{EntityId, Payload, Timestamp};
 use dalsegno_engine::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationRequest, OperationRun,
+    ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationRequest,
+    OperationRun,
 };
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -172,8 +173,13 @@ where
         if registry.activities.contains_key(&name) {
             return Err(duplicate("activity", &name));
         }
-        if let Some(problem) = RunActivity::settings(&self).retry.and_then(|retry| retry.problem()) {
-            return Err(Error::msg(format!("the retry policy of activity {name:?}: {problem}")));
+        if let Some(problem) = RunActivity::settings(&self)
+            .retry
+            .and_then(|retry| retry.problem())
+        {
+            return Err(Error::msg(format!(
+                "the retry policy of activity {name:?}: {problem}"
+            )));
         }
         if let Some(limiter) = RunActivity::limiter(&self) {
             registry.register_limiter(limiter.clone())?;
@@ -185,7 +191,11 @@ where
 
 impl Definition for HttpTrigger {
     fn register_in(self, registry: &mut Registry) -> Result<()> {
-        if registry.http_triggers.iter().any(|known| known.name() == self.name()) {
+        if registry
+            .http_triggers
+            .iter()
+            .any(|known| known.name() == self.name())
+        {
             return Err(duplicate("HTTP trigger", self.name()));
         }
         registry.http_triggers.push(self);
@@ -195,7 +205,11 @@ impl Definition for HttpTrigger {
 
 impl Definition for TimerTrigger {
     fn register_in(self, registry: &mut Registry) -> Result<()> {
-        if registry.timer_triggers.iter().any(|known| known.name() == self.name()) {
+        if registry
+            .timer_triggers
+            .iter()
+            .any(|known| known.name() == self.name())
+        {
             return Err(duplicate("timer trigger", self.name()));
         }
         registry.timer_triggers.push(self);
@@ -210,7 +224,9 @@ fn duplicate(what: &str, name: &str) -> Error {
 }
 
 fn remote(what: &str, name: &str) -> Error {
-    Error::msg(format!("{what} {name:?} runs elsewhere: it is called, not registered"))
+    Error::msg(format!(
+        "{what} {name:?} runs elsewhere: it is called, not registered"
+    ))
 }
 
 impl Executor for Registry {
@@ -240,13 +256,18 @@ impl Executor for Registry {
     }
 
     fn limiter_key(&self, activity: &str, input: Option<&Payload>) -> Arc<str> {
-        let key = self.activities.get(activity).map(|activity| activity.limiter_key(input));
+        let key = self
+            .activities
+            .get(activity)
+            .map(|activity| activity.limiter_key(input));
         key.unwrap_or_default().into()
     }
 
     fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
         match self.activities.get(&request.name) {
-            Some(activity) => activity.clone().attempt(ActivityContext::new(request, self.data.clone())),
+            Some(activity) => activity
+                .clone()
+                .attempt(ActivityContext::new(request, self.data.clone())),
             None => {
                 let error = Error::msg(format!("activity {:?} is not registered here", &*request.name));
                 Box::pin(futures::future::ready(error.into_outcome()))
@@ -262,7 +283,11 @@ impl Executor for Registry {
         now: Timestamp,
     ) -> Option<OperationRun> {
         let definition = self.entities.get(entity.name())?;
-        Some(definition.clone().run(EntityContext::new(entity.clone(), now), state, request))
+        Some(
+            definition
+                .clone()
+                .run(EntityContext::new(entity.clone(), now), state, request),
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Wake, Waker};
 
 use dalsegno_core::message::Outcome;
-use dalsegno_core::{Action, EntityId, Fault, FaultKind, Failure, Payload, TaskId, Timestamp};
+use dalsegno_core::{Action, EntityId, Failure, Fault, FaultKind, Payload, TaskId, Timestamp};
 use dalsegno_engine::executor::ExecutionInfo;
 use hashbrown::HashMap;
 
@@ -267,7 +267,10 @@ impl Shared {
     /// The outcome of a task, or its waker is kept.
     pub(crate) fn poll_task(&self, task: TaskId, waker: &Waker) -> Poll<Outcome> {
         let mut state = self.lock();
-        let slot = state.slots.remove(&task.0).expect("a task is not polled after it ended");
+        let slot = state
+            .slots
+            .remove(&task.0)
+            .expect("a task is not polled after it ended");
         if let Progress::Done(outcome) = slot.progress {
             return Poll::Ready(outcome.map_err(|failure| *failure));
         }
@@ -290,7 +293,11 @@ impl Shared {
     pub(crate) fn forget_task(&self, task: TaskId) -> bool {
         let mut state = self.lock();
         let slot = state.slots.remove(&task.0);
-        if let Some(Slot { progress: Progress::Polled(_), .. }) = &slot {
+        if let Some(Slot {
+            progress: Progress::Polled(_),
+            ..
+        }) = &slot
+        {
             state.awaited -= 1;
         }
         drop(state);
@@ -343,14 +350,23 @@ impl State {
     pub(crate) fn ask(&mut self, action: Action, location: &'static Location<'static>) {
         if !self.closed {
             let step = self.step;
-            self.asked.push_back(Asked { action, location, step });
+            self.asked.push_back(Asked {
+                action,
+                location,
+                step,
+            });
         }
     }
 
     /// What is open and polled, for people.
     pub(crate) fn waits_for(&self, most: usize) -> Vec<String> {
-        let tasks = self.slots.iter().filter(|(_, slot)| matches!(slot.progress, Progress::Polled(_)));
-        let mut tasks: Vec<_> = tasks.map(|(id, slot)| (*id, slot.kind.words(), slot.location)).collect();
+        let tasks = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| matches!(slot.progress, Progress::Polled(_)));
+        let mut tasks: Vec<_> = tasks
+            .map(|(id, slot)| (*id, slot.kind.words(), slot.location))
+            .collect();
         tasks.sort_unstable_by_key(|task| task.0);
         tasks
             .into_iter()

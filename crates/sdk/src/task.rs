@@ -88,7 +88,11 @@ macro_rules! impl_task_future {
 
         impl<Out> fmt::Debug for $name<Out> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($words, " {:?}, task {}"), &*self.name, self.handle.task)
+                write!(
+                    f,
+                    concat!($words, " {:?}, task {}"),
+                    &*self.name, self.handle.task
+                )
             }
         }
     };
@@ -107,11 +111,13 @@ impl_task_future!(ActivityTask, "activity");
 impl<Out> ActivityTask<Out> {
     #[track_caller]
     pub(crate) fn schedule(shared: &Arc<Shared>, name: Arc<str>, input: Option<Payload>) -> Self {
-        let task = shared.schedule(TaskKind::Activity, Location::caller(), |task, _| Action::ScheduleTask {
-            task,
-            name: name.clone(),
-            input,
-            options: Default::default(),
+        let task = shared.schedule(TaskKind::Activity, Location::caller(), |task, _| {
+            Action::ScheduleTask {
+                task,
+                name: name.clone(),
+                input,
+                options: Default::default(),
+            }
         });
         Self {
             handle: Handle::new(shared, task),
@@ -153,8 +159,14 @@ impl_task_future!(OrchestrationTask, "orchestration");
 
 impl<Out> OrchestrationTask<Out> {
     #[track_caller]
-    pub(crate) fn schedule(shared: &Arc<Shared>, action: impl FnOnce(TaskId) -> Action, name: Arc<str>) -> Self {
-        let task = shared.schedule(TaskKind::Orchestration, Location::caller(), |task, _| action(task));
+    pub(crate) fn schedule(
+        shared: &Arc<Shared>,
+        action: impl FnOnce(TaskId) -> Action,
+        name: Arc<str>,
+    ) -> Self {
+        let task = shared.schedule(TaskKind::Orchestration, Location::caller(), |task, _| {
+            action(task)
+        });
         Self {
             handle: Handle::new(shared, task),
             name,
@@ -286,13 +298,20 @@ pub struct EntityTask<Out> {
 
 impl<Out> EntityTask<Out> {
     #[track_caller]
-    pub(crate) fn schedule(shared: &Arc<Shared>, entity: EntityId, name: Arc<str>, input: Option<Payload>) -> Self {
+    pub(crate) fn schedule(
+        shared: &Arc<Shared>,
+        entity: EntityId,
+        name: Arc<str>,
+        input: Option<Payload>,
+    ) -> Self {
         let outside = is_outside_critical_section(shared, &entity);
-        let task = shared.schedule(TaskKind::Entity, Location::caller(), |task, _| Action::CallEntity {
-            task,
-            entity,
-            operation: name.clone(),
-            input,
+        let task = shared.schedule(TaskKind::Entity, Location::caller(), |task, _| {
+            Action::CallEntity {
+                task,
+                entity,
+                operation: name.clone(),
+                input,
+            }
         });
         Self {
             handle: Handle::new(shared, task),
@@ -368,7 +387,10 @@ impl<Out> fmt::Debug for EntityTask<Out> {
 
 fn is_outside_critical_section(shared: &Arc<Shared>, entity: &EntityId) -> bool {
     let state = shared.enter();
-    state.locked.as_ref().is_some_and(|lock| !lock.entities.contains(entity))
+    state
+        .locked
+        .as_ref()
+        .is_some_and(|lock| !lock.entities.contains(entity))
 }
 
 /// A durable timer. Dropping it cancels it.
@@ -443,7 +465,10 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.future.as_mut().expect("a timeout is not polled after it ended");
+        let future = self
+            .future
+            .as_mut()
+            .expect("a timeout is not polled after it ended");
         let polled = match future.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
             Poll::Pending => Pin::new(&mut self.timer).poll(context).map(|()| Err(Elapsed)),
@@ -463,7 +488,9 @@ impl<F: Future> FusedFuture for Timeout<F> {
 
 impl<F> fmt::Debug for Timeout<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeout").field("timer", &self.timer).finish_non_exhaustive()
+        f.debug_struct("Timeout")
+            .field("timer", &self.timer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -144,7 +144,11 @@ pub struct TimerTrigger {
 
 impl TimerTrigger {
     /// A trigger with a six-field NCRONTAB schedule (seconds first), in UTC.
-    pub fn new<F>(name: impl Into<Cow<'static, str>>, schedule: impl Into<Cow<'static, str>>, handler: F) -> Self
+    pub fn new<F>(
+        name: impl Into<Cow<'static, str>>,
+        schedule: impl Into<Cow<'static, str>>,
+        handler: F,
+    ) -> Self
     where
         F: Fn(Client, TimerInfo) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     {
@@ -221,9 +225,9 @@ impl IntoResponse for Error {
 fn status_of(kind: RequestErrorKind) -> StatusCode {
     match kind {
         RequestErrorKind::NotFound => StatusCode::NOT_FOUND,
-        RequestErrorKind::OrchestratorNotFound | RequestErrorKind::EntityNotFound | RequestErrorKind::Invalid => {
-            StatusCode::BAD_REQUEST
-        }
+        RequestErrorKind::OrchestratorNotFound
+        | RequestErrorKind::EntityNotFound
+        | RequestErrorKind::Invalid => StatusCode::BAD_REQUEST,
         RequestErrorKind::InstanceExists
         | RequestErrorKind::InstanceRunning
         | RequestErrorKind::WrongState

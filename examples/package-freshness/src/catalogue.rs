@@ -1,6 +1,9 @@
 //! The public API that is scraped: a paged list, one GET per package, latency, and a rate limit
 //! with `429` and `Retry-After` that all callers share. Served on loopback.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,18 +41,21 @@ pub struct Page {
 }
 
 /// How the catalogue answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Behaviour {
     /// Time an answer takes.
     pub latency: Duration,
     /// So many requests per period, over all callers.
     pub rate: (u32, Duration),
+    /// A file that gets the path of every answered request, a line each.
+    pub access_log: Option<PathBuf>,
 }
 
 struct Catalogue {
     packages: Vec<Package>,
     behaviour: Behaviour,
     window: Mutex<Window>,
+    access_log: Option<Mutex<File>>,
 }
 
 /// Requests since a moment; the limit begins anew with every period.
@@ -72,13 +78,16 @@ pub fn packages() -> Vec<Package> {
 }
 
 /// The catalogue's routes.
-pub fn router(behaviour: Behaviour) -> Router {
+///
+/// # Errors
+/// When the access log cannot be written.
+pub fn router(behaviour: Behaviour) -> io::Result<Router> {
     let window = Mutex::new(Window { begin: Instant::now(), requests: 0 });
-    let catalogue = Arc::new(Catalogue { packages: packages(), behaviour, window });
-    Router::new()
-        .route("/packages", get(list))
-        .route("/packages/{name}", get(package))
-        .with_state(catalogue)
+    let append = |path: &PathBuf| File::options().create(true).append(true).open(path).map(Mutex::new);
+    let access_log = behaviour.access_log.as_ref().map(append).transpose()?;
+    let catalogue = Arc::new(Catalogue { packages: packages(), behaviour, window, access_log });
+    let router = Router::new().route("/packages", get(list)).route("/packages/{name}", get(package));
+    Ok(router.with_state(catalogue))
 }
 
 #[derive(Deserialize)]
@@ -101,6 +110,7 @@ async fn package(State(catalogue): State<Arc<Catalogue>>, Path(name): Path<Strin
     if let Err(refusal) = catalogue.admit().await {
         return refusal;
     }
+    catalogue.log(&name);
     match catalogue.packages.iter().find(|package| package.name == name) {
         Some(package) => Json(package.clone()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
@@ -116,6 +126,14 @@ impl Catalogue {
         }
         tokio::time::sleep(self.behaviour.latency).await;
         Ok(())
+    }
+
+    fn log(&self, name: &str) {
+        if let Some(log) = &self.access_log {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            // A log that cannot be written is no reason not to answer.
+            let _ = writeln!(log, "{name}");
+        }
     }
 
     /// Counts a request; the time until the next period when this one is used up.

@@ -142,6 +142,7 @@ pub async fn pipeline(ctx: &OrchestrationContext, part: Part) -> Result<Vec<Chec
             async move { (name, answer.await) }
         })
         .collect();
+    ctx.set_custom_status(Progress { checked: 0, total });
     let mut results = Vec::with_capacity(total);
     while let Some((name, answer)) = answers.next().await {
         results.push(match answer {

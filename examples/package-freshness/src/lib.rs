@@ -7,9 +7,10 @@
 
 pub mod catalogue;
 pub mod database;
+pub mod demo;
 mod functions;
 pub mod report;
 
 pub use functions::{
-    CATALOGUE_LIMITER, CatalogueClient, Month, Request, main_download_orchestrator, parts, pipeline, register,
+    CATALOGUE_LIMITER, CatalogueClient, Month, Progress, Request, main_download_orchestrator, parts, pipeline, register,
 };

@@ -1004,9 +1004,10 @@ fn restore(stored: StoredInstance) -> Resident {
     let StoredInstance { mut row, history } = stored;
     match history {
         Ok(history) => {
-            let is_final = row.status.is_final();
+            // A finished one is read without its history, unless a rewind asked for it.
+            let is_read = !row.status.is_final() || !history.is_empty();
             let orchestration = Orchestration::fold(row, &history);
-            Resident::new(orchestration, (!is_final).then_some(history))
+            Resident::new(orchestration, is_read.then_some(history))
         }
         Err(message) => {
             row.parked = Some(Fault {

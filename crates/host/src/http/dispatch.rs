@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use tower::ServiceExt;
 
 use super::auth::Identity;
@@ -16,6 +16,7 @@ use super::query::percent_decode;
 use super::request::{Call, RequestLinks, State, origin};
 use super::{commands, entities, health, list, purge, start, status};
 use crate::keys::Scope;
+use crate::server::HEADER_BYTES_MAX;
 use crate::v1;
 
 /// Answers a request, whatever it is.
@@ -25,6 +26,9 @@ pub(crate) async fn dispatch(
     peer: SocketAddr,
     request: Request<Body>,
 ) -> Response<Body> {
+    if header_bytes(request.headers()) > HEADER_BYTES_MAX {
+        return empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
     let face = path::face(request.uri().path());
     if face == Face::Health {
         return health::answer(request.uri().query(), || state.hub.health());
@@ -59,6 +63,14 @@ pub(crate) async fn dispatch(
     };
     note_bad_key(&state, &identity, peer, &response);
     response
+}
+
+/// hyper looks at its buffer only when a read ends within the headers, so they are counted here.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
 }
 
 /// The routes that need somebody we know.

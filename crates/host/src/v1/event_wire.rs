@@ -425,6 +425,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn every_kind() -> Vec<EventKind> {
         use EventKind as Kind;
         let task = TaskId(3);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dalsegno::{
-    Activity, ActivityContext, Error, Failure, HOUR, InstanceId, Limiter, MINUTE, Registry, Result, RetryPolicy, SECOND,
-    activity,
+    Activity, ActivityContext, Error, Failure, HOUR, InstanceId, Limiter, MINUTE, Registry, Result,
+    RetryPolicy, SECOND, activity,
 };
 use dalsegno_core::{ExecutionId, TaskId};
 use dalsegno_engine::executor::{
@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::harness::json;
 
-const GITHUB: Limiter = Limiter::new("github").rate(5_000, HOUR).burst(100).concurrency(20);
+const GITHUB: Limiter = Limiter::new("github")
+    .rate(5_000, HOUR)
+    .burst(100)
+    .concurrency(20);
 
 #[derive(Serialize, Deserialize)]
 struct Repo {
@@ -37,7 +40,11 @@ async fn fetch_issues(ctx: ActivityContext, repo: Repo) -> Result<String> {
         "later" => Err(Error::msg("out of order").retry_after(SECOND)),
         "never" => Err(Error::msg("gone").permanent()),
         "panic" => std::panic::resume_unwind(Box::new("boom")),
-        owner => Ok(format!("{} {owner}, {}", ctx.data::<Greeting>().0, ctx.idempotency_key())),
+        owner => Ok(format!(
+            "{} {owner}, {}",
+            ctx.data::<Greeting>().0,
+            ctx.idempotency_key()
+        )),
     }
 }
 
@@ -88,7 +95,10 @@ fn attempts_end_in_each_way() {
     let greeting = "hello ada, i/00000000000000000000000000000001/2";
     assert_eq!(fetch("ada"), AttemptOutcome::Completed(Some(json(greeting))));
     assert_eq!(fetch("limited"), AttemptOutcome::Limited { retry_after: MINUTE });
-    assert_eq!(fetch("later"), failed(Failure::new("", "out of order"), Some(SECOND)));
+    assert_eq!(
+        fetch("later"),
+        failed(Failure::new("", "out of order"), Some(SECOND))
+    );
     assert_eq!(fetch("never"), failed(Failure::new("", "gone").permanent(), None));
     assert_eq!(fetch("panic"), failed(Failure::new("Panic", "boom"), None));
     let nothing = block_on(registry().run_activity(request("nothing", ())));
@@ -106,7 +116,12 @@ fn settings_come_from_the_attribute() {
     let input = json(Repo { owner: "ada".into() });
     assert_eq!(&*registry.limiter_key("FetchIssues", Some(&input)), "ada");
     assert_eq!(registry.limiters().collect::<Vec<_>>(), vec![&GITHUB]);
-    assert_eq!(registry.activity_settings("import").and_then(|settings| settings.heartbeat), Some(MINUTE));
+    assert_eq!(
+        registry
+            .activity_settings("import")
+            .and_then(|settings| settings.heartbeat),
+        Some(MINUTE)
+    );
 }
 
 #[test]
@@ -128,7 +143,10 @@ fn heartbeats_and_cancellation_reach_the_code() {
 
 #[test]
 fn a_unit_test_runs_the_code() {
-    assert_eq!(block_on(nothing().run(ActivityContext::for_test(), ())).ok(), Some(()));
+    assert_eq!(
+        block_on(nothing().run(ActivityContext::for_test(), ())).ok(),
+        Some(())
+    );
 }
 
 #[test]
@@ -143,5 +161,8 @@ fn names_are_registered_once() {
         "activity \"nothing\" is registered twice: give one of them another name, or another version"
     );
     let remote = registry.register(elsewhere).expect_err("not here");
-    assert_eq!(remote.to_string(), "activity \"elsewhere\" runs elsewhere: it is called, not registered");
+    assert_eq!(
+        remote.to_string(),
+        "activity \"elsewhere\" runs elsewhere: it is called, not registered"
+    );
 }

@@ -4,7 +4,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{Method, Request, StatusCode};
-use dalsegno::{AuthLevel, Client, OrchestrationContext, Registry, Result, TimerInfo, http_trigger, orchestrator, timer_trigger};
+use dalsegno::{
+    AuthLevel, Client, OrchestrationContext, Registry, Result, TimerInfo, http_trigger, orchestrator,
+    timer_trigger,
+};
 use dalsegno_engine::executor::Executor;
 use futures::executor::block_on;
 
@@ -28,7 +31,10 @@ async fn every_morning(_client: Client, info: TimerInfo) -> Result<()> {
 #[test]
 fn http_triggers_are_axum_handlers() {
     let trigger = start_order();
-    assert_eq!((trigger.name(), trigger.route_path()), ("start_order", "orders/{id}"));
+    assert_eq!(
+        (trigger.name(), trigger.route_path()),
+        ("start_order", "orders/{id}")
+    );
     assert_eq!(trigger.method_list(), [Method::PUT, Method::POST]);
     assert_eq!(trigger.auth_level(), AuthLevel::Anonymous);
     let router: axum::Router = axum::Router::new().route("/api/orders/{id}", trigger.into_router());

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use dalsegno::{
-    EventKind, ExternalEvent, Failure, OrchestrationContext, Result, SECOND, activity, entity, join_all, orchestrator,
-    try_join_all,
+    EventKind, ExternalEvent, Failure, OrchestrationContext, Result, SECOND, activity, entity, join_all,
+    orchestrator, try_join_all,
 };
 use dalsegno_core::event::ChildLink;
 use dalsegno_core::{Action, TaskId};
@@ -140,7 +140,10 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % limit
     }
 }
@@ -160,7 +163,11 @@ fn history(seed: u64, eviction: Eviction) -> Vec<EventKind> {
     let mut actions = play.start(());
     for turn in 0..TURNS_MAX {
         note(&actions, &mut open, &mut chance);
-        if open.is_empty() && actions.iter().any(|action| matches!(action, Action::Complete { .. })) {
+        if open.is_empty()
+            && actions
+                .iter()
+                .any(|action| matches!(action, Action::Complete { .. }))
+        {
             return play.history.into_iter().map(|event| event.kind).collect();
         }
         let evict = match eviction {
@@ -172,7 +179,10 @@ fn history(seed: u64, eviction: Eviction) -> Vec<EventKind> {
             play.evict();
         }
         actions = play.turn(deliveries(turn as u64, &mut open, &mut chance));
-        if actions.iter().any(|action| matches!(action, Action::Complete { .. } | Action::Fail { .. })) {
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Complete { .. } | Action::Fail { .. }))
+        {
             open.clear();
         }
     }
@@ -216,7 +226,10 @@ fn note(actions: &[Action], open: &mut BTreeMap<TaskId, EventKind>, chance: &mut
                 ..
             } => {
                 let result = Some(json(task.0));
-                open.insert(*task, EventKind::SubOrchestrationInstanceCompleted { task: *task, result });
+                open.insert(
+                    *task,
+                    EventKind::SubOrchestrationInstanceCompleted { task: *task, result },
+                );
             }
             Action::CallEntity { task, .. } => {
                 open.insert(*task, answered(task.0, task.0));
@@ -234,9 +247,20 @@ fn histories_are_equal_kept_evicted_and_at_random() {
     let mut lengths = Vec::new();
     for seed in 0..SEEDS {
         let kept = history(seed, Eviction::Never);
-        assert_eq!(kept, history(seed, Eviction::AtRandom), "SEED={seed}, evicted at random");
-        assert_eq!(kept, history(seed, Eviction::EveryTurn), "SEED={seed}, evicted after every turn");
-        assert!(matches!(kept[kept.len() - 2], EventKind::ExecutionCompleted { .. }), "SEED={seed}");
+        assert_eq!(
+            kept,
+            history(seed, Eviction::AtRandom),
+            "SEED={seed}, evicted at random"
+        );
+        assert_eq!(
+            kept,
+            history(seed, Eviction::EveryTurn),
+            "SEED={seed}, evicted after every turn"
+        );
+        assert!(
+            matches!(kept[kept.len() - 2], EventKind::ExecutionCompleted { .. }),
+            "SEED={seed}"
+        );
         lengths.push(kept.len());
     }
     lengths.dedup();

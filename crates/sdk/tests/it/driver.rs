@@ -1,8 +1,8 @@
 //! Sequence, fan-out, race, events, children, versions, continue-as-new.
 
 use dalsegno::{
-    EventKind, ExternalEvent, Failure, HOUR, OrchestrationContext, Result, RetryPolicy, SECOND, activity, join_all,
-    orchestrator, try_join_all,
+    EventKind, ExternalEvent, Failure, HOUR, OrchestrationContext, Result, RetryPolicy, SECOND, activity,
+    join_all, orchestrator, try_join_all,
 };
 use dalsegno_core::{Action, TaskId};
 use expect_test::expect;
@@ -55,13 +55,19 @@ fn a_fan_out_takes_answers_in_any_order() {
 fn a_failed_task_keeps_its_kind() {
     let mut play = Play::new(hello_sequence);
     play.start(());
-    let actions = play.turn(vec![failed(0, Failure::new("NoSuchCity", "Tokyo is gone").permanent())]);
+    let actions = play.turn(vec![failed(
+        0,
+        Failure::new("NoSuchCity", "Tokyo is gone").permanent(),
+    )]);
     expect![[r#"fail NoSuchCity: activity "greet" failed: Tokyo is gone"#]].assert_eq(&show(&actions));
     let Some(Action::Fail { failure }) = actions.last() else {
         panic!("it failed");
     };
     assert!(failure.permanent);
-    assert_eq!(failure.cause.as_ref().map(|cause| cause.message.as_str()), Some("Tokyo is gone"));
+    assert_eq!(
+        failure.cause.as_ref().map(|cause| cause.message.as_str()),
+        Some("Tokyo is gone")
+    );
 }
 
 const APPROVAL: ExternalEvent<String> = ExternalEvent::new("Approval");
@@ -106,7 +112,10 @@ fn a_deadline_beats_a_late_event() {
         play.start(());
         let actions = play.turn(vec![fired(0), raised("approval", "Ada")]);
         expect![[r#"complete "escalated""#]].assert_eq(&show(&actions));
-        assert_eq!(play.execution().unconsumed_events(), vec![raised("approval", "Ada")]);
+        assert_eq!(
+            play.execution().unconsumed_events(),
+            vec![raised("approval", "Ada")]
+        );
     }
 }
 
@@ -148,8 +157,14 @@ fn events_are_kept_by_name_first_in_first_out() {
 
 #[orchestrator(version = "2")]
 async fn parent(ctx: &OrchestrationContext) -> Result<()> {
-    let first = ctx.call(hello_sequence, ()).version("1.5").retry(RetryPolicy::fixed(3, SECOND));
-    let second = ctx.call(hello_sequence, ()).instance_id("mine").terminate_with_parent();
+    let first = ctx
+        .call(hello_sequence, ())
+        .version("1.5")
+        .retry(RetryPolicy::fixed(3, SECOND));
+    let second = ctx
+        .call(hello_sequence, ())
+        .instance_id("mine")
+        .terminate_with_parent();
     let detached = ctx.start(fan_out, vec![]).instance_id("other");
     ctx.send_event(detached.id().as_str(), NUMBER, 5);
     let named = ctx.call_orchestrator_named::<u32>("elsewhere", 1);
@@ -202,7 +217,11 @@ async fn monitor(ctx: &OrchestrationContext, total: u32) -> Result<u32> {
 fn continue_as_new_ends_the_execution_and_keeps_unread_events() {
     let mut play = Play::new(monitor);
     play.start(3);
-    let actions = play.turn(vec![raised("number", 4), raised("number", 5), raised("word", "x")]);
+    let actions = play.turn(vec![
+        raised("number", 4),
+        raised("number", 5),
+        raised("word", "x"),
+    ]);
     expect!["continue as new None 7"].assert_eq(&show(&actions));
     let unread = vec![raised("number", 5), raised("word", "x")];
     assert_eq!(play.execution().unconsumed_events(), unread);
@@ -222,7 +241,8 @@ fn time_and_ids_are_those_of_the_turn() {
     play.at(1_000).start(());
     play.evict();
     let actions = play.at(5_000_000).turn(vec![fired(0)]);
-    expect![[r#"complete [1000,5000000,"8db2f8da-bcf1-5b32-a528-7efe6bd89240",false]"#]].assert_eq(&show(&actions));
+    expect![[r#"complete [1000,5000000,"8db2f8da-bcf1-5b32-a528-7efe6bd89240",false]"#]]
+        .assert_eq(&show(&actions));
 }
 
 #[orchestrator]

@@ -1,8 +1,8 @@
 //! Entities from both sides: called, signalled and locked by orchestrators, and run.
 
 use dalsegno::{
-    Entity, EntityContext, EntityId, Error, HOUR, OrchestrationContext, Registry, Result, SECOND, Timestamp, entity,
-    orchestrator,
+    Entity, EntityContext, EntityId, Error, HOUR, OrchestrationContext, Registry, Result, SECOND, Timestamp,
+    entity, orchestrator,
 };
 use dalsegno_engine::executor::{EntityEffect, Executor, OperationOutcome, OperationRequest, OperationRun};
 use expect_test::expect;
@@ -35,7 +35,8 @@ impl Account {
     }
 
     fn close(&mut self, ctx: &EntityContext, heir: String) {
-        ctx.entity::<Account>(heir).deposit(std::mem::take(&mut self.cents));
+        ctx.entity::<Account>(heir)
+            .deposit(std::mem::take(&mut self.cents));
         ctx.delete();
     }
 

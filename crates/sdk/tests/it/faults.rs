@@ -80,7 +80,9 @@ fn diverges<Out: serde::Serialize + 'static>(code: fn() -> Orchestrator<(), Out>
 fn another_call_diverges() {
     diverges(
         other_activity,
-        &expect![[r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for activity "ship" with "seven" (task 0) at faults.rs. Was the code changed, or does it depend on a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#]],
+        &expect![[
+            r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for activity "ship" with "seven" (task 0) at faults.rs. Was the code changed, or does it depend on a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#
+        ]],
     );
 }
 
@@ -88,7 +90,9 @@ fn another_call_diverges() {
 fn another_input_diverges() {
     diverges(
         other_input,
-        &expect![[r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for activity "charge" with 101 (task 0) at faults.rs. The input changed: was a field added, or does it come from a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#]],
+        &expect![[
+            r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for activity "charge" with 101 (task 0) at faults.rs. The input changed: was a field added, or does it come from a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#
+        ]],
     );
 }
 
@@ -96,7 +100,9 @@ fn another_input_diverges() {
 fn a_call_before_diverges() {
     diverges(
         one_more,
-        &expect![[r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for a timer for 3600000001µs (task 0) at faults.rs. Was the code changed, or does it depend on a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#]],
+        &expect![[
+            r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for a timer for 3600000001µs (task 0) at faults.rs. Was the code changed, or does it depend on a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#
+        ]],
     );
 }
 
@@ -104,7 +110,9 @@ fn a_call_before_diverges() {
 fn a_call_behind_diverges_at_the_end_of_the_turn() {
     diverges(
         one_behind,
-        &expect!["Diverged: history records nothing more in this turn; the code asked for a timer for 3600000001µs (task 1) at faults.rs. Deploy the code that fits, register this one as a new version, or rewind the instance"],
+        &expect![
+            "Diverged: history records nothing more in this turn; the code asked for a timer for 3600000001µs (task 1) at faults.rs. Deploy the code that fits, register this one as a new version, or rewind the instance"
+        ],
     );
 }
 
@@ -112,7 +120,9 @@ fn a_call_behind_diverges_at_the_end_of_the_turn() {
 fn a_missing_call_diverges() {
     diverges(
         nothing_asked,
-        &expect![[r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for the end with 1 at faults.rs. Was the code changed, or does it depend on a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#]],
+        &expect![[
+            r#"Diverged: history records activity "charge" with 100 (task 0); the code asked for the end with 1 at faults.rs. Was the code changed, or does it depend on a HashMap, a clock or chance? Deploy the code that fits, register this one as a new version, or rewind the instance"#
+        ]],
     );
 }
 
@@ -136,7 +146,9 @@ fn history_may_record_more_than_is_asked() {
     play.start(());
     check(
         &play.replay_with(only_one),
-        &expect![[r#"Surplus: history records activity "charge" with 2 (task 1); the code asked for nothing more in that turn. Deploy the code that fits, register this one as a new version, or rewind the instance"#]],
+        &expect![[
+            r#"Surplus: history records activity "charge" with 2 (task 1); the code asked for nothing more in that turn. Deploy the code that fits, register this one as a new version, or rewind the instance"#
+        ]],
     );
 }
 
@@ -147,14 +159,18 @@ fn an_answer_to_a_task_that_nobody_asked_for() {
     let fault = play.try_turn(vec![done(5, 1)]).expect_err("there is no task 5");
     check(
         &fault,
-        &expect!["UnknownTask: history records that task 5, an activity, ended; the code asked for no such task. Deploy the code that fits, register this one as a new version, or rewind"],
+        &expect![
+            "UnknownTask: history records that task 5, an activity, ended; the code asked for no such task. Deploy the code that fits, register this one as a new version, or rewind"
+        ],
     );
     let mut play = Play::new(order);
     play.start(());
     let fault = play.try_turn(vec![fired(0)]).expect_err("task 0 is no timer");
     check(
         &fault,
-        &expect!["UnknownTask: history records that task 0, a timer, ended; the code asked for an activity at faults.rs. Deploy the code that fits, register this one as a new version, or rewind"],
+        &expect![
+            "UnknownTask: history records that task 0, a timer, ended; the code asked for an activity at faults.rs. Deploy the code that fits, register this one as a new version, or rewind"
+        ],
     );
 }
 
@@ -181,7 +197,9 @@ fn a_wake_from_outside_is_noticed_at_the_next_event() {
     let fault = play.try_turn(vec![fired(0)]).expect_err("somebody else woke it");
     check(
         &fault,
-        &expect!["ForeignWake: something that is not durable woke the orchestrator: another thread, a runtime's timer or socket. In a replay it would not happen at the same place; do such work in an activity"],
+        &expect![
+            "ForeignWake: something that is not durable woke the orchestrator: another thread, a runtime's timer or socket. In a replay it would not happen at the same place; do such work in an activity"
+        ],
     );
 }
 
@@ -192,10 +210,14 @@ async fn waits_for_nothing(_ctx: &OrchestrationContext) -> Result<()> {
 
 #[test]
 fn a_wait_that_nothing_durable_ends_is_noticed_at_once() {
-    let fault = Play::new(waits_for_nothing).try_start(()).expect_err("nobody would wake it");
+    let fault = Play::new(waits_for_nothing)
+        .try_start(())
+        .expect_err("nobody would wake it");
     check(
         &fault,
-        &expect!["ForeignWait: the orchestrator waits for something that is not durable: after a restart nobody would wake it. Wait for activities, timers, events, entities and sub-orchestrations of its context; everything else belongs into an activity"],
+        &expect![
+            "ForeignWait: the orchestrator waits for something that is not durable: after a restart nobody would wake it. Wait for activities, timers, events, entities and sub-orchestrations of its context; everything else belongs into an activity"
+        ],
     );
 }
 
@@ -232,11 +254,16 @@ async fn sleeps(_ctx: &OrchestrationContext) -> Result<()> {
 #[test]
 fn a_panic_is_a_fault() {
     let fault = Play::new(panics).try_start(()).expect_err("it panics");
-    check(&fault, &expect!["Panicked: the orchestrator panicked: index out of bounds"]);
+    check(
+        &fault,
+        &expect!["Panicked: the orchestrator panicked: index out of bounds"],
+    );
     let fault = Play::new(sleeps).try_start(()).expect_err("tokio panics");
     check(
         &fault,
-        &expect!["Panicked: the orchestrator panicked: there is no reactor running, must be called from the context of a Tokio 1.x runtime. Tokio does not run in an orchestrator: use ctx.timer(..), or do the work in an activity"],
+        &expect![
+            "Panicked: the orchestrator panicked: there is no reactor running, must be called from the context of a Tokio 1.x runtime. Tokio does not run in an orchestrator: use ctx.timer(..), or do the work in an activity"
+        ],
     );
 }
 
@@ -258,15 +285,21 @@ async fn wakes_itself(_ctx: &OrchestrationContext) -> Result<()> {
 
 #[test]
 fn a_busy_loop_is_stopped() {
-    let fault = Play::new(asks_for_ever).try_start(()).expect_err("too many actions");
+    let fault = Play::new(asks_for_ever)
+        .try_start(())
+        .expect_err("too many actions");
     check(
         &fault,
-        &expect!["BusyLoop: one turn asked for more than 200000 actions, at faults.rs await some of them before asking for more"],
+        &expect![
+            "BusyLoop: one turn asked for more than 200000 actions, at faults.rs await some of them before asking for more"
+        ],
     );
     let fault = Play::new(wakes_itself).try_start(()).expect_err("too many polls");
     check(
         &fault,
-        &expect!["BusyLoop: the orchestrator woke itself 100000 times after one event and never waited for anything durable"],
+        &expect![
+            "BusyLoop: the orchestrator woke itself 100000 times after one event and never waited for anything durable"
+        ],
     );
 }
 
@@ -287,14 +320,20 @@ async fn renamed(ctx: &OrchestrationContext) -> Result<u32> {
 fn options_and_tail_calls_have_their_place() {
     let mut play = Play::new(late_option);
     play.start(());
-    let fault = play.try_turn(vec![fired(1)]).expect_err("the call was made a turn ago");
+    let fault = play
+        .try_turn(vec![fired(1)])
+        .expect_err("the call was made a turn ago");
     check(
         &fault,
-        &expect!["Diverged: `.timeout(..)` came after an await, when the task was already asked for: set options where the call is made"],
+        &expect![
+            "Diverged: `.timeout(..)` came after an await, when the task was already asked for: set options where the call is made"
+        ],
     );
     let fault = Play::new(renamed).try_start(()).expect_err("another name");
     check(
         &fault,
-        &expect![[r#"Diverged: "another" continues as "order" at faults.rs continue-as-new keeps the name; start the other one instead"#]],
+        &expect![[
+            r#"Diverged: "another" continues as "order" at faults.rs continue-as-new keeps the name; start the other one instead"#
+        ]],
     );
 }

@@ -26,7 +26,9 @@ impl Play {
         Out: Serialize + 'static,
     {
         let mut registry = Registry::new();
-        registry.register(orchestrator).expect("nothing else is registered");
+        registry
+            .register(orchestrator)
+            .expect("nothing else is registered");
         let definition = orchestrator();
         let info = ExecutionInfo {
             instance: InstanceId::trusted("play"),
@@ -95,7 +97,9 @@ impl Play {
         Out: Serialize + 'static,
     {
         self.registry = Registry::new();
-        self.registry.register(orchestrator).expect("nothing else is registered");
+        self.registry
+            .register(orchestrator)
+            .expect("nothing else is registered");
         self.try_replay().expect_err("code and history do not fit")
     }
 
@@ -161,9 +165,15 @@ pub(crate) fn show(actions: &[Action]) -> String {
 }
 
 fn line(action: &Action) -> String {
-    let text = |payload: &Option<Payload>| payload.as_ref().map_or("null".to_owned(), |p| p.as_str().to_owned());
+    let text = |payload: &Option<Payload>| {
+        payload
+            .as_ref()
+            .map_or("null".to_owned(), |p| p.as_str().to_owned())
+    };
     match action {
-        Action::ScheduleTask { task, name, input, .. } => format!("{task}: {name} {}", text(input)),
+        Action::ScheduleTask {
+            task, name, input, ..
+        } => format!("{task}: {name} {}", text(input)),
         Action::CreateTimer { task, fire_at } => format!("{task}: timer {fire_at:?}"),
         Action::CancelTimer { task } => format!("cancel timer {task}"),
         Action::StartOrchestration {
@@ -174,7 +184,10 @@ fn line(action: &Action) -> String {
             input,
             link,
             ..
-        } => format!("{task}: start {name} {version:?} as {instance} {} {link:?}", text(input)),
+        } => format!(
+            "{task}: start {name} {version:?} as {instance} {} {link:?}",
+            text(input)
+        ),
         Action::SendEvent {
             task,
             instance,

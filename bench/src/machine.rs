@@ -1,0 +1,55 @@
+//! What the machine gives: sync latency, CPU time and memory of this process.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Syncs measured for the latency that is printed beside every result.
+const SYNCS: usize = 200;
+
+/// Clock ticks per second of `/proc/self/stat`; 100 on every Linux that Rust's standard library supports.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// The median time of a 4 KiB write and `fdatasync` onto a file that is already written.
+pub(crate) fn sync_latency(folder: &Path) -> std::io::Result<Duration> {
+    let path = folder.join("sync-probe");
+    let mut file = File::create(&path)?;
+    file.write_all(&vec![1; SYNCS * 4096])?;
+    file.sync_all()?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut times = Vec::with_capacity(SYNCS);
+    for _ in 0..SYNCS {
+        let begin = Instant::now();
+        file.write_all(&[2; 4096])?;
+        file.sync_data()?;
+        times.push(begin.elapsed());
+    }
+    fs::remove_file(path)?;
+    times.sort();
+    Ok(times[SYNCS / 2])
+}
+
+/// CPU time of this process so far, all threads, user and system.
+pub(crate) fn cpu_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<u64> = after_name.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    // utime and stime are fields 14 and 15; of the fields behind the name, numeric ones begin at 4 (ppid).
+    let ticks: u64 = fields.get(10).zip(fields.get(11)).map_or(0, |(user, system)| user + system);
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
+
+/// Resident memory in bytes.
+pub(crate) fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let kilobytes: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+    kilobytes * 1024
+}
+
+/// Runnable processes over the last minute: how busy others kept the machine.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
+}

@@ -1,0 +1,224 @@
+//! The workloads: the same for every engine that is compared.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dalsegno::{App, ExternalEvent, Host, OrchestrationContext, Result, activity, entity, join_all, orchestrator};
+use futures::stream::{self, StreamExt};
+use serde::{Deserialize, Serialize};
+
+use crate::machine;
+
+/// Client tasks that start, raise and signal at once.
+const CLIENTS: usize = 512;
+
+#[activity]
+async fn greet(city: String) -> String {
+    format!("Hello {city}!")
+}
+
+/// Five activities, one after the other.
+#[orchestrator]
+async fn sequence(ctx: &OrchestrationContext) -> Result<Vec<String>> {
+    let mut greetings = Vec::with_capacity(5);
+    for city in ["Tokyo", "Seattle", "London", "Cairo", "Lima"] {
+        greetings.push(ctx.call(greet, city.into()).await?);
+    }
+    Ok(greetings)
+}
+
+#[activity]
+async fn square(number: u64) -> u64 {
+    number * number
+}
+
+/// One activity per number, all at once.
+#[orchestrator]
+async fn fan_out(ctx: &OrchestrationContext, count: u64) -> Result<u64> {
+    let squares = join_all((0..count).map(|number| ctx.call(square, number))).await;
+    Ok(squares.into_iter().sum::<std::result::Result<u64, _>>()?)
+}
+
+const GO: ExternalEvent<u64> = ExternalEvent::new("Go");
+
+#[orchestrator]
+async fn waiting(ctx: &OrchestrationContext) -> Result<u64> {
+    Ok(ctx.wait_for_event(GO).await?)
+}
+
+/// As many activities as asked, one after the other, in one execution.
+#[orchestrator]
+async fn long_history(ctx: &OrchestrationContext, count: u64) -> Result<u64> {
+    let mut sum = 0;
+    for number in 0..count {
+        sum += ctx.call(square, number % 10).await?;
+    }
+    Ok(sum)
+}
+
+/// A sum.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    sum: i64,
+}
+
+#[entity]
+impl Tally {
+    fn add(&mut self, amount: i64) -> i64 {
+        self.sum += amount;
+        self.sum
+    }
+}
+
+/// What a workload came to.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) workload: String,
+    pub(crate) count: u64,
+    pub(crate) seconds: f64,
+    pub(crate) per_second: f64,
+    pub(crate) cpu_micros_each: f64,
+    pub(crate) syncs: u64,
+    pub(crate) resident_megabytes: u64,
+    pub(crate) note: String,
+}
+
+pub(crate) fn app() -> App {
+    App::new()
+        .register(greet)
+        .register(sequence)
+        .register(square)
+        .register(fan_out)
+        .register(waiting)
+        .register(long_history)
+        .entity::<Tally>()
+}
+
+/// A hub in a fresh folder.
+pub(crate) async fn open(folder: &Path) -> Result<Host> {
+    app().embedded(folder.join("hub")).await
+}
+
+/// Measures what runs between its making and its end.
+struct Measure {
+    begin: Instant,
+    cpu: Duration,
+    syncs: u64,
+}
+
+impl Measure {
+    fn begin(host: &Host) -> Self {
+        Self { begin: Instant::now(), cpu: machine::cpu_time(), syncs: host.hub().synced_batches() }
+    }
+
+    fn end(self, host: &Host, workload: &str, count: u64) -> Figure {
+        let seconds = self.begin.elapsed().as_secs_f64();
+        let cpu = (machine::cpu_time() - self.cpu).as_secs_f64();
+        Figure {
+            workload: workload.to_owned(),
+            count,
+            seconds,
+            per_second: count as f64 / seconds,
+            cpu_micros_each: cpu * 1e6 / count as f64,
+            syncs: host.hub().synced_batches() - self.syncs,
+            resident_megabytes: machine::resident_bytes() / (1024 * 1024),
+            note: String::new(),
+        }
+    }
+}
+
+/// L1: one sequence at a time on an idle hub; start to completion as the client sees it.
+pub(crate) async fn latency(host: &Host, runs: usize) -> Result<Figure> {
+    let client = host.client();
+    let measure = Measure::begin(host);
+    let mut times = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let begin = Instant::now();
+        client.start(sequence, ()).await?.wait().await?;
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    let mut figure = measure.end(host, "L1 latency of 5 activities", runs as u64);
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let (p50, p99) = (millis(times[runs / 2]), millis(times[runs * 99 / 100]));
+    let syncs = figure.syncs as f64 / runs as f64;
+    figure.note = format!("p50 {p50:.2} ms, p99 {p99:.2} ms, {syncs:.2} syncs each");
+    Ok(figure)
+}
+
+/// W1: many sequences at once; counts activities.
+pub(crate) async fn throughput(host: &Host, instances: u64) -> Result<Figure> {
+    let client = host.client();
+    let measure = Measure::begin(host);
+    let runs = stream::iter(0..instances).map(|_| async { client.start(sequence, ()).await });
+    let started: Vec<_> = runs.buffer_unordered(CLIENTS).collect().await;
+    let waits = stream::iter(started).map(|instance| async { instance?.wait().await });
+    let mut waits = waits.buffer_unordered(CLIENTS);
+    while let Some(done) = waits.next().await {
+        done?;
+    }
+    Ok(measure.end(host, "W1 hello sequence, activities", instances * 5))
+}
+
+/// W2: one orchestration with so many activities.
+pub(crate) async fn fan(host: &Host, count: u64) -> Result<Figure> {
+    let measure = Measure::begin(host);
+    let sum = host.client().start(fan_out, count).await?.wait().await?;
+    assert_eq!(sum, (0..count).map(|number| number * number).sum::<u64>(), "the fan-out lost something");
+    Ok(measure.end(host, "W2 fan-out, activities", count))
+}
+
+/// W3: so many instances wait for an event; then all get it.
+pub(crate) async fn park_and_drain(host: &Host, instances: u64) -> Result<[Figure; 2]> {
+    let client = host.client();
+    let before = machine::resident_bytes();
+    let measure = Measure::begin(host);
+    let starts = stream::iter(0..instances).map(|_| async { client.start(waiting, ()).await });
+    let started: Vec<_> = starts.buffer_unordered(CLIENTS).collect().await;
+    let started: Vec<_> = started.into_iter().collect::<Result<_>>()?;
+    let mut parked = measure.end(host, "W3 instances parked", instances);
+    let bytes = (machine::resident_bytes().saturating_sub(before)) / instances;
+    parked.note = format!("{bytes} bytes resident per waiting instance");
+    let measure = Measure::begin(host);
+    let raises = stream::iter(&started).map(|instance| instance.raise_event(GO, 1));
+    let mut raises = raises.buffer_unordered(CLIENTS);
+    while let Some(raised) = raises.next().await {
+        raised?;
+    }
+    let mut waits = stream::iter(&started).map(|instance| instance.wait()).buffer_unordered(CLIENTS);
+    while let Some(done) = waits.next().await {
+        done?;
+    }
+    Ok([parked, measure.end(host, "W3 raised and completed", instances)])
+}
+
+/// W4: one execution with a long history; is the end as fast as the start?
+pub(crate) async fn long(host: &Host, count: u64) -> Result<Figure> {
+    let measure = Measure::begin(host);
+    let instance = host.client().start(long_history, count).await?;
+    instance.wait().await?;
+    let mut figure = measure.end(host, "W4 long history, activities", count);
+    let history = instance.history().await?;
+    let tenth = history.len() / 10;
+    let micros = |events: &[dalsegno::Event]| match (events.first(), events.last()) {
+        (Some(first), Some(last)) => last.at.since(first.at).as_secs_f64(),
+        _ => 0.0,
+    };
+    let (first, last) = (micros(&history[..tenth]), micros(&history[history.len() - tenth..]));
+    figure.note = format!("last tenth takes {:.2} of the first tenth's time", last / first);
+    Ok(figure)
+}
+
+/// E1: signals by a client over many entities.
+pub(crate) async fn signals(host: &Host, count: u64, entities: u64) -> Result<Figure> {
+    let client = host.client();
+    let measure = Measure::begin(host);
+    let signals = stream::iter(0..count).map(|number| async move {
+        client.entity::<Tally>((number % entities).to_string())?.add(1).signal().await
+    });
+    let mut signals = signals.buffer_unordered(CLIENTS * 8);
+    while let Some(signalled) = signals.next().await {
+        signalled?;
+    }
+    Ok(measure.end(host, "E1 signals to entities", count))
+}

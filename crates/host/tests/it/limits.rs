@@ -1,0 +1,152 @@
+//! What is too big, too deep, too much.
+
+use dalsegno_core::limits::Limits;
+use dalsegno_host::server::HttpSettings;
+
+use crate::world::{P, world, world_with};
+
+#[tokio::test]
+async fn bodies_over_the_limit_are_refused() {
+    let limits = Limits {
+        payload_bytes_max: 100,
+        reason_bytes_max: 10,
+        ..Limits::default()
+    };
+    let settings = HttpSettings {
+        body_bytes_max: 1_000,
+        ..HttpSettings::default()
+    };
+    let world = world_with(limits, |server| server.settings(settings)).await;
+    let start = format!("{P}/orchestrators/Echo");
+    let string = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    assert_eq!(world.post(&start, &string(100)).await.status, 202);
+    let over = world.post(&start, &string(101)).await;
+    assert_eq!((over.status, over.code().as_str()), (413, "over_limit"));
+    let body = world.post(&start, &string(1_001)).await;
+    assert_eq!((body.status, body.code().as_str()), (413, "body_too_large"));
+    let announced = world
+        .send("POST", &start, &[("Content-Length", "99999999")], b"")
+        .await;
+    assert_eq!(announced.status, 413);
+    let zipped = world
+        .send("POST", &start, &[("Content-Encoding", "gzip")], b"x")
+        .await;
+    assert_eq!((zipped.status, zipped.code().as_str()), (415, "unknown_encoding"));
+
+    world.running("Wait", "w", "1").await;
+    let reason = world
+        .post(&format!("{P}/instances/w/suspend?reason=01234567890"), "")
+        .await;
+    assert_eq!((reason.status, reason.code().as_str()), (400, "reason_too_long"));
+}
+
+#[tokio::test]
+async fn what_is_no_json_is_named_with_its_place() {
+    let world = world().await;
+    let start = format!("{P}/orchestrators/Echo");
+    for (body, code) in [
+        (&b"{\"a\":1,}"[..], "invalid_json"),
+        (b"NaN", "invalid_json"),
+        (b"\xEF\xBB\xBF1", "invalid_json"),
+        (b"\"\xFF\"", "invalid_utf8"),
+        ("[".repeat(100_000).as_bytes(), "too_deep"),
+    ] {
+        let reply = world.send("POST", &start, &[], body).await;
+        assert_eq!((reply.status, reply.code().as_str()), (400, code));
+        assert!(reply.body.contains("\"Message\":") && reply.body.contains("\"ExceptionMessage\":"));
+    }
+    let unknown = world.post(&format!("{P}/orchestrators/Ecco"), "1").await;
+    assert_eq!(
+        (unknown.status, unknown.code().as_str()),
+        (400, "orchestrator_not_found")
+    );
+
+    world.running("Wait", "w", "1").await;
+    let event = format!("{P}/instances/w/raiseEvent/x");
+    let text = world
+        .send("POST", &event, &[("Content-Type", "text/plain")], b"1")
+        .await;
+    assert_eq!((text.status, text.code().as_str()), (400, "content_type"));
+    assert_eq!(
+        world
+            .send("POST", &event, &[("Content-Type", "text/plain")], b"")
+            .await
+            .status,
+        202
+    );
+    assert_eq!(world.post(&event, "{").await.status, 400);
+    let named = world
+        .post(&format!("{P}/instances/w/raiseEvent/{{eventName}}"), "1")
+        .await;
+    assert_eq!((named.status, named.code().as_str()), (400, "invalid_event_name"));
+}
+
+#[tokio::test]
+async fn too_many_headers_and_foreign_hosts() {
+    let world = world().await;
+    let many: Vec<(String, &str)> = (0..120).map(|index| (format!("X-{index}"), "1")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    assert_eq!(world.send("GET", "/healthz", &many, b"").await.status, 431);
+    let big = "x".repeat(40_000);
+    assert_eq!(
+        world
+            .send("GET", "/healthz", &[("X-Big", &big)], b"")
+            .await
+            .status,
+        431
+    );
+
+    let list = format!("{P}/instances");
+    assert_eq!(
+        world
+            .send("GET", &list, &[("Host", "evil.example")], b"")
+            .await
+            .status,
+        421
+    );
+    assert_eq!(
+        world
+            .send("GET", &list, &[("Host", "localhost")], b"")
+            .await
+            .status,
+        200
+    );
+    let start = format!("{P}/orchestrators/Echo");
+    assert_eq!(
+        world
+            .send("POST", &start, &[("Origin", "https://evil.example")], b"1")
+            .await
+            .status,
+        403
+    );
+    assert_eq!(
+        world
+            .send("POST", &start, &[("Sec-Fetch-Site", "cross-site")], b"1")
+            .await
+            .status,
+        403
+    );
+    assert_eq!(
+        world
+            .send("POST", &start, &[("Origin", "http://localhost:3000")], b"1")
+            .await
+            .status,
+        202
+    );
+}
+
+#[tokio::test]
+async fn healthz_tells_progress_and_life() {
+    let world = world().await;
+    for (path, status, body) in [
+        ("/healthz", 200, r#"{"status":"healthy","problems":[]}"#),
+        ("/healthz?probe=live", 200, r#"{"status":"live","problems":[]}"#),
+        ("/healthz?probe=ready", 200, r#"{"status":"ready","problems":[]}"#),
+    ] {
+        let reply = world.get(path).await;
+        assert_eq!((reply.status, reply.body.as_str()), (status, body), "{path}");
+    }
+    assert_eq!(world.get("/healthz?probe=x").await.status, 400);
+    assert_eq!(world.get("/HEALTHZ").await.status, 404);
+    assert_eq!(world.get("/").await.status, 404);
+}

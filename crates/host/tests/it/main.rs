@@ -1,0 +1,12 @@
+//! A real server on loopback, spoken to byte by byte, and the remote client against it.
+
+#![expect(clippy::unwrap_used, reason = "tests may, and their helpers with them")]
+
+mod app;
+mod auth;
+mod limits;
+mod management;
+mod remote;
+mod tables;
+mod timers;
+mod world;

@@ -1,0 +1,8 @@
+use dalsegno::activity;
+
+#[activity]
+async fn echo<T: Clone>(value: T) -> T {
+    value
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use dalsegno::activity;
+
+#[activity(timeuot = dalsegno::MINUTE)]
+async fn nothing() {}
+
+fn main() {}
