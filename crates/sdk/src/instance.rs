@@ -48,6 +48,15 @@ impl<Out> Instance<Out> {
         Ok(status.ok_or_else(|| not_found(&self.id))?)
     }
 
+    /// What its code shows of its progress, if it has shown anything.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance; when the value does not fit the type.
+    pub async fn custom_status<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let shown = self.status().await?.row.custom_status;
+        Ok(shown.map(|shown| decode(Some(&shown))).transpose()?)
+    }
+
     /// Waits for its result, as long as it takes.
     ///
     /// # Errors
