@@ -19,6 +19,7 @@ use dalsegno_core::{EntityId, Epoch, ExecutionKey, PartitionId, Payload, TaskId,
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
+use crate::choices::ChoiceTree;
 use crate::executor::{
     ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome,
 };
@@ -43,6 +44,20 @@ pub struct SimOptions {
     pub duplicates: f64,
     /// Limiters.
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
+    /// When what is read from the store arrives.
+    pub reads: Reads,
+    /// Who chooses what happens next, instead of the seed.
+    pub choices: Option<Arc<Mutex<ChoiceTree>>>,
+}
+
+/// When what a partition reads from the store arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// Some steps later; the seed says when.
+    #[default]
+    Delayed,
+    /// At once, so that what is evicted leaves no trace in the order of things.
+    AtOnce,
 }
 
 impl Default for SimOptions {
@@ -53,6 +68,8 @@ impl Default for SimOptions {
             limits: Limits::default(),
             duplicates: 0.0,
             limiters: Vec::new(),
+            reads: Reads::default(),
+            choices: None,
         }
     }
 }
@@ -105,6 +122,8 @@ pub struct SimHub {
     operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
     rules: HashMap<Arc<str>, LimiterRule>,
     duplicates: f64,
+    reads: Reads,
+    chooser: Option<Arc<Mutex<ChoiceTree>>>,
     run_attempt: RunAttempt,
     run_operation: RunOperation,
     /// Attempts that were run, whatever came of them.
@@ -161,6 +180,8 @@ impl SimHub {
             running: Vec::new(),
             operations: Vec::new(),
             duplicates: options.duplicates,
+            reads: options.reads,
+            chooser: options.choices,
             rules: options.limiters.iter().cloned().collect(),
             run_attempt,
             run_operation,
@@ -267,6 +288,10 @@ impl SimHub {
     }
 
     fn pick(&mut self, count: usize) -> usize {
+        if let Some(chooser) = &self.chooser {
+            let mut tree = chooser.lock().unwrap_or_else(PoisonError::into_inner);
+            return tree.choose(count);
+        }
         (self.entropy.next_u64() % count as u64) as usize
     }
 
@@ -349,8 +374,23 @@ impl SimHub {
                 self.inboxes[place].push_back(Input::Deliver(delivery));
             }
         }
-        self.loads
-            .extend(outbox.loads.into_iter().map(|load| (index, load)));
+        match self.reads {
+            Reads::Delayed => self
+                .loads
+                .extend(outbox.loads.into_iter().map(|load| (index, load))),
+            Reads::AtOnce => self.read_at_once(index, outbox.loads),
+        }
+    }
+
+    fn read_at_once(&mut self, index: usize, loads: Vec<Load>) {
+        if loads.is_empty() {
+            return;
+        }
+        for load in loads {
+            let loaded = Input::Loaded(loader::read(&*self.store, load));
+            self.partitions[index].take(loaded, self.now);
+        }
+        self.carry_away(index);
     }
 
     /// Makes some of the queue durable: at least one turn, by the seed up to all.
