@@ -44,20 +44,8 @@ pub struct SimOptions {
     pub duplicates: f64,
     /// Limiters.
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
-    /// When what is read from the store arrives.
-    pub reads: Reads,
     /// Who chooses what happens next, instead of the seed.
     pub choices: Option<Arc<Mutex<ChoiceTree>>>,
-}
-
-/// When what a partition reads from the store arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Reads {
-    /// Some steps later; the seed says when.
-    #[default]
-    Delayed,
-    /// At once, so that what is evicted leaves no trace in the order of things.
-    AtOnce,
 }
 
 impl Default for SimOptions {
@@ -68,7 +56,6 @@ impl Default for SimOptions {
             limits: Limits::default(),
             duplicates: 0.0,
             limiters: Vec::new(),
-            reads: Reads::default(),
             choices: None,
         }
     }
@@ -122,7 +109,6 @@ pub struct SimHub {
     operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
     rules: HashMap<Arc<str>, LimiterRule>,
     duplicates: f64,
-    reads: Reads,
     chooser: Option<Arc<Mutex<ChoiceTree>>>,
     run_attempt: RunAttempt,
     run_operation: RunOperation,
@@ -180,7 +166,6 @@ impl SimHub {
             running: Vec::new(),
             operations: Vec::new(),
             duplicates: options.duplicates,
-            reads: options.reads,
             chooser: options.choices,
             rules: options.limiters.iter().cloned().collect(),
             run_attempt,
@@ -374,23 +359,8 @@ impl SimHub {
                 self.inboxes[place].push_back(Input::Deliver(delivery));
             }
         }
-        match self.reads {
-            Reads::Delayed => self
-                .loads
-                .extend(outbox.loads.into_iter().map(|load| (index, load))),
-            Reads::AtOnce => self.read_at_once(index, outbox.loads),
-        }
-    }
-
-    fn read_at_once(&mut self, index: usize, loads: Vec<Load>) {
-        if loads.is_empty() {
-            return;
-        }
-        for load in loads {
-            let loaded = Input::Loaded(loader::read(&*self.store, load));
-            self.partitions[index].take(loaded, self.now);
-        }
-        self.carry_away(index);
+        self.loads
+            .extend(outbox.loads.into_iter().map(|load| (index, load)));
     }
 
     /// Makes some of the queue durable: at least one turn, by the seed up to all.

@@ -7,3 +7,5 @@ mod driver;
 mod entities;
 mod faults;
 mod harness;
+mod logging;
+mod testing;
