@@ -30,6 +30,10 @@ use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 /// The configuration file that [`App::run`] reads when it is there.
 const CONFIG_FILE: &str = "dalsegno.toml";
 
+/// A hub that is in use is tried again: a process that was killed a moment ago still holds its lock.
+const IN_USE_TRIES: u32 = 20;
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Functions and what they need. The app *is* the host: [`App::run`] serves it.
 ///
 /// # Example
@@ -161,6 +165,7 @@ impl App {
     /// When the configuration is refused, the store cannot be opened or the address is taken.
     pub async fn run(self) -> Result<()> {
         let config = configuration()?;
+        dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
         let settings = HostSettings::from_config(&config)?;
         let drain = settings.drain;
         let host = self.start(settings).await?;
@@ -279,8 +284,16 @@ async fn open_store(folder: PathBuf, partitions: u32) -> Result<Arc<dyn Store>> 
         partitions,
         ..Options::default()
     };
-    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, options)).await?;
-    Ok(Arc::new(opened?))
+    let mut tries = 0;
+    loop {
+        let (folder, options) = (folder.clone(), options.clone());
+        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, options)).await?;
+        match opened {
+            Err(error) if error.is_in_use() && tries < IN_USE_TRIES => tries += 1,
+            opened => return Ok(Arc::new(opened?)),
+        }
+        tokio::time::sleep(IN_USE_PAUSE).await;
+    }
 }
 
 fn open_hub(store: Arc<dyn Store>, registry: &Arc<Registry>, settings: &HostSettings) -> Result<TaskHub> {

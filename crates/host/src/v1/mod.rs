@@ -5,6 +5,7 @@
 
 pub(crate) mod event_wire;
 pub(crate) mod instances;
+pub mod json;
 mod others;
 pub(crate) mod wire;
 
@@ -29,8 +30,7 @@ pub fn history_json(history: &[Event]) -> String {
 /// # Errors
 /// What does not fit, in words.
 pub fn history_from_json(text: &str) -> Result<Vec<Event>, String> {
-    let events: Vec<event_wire::EventWire> =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let events: Vec<event_wire::EventWire> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let event = |(number, wire)| {
         Event::try_from(wire).map_err(|unfit: wire::Unfit| format!("event {number}: {}", unfit.0))
     };

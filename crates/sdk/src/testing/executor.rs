@@ -101,7 +101,13 @@ impl Executor for TestExecutor {
             .next_u64();
         Some(match self.memory {
             Memory::Keep => live,
-            memory => Box::new(Forgetful::new(live, self.registry.clone(), info.clone(), memory, seed)),
+            memory => Box::new(Forgetful::new(
+                live,
+                self.registry.clone(),
+                info.clone(),
+                memory,
+                seed,
+            )),
         })
     }
 

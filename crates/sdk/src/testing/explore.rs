@@ -179,7 +179,10 @@ fn difference(kept: &BTreeMap<String, Vec<Event>>, other: &BTreeMap<String, Vec<
     let ids = kept.keys().chain(other.keys());
     let mut pairs = ids.map(|id| (id, kept.get(id), other.get(id)));
     pairs.find_map(|(id, kept, other)| {
-        let (kept, other) = (kept.map_or(&[][..], Vec::as_slice), other.map_or(&[][..], Vec::as_slice));
+        let (kept, other) = (
+            kept.map_or(&[][..], Vec::as_slice),
+            other.map_or(&[][..], Vec::as_slice),
+        );
         let at = (0..kept.len().max(other.len())).find(|at| kept.get(*at) != other.get(*at))?;
         Some(format!(
             "Instance {id}, event {at}: kept {:?}, else {:?}",

@@ -123,9 +123,8 @@ impl TestHub {
         Out: Serialize + 'static,
         F: Fn(In) -> Result<Out> + Send + Sync + 'static,
     {
-        let run = move |input: Option<&Payload>| -> Result<Option<Payload>> {
-            Ok(encode(&code(decode(input)?)?)?)
-        };
+        let run =
+            move |input: Option<&Payload>| -> Result<Option<Payload>> { Ok(encode(&code(decode(input)?)?)?) };
         let stub: Stub = Arc::new(move |input| match run(input) {
             Ok(output) => AttemptOutcome::Completed(output),
             Err(error) => error.into_outcome(),

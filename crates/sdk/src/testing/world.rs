@@ -59,11 +59,18 @@ impl World {
         let partitions = if setup.choices.is_some() { 1 } else { PARTITIONS };
         let store = Arc::new(MemoryStore::new(partitions));
         let executor = Arc::new(TestExecutor::new(app.into_registry()?, setup.memory, setup.seed));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let runtime = Arc::new(runtime);
         let mut entropy = Entropy::seeded(setup.seed);
         let start = SimOptions::default().start;
-        let sim = open(&store, &executor, &runtime, options(&setup, &mut entropy, start, &executor))?;
+        let sim = open(
+            &store,
+            &executor,
+            &runtime,
+            options(&setup, &mut entropy, start, &executor),
+        )?;
         Ok(Self {
             sim,
             store,
@@ -148,7 +155,9 @@ impl World {
     }
 
     pub(super) fn row(&self, id: &InstanceId) -> Result<Option<InstanceRow>> {
-        self.store.instance(id).map_err(|error| Error::msg(error.to_string()))
+        self.store
+            .instance(id)
+            .map_err(|error| Error::msg(error.to_string()))
     }
 
     pub(super) fn history_of(&self, row: &InstanceRow) -> Result<Vec<Event>> {
@@ -180,7 +189,11 @@ fn options(setup: &Setup, entropy: &mut Entropy, start: Timestamp, executor: &Te
         seed: entropy.next_u64(),
         start,
         limits: Limits::default(),
-        duplicates: if setup.choices.is_some() { 0.0 } else { DUPLICATES_SHARE },
+        duplicates: if setup.choices.is_some() {
+            0.0
+        } else {
+            DUPLICATES_SHARE
+        },
         limiters: limiters
             .map(|limiter| (limiter.name().into(), limiter.definition()))
             .collect(),

@@ -50,17 +50,21 @@ async fn talkative(ctx: &OrchestrationContext) -> Result<u32> {
 fn ten_lines_stay_ten_lines_over_evictions_and_crashes() {
     let lines = Counting::default();
     tracing::subscriber::with_default(lines.clone(), || {
-        TestHub::explore(|| App::new().register(talkative), 0..3, |hub| {
-            let before = lines.0.load(Ordering::Relaxed);
-            let instance = hub.start(talkative, ());
-            for _ in 0..3 {
-                hub.advance(SECOND);
-                hub.crash();
-            }
-            hub.run();
-            assert_eq!(instance.output().unwrap(), 5);
-            assert_eq!(lines.0.load(Ordering::Relaxed) - before, 10);
-        });
+        TestHub::explore(
+            || App::new().register(talkative),
+            0..3,
+            |hub| {
+                let before = lines.0.load(Ordering::Relaxed);
+                let instance = hub.start(talkative, ());
+                for _ in 0..3 {
+                    hub.advance(SECOND);
+                    hub.crash();
+                }
+                hub.run();
+                assert_eq!(instance.output().unwrap(), 5);
+                assert_eq!(lines.0.load(Ordering::Relaxed) - before, 10);
+            },
+        );
     });
 }
 

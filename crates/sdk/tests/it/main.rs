@@ -7,5 +7,6 @@ mod driver;
 mod entities;
 mod faults;
 mod harness;
+mod idle;
 mod logging;
 mod testing;
