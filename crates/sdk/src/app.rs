@@ -23,6 +23,7 @@ use crate::client::Client;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::limiter::Limiter;
+use crate::panics;
 use crate::registry::{Definition, Registry};
 use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 
@@ -111,8 +112,15 @@ impl App {
     /// What is registered, for whoever runs it in another way.
     ///
     /// # Errors
-    /// When something was registered twice or in two ways.
+    /// When something was registered twice or in two ways; when the program is built with
+    /// `panic = "abort"`.
     pub fn into_registry(self) -> Result<Registry> {
+        if !panics::CAN_BE_CAUGHT {
+            return Err(Error::msg(
+                "this program is built with panic = \"abort\": one panic in an orchestrator would end the host; \
+                 remove that line from the profile in Cargo.toml",
+            ));
+        }
         match self.mistakes.is_empty() {
             true => Ok(self.registry),
             false => Err(Error::msg(self.mistakes.join("\n"))),

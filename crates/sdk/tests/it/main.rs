@@ -9,3 +9,5 @@ mod entities;
 mod faults;
 mod harness;
 mod idle;
+mod logging;
+mod testing;
