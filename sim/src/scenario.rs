@@ -124,6 +124,7 @@ fn options(seed: u64, start: Timestamp, tiny: bool) -> SimOptions {
         limits,
         duplicates: 0.1,
         limiters: vec![("echo".into(), rule)],
+        ..SimOptions::default()
     }
 }
 

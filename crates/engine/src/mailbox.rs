@@ -26,8 +26,14 @@ impl Mailbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Nobody reads a closed mailbox: what is sent there is dropped, and whoever waits for the
+    /// reply learns that none will come.
     fn send(&self, partition: usize, input: Input) {
         let mut state = self.lock();
+        if state.is_closed {
+            drop(state);
+            return drop(input);
+        }
         state.inputs.push((partition, input));
         if state.is_waiting {
             state.is_waiting = false;
@@ -64,7 +70,11 @@ impl Mailbox {
     }
 
     fn close(&self) {
-        self.lock().is_closed = true;
+        let mut state = self.lock();
+        state.is_closed = true;
+        let unread = std::mem::take(&mut state.inputs);
+        drop(state);
+        drop(unread);
         self.filled.notify_all();
     }
 }

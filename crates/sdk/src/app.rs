@@ -23,6 +23,7 @@ use crate::client::Client;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::limiter::Limiter;
+use crate::panics;
 use crate::registry::{Definition, Registry};
 use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 
@@ -111,8 +112,15 @@ impl App {
     /// What is registered, for whoever runs it in another way.
     ///
     /// # Errors
-    /// When something was registered twice or in two ways.
+    /// When something was registered twice or in two ways; when the program is built with
+    /// `panic = "abort"`.
     pub fn into_registry(self) -> Result<Registry> {
+        if !panics::CAN_BE_CAUGHT {
+            return Err(Error::msg(
+                "this program is built with panic = \"abort\": one panic in an orchestrator would end the host; \
+                 remove that line from the profile in Cargo.toml",
+            ));
+        }
         match self.mistakes.is_empty() {
             true => Ok(self.registry),
             false => Err(Error::msg(self.mistakes.join("\n"))),
@@ -138,6 +146,7 @@ impl App {
     pub async fn start(self, settings: HostSettings) -> Result<Host> {
         let mut registry = self.into_registry()?;
         let triggers = (registry.take_http_triggers(), registry.take_timer_triggers());
+        registry.expect_client();
         let registry = Arc::new(registry);
         let listener = match settings.listen {
             Some(address) => Some(listen(address).await?),
@@ -145,9 +154,12 @@ impl App {
         };
         let store = open_store(settings.folder.clone(), settings.partitions).await?;
         let hub = open_hub(store, &registry, &settings)?;
-        let client = Client::in_process(hub.clone());
-        registry.set_client(client.clone());
-        Host::start(hub, client, listener, triggers, settings)
+        let host = Host::start(hub.clone(), listener, triggers, settings);
+        match &host {
+            Ok(host) => registry.set_client(host.client.clone()),
+            Err(_) => drop(hub.shutdown(Duration::ZERO).await),
+        }
+        host
     }
 
     /// Is the host: reads `dalsegno.toml`, the environment and the flags `--listen`, `--port`,
@@ -337,48 +349,48 @@ pub struct Host {
 impl Host {
     fn start(
         hub: TaskHub,
-        client: Client,
         listener: Option<TcpListener>,
         (http, timers): (Vec<HttpTrigger>, Vec<TimerTrigger>),
         settings: HostSettings,
     ) -> Result<Self> {
-        let timers: Result<Vec<_>> = timers
-            .into_iter()
-            .map(|trigger| host_timer(trigger, &client))
-            .collect();
-        let timers = timers?
-            .into_iter()
-            .map(|timer| tokio::spawn(run_timer(timer, hub.clone())))
-            .collect();
         let routes = http.into_iter().fold(AppRoutes::new(), |routes, trigger| {
             routes.route(route_info(&trigger), trigger.into_router())
         });
         let mut host = Self {
-            hub: hub.clone(),
-            client,
+            client: Client::in_process(hub.clone()),
+            hub,
             address: None,
             routes: routes.described().to_vec(),
             route_prefix: settings.route_prefix.clone(),
             stop: None,
             server: None,
-            timers,
+            timers: Vec::new(),
         };
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let server = Server::new(host.hub.clone())
+            .settings(settings.http)
+            .access(settings.access)
+            .routes(&settings.route_prefix, routes);
+        if let Some(address) = address {
+            host.client = host.client.with_links(server.links(address));
+        }
+        let timers: Result<Vec<_>> =
+            timers.into_iter().map(|trigger| host_timer(trigger, &host.client)).collect();
+        let run = |timer| tokio::spawn(run_timer(timer, host.hub.clone()));
+        host.timers = timers?.into_iter().map(run).collect();
+        host.address = address;
         if let Some(listener) = listener {
-            let server = Server::new(hub)
-                .settings(settings.http)
-                .access(settings.access)
-                .routes(&settings.route_prefix, routes);
-            let address = listener.local_addr()?;
-            let links = server.links(address);
-            host.client = host.client.with_links(links);
-            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-            host.address = Some(address);
-            host.stop = Some(stop);
-            host.server = Some(tokio::spawn(server.serve(listener, async move {
-                let _ = stopped.await;
-            })));
+            host.serve(server, listener);
         }
         Ok(host)
+    }
+
+    fn serve(&mut self, server: Server, listener: TcpListener) {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        self.stop = Some(stop);
+        self.server = Some(tokio::spawn(server.serve(listener, async move {
+            let _ = stopped.await;
+        })));
     }
 
     /// The hub's client.

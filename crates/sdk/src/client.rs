@@ -78,6 +78,12 @@ impl Client {
         self.links().management_payload(instance.id())
     }
 
+    /// Where the host is reached, such as `https://example.com`. In an HTTP trigger that is how the
+    /// caller reached it, so that links to the app's own routes lead back the same way.
+    pub fn origin(&self) -> String {
+        self.links().origin().to_owned()
+    }
+
     fn links(&self) -> Arc<Links> {
         let without = || Arc::new(Links::open("http://127.0.0.1:8080", "default"));
         self.links.clone().unwrap_or_else(without)

@@ -2,16 +2,18 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
-use std::sync::OnceLock;
 
 use hashbrown::HashMap;
+use tokio::sync::SetOnce;
 
 use crate::client::Client;
 
 #[derive(Default)]
 pub(crate) struct Data {
     values: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
-    client: OnceLock<Client>,
+    client: SetOnce<Client>,
+    /// Whoever runs the app gives a client as soon as there is one.
+    is_client_expected: bool,
 }
 
 impl Data {
@@ -25,6 +27,17 @@ impl Data {
 
     pub(crate) fn client(&self) -> Option<Client> {
         self.client.get().cloned()
+    }
+
+    pub(crate) fn expect_client(&mut self) {
+        self.is_client_expected = true;
+    }
+
+    /// Waits for what is expected: a hub that recovers runs activities before it is handed out.
+    pub(crate) async fn complete(&self) {
+        if self.is_client_expected {
+            self.client.wait().await;
+        }
     }
 
     /// The client of the hub that runs the app; the first one stays.

@@ -48,6 +48,15 @@ impl<Out> Instance<Out> {
         Ok(status.ok_or_else(|| not_found(&self.id))?)
     }
 
+    /// What its code shows of its progress, if it has shown anything.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance; when the value does not fit the type.
+    pub async fn custom_status<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let shown = self.status().await?.row.custom_status;
+        Ok(shown.map(|shown| decode(Some(&shown))).transpose()?)
+    }
+
     /// Waits for its result, as long as it takes.
     ///
     /// # Errors
@@ -197,16 +206,16 @@ impl<Out> fmt::Debug for Instance<Out> {
     }
 }
 
-fn said(reason: impl Into<String>) -> Option<String> {
+pub(crate) fn said(reason: impl Into<String>) -> Option<String> {
     Some(reason.into()).filter(|reason| !reason.is_empty())
 }
 
-fn not_found(id: &InstanceId) -> RequestError {
+pub(crate) fn not_found(id: &InstanceId) -> RequestError {
     RequestError::new(RequestErrorKind::NotFound, format!("there is no instance {id:?}")).about(id)
 }
 
 /// What a finished instance came to.
-fn output<Out: DeserializeOwned>(row: &InstanceRow) -> Result<Out> {
+pub(crate) fn output<Out: DeserializeOwned>(row: &InstanceRow) -> Result<Out> {
     let failure = match row.status {
         Status::Completed => return Ok(decode(row.output.as_ref())?),
         Status::Terminated => Failure::new("Terminated", reason_of(row)),

@@ -105,8 +105,19 @@ impl Registry {
     /// # Panics
     /// When activities run already.
     pub fn insert_data<T: Send + Sync + 'static>(&mut self, value: T) {
-        let data = Arc::get_mut(&mut self.data).expect("data is given before anything runs");
-        data.insert(value);
+        self.data_mut().insert(value);
+    }
+
+    /// Makes activities wait until there is a client: the hub begins before its client is known.
+    ///
+    /// # Panics
+    /// When the registry is already in use.
+    pub fn expect_client(&mut self) {
+        self.data_mut().expect_client();
+    }
+
+    fn data_mut(&mut self) -> &mut Data {
+        Arc::get_mut(&mut self.data).expect("data is given before anything runs")
     }
 
     /// Gives activities the client of the hub that runs them. The first one stays.
@@ -265,9 +276,13 @@ impl Executor for Registry {
 
     fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
         match self.activities.get(&request.name) {
-            Some(activity) => activity
-                .clone()
-                .attempt(ActivityContext::new(request, self.data.clone())),
+            Some(activity) => {
+                let (activity, data) = (activity.clone(), self.data.clone());
+                Box::pin(async move {
+                    data.complete().await;
+                    activity.attempt(ActivityContext::new(request, data)).await
+                })
+            }
             None => {
                 let error = Error::msg(format!("activity {:?} is not registered here", &*request.name));
                 Box::pin(futures::future::ready(error.into_outcome()))

@@ -39,9 +39,11 @@ pub struct EmbeddedStore {
     partitions: u32,
     /// A write or sync has failed: nothing is answered any more.
     is_broken: AtomicBool,
-    thread: Option<JoinHandle<()>>,
+    /// Shut down: nothing is answered any more.
+    is_closed: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as the store is open.
-    _lock: File,
+    folder_lock: Mutex<Option<File>>,
 }
 
 impl EmbeddedStore {
@@ -81,8 +83,9 @@ impl EmbeddedStore {
             epoch,
             partitions: identity.partitions,
             is_broken: AtomicBool::new(false),
-            thread: Some(thread),
-            _lock: lock,
+            is_closed: AtomicBool::new(false),
+            thread: Mutex::new(Some(thread)),
+            folder_lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -97,7 +100,24 @@ impl EmbeddedStore {
                 "a write or sync of the log has failed: start the process again".into(),
             ));
         }
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(ReadError("the hub was shut down".into()));
+        }
         Ok(())
+    }
+
+    fn end(&self, stop: Stop) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_closed.store(true, Ordering::SeqCst);
+        drop(log);
+        self.readers.close();
+        self.checkpoint.stop(stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has been reported; the log has what it did not fold.
+            let _ = thread.join();
+        }
+        self.folder_lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Waits until the tables have everything, then reads them.
@@ -125,6 +145,9 @@ impl Store for EmbeddedStore {
             return Err(CommitError::Fenced);
         }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(CommitError::NotApplied("the hub was shut down".into()));
+        }
         if batch.is_empty() {
             return Ok(Lsn(log.last()));
         }
@@ -238,21 +261,15 @@ impl Store for EmbeddedStore {
     fn unapplied_bytes(&self) -> u64 {
         self.checkpoint.unapplied_bytes()
     }
+
+    fn close(&self) {
+        self.end(Stop::Clean);
+    }
 }
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        self.readers.close();
-        let stop = if thread::panicking() {
-            Stop::Now
-        } else {
-            Stop::Clean
-        };
-        self.checkpoint.stop(stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported; the log has what it did not fold.
-            let _ = thread.join();
-        }
+        self.end(if thread::panicking() { Stop::Now } else { Stop::Clean });
     }
 }
 

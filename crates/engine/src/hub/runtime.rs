@@ -323,7 +323,7 @@ impl Runtime {
         self.barrier_all().await;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.mailboxes.close();
-        let queue = self.queue.clone();
+        let (queue, store) = (self.queue.clone(), self.store.clone());
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads.partitions {
                 let _ = thread.join();
@@ -332,6 +332,7 @@ impl Runtime {
             if let Some(committer) = threads.committer {
                 let _ = committer.join();
             }
+            store.close();
         });
         let _ = joined.await;
         left

@@ -924,6 +924,13 @@ impl Partition {
         }
     }
 
+    /// Is something durable by now that others wait for?
+    pub(super) fn can_settle(&self) -> bool {
+        let first = |queue: Option<u64>| queue.is_some_and(|turn| turn <= self.durable());
+        first(self.settling.front().map(|(turn, _)| *turn))
+            || first(self.reloads.front().map(|(turn, _)| *turn))
+    }
+
     /// Does what waited for turns to become durable: slots leave, instances are read again.
     pub(super) fn settle(&mut self) {
         let durable = self.durable();

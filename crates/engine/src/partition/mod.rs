@@ -316,7 +316,7 @@ impl Partition {
 
     /// Is something waiting to be processed?
     pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.can_settle()
     }
 
     fn durable(&self) -> u64 {

@@ -125,6 +125,11 @@ impl Links {
         }
     }
 
+    /// Scheme and authority of every link.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// What a start answers with.
     pub fn check_status(&self, id: &InstanceId) -> CheckStatus {
         let all = self.management_payload(id);

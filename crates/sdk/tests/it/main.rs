@@ -1,6 +1,7 @@
-//! The SDK, driven by hand-made events: no engine, no clock, no thread.
+//! The SDK, driven by hand-made events: no engine, no clock, no thread. But for `app`: the whole.
 
 mod activities;
+mod app;
 mod attributes;
 mod combinators;
 mod driver;
@@ -8,3 +9,5 @@ mod entities;
 mod faults;
 mod harness;
 mod idle;
+mod logging;
+mod testing;
