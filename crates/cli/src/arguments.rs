@@ -130,7 +130,7 @@ pub(crate) enum Command {
     Config(commands::config::Config),
     /// Check a hub that is not open, without changing it
     Verify(commands::verify::Verify),
-    /// Show what this is about: 881 packages, a rate limit, a crash if you like
+    /// Show it: 881 packages, one rate limit, a crash if you like
     Demo(commands::demo::Demo),
     /// Make a new app from a template
     Init(commands::init::Init),
