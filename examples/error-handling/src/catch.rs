@@ -31,7 +31,13 @@ pub async fn calculate(ctx: &OrchestrationContext, input: String) -> Result<Stri
 pub async fn phantastic_calculation(input: String) -> Answer {
     let doubled = input.parse::<i32>().map(|number| number.saturating_mul(2));
     match doubled {
-        Ok(number) => Answer { success: true, value: number.to_string() },
-        Err(error) => Answer { success: false, value: error.to_string() },
+        Ok(number) => Answer {
+            success: true,
+            value: number.to_string(),
+        },
+        Err(error) => Answer {
+            success: false,
+            value: error.to_string(),
+        },
     }
 }

@@ -13,24 +13,52 @@ async fn main() -> Result<()> {
     let host = app(world.clone()).data(signal.clone()).embedded(&folder).await?;
     let client = host.client();
 
-    println!("retry: worked at attempt {}", client.start(retry::with_retry, 50).await?.wait().await?);
+    println!(
+        "retry: worked at attempt {}",
+        client.start(retry::with_retry, 50).await?.wait().await?
+    );
     for input in ["21", "twenty-one"] {
-        println!("catch: {}", client.start(catch::calculate, input.into()).await?.wait().await?);
+        println!(
+            "catch: {}",
+            client.start(catch::calculate, input.into()).await?.wait().await?
+        );
     }
     let things = ["flight", "hotel", "car"].map(String::from).to_vec();
-    let refused = client.start(compensation::book_trip, things).await?.wait().await.err();
-    println!("undo in reverse: {}", refused.map(|error| error.to_string()).unwrap_or_default());
+    let refused = client
+        .start(compensation::book_trip, things)
+        .await?
+        .wait()
+        .await
+        .err();
+    println!(
+        "undo in reverse: {}",
+        refused.map(|error| error.to_string()).unwrap_or_default()
+    );
     println!("  {:?}", world.log());
-    println!("time limit: in time? {}", client.start(time_limit::with_time_limit, 100).await?.wait().await?);
+    println!(
+        "time limit: in time? {}",
+        client
+            .start(time_limit::with_time_limit, 100)
+            .await?
+            .wait()
+            .await?
+    );
     signal.notify_waiters();
 
     for plan in [Plan::Undo, Plan::Ignore, Plan::Retry] {
         let outcome = client.start(deliver, plan).await?.wait().await;
-        println!("{plan:?}: {}", outcome.map_or_else(|error| error.to_string(), |outcome| format!("{outcome:?}")));
+        println!(
+            "{plan:?}: {}",
+            outcome.map_or_else(|error| error.to_string(), |outcome| format!("{outcome:?}"))
+        );
     }
     let instance = client.start(deliver, Plan::Ask).await?;
     instance.raise_event(ADVICE, Advice::TryAgain).await?;
-    println!("Ask: {:?}, after {:?}", instance.wait().await?, instance.custom_status::<String>().await?);
+    println!(
+        "Ask: {:?}, after {:?}",
+        instance.wait().await?,
+        instance.custom_status::<String>().await?
+    );
 
     host.shutdown().await;
     Ok(())

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use dalsegno::{ActivityContext, ExternalEvent, OrchestrationContext, Result, RetryPolicy, TaskError, activity, orchestrator};
+use dalsegno::{
+    ActivityContext, ExternalEvent, OrchestrationContext, Result, RetryPolicy, TaskError, activity,
+    orchestrator,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::world::World;
@@ -51,7 +54,9 @@ pub async fn deliver(ctx: &OrchestrationContext, plan: Plan) -> Result<Delivery>
     ctx.call(pack, ()).await?;
     let attempts = if plan == Plan::Retry { 5 } else { 1 };
     let policy = RetryPolicy::fixed(attempts, Duration::from_millis(1));
-    let Err(error) = ctx.call(ship, ()).retry(policy).await else { return Ok(Delivery::Shipped) };
+    let Err(error) = ctx.call(ship, ()).retry(policy).await else {
+        return Ok(Delivery::Shipped);
+    };
     match plan {
         Plan::Undo => undo(ctx).await,
         Plan::Retry => Err(error.into()),

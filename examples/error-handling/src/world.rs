@@ -19,8 +19,14 @@ struct State {
 impl World {
     /// A world in which each of these fails so many times first.
     pub fn failing<'a>(failures: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
-        let failures = failures.into_iter().map(|(what, times)| (what.to_owned(), times)).collect();
-        Self(Arc::new(Mutex::new(State { failures, log: Vec::new() })))
+        let failures = failures
+            .into_iter()
+            .map(|(what, times)| (what.to_owned(), times))
+            .collect();
+        Self(Arc::new(Mutex::new(State {
+            failures,
+            log: Vec::new(),
+        })))
     }
 
     /// Does something, or fails to.
