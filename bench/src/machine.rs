@@ -34,22 +34,39 @@ pub(crate) fn sync_latency(folder: &Path) -> std::io::Result<Duration> {
 pub(crate) fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<u64> = after_name.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<i64> = after_name
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // utime and stime are fields 14 and 15; of the fields behind the name, numeric ones begin at 4 (ppid).
-    let ticks: u64 = fields.get(10).zip(fields.get(11)).map_or(0, |(user, system)| user + system);
+    let ticks = fields
+        .get(10)
+        .zip(fields.get(11))
+        .map_or(0, |(user, system)| user + system);
+    let ticks = u64::try_from(ticks).unwrap_or(0);
     Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
 }
 
 /// Resident memory in bytes.
 pub(crate) fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    let kilobytes: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap_or_default();
+    let kilobytes: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0);
     kilobytes * 1024
 }
 
 /// Runnable processes over the last minute: how busy others kept the machine.
 pub(crate) fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
+    text.split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0.0)
 }

@@ -40,16 +40,33 @@ const QUICK: Sizes = Sizes {
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let sizes = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { FULL };
-    let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
+    let sizes = if arguments.iter().any(|argument| argument == "--quick") {
+        QUICK
+    } else {
+        FULL
+    };
+    let only = arguments
+        .iter()
+        .position(|argument| argument == "--only")
+        .and_then(|at| arguments.get(at + 1));
     let runtime = tokio::runtime::Runtime::new()?;
     let folder = tempfile::tempdir_in(std::env::current_dir()?)?;
     let before = machine::sync_latency(folder.path())?;
-    eprintln!("sync latency L {:.3} ms, load {:.1}", before.as_secs_f64() * 1e3, machine::load());
-    eprintln!("{:<34} {:>9} {:>8} {:>10} {:>8} {:>7} {:>6}", "workload", "count", "seconds", "per s", "CPU µs", "syncs", "MB");
+    eprintln!(
+        "sync latency L {:.3} ms, load {:.1}",
+        before.as_secs_f64() * 1e3,
+        machine::load()
+    );
+    eprintln!(
+        "{:<34} {:>9} {:>8} {:>10} {:>8} {:>7} {:>6}",
+        "workload", "count", "seconds", "per s", "CPU µs", "syncs", "MB"
+    );
     let wanted = |name: &str| only.is_none_or(|only| name.starts_with(only.as_str()));
     let mut figures = Vec::new();
-    for name in ["L1", "W1", "W2", "W3", "W4", "E1"].into_iter().filter(|name| wanted(name)) {
+    for name in ["L1", "W1", "W2", "W3", "W4", "E1"]
+        .into_iter()
+        .filter(|name| wanted(name))
+    {
         let place = tempfile::tempdir_in(folder.path())?;
         for figure in runtime.block_on(measure(name, place.path(), &sizes))? {
             print(&figure);

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dalsegno::{App, ExternalEvent, Host, OrchestrationContext, Result, activity, entity, join_all, orchestrator};
+use dalsegno::{
+    App, ExternalEvent, Host, InstanceQuery, OrchestrationContext, Result, activity, entity, join_all,
+    orchestrator,
+};
 use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +111,11 @@ struct Measure {
 
 impl Measure {
     fn begin(host: &Host) -> Self {
-        Self { begin: Instant::now(), cpu: machine::cpu_time(), syncs: host.hub().synced_batches() }
+        Self {
+            begin: Instant::now(),
+            cpu: machine::cpu_time(),
+            syncs: host.hub().synced_batches(),
+        }
     }
 
     fn end(self, host: &Host, workload: &str, count: u64) -> Figure {
@@ -164,7 +171,11 @@ pub(crate) async fn throughput(host: &Host, instances: u64) -> Result<Figure> {
 pub(crate) async fn fan(host: &Host, count: u64) -> Result<Figure> {
     let measure = Measure::begin(host);
     let sum = host.client().start(fan_out, count).await?.wait().await?;
-    assert_eq!(sum, (0..count).map(|number| number * number).sum::<u64>(), "the fan-out lost something");
+    assert_eq!(
+        sum,
+        (0..count).map(|number| number * number).sum::<u64>(),
+        "the fan-out lost something"
+    );
     Ok(measure.end(host, "W2 fan-out, activities", count))
 }
 
@@ -177,6 +188,13 @@ pub(crate) async fn park_and_drain(host: &Host, instances: u64) -> Result<[Figur
     let started: Vec<_> = starts.buffer_unordered(CLIENTS).collect().await;
     let started: Vec<_> = started.into_iter().collect::<Result<_>>()?;
     let mut parked = measure.end(host, "W3 instances parked", instances);
+    // A list waits for a checkpoint: what is only on its way to the tables is no cost of waiting.
+    client
+        .list(InstanceQuery {
+            limit: 1,
+            ..InstanceQuery::default()
+        })
+        .await?;
     let bytes = (machine::resident_bytes().saturating_sub(before)) / instances;
     parked.note = format!("{bytes} bytes resident per waiting instance");
     let measure = Measure::begin(host);
@@ -185,7 +203,9 @@ pub(crate) async fn park_and_drain(host: &Host, instances: u64) -> Result<[Figur
     while let Some(raised) = raises.next().await {
         raised?;
     }
-    let mut waits = stream::iter(&started).map(|instance| instance.wait()).buffer_unordered(CLIENTS);
+    let mut waits = stream::iter(&started)
+        .map(|instance| instance.wait())
+        .buffer_unordered(CLIENTS);
     while let Some(done) = waits.next().await {
         done?;
     }
@@ -204,7 +224,10 @@ pub(crate) async fn long(host: &Host, count: u64) -> Result<Figure> {
         (Some(first), Some(last)) => last.at.since(first.at).as_secs_f64(),
         _ => 0.0,
     };
-    let (first, last) = (micros(&history[..tenth]), micros(&history[history.len() - tenth..]));
+    let (first, last) = (
+        micros(&history[..tenth]),
+        micros(&history[history.len() - tenth..]),
+    );
     figure.note = format!("last tenth takes {:.2} of the first tenth's time", last / first);
     Ok(figure)
 }
@@ -214,7 +237,11 @@ pub(crate) async fn signals(host: &Host, count: u64, entities: u64) -> Result<Fi
     let client = host.client();
     let measure = Measure::begin(host);
     let signals = stream::iter(0..count).map(|number| async move {
-        client.entity::<Tally>((number % entities).to_string())?.add(1).signal().await
+        client
+            .entity::<Tally>((number % entities).to_string())?
+            .add(1)
+            .signal()
+            .await
     });
     let mut signals = signals.buffer_unordered(CLIENTS * 8);
     while let Some(signalled) = signals.next().await {

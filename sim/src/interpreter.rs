@@ -106,21 +106,21 @@ impl Interpreter {
                 self.read_event();
             }
             EventKind::TaskCompleted { task, result, .. }
-            | EventKind::SubOrchestrationInstanceCompleted { task, result } => {
-                if self.waiting.remove(task).is_some() {
-                    self.progress.sum += number(result.as_ref());
-                    self.go_on();
-                }
+            | EventKind::SubOrchestrationInstanceCompleted { task, result }
+                if self.waiting.remove(task).is_some() =>
+            {
+                self.progress.sum += number(result.as_ref());
+                self.go_on();
             }
             EventKind::TaskFailed { task, .. }
             | EventKind::TimerFired { task, .. }
             | EventKind::SubOrchestrationInstanceFailed { task, .. }
             | EventKind::EntityOperationCompleted { task, .. }
             | EventKind::EntityOperationFailed { task, .. }
-            | EventKind::EntityLockGranted { task } => {
-                if self.waiting.remove(task).is_some() {
-                    self.go_on();
-                }
+            | EventKind::EntityLockGranted { task }
+                if self.waiting.remove(task).is_some() =>
+            {
+                self.go_on()
             }
             _ => {}
         }
@@ -196,6 +196,7 @@ impl Interpreter {
         });
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all statements")]
     fn begin(&mut self) {
         self.transfer = 0;
         let Some(statement) = self.current() else {

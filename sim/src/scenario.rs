@@ -91,6 +91,11 @@ struct World {
     tiny: bool,
 }
 
+/// The programs of a seed, for a hub in a process of its own.
+pub fn programs_of(seed: u64) -> Vec<Program> {
+    generate(&mut Entropy::seeded(seed), 12)
+}
+
 /// Runs one seed.
 ///
 /// # Errors
@@ -119,6 +124,7 @@ fn options(seed: u64, start: Timestamp, tiny: bool) -> SimOptions {
         limits,
         duplicates: 0.1,
         limiters: vec![("echo".into(), rule)],
+        ..SimOptions::default()
     }
 }
 
@@ -554,8 +560,8 @@ fn subject(entropy: &mut Entropy, programs: &[Program], number: usize) -> Subjec
     }
 }
 
-/// One whose children wait for no events: nobody knows their ids.
-fn choose_program(entropy: &mut Entropy, programs: &[Program]) -> usize {
+/// The number of a program whose children wait for no events: nobody knows their ids.
+pub fn choose_program(entropy: &mut Entropy, programs: &[Program]) -> usize {
     fn waits(programs: &[Program], number: usize) -> bool {
         programs[number]
             .statements

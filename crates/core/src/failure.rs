@@ -67,7 +67,7 @@ pub enum FaultKind {
     ForeignWait,
     /// Something that is not durable woke the orchestrator.
     ForeignWake,
-    /// A turn asked for more than `turn_actions_max`, or took longer than `turn_ms_max`.
+    /// A turn asked for more than `turn_actions_max`.
     BusyLoop,
     /// The orchestrator panicked.
     Panicked,

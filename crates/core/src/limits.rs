@@ -11,7 +11,7 @@ pub struct Limits {
     pub history_events_max: u64,
     /// Most actions of one turn; beyond it the instance is parked (`BusyLoop`).
     pub turn_actions_max: usize,
-    /// Longest turn, in milliseconds, before the instance is parked (`BusyLoop`).
+    /// Longest turn, in milliseconds, before `/healthz` reports the instance.
     pub turn_ms_max: u64,
     /// Most messages that wait for one instance; beyond it events are refused with 429.
     pub inbox_messages_max: usize,

@@ -242,6 +242,7 @@ impl Orchestration {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all actions")]
     fn perform_one(&mut self, action: Action, at: Timestamp, turn: &mut TurnResult) {
         if let Some(kind) = action.to_event() {
             self.clear_unlock(&kind, turn);

@@ -75,6 +75,11 @@ impl TaskHub {
         self.runtime.synced_batches()
     }
 
+    /// How often its partition threads woke up since the start; an idle hub's do not.
+    pub fn rounds(&self) -> u64 {
+        self.runtime.rounds()
+    }
+
     /// Does what is runnable move?
     pub fn health(&self) -> Health {
         self.runtime.health()

@@ -15,6 +15,10 @@ use crate::task::TaskRecord;
 use crate::turn::{Delivery, Reply};
 
 /// One thing for a partition to take in.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most inputs are commands, and each is moved twice"
+)]
 #[derive(Debug)]
 pub enum Input {
     /// A client asks.
@@ -73,6 +77,7 @@ pub enum Load {
 }
 
 /// What the store said.
+#[expect(clippy::large_enum_variant, reason = "most loads are instances")]
 #[derive(Debug)]
 pub enum Loaded {
     /// An instance, if there is one.

@@ -3,6 +3,7 @@
 //! Decisions are functions over plain data ([`partition::Partition`], [`dalsegno_core`]); threads,
 //! the async runtime and the store are a thin shell around them ([`hub::TaskHub`]).
 
+pub mod choices;
 pub mod clock;
 pub mod commit_queue;
 pub mod committer;

@@ -3,11 +3,11 @@
 //! No async runtime is entered here, so an orchestrator that calls `tokio::spawn` or opens a
 //! socket panics before it has done anything.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use dalsegno_core::Timestamp;
+use dalsegno_core::{InstanceId, Timestamp};
 
 use crate::clock::Clock;
 use crate::commit_queue::CommitQueue;
@@ -18,6 +18,34 @@ use crate::partition::{Partition, Step, partition_of};
 
 /// Turns of one partition before the others and the mailbox are looked at again.
 const STEPS_MAX: usize = 256;
+
+/// What others see of a partition thread: does it move, and whose turn runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    rounds: AtomicU64,
+    turn: Mutex<Option<(InstanceId, Instant)>>,
+}
+
+impl Progress {
+    /// Rises with every round; an idle thread makes none.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Whose code runs at this moment, and for how long.
+    pub fn turn(&self) -> Option<(InstanceId, Duration)> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.as_ref().map(|(id, begin)| (id.clone(), begin.elapsed()))
+    }
+
+    fn begin_turn(&self, id: &InstanceId) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some((id.clone(), Instant::now()));
+    }
+
+    fn end_turn(&self) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
 
 /// What such a thread needs.
 #[derive(Debug)]
@@ -36,8 +64,8 @@ pub struct PartitionThread {
     pub clock: Arc<dyn Clock>,
     /// Reads that partitions ask for.
     pub loads: tokio::sync::mpsc::UnboundedSender<(usize, Load)>,
-    /// Raised with every round, so that others see that it moves.
-    pub rounds: Arc<AtomicU64>,
+    /// What others see of it.
+    pub progress: Arc<Progress>,
 }
 
 impl PartitionThread {
@@ -45,7 +73,7 @@ impl PartitionThread {
     pub fn run(mut self) {
         let mut inputs = Vec::new();
         loop {
-            self.rounds.fetch_add(1, Ordering::Relaxed);
+            self.progress.rounds.fetch_add(1, Ordering::Relaxed);
             let now = self.clock.now();
             for (index, input) in inputs.drain(..) {
                 self.take(index, input, now);
@@ -85,7 +113,9 @@ impl PartitionThread {
                 }
                 Step::Moved => {}
                 Step::Run(job) => {
+                    self.progress.begin_turn(&job.id);
                     let done = job.run(&*self.executor);
+                    self.progress.end_turn();
                     partition.finish(done);
                 }
             }

@@ -19,6 +19,7 @@ use dalsegno_core::{EntityId, Epoch, ExecutionKey, PartitionId, Payload, TaskId,
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
+use crate::choices::ChoiceTree;
 use crate::executor::{
     ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome,
 };
@@ -43,6 +44,8 @@ pub struct SimOptions {
     pub duplicates: f64,
     /// Limiters.
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
+    /// Who chooses what happens next, instead of the seed.
+    pub choices: Option<Arc<Mutex<ChoiceTree>>>,
 }
 
 impl Default for SimOptions {
@@ -53,6 +56,7 @@ impl Default for SimOptions {
             limits: Limits::default(),
             duplicates: 0.0,
             limiters: Vec::new(),
+            choices: None,
         }
     }
 }
@@ -105,6 +109,7 @@ pub struct SimHub {
     operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
     rules: HashMap<Arc<str>, LimiterRule>,
     duplicates: f64,
+    chooser: Option<Arc<Mutex<ChoiceTree>>>,
     run_attempt: RunAttempt,
     run_operation: RunOperation,
     /// Attempts that were run, whatever came of them.
@@ -161,6 +166,7 @@ impl SimHub {
             running: Vec::new(),
             operations: Vec::new(),
             duplicates: options.duplicates,
+            chooser: options.choices,
             rules: options.limiters.iter().cloned().collect(),
             run_attempt,
             run_operation,
@@ -267,6 +273,10 @@ impl SimHub {
     }
 
     fn pick(&mut self, count: usize) -> usize {
+        if let Some(chooser) = &self.chooser {
+            let mut tree = chooser.lock().unwrap_or_else(PoisonError::into_inner);
+            return tree.choose(count);
+        }
         (self.entropy.next_u64() % count as u64) as usize
     }
 

@@ -12,6 +12,7 @@ mod nearest;
 pub mod remote;
 pub mod schedule;
 pub mod server;
+pub mod telemetry;
 pub mod v1;
 
 pub use app_routes::{AppRoutes, AuthLevel};

@@ -23,11 +23,16 @@ use crate::client::Client;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::limiter::Limiter;
+use crate::panics;
 use crate::registry::{Definition, Registry};
 use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 
 /// The configuration file that [`App::run`] reads when it is there.
 const CONFIG_FILE: &str = "dalsegno.toml";
+
+/// A hub that is in use is tried again: a process that was killed a moment ago still holds its lock.
+const IN_USE_TRIES: u32 = 20;
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Functions and what they need. The app *is* the host: [`App::run`] serves it.
 ///
@@ -107,8 +112,15 @@ impl App {
     /// What is registered, for whoever runs it in another way.
     ///
     /// # Errors
-    /// When something was registered twice or in two ways.
+    /// When something was registered twice or in two ways; when the program is built with
+    /// `panic = "abort"`.
     pub fn into_registry(self) -> Result<Registry> {
+        if !panics::CAN_BE_CAUGHT {
+            return Err(Error::msg(
+                "this program is built with panic = \"abort\": one panic in an orchestrator would end the host; \
+                 remove that line from the profile in Cargo.toml",
+            ));
+        }
         match self.mistakes.is_empty() {
             true => Ok(self.registry),
             false => Err(Error::msg(self.mistakes.join("\n"))),
@@ -157,6 +169,7 @@ impl App {
     /// When the configuration is refused, the store cannot be opened or the address is taken.
     pub async fn run(self) -> Result<()> {
         let config = configuration()?;
+        dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
         let settings = HostSettings::from_config(&config)?;
         let drain = settings.drain;
         let host = self.start(settings).await?;
@@ -275,8 +288,16 @@ async fn open_store(folder: PathBuf, partitions: u32) -> Result<Arc<dyn Store>> 
         partitions,
         ..Options::default()
     };
-    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, options)).await?;
-    Ok(Arc::new(opened?))
+    let mut tries = 0;
+    loop {
+        let (folder, options) = (folder.clone(), options.clone());
+        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, options)).await?;
+        match opened {
+            Err(error) if error.is_in_use() && tries < IN_USE_TRIES => tries += 1,
+            opened => return Ok(Arc::new(opened?)),
+        }
+        tokio::time::sleep(IN_USE_PAUSE).await;
+    }
 }
 
 fn open_hub(store: Arc<dyn Store>, registry: &Arc<Registry>, settings: &HostSettings) -> Result<TaskHub> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -31,7 +32,8 @@ use crate::orchestrator::Orchestrator;
 #[derive(Clone, Debug)]
 pub struct Client {
     backend: Backend,
-    links: Option<Links>,
+    /// Shared, for every instance handle has a client.
+    links: Option<Arc<Links>>,
 }
 
 impl Client {
@@ -53,14 +55,14 @@ impl Client {
         let links = hub.links("default");
         Ok(Self {
             backend: Backend::Remote(hub),
-            links: Some(links),
+            links: Some(Arc::new(links)),
         })
     }
 
     /// The same, with links that lead to a host.
     pub(crate) fn with_links(self, links: Links) -> Self {
         Self {
-            links: Some(links),
+            links: Some(Arc::new(links)),
             ..self
         }
     }
@@ -82,8 +84,8 @@ impl Client {
         self.links().origin().to_owned()
     }
 
-    fn links(&self) -> Links {
-        let without = || Links::open("http://127.0.0.1:8080", "default");
+    fn links(&self) -> Arc<Links> {
+        let without = || Arc::new(Links::open("http://127.0.0.1:8080", "default"));
         self.links.clone().unwrap_or_else(without)
     }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,11 +14,13 @@ use std::task::{Context, Poll, Waker};
 use dalsegno_core::event::Event;
 use dalsegno_core::{Action, EventKind, Fault, FaultKind, Payload};
 use dalsegno_engine::executor::{Execution, ExecutionInfo};
+use tracing::Dispatch;
 
 use crate::compare;
 use crate::context::OrchestrationContext;
 use crate::error::Error;
 use crate::orchestrator::Begin;
+use crate::panics::{self, Caught};
 use crate::state::{FaultSignal, Shared, TaskKind};
 
 /// Most polls after one event; beyond it the code wakes itself for ever.
@@ -41,6 +43,7 @@ pub(crate) struct LiveExecution {
 
 impl LiveExecution {
     pub(crate) fn new(info: ExecutionInfo, begin: Arc<dyn Begin>) -> Self {
+        panics::install();
         let shared = Shared::new(info);
         Self {
             waker: Waker::from(shared.waking.clone()),
@@ -125,14 +128,14 @@ impl LiveExecution {
             return Ok(());
         };
         let mut context = Context::from_waker(&self.waker);
-        let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut context)));
+        let polled = panics::catch_quietly(|| body.as_mut().poll(&mut context));
         let (fault, continued) = {
             let mut state = self.shared.lock();
             (state.fault.take(), state.continued)
         };
         match (fault, polled) {
             (Some(fault), _) => Err(fault),
-            (None, Err(panic)) => Err(panicked(panic.as_ref())),
+            (None, Err(caught)) => Err(panicked(&caught)),
             (None, Ok(Poll::Ready(result))) => {
                 self.complete(result);
                 Ok(())
@@ -163,7 +166,7 @@ impl LiveExecution {
         self.shared.lock().closed = true;
         if let Some(body) = self.body.take() {
             // A panic in a user's `Drop` has nowhere to go.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+            let _ = panics::catch_quietly(|| drop(body));
         }
     }
 
@@ -197,7 +200,8 @@ impl LiveExecution {
 impl Execution for LiveExecution {
     fn replay(&mut self, history: &[Event]) -> Result<(), Fault> {
         self.shared.lock().replaying = true;
-        let result = self.apply_all(history);
+        // What the code logs was logged when these turns were live.
+        let result = tracing::dispatcher::with_default(&Dispatch::none(), || self.apply_all(history));
         self.shared.lock().replaying = false;
         result
     }
@@ -312,21 +316,26 @@ fn foreign_wake() -> Fault {
     )
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
-    if panic.is::<FaultSignal>() {
+fn panicked(caught: &Caught) -> Fault {
+    if caught.payload.is::<FaultSignal>() {
         return fault(FaultKind::Panicked, "a fault was raised and lost");
     }
-    let text = panic
+    let text = caught
+        .payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .or_else(|| caught.payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "(no text)".into());
+    let place = caught
+        .place
+        .as_ref()
+        .map_or_else(String::new, |place| format!(" ({place})"));
     let advice = match text.contains("reactor running") || text.contains("Tokio") {
         true => ". Tokio does not run in an orchestrator: use ctx.timer(..), or do the work in an activity",
         false => "",
     };
     fault(
         FaultKind::Panicked,
-        format!("the orchestrator panicked: {text}{advice}"),
+        format!("the orchestrator panicked: {text}{place}{advice}"),
     )
 }

@@ -206,16 +206,16 @@ impl<Out> fmt::Debug for Instance<Out> {
     }
 }
 
-fn said(reason: impl Into<String>) -> Option<String> {
+pub(crate) fn said(reason: impl Into<String>) -> Option<String> {
     Some(reason.into()).filter(|reason| !reason.is_empty())
 }
 
-fn not_found(id: &InstanceId) -> RequestError {
+pub(crate) fn not_found(id: &InstanceId) -> RequestError {
     RequestError::new(RequestErrorKind::NotFound, format!("there is no instance {id:?}")).about(id)
 }
 
 /// What a finished instance came to.
-fn output<Out: DeserializeOwned>(row: &InstanceRow) -> Result<Out> {
+pub(crate) fn output<Out: DeserializeOwned>(row: &InstanceRow) -> Result<Out> {
     let failure = match row.status {
         Status::Completed => return Ok(decode(row.output.as_ref())?),
         Status::Terminated => Failure::new("Terminated", reason_of(row)),

@@ -27,6 +27,10 @@
 //! An orchestrator's code runs again from its history after a restart or an eviction from memory. So
 //! everything it learns must come from its context: time, ids, results, events. Locals are dropped and
 //! made again meanwhile; a `Drop` of yours runs again, too.
+//!
+//! What an orchestrator logs through `tracing` is logged once: events and spans of a replay are
+//! dropped. A panic of an orchestrator does not reach the panic hook; it parks the instance, whose
+//! status tells the text and the source line. Tests of all this need no host: see [`testing`].
 
 #![warn(missing_docs)]
 
@@ -46,9 +50,11 @@ mod guard;
 mod instance;
 mod limiter;
 mod orchestrator;
+mod panics;
 mod registry;
 mod state;
 mod task;
+pub mod testing;
 mod time;
 mod trigger;
 mod version;

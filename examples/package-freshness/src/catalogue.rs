@@ -82,11 +82,27 @@ pub fn packages() -> Vec<Package> {
 /// # Errors
 /// When the access log cannot be written.
 pub fn router(behaviour: Behaviour) -> io::Result<Router> {
-    let window = Mutex::new(Window { begin: Instant::now(), requests: 0 });
-    let append = |path: &PathBuf| File::options().create(true).append(true).open(path).map(Mutex::new);
+    let window = Mutex::new(Window {
+        begin: Instant::now(),
+        requests: 0,
+    });
+    let append = |path: &PathBuf| {
+        File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map(Mutex::new)
+    };
     let access_log = behaviour.access_log.as_ref().map(append).transpose()?;
-    let catalogue = Arc::new(Catalogue { packages: packages(), behaviour, window, access_log });
-    let router = Router::new().route("/packages", get(list)).route("/packages/{name}", get(package));
+    let catalogue = Arc::new(Catalogue {
+        packages: packages(),
+        behaviour,
+        window,
+        access_log,
+    });
+    let router = Router::new()
+        .route("/packages", get(list))
+        .route("/packages/{name}", get(package));
     Ok(router.with_state(catalogue))
 }
 
@@ -141,7 +157,10 @@ impl Catalogue {
         let (most, period) = self.behaviour.rate;
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if window.begin.elapsed() >= period {
-            *window = Window { begin: Instant::now(), requests: 0 };
+            *window = Window {
+                begin: Instant::now(),
+                requests: 0,
+            };
         }
         if window.requests >= most {
             return Some(period.saturating_sub(window.begin.elapsed()));

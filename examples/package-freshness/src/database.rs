@@ -15,7 +15,9 @@ pub struct Database {
 impl Database {
     /// A database at this path; made when it is first used.
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned() }
+        Self {
+            path: path.as_ref().to_owned(),
+        }
     }
 
     fn open(&self) -> rusqlite::Result<Connection> {
@@ -38,9 +40,12 @@ impl Database {
         let transaction = connection.transaction()?;
         for result in results {
             let (name, version, month, failure) = match result {
-                Checked::Found(package) => {
-                    (&package.name, Some(&package.latest_version), Some(&package.last_release_month), None)
-                }
+                Checked::Found(package) => (
+                    &package.name,
+                    Some(&package.latest_version),
+                    Some(&package.last_release_month),
+                    None,
+                ),
                 Checked::Failed { name, message } => (name, None, None, Some(message)),
             };
             transaction.execute(
@@ -48,7 +53,10 @@ impl Database {
                 params![run, name, version, month, failure],
             )?;
         }
-        transaction.execute("INSERT OR REPLACE INTO runs VALUES (?1, ?2)", params![run, results.len() as i64])?;
+        transaction.execute(
+            "INSERT OR REPLACE INTO runs VALUES (?1, ?2)",
+            params![run, results.len() as i64],
+        )?;
         transaction.commit()?;
         Ok(results.len())
     }

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dalsegno::{App, Client, Error, Host, HostSettings, Instance, Limiter, Result, Status};
+use dalsegno::{App, Client, Error, Host, HostSettings, Instance, Result, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 
 use crate::catalogue::{Behaviour, router};
 use crate::database::Database;
-use crate::functions::{CATALOGUE_LIMITER, CatalogueClient, Progress, Request, main_download_orchestrator, parts, register};
+use crate::functions::{
+    CATALOGUE_LIMITER, CatalogueClient, Progress, Request, main_download_orchestrator, parts, register,
+};
 use crate::report::Report;
 
 /// The instance of the demonstration's run: asked for again after a crash, it goes on.
@@ -102,11 +104,16 @@ async fn serve_catalogue(settings: &Settings) -> Result<SocketAddr> {
 
 async fn start_host(settings: &Settings, catalogue: SocketAddr) -> Result<Host> {
     let (count, period) = settings.rate;
-    let limiter: Limiter = CATALOGUE_LIMITER.rate(count, period);
+    let limiter = CATALOGUE_LIMITER.rate(count, period).definition();
     let database = Database::at(settings.data_dir.join("freshness.db"));
-    let app = register(App::new(), CatalogueClient::new(format!("http://{catalogue}")), database, limiter);
-    let listen = Some(SocketAddr::from(([127, 0, 0, 1], settings.port)));
-    app.start(HostSettings { listen, ..HostSettings::in_folder(settings.data_dir.join("hub")) }).await
+    let catalogue = CatalogueClient::new(format!("http://{catalogue}"));
+    let app = register(App::new(), catalogue, database);
+    app.start(HostSettings {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], settings.port))),
+        limiters: vec![(CATALOGUE_LIMITER.name().to_owned(), limiter)],
+        ..HostSettings::in_folder(settings.data_dir.join("hub"))
+    })
+    .await
 }
 
 /// Goes on with a run that was cut off; a finished one is run again.
@@ -116,10 +123,17 @@ async fn start_or_continue(client: &Client, request: &Request) -> Result<Instanc
         && !status.row.status.is_final()
     {
         let progress = recorded(client, &known).await;
-        eprintln!("continuing the run that was cut off: {} of {} answers are recorded", progress.checked, progress.total);
+        eprintln!(
+            "continuing the run that was cut off: {} of {} answers are recorded",
+            progress.checked, progress.total
+        );
         return Ok(known);
     }
-    client.start(main_download_orchestrator, request.clone()).id(INSTANCE).or_replace().await
+    client
+        .start(main_download_orchestrator, request.clone())
+        .id(INSTANCE)
+        .or_replace()
+        .await
 }
 
 fn print_links(host: &Host, instance: &Instance<Report>, catalogue: SocketAddr) {
@@ -127,7 +141,10 @@ fn print_links(host: &Host, instance: &Instance<Report>, catalogue: SocketAddr) 
     eprintln!("catalogue of 881 packages  http://{catalogue}/packages");
     eprintln!("status                     {}", links.status_query_get_uri);
     eprintln!("raise an event             {}", links.send_event_post_uri);
-    eprintln!("suspend, resume            {}", links.suspend_post_uri.replace("suspend", "{suspend|resume}"));
+    eprintln!(
+        "suspend, resume            {}",
+        links.suspend_post_uri.replace("suspend", "{suspend|resume}")
+    );
     eprintln!("terminate                  {}", links.terminate_post_uri);
     for (methods, path) in host.routes() {
         if let Some(address) = host.address() {
@@ -158,7 +175,11 @@ async fn follow(client: &Client, instance: &Instance<Report>) -> Result<Ended> {
         Err(error) => {
             eprintln!("the run ended without a report: {error}");
             let status = instance.status().await?.row.status;
-            Ok(if status == Status::Terminated { Ended::Terminated } else { Ended::Failed })
+            Ok(if status == Status::Terminated {
+                Ended::Terminated
+            } else {
+                Ended::Failed
+            })
         }
     }
 }
@@ -167,9 +188,14 @@ async fn follow(client: &Client, instance: &Instance<Report>) -> Result<Ended> {
 async fn recorded(client: &Client, instance: &Instance<Report>) -> Progress {
     let mut sum = Progress::default();
     for part in parts(instance.id().as_str()) {
-        let Ok(part) = client.instance_named::<()>(part) else { continue };
+        let Ok(part) = client.instance_named::<()>(part) else {
+            continue;
+        };
         let Ok(status) = part.status().await else { continue };
-        let shown = status.row.custom_status.and_then(|status| serde_json::from_str::<Progress>(status.as_str()).ok());
+        let shown = status
+            .row
+            .custom_status
+            .and_then(|status| serde_json::from_str::<Progress>(status.as_str()).ok());
         let shown = shown.unwrap_or_default();
         sum.checked += shown.checked;
         sum.total += shown.total;
@@ -187,7 +213,9 @@ impl Display {
     fn new() -> Self {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} packages, {elapsed}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(0).with_style(style));
+        let bar = std::io::stderr()
+            .is_terminal()
+            .then(|| ProgressBar::new(0).with_style(style));
         Self { bar, percent: 0 }
     }
 

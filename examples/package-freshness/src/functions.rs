@@ -1,8 +1,8 @@
 //! The functions: two orchestrators, four activities, two triggers.
 
 use dalsegno::{
-    ActivityContext, App, Client, DAY, Error, Limiter, MINUTE, OrchestrationContext, Result, RetryPolicy, SECOND,
-    activity, orchestrator,
+    ActivityContext, App, Client, DAY, Error, Limiter, MINUTE, OrchestrationContext, Result, RetryPolicy,
+    SECOND, activity, orchestrator,
 };
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -13,7 +13,10 @@ use crate::database::Database;
 use crate::report::{Checked, Report};
 
 /// The catalogue's limit, shared by all functions of the hub. The host may set another rate.
-pub const CATALOGUE_LIMITER: Limiter = Limiter::new("catalogue").rate(400, SECOND).burst(20).concurrency(100);
+pub const CATALOGUE_LIMITER: Limiter = Limiter::new("catalogue")
+    .rate(400, SECOND)
+    .burst(20)
+    .concurrency(100);
 
 /// Packages of this prefix go to the first pipeline.
 const MANAGEMENT_PREFIX: &str = "azure-mgmt-";
@@ -34,8 +37,15 @@ impl Month {
         let date = format!("{text}-01").parse::<jiff::civil::Date>();
         match date {
             Ok(_) if text.len() == 7 => Ok(Self(text.to_owned())),
-            _ => Err(Error::msg(format!("\"{text}\" is no month: write YYYY-MM, such as 2026-11"))),
+            _ => Err(Error::msg(format!(
+                "\"{text}\" is no month: write YYYY-MM, such as 2026-11"
+            ))),
         }
+    }
+
+    /// The current month, as this machine's calendar has it.
+    pub fn now() -> Self {
+        Self(jiff::Zoned::now().strftime("%Y-%m").to_string())
     }
 
     /// The month so many months before.
@@ -87,7 +97,10 @@ pub struct CatalogueClient {
 impl CatalogueClient {
     /// A client of the catalogue at `http://host:port`.
     pub fn new(base: impl Into<String>) -> Self {
-        Self { http: reqwest::Client::new(), base: base.into() }
+        Self {
+            http: reqwest::Client::new(),
+            base: base.into(),
+        }
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, ctx: &ActivityContext, path: &str) -> Result<T> {
@@ -104,13 +117,19 @@ impl CatalogueClient {
 /// The seconds of `Retry-After`; a second where it is missing or unreadable.
 fn retry_after(answer: &reqwest::Response) -> std::time::Duration {
     let header = answer.headers().get(reqwest::header::RETRY_AFTER);
-    let seconds = header.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(1);
+    let seconds = header
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
     SECOND * seconds
 }
 
 /// The children of a run, by what they take: the same ids in every replay.
 pub fn parts(run_instance: &str) -> [String; 2] {
-    [format!("{run_instance}-management"), format!("{run_instance}-rest")]
+    [
+        format!("{run_instance}-management"),
+        format!("{run_instance}-rest"),
+    ]
 }
 
 /// Lists the catalogue, lets two pipelines ask for every package, saves and reports.
@@ -118,11 +137,28 @@ pub fn parts(run_instance: &str) -> [String; 2] {
 pub async fn main_download_orchestrator(ctx: &OrchestrationContext, request: Request) -> Result<Report> {
     let run = ctx.call(create_run, ()).await?;
     let names = ctx.call(list_packages, ()).await?;
-    let (management, rest): (Vec<_>, Vec<_>) =
-        names.into_iter().partition(|name| name.starts_with(MANAGEMENT_PREFIX));
+    let (management, rest): (Vec<_>, Vec<_>) = names
+        .into_iter()
+        .partition(|name| name.starts_with(MANAGEMENT_PREFIX));
     let [first, second] = parts(ctx.instance_id().as_str());
-    let first = ctx.call(pipeline, Part { run: run.clone(), names: management }).instance_id(first);
-    let second = ctx.call(pipeline, Part { run: run.clone(), names: rest }).instance_id(second);
+    let first = ctx
+        .call(
+            pipeline,
+            Part {
+                run: run.clone(),
+                names: management,
+            },
+        )
+        .instance_id(first);
+    let second = ctx
+        .call(
+            pipeline,
+            Part {
+                run: run.clone(),
+                names: rest,
+            },
+        )
+        .instance_id(second);
     let (mut results, more) = (first.await?, second.await?);
     results.extend(more);
     ctx.call(save_results, (run, results.clone())).await?;
@@ -147,10 +183,16 @@ pub async fn pipeline(ctx: &OrchestrationContext, part: Part) -> Result<Vec<Chec
     while let Some((name, answer)) = answers.next().await {
         results.push(match answer {
             Ok(package) => Checked::Found(package),
-            Err(error) => Checked::Failed { name, message: error.to_string() },
+            Err(error) => Checked::Failed {
+                name,
+                message: error.to_string(),
+            },
         });
         if results.len() % PROGRESS_STEP == 0 || results.len() == total {
-            ctx.set_custom_status(Progress { checked: results.len(), total });
+            ctx.set_custom_status(Progress {
+                checked: results.len(),
+                total,
+            });
         }
     }
     Ok(results)
@@ -168,7 +210,10 @@ async fn list_packages(ctx: ActivityContext, _: ()) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut next = Some(0);
     while let Some(page) = next {
-        let page: Page = ctx.data::<CatalogueClient>().get(&ctx, &format!("/packages?page={page}")).await?;
+        let page: Page = ctx
+            .data::<CatalogueClient>()
+            .get(&ctx, &format!("/packages?page={page}"))
+            .await?;
         names.extend(page.names);
         next = page.next;
     }
@@ -183,7 +228,9 @@ async fn list_packages(ctx: ActivityContext, _: ()) -> Result<Vec<String>> {
     limiter = CATALOGUE_LIMITER
 )]
 async fn check_package(ctx: ActivityContext, name: String) -> Result<Package> {
-    ctx.data::<CatalogueClient>().get(&ctx, &format!("/packages/{name}")).await
+    ctx.data::<CatalogueClient>()
+        .get(&ctx, &format!("/packages/{name}"))
+        .await
 }
 
 /// Saves everything in one transaction, under the run's id.
@@ -195,28 +242,38 @@ async fn save_results(ctx: ActivityContext, (run, results): (String, Vec<Checked
 
 /// The current month and the usual threshold.
 fn default_request() -> Request {
-    let today = jiff::Zoned::now().date();
-    Request { as_of: Month(today.strftime("%Y-%m").to_string()), stale_after_months: 24 }
+    Request {
+        as_of: Month::now(),
+        stale_after_months: 24,
+    }
 }
 
 /// Every morning at seven. Asking again for a run that is under way is no second run.
 #[dalsegno::timer_trigger("0 0 7 * * *")]
 async fn every_morning(client: Client) -> Result<()> {
     let today = jiff::Zoned::now().date();
-    client.start(main_download_orchestrator, default_request()).id(format!("freshness-{today}")).or_existing().await?;
+    client
+        .start(main_download_orchestrator, default_request())
+        .id(format!("freshness-{today}"))
+        .or_existing()
+        .await?;
     Ok(())
 }
 
 /// Starts a run by hand: `POST /api/freshness`, with a request as body or none.
 #[dalsegno::http_trigger(route = "freshness", methods = ["POST"])]
 async fn start_freshness(client: Client, body: String) -> Result<dalsegno::CheckStatus> {
-    let request = if body.is_empty() { default_request() } else { serde_json::from_str(&body)? };
+    let request = if body.is_empty() {
+        default_request()
+    } else {
+        serde_json::from_str(&body)?
+    };
     let instance = client.start(main_download_orchestrator, request).await?;
     Ok(client.check_status(&instance))
 }
 
 /// The app: everything above, with what its activities need.
-pub fn register(app: App, catalogue: CatalogueClient, database: Database, limiter: Limiter) -> App {
+pub fn register(app: App, catalogue: CatalogueClient, database: Database) -> App {
     app.register(main_download_orchestrator)
         .register(pipeline)
         .register(create_run)
@@ -225,7 +282,7 @@ pub fn register(app: App, catalogue: CatalogueClient, database: Database, limite
         .register(save_results)
         .register(every_morning)
         .register(start_freshness)
-        .limiter(limiter)
+        .limiter(CATALOGUE_LIMITER)
         .data(catalogue)
         .data(database)
 }

@@ -12,5 +12,6 @@ mod functions;
 pub mod report;
 
 pub use functions::{
-    CATALOGUE_LIMITER, CatalogueClient, Month, Progress, Request, main_download_orchestrator, parts, pipeline, register,
+    CATALOGUE_LIMITER, CatalogueClient, Month, Progress, Request, main_download_orchestrator, parts,
+    pipeline, register,
 };

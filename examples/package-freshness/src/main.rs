@@ -13,9 +13,16 @@ async fn main() -> dalsegno::Result<ExitCode> {
         port: 0,
         latency: Duration::from_millis(100),
         rate: (400, Duration::from_secs(1)),
-        request: Request { as_of: Month::parse("2026-11")?, stale_after_months: 24 },
+        request: Request {
+            as_of: Month::parse("2026-11")?,
+            stale_after_months: 24,
+        },
         end: End::Exit,
     };
     let ended = run(settings).await?;
-    Ok(if ended == Ended::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if ended == Ended::Completed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -76,7 +76,11 @@ impl fmt::Display for Report {
         }
         writeln!(f, "longest without a release:")?;
         for package in self.stale.iter().take(NAMED_MAX) {
-            writeln!(f, "  {} {} ({})", package.last_release_month, package.name, package.latest_version)?;
+            writeln!(
+                f,
+                "  {} {} ({})",
+                package.last_release_month, package.name, package.latest_version
+            )?;
         }
         write!(
             f,

@@ -23,7 +23,7 @@ use crate::input::{Command, Input};
 use crate::loader;
 use crate::mailbox::Mailboxes;
 use crate::partition::{Entropy, Numbers, Partition, PartitionConfig};
-use crate::partition_thread::PartitionThread;
+use crate::partition_thread::{PartitionThread, Progress};
 use crate::record;
 use crate::turn::Effect;
 
@@ -78,8 +78,9 @@ pub(super) struct Runtime {
     pub(super) waiters: Arc<AtomicU64>,
     queue: Arc<CommitQueue>,
     batches: Arc<AtomicU64>,
-    rounds: Vec<Arc<AtomicU64>>,
-    progress: Mutex<Vec<(u64, Instant)>>,
+    progress: Vec<Arc<Progress>>,
+    /// Rounds of each thread when they were last seen to rise.
+    seen: Mutex<Vec<(u64, Instant)>>,
     is_draining: AtomicBool,
     threads: Mutex<Threads>,
 }
@@ -152,8 +153,8 @@ impl Runtime {
             tickets: AtomicU64::new(0),
             waiters: Arc::default(),
             batches: Arc::default(),
-            rounds: (0..mailboxes.threads()).map(|_| Arc::default()).collect(),
-            progress: Mutex::default(),
+            progress: (0..mailboxes.threads()).map(|_| Arc::default()).collect(),
+            seen: Mutex::default(),
             is_draining: AtomicBool::new(false),
             threads: Mutex::default(),
             mailboxes,
@@ -211,7 +212,7 @@ impl Runtime {
                 executor: self.executor.clone(),
                 clock: self.clock.clone(),
                 loads: loads.clone(),
-                rounds: self.rounds[index].clone(),
+                progress: self.progress[index].clone(),
             };
             threads
                 .partitions
@@ -271,20 +272,22 @@ impl Runtime {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Asks each thread for a round; one that has made none since long is stuck.
+    /// Asks each thread for a round; one that has made none since long is stuck, and a turn that
+    /// runs for longer than `turn_ms_max` keeps its partition from moving.
     pub(super) fn health(&self) -> Health {
         let now = Instant::now();
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.resize(self.rounds.len(), (0, now));
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.resize(self.progress.len(), (0, now));
         let mut problems = Vec::new();
-        for (index, (seen, since)) in progress.iter_mut().enumerate() {
-            let rounds = self.rounds[index].load(Ordering::Relaxed);
-            if rounds != *seen {
-                (*seen, *since) = (rounds, now);
+        for (index, (rounds_seen, since)) in seen.iter_mut().enumerate() {
+            let rounds = self.progress[index].rounds();
+            if rounds != *rounds_seen {
+                (*rounds_seen, *since) = (rounds, now);
             } else if now.duration_since(*since) > STUCK_AFTER {
                 let seconds = now.duration_since(*since).as_secs();
                 problems.push(format!("partition thread {index} has not moved for {seconds} s"));
             }
+            problems.extend(self.long_turn(index));
             let first = PartitionId(u32::try_from(index).unwrap_or(0));
             self.mailboxes.send(first, Input::Nudge);
         }
@@ -292,6 +295,20 @@ impl Runtime {
             problems,
             draining: self.is_draining(),
         }
+    }
+
+    fn long_turn(&self, index: usize) -> Option<String> {
+        let (id, time) = self.progress[index].turn()?;
+        let most = self.limits.turn_ms_max;
+        (time > Duration::from_millis(most)).then(|| {
+            let seconds = time.as_secs();
+            format!("instance {id} has been in one turn for {seconds} s, turn_ms_max is {most}: its code loops or blocks")
+        })
+    }
+
+    /// Rounds of all partition threads so far.
+    pub(super) fn rounds(&self) -> u64 {
+        self.progress.iter().map(|progress| progress.rounds()).sum()
     }
 
     pub(super) async fn shutdown(&self, grace: Duration) -> usize {

@@ -1,5 +1,8 @@
 //! Why an instance does not move, in words.
 
+use std::time::Duration;
+
+use dalsegno_core::Timestamp;
 use dalsegno_core::orchestration::OpenTask;
 use dalsegno_core::query::Status;
 
@@ -27,7 +30,7 @@ impl Partition {
             .scheduled_start
             .filter(|_| !resident.orchestration.has_started())
         {
-            reasons.push(format!("its start is due at {} µs since 1970", due.as_micros()));
+            reasons.push(format!("its start is due {}", self.until(due)));
         }
         let tasks = resident.orchestration.tasks();
         for (task, open) in tasks.iter().take(TASKS_NAMED_MAX) {
@@ -42,17 +45,54 @@ impl Partition {
         reasons
     }
 
+    fn until(&self, due: Timestamp) -> String {
+        match due > self.now {
+            true => format!("in {}", in_words(due.since(self.now))),
+            false => "now".to_owned(),
+        }
+    }
+
     fn describe(&self, open: &OpenTask) -> String {
         match open {
             OpenTask::Activity { name } if self.config.executor.activity_settings(name).is_none() => {
                 format!("activity \"{name}\": nobody here has registered it")
             }
             OpenTask::Activity { name } => format!("activity \"{name}\""),
-            OpenTask::Timer { fire_at } => format!("timer, due at {} µs since 1970", fire_at.as_micros()),
+            OpenTask::Timer { fire_at } => format!("timer, due {}", self.until(*fire_at)),
             OpenTask::Child { instance } => format!("child {instance}"),
             OpenTask::EntityCall { entity } => format!("call to entity {entity}"),
             OpenTask::LockRequested { entities } => format!("lock of {entities:?}, not yet granted"),
             OpenTask::LockHeld { entities } => format!("holds the lock of {entities:?}"),
         }
+    }
+}
+
+/// A duration in its two largest units.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        for (seconds, words) in [
+            (5, "5 s"),
+            (65, "1 min 5 s"),
+            (259_199, "2 d 23 h"),
+            (7_500, "2 h 5 min"),
+        ] {
+            assert_eq!(in_words(Duration::from_secs(seconds)), words);
+        }
+        assert_eq!(in_words(Duration::from_millis(40)), "40 ms");
     }
 }

@@ -1,5 +1,6 @@
 //! Turns of orchestrations: from waiting messages to one commit.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dalsegno_core::event::ParentClosePolicy;
@@ -422,7 +423,7 @@ impl Partition {
                 fire_at: self.now,
             };
             slot.queue.push_front(Item::message(None, begin));
-            resident.prelude = Some(turn);
+            resident.prelude = Some(Box::new(turn));
             slot.state = SlotState::Resident(Box::new(resident));
         }
     }
@@ -432,6 +433,7 @@ impl Partition {
         let resident = self.slots.get_mut(id).and_then(Slot::resident_mut);
         resident
             .and_then(|resident| resident.prelude.take())
+            .map(|turn| *turn)
             .unwrap_or_default()
     }
 
@@ -519,7 +521,11 @@ impl Partition {
         let continues = actions
             .iter()
             .any(|action| matches!(action, Action::ContinueAsNew { .. }));
-        let live = self.slots.get(id).and_then(Slot::resident).and_then(|resident| resident.live.as_ref());
+        let live = self
+            .slots
+            .get(id)
+            .and_then(Slot::resident)
+            .and_then(|resident| resident.live.as_ref());
         match live {
             Some(live) if continues && !planted::has(Bug::EventsLostAtContinueAsNew) => {
                 live.unconsumed_events()
@@ -895,9 +901,13 @@ impl Partition {
         }
     }
 
-    /// Nothing waits: final and vacant slots leave memory once their last turn is durable.
+    /// The queue is empty: final and vacant slots leave memory once their last turn is durable.
     fn rest(&mut self, id: &InstanceId) {
-        let Some(slot) = self.slots.get(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        // Most instances wait most of the time: an empty queue keeps no memory.
+        slot.queue = VecDeque::new();
         let leaves = match &slot.state {
             SlotState::Vacant => true,
             SlotState::Resident(resident) => resident.orchestration.row.status.is_final(),
@@ -912,6 +922,13 @@ impl Partition {
         if self.slots.get(id).is_some_and(|slot| slot.is_idle()) {
             self.rest(id);
         }
+    }
+
+    /// Is something durable by now that others wait for?
+    pub(super) fn can_settle(&self) -> bool {
+        let first = |queue: Option<u64>| queue.is_some_and(|turn| turn <= self.durable());
+        first(self.settling.front().map(|(turn, _)| *turn))
+            || first(self.reloads.front().map(|(turn, _)| *turn))
     }
 
     /// Does what waited for turns to become durable: slots leave, instances are read again.

@@ -316,7 +316,7 @@ impl Partition {
 
     /// Is something waiting to be processed?
     pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.can_settle()
     }
 
     fn durable(&self) -> u64 {
@@ -453,6 +453,10 @@ pub fn partition_of(target: &Target, partitions: u32) -> PartitionId {
 }
 
 /// What a step came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most steps are jobs, and a box would cost each of them"
+)]
 #[derive(Debug)]
 pub enum Step {
     /// Nothing is ready.

@@ -78,7 +78,7 @@ pub(super) struct Resident {
     /// The row is not in the store yet.
     pub(super) is_new: bool,
     /// What its next turn has to commit along: the start that created it.
-    pub(super) prelude: Option<Turn>,
+    pub(super) prelude: Option<Box<Turn>>,
     pub(super) live_bytes: usize,
     pub(super) tick: u64,
 }

@@ -293,7 +293,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "limits.turn_ms_max",
         ANY,
         "10000",
-        "Longest turn; beyond it the instance is parked.",
+        "Longest turn; beyond it `/healthz` reports the instance.",
     ),
     row(
         "limits.inbox_messages_max",

@@ -350,7 +350,7 @@ mod tests {
         let proxied = HttpSettings {
             use_forwarded_host: true,
             trusted_proxies: vec!["10.0.0.1".parse().unwrap()],
-            ..plain.clone()
+            ..plain
         };
         check(
             &proxied,

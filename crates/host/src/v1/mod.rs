@@ -5,6 +5,7 @@
 
 pub(crate) mod event_wire;
 pub(crate) mod instances;
+pub mod json;
 mod others;
 pub(crate) mod wire;
 
@@ -15,6 +16,26 @@ use crate::http::problem::Problem;
 use crate::http::request::Call;
 
 pub use wire::HubInfo;
+
+use dalsegno_core::Event;
+
+/// A history as JSON: the array that the API answers with.
+pub fn history_json(history: &[Event]) -> String {
+    let events: Vec<event_wire::EventWire> = history.iter().map(event_wire::EventWire::from).collect();
+    serde_json::to_string_pretty(&events).expect("events have text keys only")
+}
+
+/// The history in what [`history_json`] made.
+///
+/// # Errors
+/// What does not fit, in words.
+pub fn history_from_json(text: &str) -> Result<Vec<Event>, String> {
+    let events: Vec<event_wire::EventWire> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let event = |(number, wire)| {
+        Event::try_from(wire).map_err(|unfit: wire::Unfit| format!("event {number}: {}", unfit.0))
+    };
+    events.into_iter().enumerate().map(event).collect()
+}
 
 /// Answers a route.
 pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Problem> {

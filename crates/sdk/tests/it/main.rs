@@ -8,3 +8,6 @@ mod driver;
 mod entities;
 mod faults;
 mod harness;
+mod idle;
+mod logging;
+mod testing;

@@ -1,0 +1,191 @@
+//! What can be typed.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dalsegno_host::config::units;
+
+use crate::commands;
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 4 conflict or wrong state,
+5 cannot connect, 6 timed out (the instance goes on), 7 not authorised,
+10 failed and 11 terminated (when waiting), 78 configuration refused.";
+
+/// Durable functions, self-hosted.
+#[derive(Debug, Parser)]
+#[command(name = "dalsegno", version, about, after_help = EXIT_CODES, max_term_width = 80)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Address of the host
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "DALSEGNO_SERVER",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) server: String,
+    /// Key to show the host
+    #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+    /// Form of the answer
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// The same as --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub(crate) json: bool,
+    /// Give up after this, like 30s or 5m
+    #[arg(long, global = true, value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// No colour (also NO_COLOR)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// Whether errors are coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Color {
+    On,
+    Off,
+}
+
+/// Forms of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON value
+    Json,
+    /// One JSON value a line
+    Jsonl,
+    /// Ids alone, for pipes
+    Id,
+}
+
+impl Global {
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+
+    pub(crate) fn color(&self) -> Color {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+        let wanted = !self.no_color && !set("NO_COLOR");
+        if wanted && (set("CLICOLOR_FORCE") || std::io::stderr().is_terminal()) {
+            Color::On
+        } else {
+            Color::Off
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start an orchestration
+    Start(commands::start::Start),
+    /// List instances, newest first
+    List(commands::list::List),
+    /// Count instances by status
+    Counts(commands::counts::Counts),
+    /// Show one instance
+    Get(commands::get::Get),
+    /// Wait until an instance is finished
+    Wait(commands::wait::Wait),
+    /// Show the history of an instance
+    History(commands::history::History),
+    /// Raise an event for an instance
+    Raise(commands::raise::Raise),
+    /// End an instance
+    Terminate(commands::terminate::Terminate),
+    /// Make an instance pause
+    Suspend(commands::suspend::Suspend),
+    /// Let a suspended instance go on
+    Resume(commands::resume::Resume),
+    /// Set a failed or parked instance going again
+    Rewind(commands::rewind::Rewind),
+    /// Start a finished instance again
+    Restart(commands::restart::Restart),
+    /// Delete finished instances
+    Purge(commands::purge::Purge),
+    /// Look at entities and signal them
+    #[command(subcommand)]
+    Entity(commands::entity::Entity),
+    /// Look at limiters and change them
+    #[command(subcommand)]
+    Limiter(commands::limiter::Limiter),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(commands::config::Config),
+    /// Check a hub that is not open, without changing it
+    Verify(commands::verify::Verify),
+    /// Show what this is about: 881 packages, a rate limit, a crash if you like
+    Demo(commands::demo::Demo),
+    /// Make a new app from a template
+    Init(commands::init::Init),
+}
+
+/// A duration such as `30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).ok_or_else(|| "write it like 250ms, 30s, 5m, 12h, 30d".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_one_another() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn typed_lines_are_understood_or_refused() {
+        for (line, fits) in [
+            (
+                "start ProcessOrder -i {} --id order-9 --tag a=1 --tag b=2 --wait",
+                true,
+            ),
+            (
+                "start ProcessOrder --wait=30s --version 2 --if-exists return",
+                true,
+            ),
+            ("start", false),
+            ("start X --in 5m --at 2026-01-01", false),
+            ("start X --tag a", false),
+            ("list --status failed,running --top 5 --json", true),
+            ("list --status broken", false),
+            ("list -o jsonl --timeout 30s", true),
+            ("list --timeout 30", false),
+            ("list --json -o id", false),
+            ("wait order-9", true),
+            ("raise order-9 approved -d true", true),
+            ("purge order-9 --recursive", true),
+            ("purge --since 2026-01-01 --yes", true),
+            ("purge", false),
+            ("purge order-9 --since 2026-01-01", false),
+            ("entity signal counter a add -d 5", true),
+            ("limiter set github --rate 5000/1h --burst 10", true),
+            ("limiter set github", false),
+            ("limiter set github --rate often", false),
+            ("get @counter@a", false),
+            ("strat X", false),
+        ] {
+            let words = std::iter::once("dalsegno").chain(line.split(' '));
+            assert_eq!(Arguments::try_parse_from(words).is_ok(), fits, "{line}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `dalsegno entity`
+
+use clap::{Args, Subcommand};
+use dalsegno_core::query::EntityQuery;
+use dalsegno_core::store::EntityRow;
+use dalsegno_core::{EntityId, Timestamp};
+use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_host::v1::json;
+
+use crate::failure::{Exit, Failure};
+use crate::input;
+use crate::output::Row;
+use crate::session::Session;
+
+const HEAD: [&str; 4] = ["NAME", "KEY", "LAST OPERATION", "STATE"];
+/// Rows of one request.
+const PAGE_ROWS: usize = 1_000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Entity {
+    /// List entities that have state
+    List(List),
+    /// Show the state of an entity
+    Get(Named),
+    /// Signal an operation; nobody waits for it
+    Signal(Signal),
+    /// Delete an entity with its state
+    Delete(Named),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only this name
+    name: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    top: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Name of the entity
+    name: String,
+    /// Its key
+    #[arg(default_value = "")]
+    key: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno entity signal counter a add -d 5")]
+pub(crate) struct Signal {
+    /// Name of the entity
+    name: String,
+    /// Its key
+    key: String,
+    /// The operation
+    operation: String,
+    /// Its input: JSON, @FILE, or - for stdin
+    #[arg(long, short)]
+    data: Option<String>,
+    /// Not before this time
+    #[arg(long, value_parser = input::time)]
+    at: Option<Timestamp>,
+}
+
+impl Entity {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        match self {
+            Self::List(list) => list.run(session).await,
+            Self::Get(named) => named.get(session).await,
+            Self::Signal(signal) => signal.run(session).await,
+            Self::Delete(named) => named.delete(session).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let most = usize::try_from(self.top).unwrap_or(usize::MAX);
+        let name = self.name.map(|name| name.to_lowercase());
+        let mut query = EntityQuery {
+            name,
+            limit: most.min(PAGE_ROWS),
+            ..EntityQuery::default()
+        };
+        let mut rows = Vec::new();
+        loop {
+            let page = session.ask(session.hub.list_entities(query.clone())).await?;
+            rows.extend(page.rows.iter().map(shown));
+            query.limit = most.saturating_sub(rows.len()).min(PAGE_ROWS);
+            query.after = page.next;
+            if query.after.is_none() || query.limit == 0 {
+                break;
+            }
+        }
+        session.rows(&HEAD, &rows);
+        Ok(Exit::Ok)
+    }
+}
+
+impl Named {
+    fn id(&self) -> Result<EntityId, Failure> {
+        EntityId::new(&self.name, &self.key).map_err(|invalid| Failure::usage(invalid.reason))
+    }
+
+    async fn get(self, session: &Session) -> Result<Exit, Failure> {
+        let id = self.id()?;
+        match session.ask(session.hub.entity(&id)).await? {
+            Some(row) => session.one(&["name", "key", "last operation", "state"], &shown(&row)),
+            None => return Err(unknown(&id)),
+        }
+        Ok(Exit::Ok)
+    }
+
+    async fn delete(self, session: &Session) -> Result<Exit, Failure> {
+        let id = self.id()?;
+        if !session.ask(session.hub.delete_entity(&id)).await? {
+            return Err(unknown(&id));
+        }
+        session.say(&format!("deleted {id}"));
+        Ok(Exit::Ok)
+    }
+}
+
+fn unknown(id: &EntityId) -> Failure {
+    RequestError::new(RequestErrorKind::NotFound, format!("there is no entity {id}")).into()
+}
+
+impl Signal {
+    async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let id = EntityId::new(&self.name, &self.key).map_err(|invalid| Failure::usage(invalid.reason))?;
+        let data = input::payload(self.data.as_deref())?;
+        session
+            .ask(session.hub.signal_entity(&id, &self.operation, data, self.at))
+            .await?;
+        session.say(&format!("signalled {} to {id}", self.operation));
+        Ok(Exit::Ok)
+    }
+}
+
+fn shown(row: &EntityRow) -> Row {
+    Row {
+        id: row.id.to_string(),
+        cells: vec![
+            row.id.name().to_owned(),
+            row.id.key().to_owned(),
+            json::time(row.last_operation),
+            row.state
+                .as_ref()
+                .map(|state| state.as_str().to_owned())
+                .unwrap_or_default(),
+        ],
+        json: json::entity(row),
+    }
+}

@@ -1,0 +1,51 @@
+//! One file per subcommand.
+
+pub(crate) mod config;
+pub(crate) mod counts;
+pub(crate) mod demo;
+pub(crate) mod entity;
+pub(crate) mod get;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod limiter;
+pub(crate) mod list;
+pub(crate) mod purge;
+pub(crate) mod raise;
+pub(crate) mod restart;
+pub(crate) mod resume;
+pub(crate) mod rewind;
+pub(crate) mod start;
+pub(crate) mod suspend;
+pub(crate) mod terminate;
+pub(crate) mod verify;
+pub(crate) mod wait;
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::{Exit, Failure};
+use crate::session::Session;
+
+/// Does what was typed.
+pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let session = Session::new(&arguments.global)?;
+    match arguments.command {
+        Command::Start(start) => start.run(&session).await,
+        Command::List(list) => list.run(&session).await,
+        Command::Counts(counts) => counts.run(&session).await,
+        Command::Get(get) => get.run(&session).await,
+        Command::Wait(wait) => wait.run(&session).await,
+        Command::History(history) => history.run(&session).await,
+        Command::Raise(raise) => raise.run(&session).await,
+        Command::Terminate(terminate) => terminate.run(&session).await,
+        Command::Suspend(suspend) => suspend.run(&session).await,
+        Command::Resume(resume) => resume.run(&session).await,
+        Command::Rewind(rewind) => rewind.run(&session).await,
+        Command::Restart(restart) => restart.run(&session).await,
+        Command::Purge(purge) => purge.run(&session).await,
+        Command::Entity(entity) => entity.run(&session).await,
+        Command::Limiter(limiter) => limiter.run(&session).await,
+        Command::Config(config) => config.run(&session),
+        Command::Demo(demo) => demo.run().await,
+        Command::Verify(verify) => verify.run(&session),
+        Command::Init(init) => init.run(&session),
+    }
+}

@@ -1,0 +1,134 @@
+//! `dalsegno start`
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::{InstanceId, Timestamp};
+use dalsegno_engine::request::{StartOptions, Started};
+use dalsegno_host::v1::json;
+
+use crate::arguments::duration;
+use crate::failure::{Exit, Failure};
+use crate::input;
+use crate::output::Row;
+use crate::session::Session;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno start ProcessOrder -i '{\"sku\":\"harp\"}' --wait")]
+pub(crate) struct Start {
+    /// Name of the orchestrator
+    orchestrator: String,
+    /// Input: JSON, @FILE, or - for stdin
+    #[arg(long, short)]
+    input: Option<String>,
+    /// Id of the instance; without it one is made
+    #[arg(long, value_parser = input::id)]
+    id: Option<InstanceId>,
+    /// Not before this time
+    #[arg(long, value_parser = input::time, conflicts_with = "delay")]
+    at: Option<Timestamp>,
+    /// Not before this has passed, like 5m
+    #[arg(long = "in", id = "delay", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Version of the orchestrator; without it the highest
+    #[arg(long)]
+    version: Option<String>,
+    /// Name and value to find it by; may be repeated
+    #[arg(long = "tag", value_parser = input::tag, value_name = "NAME=VALUE")]
+    tags: Vec<(String, String)>,
+    /// What to do when the id is in use
+    #[arg(long, value_enum, default_value_t = IfExists::RejectRunning)]
+    if_exists: IfExists,
+    /// A repeat with the same key gets the first answer again
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Wait for the outcome; --wait=30s no longer than that
+    #[arg(long, value_parser = duration, value_name = "TIME", num_args = 0..=1, require_equals = true)]
+    wait: Option<Option<Duration>>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IfExists {
+    /// Refuse while it lives, replace when finished
+    RejectRunning,
+    /// Refuse, also when finished
+    Reject,
+    /// Take the existing one
+    Return,
+    /// The same as reject-running
+    Replace,
+    /// Terminate a living one
+    Terminate,
+}
+
+impl From<IfExists> for ReusePolicy {
+    fn from(word: IfExists) -> Self {
+        match word {
+            IfExists::RejectRunning => Self::RejectRunning,
+            IfExists::Reject => Self::Reject,
+            IfExists::Return => Self::ReturnExisting,
+            IfExists::Replace => Self::Replace,
+            IfExists::Terminate => Self::TerminateAndStart,
+        }
+    }
+}
+
+impl Start {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let wait = self.wait;
+        let options = self.into_options()?;
+        let started = session.ask(session.hub.start(options)).await?;
+        match started.existing {
+            Some(status) => session.say(&format!("{} already exists ({})", started.id, status.as_str())),
+            None => session.say(&format!("started {}", started.id)),
+        }
+        after_start(session, &started, wait).await
+    }
+
+    fn into_options(self) -> Result<StartOptions, Failure> {
+        Ok(StartOptions {
+            name: self.orchestrator,
+            version: self.version,
+            id: self.id,
+            input: input::payload(self.input.as_deref())?,
+            scheduled_start: self.at.or_else(|| self.delay.map(|delay| now() + delay)),
+            tags: self.tags,
+            reuse: self.if_exists.into(),
+            idempotency_key: self.idempotency_key,
+        })
+    }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_micros(0) + since
+}
+
+/// Shows the id, or waits and shows the outcome.
+pub(super) async fn after_start(
+    session: &Session,
+    started: &Started,
+    wait: Option<Option<Duration>>,
+) -> Result<Exit, Failure> {
+    match wait {
+        Some(timeout) => {
+            let status = session.wait(&started.id, timeout).await?;
+            Ok(session.ended(&status))
+        }
+        None => {
+            let id = started.id.to_string();
+            session.rows(
+                &["ID"],
+                &[Row {
+                    cells: vec![id.clone()],
+                    json: json::started(started),
+                    id,
+                }],
+            );
+            Ok(Exit::Ok)
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The command line of dalsegno: one file per subcommand, all against a running host.
+//!
+//! Data goes to stdout, talk to stderr. Exit codes are in `--help` and in [`failure`].
+
+mod arguments;
+mod commands;
+mod failure;
+mod input;
+mod output;
+mod session;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use failure::Exit;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    let color = arguments.global.color();
+    dalsegno_host::telemetry::init("warn", "auto");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::Failure::unexpected(&error).report(color).into(),
+    };
+    match runtime.block_on(commands::run(arguments)) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(color).into(),
+    }
+}
+
+/// Help and version are answers; everything else is a mistake, told in our form.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody to tell when the answer cannot be printed.
+        let _ = error.print();
+        return Exit::Ok.into();
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    output::talk(&format!("error[usage]: {text}"));
+    Exit::Usage.into()
+}

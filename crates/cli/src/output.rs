@@ -1,0 +1,132 @@
+//! What commands print.
+
+use std::io::{self, Write};
+
+use crate::arguments::Format;
+
+/// Something to show: in a table, as JSON, or by its id alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) cells: Vec<String>,
+    pub(crate) json: String,
+}
+
+/// Data, on stdout. A reader that has gone away is no error.
+pub(crate) fn data(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+}
+
+/// Talk, on stderr.
+pub(crate) fn talk(text: &str) {
+    let mut out = io::stderr().lock();
+    let _ = writeln!(out, "{text}");
+}
+
+/// Many rows in a form.
+pub(crate) fn rows(format: Format, head: &[&str], rows: &[Row]) -> String {
+    let joined =
+        |part: fn(&Row) -> &str, between: &str| rows.iter().map(part).collect::<Vec<_>>().join(between);
+    match format {
+        Format::Table => table(head, rows),
+        Format::Json => format!("[{}]", joined(|row| &row.json, ",\n ")),
+        Format::Jsonl => joined(|row| &row.json, "\n"),
+        Format::Id => joined(|row| &row.id, "\n"),
+    }
+}
+
+/// One row in a form; in a table each cell has a line of its own.
+pub(crate) fn one(format: Format, head: &[&str], row: &Row) -> String {
+    match format {
+        Format::Table => {
+            let width = head.iter().map(|name| name.len()).max().unwrap_or(0);
+            let pairs = head.iter().zip(&row.cells).filter(|(_, cell)| !cell.is_empty());
+            let lines: Vec<String> = pairs
+                .map(|(name, cell)| format!("{name:width$}  {}", shown(cell)))
+                .collect();
+            lines.join("\n")
+        }
+        Format::Json | Format::Jsonl => row.json.clone(),
+        Format::Id => row.id.clone(),
+    }
+}
+
+fn table(head: &[&str], rows: &[Row]) -> String {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.cells.iter().map(|cell| shown(cell)).collect())
+        .collect();
+    let width = |column: usize| {
+        let cells = cells
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(head.to_vec())];
+    lines.extend(
+        cells
+            .iter()
+            .map(|row| line(row.iter().map(String::as_str).collect())),
+    );
+    lines.join("\n")
+}
+
+/// Control characters could move a terminal's cursor.
+fn shown(cell: &str) -> String {
+    if !cell.contains(char::is_control) {
+        return cell.to_owned();
+    }
+    cell.chars()
+        .map(|letter| {
+            if letter.is_control() {
+                letter.escape_default().to_string()
+            } else {
+                letter.to_string()
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn sample() -> Vec<Row> {
+        let row = |id: &str, status: &str| Row {
+            id: id.into(),
+            cells: vec![id.into(), status.into()],
+            json: format!("{{\"id\":\"{id}\"}}"),
+        };
+        vec![row("order-9", "Running"), row("ü\u{1b}[2J", "Completed")]
+    }
+
+    #[test]
+    fn rows_in_every_form() {
+        let print = |format| rows(format, &["ID", "STATUS"], &sample());
+        expect![[r#"
+            ID          STATUS
+            order-9     Running
+            ü\u{1b}[2J  Completed"#]]
+        .assert_eq(&print(Format::Table));
+        assert_eq!(print(Format::Jsonl).lines().count(), 2);
+        assert!(print(Format::Json).starts_with("[{\"id\":\"order-9\"},\n"));
+        assert!(print(Format::Id).starts_with("order-9\n"));
+        assert_eq!(rows(Format::Json, &["ID"], &[]), "[]");
+        assert_eq!(
+            one(Format::Table, &["id", "status"], &sample()[0]),
+            "id      order-9\nstatus  Running"
+        );
+    }
+}

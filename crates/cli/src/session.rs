@@ -1,0 +1,205 @@
+//! One command's connection, form and patience.
+
+use std::time::Duration;
+
+use dalsegno_core::InstanceId;
+use dalsegno_core::query::Status;
+use dalsegno_engine::request::{Answer, InstanceStatus, RequestErrorKind};
+use dalsegno_host::RemoteHub;
+use dalsegno_host::v1::json;
+use tokio::time::Instant;
+
+use crate::arguments::{Format, Global};
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Row};
+
+/// After so long a waiting command says why it waits.
+const SILENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) hub: RemoteHub,
+    format: Format,
+    timeout: Option<Duration>,
+    quiet: bool,
+}
+
+/// What is shown of one instance.
+pub(crate) const DETAILS: [&str; 17] = [
+    "id",
+    "name",
+    "version",
+    "status",
+    "created",
+    "updated",
+    "completed",
+    "scheduled",
+    "tags",
+    "parent",
+    "input",
+    "custom status",
+    "output",
+    "failure",
+    "parked",
+    "waits for",
+    "events",
+];
+
+impl Session {
+    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
+        let hub = RemoteHub::new(&global.server)?;
+        Ok(Self {
+            hub: match &global.key {
+                Some(key) => hub.key(key),
+                None => hub,
+            },
+            format: global.format(),
+            timeout: global.timeout,
+            quiet: global.quiet,
+        })
+    }
+
+    /// Says something that is no data.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.quiet {
+            output::talk(text);
+        }
+    }
+
+    /// An answer within the time there is.
+    pub(crate) async fn ask<T>(&self, answer: impl Future<Output = Answer<T>>) -> Result<T, Failure> {
+        match self.timeout {
+            None => Ok(answer.await?),
+            Some(timeout) => match tokio::time::timeout(timeout, answer).await {
+                Ok(answer) => Ok(answer?),
+                Err(_) => Err(dalsegno_engine::request::RequestError::new(
+                    RequestErrorKind::TimedOut,
+                    format!(
+                        "the host did not answer within {}",
+                        dalsegno_host::config::units::duration_text(timeout)
+                    ),
+                )
+                .into()),
+            },
+        }
+    }
+
+    pub(crate) fn rows(&self, head: &[&str], rows: &[Row]) {
+        if rows.is_empty() && matches!(self.format, Format::Jsonl | Format::Id) {
+            return;
+        }
+        output::data(&output::rows(self.format, head, rows));
+    }
+
+    pub(crate) fn one(&self, head: &[&str], row: &Row) {
+        output::data(&output::one(self.format, head, row));
+    }
+
+    pub(crate) fn instance(&self, status: &InstanceStatus) {
+        self.one(&DETAILS, &details(status));
+    }
+
+    /// Waits until an instance is finished; after two seconds it says what holds it.
+    pub(crate) async fn wait(
+        &self,
+        id: &InstanceId,
+        timeout: Option<Duration>,
+    ) -> Result<InstanceStatus, Failure> {
+        let timeout = timeout.or(self.timeout);
+        let begun = Instant::now();
+        let first = timeout.unwrap_or(SILENCE).min(SILENCE);
+        match self.hub.wait_for_completion(id, Some(first)).await {
+            Err(error)
+                if error.kind == RequestErrorKind::TimedOut && timeout.is_none_or(|most| most > first) => {}
+            answer => return Ok(answer?),
+        }
+        if let Some(status) = self.hub.status(id).await? {
+            self.say(&explain(&status));
+        }
+        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        Ok(self.hub.wait_for_completion(id, left).await?)
+    }
+
+    /// Shows how an instance ended: its output alone for people, all of it as JSON.
+    pub(crate) fn ended(&self, status: &InstanceStatus) -> Exit {
+        let row = &status.row;
+        match (self.format, row.status) {
+            (Format::Table, Status::Failed) => {
+                let failure = row.failure.as_ref().map(ToString::to_string).unwrap_or_default();
+                output::talk(&format!("{} failed: {failure}", row.id));
+            }
+            (Format::Table, Status::Terminated) => {
+                let reason = row.output.as_ref().map(|output| format!(": {}", output.as_str()));
+                output::talk(&format!(
+                    "{} was terminated{}",
+                    row.id,
+                    reason.unwrap_or_default()
+                ));
+            }
+            (Format::Table, _) => output::data(row.output.as_ref().map_or("null", |output| output.as_str())),
+            _ => self.instance(status),
+        }
+        match row.status {
+            Status::Failed => Exit::InstanceFailed,
+            Status::Terminated => Exit::InstanceTerminated,
+            _ => Exit::Ok,
+        }
+    }
+}
+
+fn explain(status: &InstanceStatus) -> String {
+    let row = &status.row;
+    let mut text = format!("{} {} · {}", row.id, row.name, row.status.as_str());
+    if let Some(fault) = &row.parked {
+        text += &format!(
+            "\n  parked by {fault}\n  help: dalsegno rewind {} after the code was corrected",
+            row.id
+        );
+    }
+    for reason in &status.waits_for {
+        text += &format!("\n  waits for {reason}");
+    }
+    text
+}
+
+fn details(status: &InstanceStatus) -> Row {
+    let row = &status.row;
+    let payload = |payload: &Option<dalsegno_core::Payload>| {
+        payload
+            .as_ref()
+            .map(|payload| payload.as_str().to_owned())
+            .unwrap_or_default()
+    };
+    let time = |at: Option<dalsegno_core::Timestamp>| at.map(json::time).unwrap_or_default();
+    let tags: Vec<String> = row
+        .tags
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    Row {
+        id: row.id.to_string(),
+        cells: vec![
+            row.id.to_string(),
+            row.name.to_string(),
+            row.version.as_deref().unwrap_or_default().to_owned(),
+            row.status.as_str().to_owned(),
+            json::time(row.created),
+            json::time(row.updated),
+            time(row.completed),
+            time(row.scheduled_start),
+            tags.join(", "),
+            row.parent
+                .as_ref()
+                .map(|parent| parent.instance.to_string())
+                .unwrap_or_default(),
+            payload(&row.input),
+            payload(&row.custom_status),
+            payload(&row.output),
+            row.failure.as_ref().map(ToString::to_string).unwrap_or_default(),
+            row.parked.as_ref().map(ToString::to_string).unwrap_or_default(),
+            status.waits_for.join("; "),
+            row.events.to_string(),
+        ],
+        json: json::status(status),
+    }
+}

@@ -1,0 +1,410 @@
+//! The real binary against a real host.
+
+#![expect(clippy::unwrap_used, reason = "tests may, and their helpers with them")]
+
+#[path = "../../../host/tests/it/app.rs"]
+mod app;
+mod demo;
+mod world;
+
+use expect_test::{Expect, expect};
+
+use world::World;
+
+/// A start answers before the first turn, so what is expected to run may still be pending.
+fn check(world: &World, line: &str, wanted: &Expect) {
+    wanted.assert_eq(&world.run(line).replace("is Pending", "is Running"));
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+#[test]
+fn start_wait_and_look() {
+    let world = World::new();
+    check(
+        &world,
+        r#"start Hello -i "Tokyo" --id h --tag team=blue --wait"#,
+        &expect![[r#"
+        "Hello Tokyo!"
+        2| started h
+        exit 0"#]],
+    );
+    check(
+        &world,
+        "start Wait --id w",
+        &expect![[r"
+        ID
+        w
+        2| started w
+        exit 0"]],
+    );
+    check(
+        &world,
+        "start Wait --id w --if-exists return -o id -q",
+        &expect![[r"
+        w
+        exit 0"]],
+    );
+    check(
+        &world,
+        "start Wait --id w --json",
+        &expect![[r#"
+        2| error[instance_exists]: instance w exists and is Running: take another id, terminate it, or say what to do with it
+        2|   help: dalsegno get w, or start with --if-exists terminate
+        exit 4"#]],
+    );
+    check(
+        &world,
+        "wait w --timeout 10ms",
+        &expect![[r#"
+        2| error[timed_out]: instance w has not got that far within 10ms; it goes on
+        2|   help: it goes on: dalsegno wait w
+        exit 6"#]],
+    );
+    check(
+        &world,
+        "raise w go -d [1.10]",
+        &expect![[r"
+        2| raised go for w
+        exit 0"]],
+    );
+    check(
+        &world,
+        "wait w",
+        &expect![[r"
+        [1.10]
+        exit 0"]],
+    );
+    check(
+        &world,
+        "list --name Hello --tag team=blue --prefix h -o id",
+        &expect![[r"
+        h
+        exit 0"]],
+    );
+    check(
+        &world,
+        "list --status failed --json",
+        &expect![[r"
+        []
+        exit 0"]],
+    );
+    check(
+        &world,
+        "counts -o jsonl",
+        &expect![[r#"
+        {"status":"Pending","count":0}
+        {"status":"Running","count":0}
+        {"status":"Suspended","count":0}
+        {"status":"Completed","count":2}
+        {"status":"Failed","count":0}
+        {"status":"Terminated","count":0}
+        exit 0"#]],
+    );
+    let history = world.run("history h");
+    assert!(
+        history.contains("TaskCompleted") && history.contains("SayHello(\"Tokyo\")"),
+        "{history}"
+    );
+    let details = world.run("get h");
+    assert!(
+        details.contains("status         Completed") && details.contains("tags           team=blue"),
+        "{details}"
+    );
+    let json = world.run("get h --json");
+    assert!(
+        json.starts_with(r#"{"name":"Hello","id":"h","status":"Completed","#),
+        "{json}"
+    );
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+#[test]
+fn outcomes_are_exit_codes() {
+    let world = World::new();
+    check(
+        &world,
+        "start Fail --id f --wait",
+        &expect![[r"
+        2| started f
+        2| f failed: ValueError: no harp
+        exit 10"]],
+    );
+    world.run("start Wait --id t");
+    check(
+        &world,
+        "terminate t --reason enough",
+        &expect![[r"
+        2| terminated t
+        exit 0"]],
+    );
+    check(
+        &world,
+        "wait t",
+        &expect![[r#"
+        2| t was terminated: "enough"
+        exit 11"#]],
+    );
+    check(
+        &world,
+        "restart t --same-id -o id",
+        &expect![[r"
+        t
+        2| started t
+        exit 0"]],
+    );
+    check(
+        &world,
+        "suspend t",
+        &expect![[r"
+        2| suspended t
+        exit 0"]],
+    );
+    check(
+        &world,
+        "resume t",
+        &expect![[r"
+        2| resumed t
+        exit 0"]],
+    );
+    check(
+        &world,
+        "purge t",
+        &expect![[r#"
+        2| error[instance_running]: instance t is Running: terminate it first, or purge with force
+        2|   help: dalsegno terminate t, or purge with --force
+        exit 4"#]],
+    );
+    check(
+        &world,
+        "purge t --force",
+        &expect![[r"
+        deleted  1
+        exit 0"]],
+    );
+    check(
+        &world,
+        "get t",
+        &expect![[r"
+        2| error[not_found]: there is no instance t
+        2|   help: dalsegno list shows what there is
+        exit 3"]],
+    );
+    check(
+        &world,
+        "purge --since 2020-01-01 --yes --json",
+        &expect![[r#"
+        {"deleted":1}
+        exit 0"#]],
+    );
+}
+
+#[test]
+fn entities_and_limiters() {
+    let world = World::new();
+    check(
+        &world,
+        "entity signal counter a add -d 5",
+        &expect![[r"
+        2| signalled add to @counter@a
+        exit 0"]],
+    );
+    world.run_until("entity get counter a -o id", "@counter@a\nexit 0");
+    let list = world.run("entity list Counter --json");
+    assert!(
+        list.contains(r#""name":"counter","key":"a""#) && list.contains(r#""state":5"#),
+        "{list}"
+    );
+    check(
+        &world,
+        "entity delete counter a",
+        &expect![[r"
+        2| deleted @counter@a
+        exit 0"]],
+    );
+    check(
+        &world,
+        "entity get counter a",
+        &expect![[r"
+        2| error[not_found]: there is no entity @counter@a
+        2|   help: dalsegno list shows what there is
+        exit 3"]],
+    );
+    check(
+        &world,
+        "limiter set github --rate 5000/1h --burst 10",
+        &expect![[r"
+        2| changed github
+        exit 0"]],
+    );
+    check(
+        &world,
+        "limiter list",
+        &expect![[r"
+        NAME    KEY  RATE     BURST  AT ONCE  TOKENS  RUNNING  WAITING  BLOCKED UNTIL
+        github       5000/1h  10              10.0    0        0
+        exit 0"]],
+    );
+}
+
+#[test]
+fn mistakes_are_told_in_their_form() {
+    let world = World::new();
+    check(
+        &world,
+        "start Ecco",
+        &expect![[r#"
+        2| error[orchestrator_not_found]: no orchestrator "Ecco" is registered; known: Echo, Fail, Hello, Wait
+        exit 3"#]],
+    );
+    check(
+        &world,
+        "start Echo -i Ada",
+        &expect![[r#"
+        2| error[usage]: that is not JSON: expected value at line 1 column 1
+        2|   help: a text needs quotes of its own: '"Ada"'
+        exit 2"#]],
+    );
+    check(
+        &world,
+        "purge --since 2020-01-01",
+        &expect![[r"
+        2| error[usage]: this deletes many instances and nobody can be asked
+        2|   help: say --yes
+        exit 2"]],
+    );
+    check(
+        &world,
+        "counts --server http://127.0.0.1:1",
+        &expect![[r"
+        2| error[unreachable]: no host answers at http://127.0.0.1:1: Connection refused (os error 111)
+        2|   help: start the host, or say where it is: --server URL, or DALSEGNO_SERVER
+        exit 5"]],
+    );
+    check(
+        &world,
+        "strat Echo",
+        &expect![[r#"
+        2| error[usage]: unrecognized subcommand 'strat'
+        2| 
+        2|   tip: some similar subcommands exist: 'terminate', 'restart', 'start'
+        2| 
+        2| Usage: dalsegno [OPTIONS] <COMMAND>
+        2| 
+        2| For more information, try '--help'.
+        exit 2"#]],
+    );
+}
+
+#[test]
+fn the_configuration_is_shown_or_refused() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dalsegno.toml");
+    std::fs::write(&file, "listen = \"127.0.0.1:9\"\n[http]\npage_max = 5\n").unwrap();
+    let path = file.display().to_string();
+    let shown = world.run(&format!(
+        "config show --origin --config {path} --set limits.tags_max=7"
+    ));
+    for line in [
+        "listen ",
+        "127.0.0.1:9",
+        "dalsegno.toml:3:1",
+        "flag --set",
+        "exit 0",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    std::fs::write(&file, "lisen = 1\n[http]\npage_max = 0\n").unwrap();
+    let refused = world
+        .run(&format!("config check --config {path}"))
+        .replace(&path, "FILE");
+    expect![[r"
+        2| error[configuration]: FILE:1:1: lisen: unknown key: did you mean listen?
+        2|   FILE:3:1: http.page_max: got 0, expected a whole number, 1 to 10000
+        exit 78"]]
+    .assert_eq(&refused);
+}
+
+#[test]
+fn help_fits_a_terminal() {
+    let world = World::new();
+    for line in [
+        "--help",
+        "start --help",
+        "list --help",
+        "purge --help",
+        "entity signal --help",
+        "limiter set --help",
+        "config show --help",
+    ] {
+        let help = world.run(line);
+        assert!(help.ends_with("exit 0"), "{line}: {help}");
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 80),
+            "{line}: {help}"
+        );
+    }
+}
+
+#[test]
+fn a_hub_folder_is_verified() {
+    use dalsegno_store_embedded::{EmbeddedStore, Options};
+
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    let line = format!("verify {}", hub.display());
+    let refused = world.run(&line);
+    assert!(refused.ends_with("exit 78"), "{refused}");
+    let store = EmbeddedStore::open(&hub, Options::default()).unwrap();
+    let refused = world.run(&line);
+    assert!(
+        refused.contains("error[in_use]") && refused.ends_with("exit 4"),
+        "{refused}"
+    );
+    drop(store);
+    let sound = world.run(&line);
+    assert!(
+        sound.starts_with("verdict      sound") && sound.ends_with("exit 0"),
+        "{sound}"
+    );
+    let json = world.run(&format!("{line} --json"));
+    assert!(json.contains(r#""sound":true"#), "{json}");
+}
+
+#[test]
+fn a_new_app_is_made_once() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let made = world.run_in(folder.path(), "init hello");
+    expect![[r#"
+        2| made hello: cd hello && cargo run
+        2| then: dalsegno start hello -i '"Ada"' --wait
+        exit 0"#]]
+    .assert_eq(&made);
+    for file in ["Cargo.toml", "src/main.rs", ".gitignore"] {
+        assert!(folder.path().join("hello").join(file).is_file(), "{file}");
+    }
+    let again = world.run_in(folder.path(), "init hello");
+    assert!(
+        again.contains("hello is there already") && again.ends_with("exit 2"),
+        "{again}"
+    );
+    let lost = world.run_in(folder.path(), "init other --sdk nowhere");
+    assert!(
+        lost.contains("--sdk CHECKOUT/crates/sdk") && lost.ends_with("exit 2"),
+        "{lost}"
+    );
+}
+
+/// Builds what `init` made and speaks to it. Slow: it compiles a whole app.
+#[test]
+fn a_new_app_compiles_and_runs_as_it_is() {
+    if std::env::var_os("RUN_SLOW").is_none() {
+        return;
+    }
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    world.run_in(folder.path(), "init hello");
+    world::NewApp::start(&folder.path().join("hello")).check(&world);
+}
