@@ -67,8 +67,11 @@ impl Status {
     }
 }
 
+/// Rows on a page when nothing else is said.
+pub const PAGE_ROWS: usize = 100;
+
 /// Filters combine with AND; what is empty or `None` does not filter.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InstanceQuery {
     /// Any of these.
     pub statuses: Vec<Status>,
@@ -82,10 +85,25 @@ pub struct InstanceQuery {
     pub name: Option<String>,
     /// All of these tags, exact.
     pub tags: Vec<(String, String)>,
-    /// Instances on the page at most; the caller has checked it.
+    /// Instances on the page at most ([`PAGE_ROWS`] by default); the caller has checked it.
     pub limit: usize,
     /// Go on behind this one.
     pub after: Option<InstanceCursor>,
+}
+
+impl Default for InstanceQuery {
+    fn default() -> Self {
+        Self {
+            statuses: Vec::new(),
+            created_from: None,
+            created_to: None,
+            id_prefix: None,
+            name: None,
+            tags: Vec::new(),
+            limit: PAGE_ROWS,
+            after: None,
+        }
+    }
 }
 
 impl InstanceQuery {
@@ -122,7 +140,7 @@ pub struct InstancePage {
 }
 
 /// Which entities.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EntityQuery {
     /// The entity name, lower case.
     pub name: Option<String>,
@@ -130,10 +148,22 @@ pub struct EntityQuery {
     pub from: Option<Timestamp>,
     /// Last operation at or before.
     pub to: Option<Timestamp>,
-    /// Entities on the page at most.
+    /// Entities on the page at most ([`PAGE_ROWS`] by default).
     pub limit: usize,
     /// Go on behind this one.
     pub after: Option<EntityId>,
+}
+
+impl Default for EntityQuery {
+    fn default() -> Self {
+        Self {
+            name: None,
+            from: None,
+            to: None,
+            limit: PAGE_ROWS,
+            after: None,
+        }
+    }
 }
 
 /// Entities with state, by name, then key.

@@ -374,8 +374,10 @@ impl Host {
         if let Some(address) = address {
             host.client = host.client.with_links(server.links(address));
         }
-        let timers: Result<Vec<_>> =
-            timers.into_iter().map(|trigger| host_timer(trigger, &host.client)).collect();
+        let timers: Result<Vec<_>> = timers
+            .into_iter()
+            .map(|trigger| host_timer(trigger, &host.client))
+            .collect();
         let run = |timer| tokio::spawn(run_timer(timer, host.hub.clone()));
         host.timers = timers?.into_iter().map(run).collect();
         host.address = address;

@@ -117,7 +117,10 @@ impl EmbeddedStore {
             // A panic there has been reported; the log has what it did not fold.
             let _ = thread.join();
         }
-        self.folder_lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.folder_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// Waits until the tables have everything, then reads them.
@@ -269,7 +272,11 @@ impl Store for EmbeddedStore {
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        self.end(if thread::panicking() { Stop::Now } else { Stop::Clean });
+        self.end(if thread::panicking() {
+            Stop::Now
+        } else {
+            Stop::Clean
+        });
     }
 }
 

@@ -21,7 +21,10 @@ impl Range {
         let start = read(start, "Empty start date.", "Invalid start date format.")?;
         let end = read(end, "Empty end date.", "Invalid end date format.")?;
         match end > start {
-            true => Ok(Self { start: start.to_string(), end: end.to_string() }),
+            true => Ok(Self {
+                start: start.to_string(),
+                end: end.to_string(),
+            }),
             false => Err("Invalid date range."),
         }
     }
@@ -35,8 +38,14 @@ fn read(text: Option<&str>, empty: &'static str, invalid: &'static str) -> Resul
 /// `10/12/2021`, `10-12-2021` and `10.12.2021` are the tenth of December; so is `2021-12-10`.
 fn date(text: &str) -> Option<Date> {
     let parts: Vec<&str> = text.trim().split(['/', '-', '.']).collect();
-    let [first, month, last] = parts[..] else { return None };
-    let (day, year) = if first.len() == 4 { (last, first) } else { (first, last) };
+    let [first, month, last] = parts[..] else {
+        return None;
+    };
+    let (day, year) = if first.len() == 4 {
+        (last, first)
+    } else {
+        (first, last)
+    };
     if year.len() != 4 || !text.is_ascii() {
         return None;
     }
@@ -52,7 +61,15 @@ mod tests {
         for text in ["10/12/2021", "10-12-2021", "10.12.2021", "2021-12-10"] {
             assert_eq!(date(text), Some(jiff::civil::date(2021, 12, 10)), "{text}");
         }
-        for text in ["abcd", "10/12", "31/02/2021", "12/25/2021", "10/12/21", "10/12/2021/1", "-1/1/2021"] {
+        for text in [
+            "abcd",
+            "10/12",
+            "31/02/2021",
+            "12/25/2021",
+            "10/12/21",
+            "10/12/2021/1",
+            "-1/1/2021",
+        ] {
             assert_eq!(date(text), None, "{text}");
         }
     }

@@ -10,7 +10,9 @@ mod table;
 use axum::extract::{Path, Query};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dalsegno::{ActivityContext, App, Client, OrchestrationContext, Result, Status, activity, http_trigger, orchestrator};
+use dalsegno::{
+    ActivityContext, App, Client, OrchestrationContext, Result, Status, activity, http_trigger, orchestrator,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -55,7 +57,11 @@ async fn get_status(client: Client, Path(id): Path<String>) -> Result<Response> 
         (_, Some(output), _) => output.as_str().to_owned(),
         _ => "null".into(),
     };
-    let members = [("id", quoted(row.id.as_str())?), ("status", quoted(row.status.as_str())?), ("result", result)];
+    let members = [
+        ("id", quoted(row.id.as_str())?),
+        ("status", quoted(row.status.as_str())?),
+        ("result", result),
+    ];
     Ok(json(StatusCode::OK, &members))
 }
 
@@ -96,7 +102,10 @@ fn quoted(text: &str) -> Result<String> {
 
 /// A JSON object, with the blanks that the callers of the API are used to.
 fn json(status: StatusCode, members: &[(&str, String)]) -> Response {
-    let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+    let members: Vec<String> = members
+        .iter()
+        .map(|(name, value)| format!("\"{name}\": {value}"))
+        .collect();
     let body = format!("{{{}}}", members.join(", "));
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

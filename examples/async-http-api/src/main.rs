@@ -9,7 +9,10 @@ async fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let table = Table::audit();
     let host = app(table.clone()).start(HostSettings::in_folder(&folder)).await?;
-    let origin = host.address().map(|address| format!("http://{address}")).unwrap_or_default();
+    let origin = host
+        .address()
+        .map(|address| format!("http://{address}"))
+        .unwrap_or_default();
 
     for parameters in ["", "?s=10/08/2021&e=abcd", "?s=10/08/2021&e=05/08/2021"] {
         curl(&format!("{origin}/api/submit/query{parameters}")).await?;
@@ -18,10 +21,9 @@ async fn main() -> Result<()> {
     let submitted: serde_json::Value = serde_json::from_str(&submitted)?;
     let uri = submitted["statusUri"].as_str().unwrap_or_default();
 
-    curl(uri).await?;
+    let running: JobStatus = serde_json::from_str(&curl(uri).await?)?;
     table.answer();
-    let status: JobStatus = serde_json::from_str(&curl(uri).await?)?;
-    host.client().instance_named::<usize>(&status.id)?.wait().await?;
+    host.client().instance_named::<usize>(&running.id)?.wait().await?;
     curl(uri).await?;
 
     host.shutdown().await;

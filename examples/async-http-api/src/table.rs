@@ -28,9 +28,14 @@ impl Table {
         let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
         let row = |line: &str| {
             let cells = columns.iter().zip(line.split(','));
-            cells.map(|(column, cell)| ((*column).to_owned(), cell.to_owned())).collect()
+            cells
+                .map(|(column, cell)| ((*column).to_owned(), cell.to_owned()))
+                .collect()
         };
-        Self { rows: Arc::new(lines.map(row).collect()), ready: Arc::default() }
+        Self {
+            rows: Arc::new(lines.map(row).collect()),
+            ready: Arc::default(),
+        }
     }
 
     /// Lets this query and later ones end.
@@ -94,7 +99,10 @@ impl Filter {
     /// When it is none.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let comparisons: Result<Vec<_>, _> = text.split(" and ").map(Comparison::parse).collect();
-        Ok(Self { comparisons: comparisons?, parameters: BTreeMap::new() })
+        Ok(Self {
+            comparisons: comparisons?,
+            parameters: BTreeMap::new(),
+        })
     }
 
     /// Gives a parameter its value.
@@ -131,14 +139,20 @@ impl Comparison {
         let [column, operator, operand] = text.split(' ').collect::<Vec<_>>()[..] else {
             return Err(wrong());
         };
-        let literal = operand.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+        let literal = operand
+            .strip_prefix('\'')
+            .and_then(|rest| rest.strip_suffix('\''));
         let operand = match (operand.strip_prefix('@'), literal) {
             (Some(name), _) => Operand::Parameter(name.to_owned()),
             (_, Some(text)) => Operand::Text(text.to_owned()),
             _ => return Err(wrong()),
         };
         match operator {
-            "eq" | "ne" | "ge" | "le" => Ok(Self { column: column.into(), operator: operator.into(), operand }),
+            "eq" | "ne" | "ge" | "le" => Ok(Self {
+                column: column.into(),
+                operator: operator.into(),
+                operand,
+            }),
             _ => Err(wrong()),
         }
     }

@@ -14,15 +14,30 @@ struct Api {
 async fn api() -> Api {
     let folder = tempfile::tempdir().expect("a folder");
     let table = Table::audit();
-    let host = app(table.clone()).start(HostSettings::in_folder(&folder)).await.expect("a host");
+    let host = app(table.clone())
+        .start(HostSettings::in_folder(&folder))
+        .await
+        .expect("a host");
     let origin = format!("http://{}", host.address().expect("it listens"));
-    Api { host, table, origin, _folder: folder }
+    Api {
+        host,
+        table,
+        origin,
+        _folder: folder,
+    }
 }
 
 async fn curl(url: &str) -> (u16, String, String) {
     let answer = reqwest::get(url).await.expect("an answer");
-    let media = answer.headers()["content-type"].to_str().expect("text").to_owned();
-    (answer.status().as_u16(), media, answer.text().await.expect("a body"))
+    let media = answer.headers()["content-type"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    (
+        answer.status().as_u16(),
+        media,
+        answer.text().await.expect("a body"),
+    )
 }
 
 impl Api {
@@ -45,9 +60,18 @@ async fn invalid_parameters_are_answered_one_by_one() {
     ];
     for (parameters, problem) in cases {
         let expected = format!("{{\"error\": \"{problem}\"}}");
-        assert_eq!(api.submit(parameters).await, (400, "application/json".into(), expected), "{parameters}");
+        assert_eq!(
+            api.submit(parameters).await,
+            (400, "application/json".into(), expected),
+            "{parameters}"
+        );
     }
-    let started = api.host.client().list(dalsegno::InstanceQuery::default()).await.expect("a page");
+    let started = api
+        .host
+        .client()
+        .list(dalsegno::InstanceQuery::default())
+        .await
+        .expect("a page");
     assert_eq!(started.rows.len(), 0, "nothing of that started a job");
     api.host.shutdown().await;
 }
@@ -58,9 +82,17 @@ async fn a_job_is_submitted_runs_and_comes_to_119() {
     let (status, _, body) = api.submit("?s=10/10/2021&e=10/12/2021").await;
     let submitted: Value = serde_json::from_str(&body).expect("JSON");
     let uri = submitted["statusUri"].as_str().expect("a link");
-    let id = uri.strip_prefix(&format!("{}/api/status/", api.origin)).expect("the origin of the request");
-    assert_eq!((status, body.as_str()), (200, format!("{{\"statusUri\": \"{uri}\"}}").as_str()));
-    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    let id = uri
+        .strip_prefix(&format!("{}/api/status/", api.origin))
+        .expect("the origin of the request");
+    assert_eq!(
+        (status, body.as_str()),
+        (200, format!("{{\"statusUri\": \"{uri}\"}}").as_str())
+    );
+    assert!(
+        id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{id}"
+    );
 
     let instance = api.host.client().instance(query_table, id).expect("an id");
     instance.wait_for_start(60 * SECOND).await.expect("it runs");
@@ -72,9 +104,22 @@ async fn a_job_is_submitted_runs_and_comes_to_119() {
     let completed = format!("{{\"id\": \"{id}\", \"status\": \"Completed\", \"result\": 119}}");
     assert_eq!(curl(uri).await, (200, "application/json".into(), completed));
 
-    let input: Range = serde_json::from_str(instance.status().await.expect("a status").row.input.expect("an input").as_str())
-        .expect("a range");
-    assert_eq!((input.start.as_str(), input.end.as_str()), ("2021-10-10", "2021-12-10"), "the day comes first");
+    let input: Range = serde_json::from_str(
+        instance
+            .status()
+            .await
+            .expect("a status")
+            .row
+            .input
+            .expect("an input")
+            .as_str(),
+    )
+    .expect("a range");
+    assert_eq!(
+        (input.start.as_str(), input.end.as_str()),
+        ("2021-10-10", "2021-12-10"),
+        "the day comes first"
+    );
     api.host.shutdown().await;
 }
 
@@ -88,7 +133,8 @@ async fn a_job_that_was_ended_tells_why() {
     let instance = api.host.client().instance(query_table, id).expect("an id");
     instance.terminate("running too long").await.expect("terminated");
     instance.wait().await.expect_err("it was terminated");
-    let expected = format!("{{\"id\": \"{id}\", \"status\": \"Terminated\", \"result\": \"running too long\"}}");
+    let expected =
+        format!("{{\"id\": \"{id}\", \"status\": \"Terminated\", \"result\": \"running too long\"}}");
     assert_eq!(curl(uri).await.2, expected);
     api.host.shutdown().await;
 }

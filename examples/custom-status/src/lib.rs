@@ -18,7 +18,10 @@ pub struct Progress {
 
 impl Progress {
     fn new(done: usize, steps: usize, message: impl Into<String>) -> Self {
-        Self { percentage: 100 * done / steps.max(1), message: message.into() }
+        Self {
+            percentage: 100 * done / steps.max(1),
+            message: message.into(),
+        }
     }
 }
 

@@ -11,8 +11,12 @@ use tokio::sync::Semaphore;
 async fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let permits = Permits::new(Semaphore::new(0));
-    let host = app(permits.clone()).start(HostSettings::in_folder(&folder)).await?;
-    let steps = ["Reading files", "Updating DB", "Sending mails"].map(String::from).to_vec();
+    let host = app(permits.clone())
+        .start(HostSettings::in_folder(&folder))
+        .await?;
+    let steps = ["Reading files", "Updating DB", "Sending mails"]
+        .map(String::from)
+        .to_vec();
     let instance = host.client().start(update, steps).await?;
     let url = host.client().check_status(&instance).status_query_get_uri;
     println!("GET {url}");
@@ -24,7 +28,10 @@ async fn main() -> Result<()> {
     });
 
     let mut shown = None;
-    while shown.as_ref().is_none_or(|progress: &Progress| progress.percentage < 100) {
+    while shown
+        .as_ref()
+        .is_none_or(|progress: &Progress| progress.percentage < 100)
+    {
         let status: serde_json::Value = reqwest::get(&url).await?.json().await?;
         let progress: Option<Progress> = serde_json::from_value(status["customStatus"].clone())?;
         if let Some(progress) = progress.as_ref().filter(|_| progress != shown) {

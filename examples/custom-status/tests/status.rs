@@ -7,12 +7,23 @@ use tokio::sync::Semaphore;
 
 async fn host(permits: &Permits) -> (Host, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    (app(permits.clone()).start(HostSettings::in_folder(&folder)).await.expect("a host"), folder)
+    (
+        app(permits.clone())
+            .start(HostSettings::in_folder(&folder))
+            .await
+            .expect("a host"),
+        folder,
+    )
 }
 
 async fn status(host: &Host, instance: &Instance<usize>) -> Value {
     let url = host.client().check_status(instance).status_query_get_uri;
-    reqwest::get(url).await.expect("an answer").json().await.expect("JSON")
+    reqwest::get(url)
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON")
 }
 
 /// Asks until the status is another one.
@@ -42,7 +53,10 @@ async fn every_step_is_shown_by_the_status_url() {
 
     let last = status(&host, &instance).await;
     assert_eq!(last["runtimeStatus"], "Completed");
-    assert_eq!(last["customStatus"], json!({ "percentage": 100, "message": "done" }));
+    assert_eq!(
+        last["customStatus"],
+        json!({ "percentage": 100, "message": "done" })
+    );
     let typed: Option<Progress> = instance.custom_status().await.expect("a status");
     assert_eq!(typed.map(|progress| progress.percentage), Some(100));
     host.shutdown().await;
@@ -52,9 +66,16 @@ async fn every_step_is_shown_by_the_status_url() {
 async fn a_status_leaves_no_event() {
     let permits = Permits::new(Semaphore::new(1));
     let (host, _folder) = host(&permits).await;
-    let instance = host.client().start(update, vec!["Updating DB".into()]).await.expect("started");
+    let instance = host
+        .client()
+        .start(update, vec!["Updating DB".into()])
+        .await
+        .expect("started");
     instance.wait().await.expect("a result");
     let history = format!("{:?}", instance.history().await.expect("a history"));
-    assert!(history.contains("Updating DB") && !history.contains("percentage"), "{history}");
+    assert!(
+        history.contains("Updating DB") && !history.contains("percentage"),
+        "{history}"
+    );
     host.shutdown().await;
 }

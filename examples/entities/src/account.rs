@@ -24,7 +24,10 @@ impl Account {
     pub fn withdraw(&mut self, cents: i64) -> Result<i64> {
         self.cents -= cents;
         match self.cents < 0 {
-            true => Err(Error::with_kind(OVERDRAWN, format!("{cents} cents are more than there are"))),
+            true => Err(Error::with_kind(
+                OVERDRAWN,
+                format!("{cents} cents are more than there are"),
+            )),
             false => Ok(self.cents),
         }
     }
@@ -50,7 +53,10 @@ pub struct Transfer {
 /// the guard is dropped, and two transfers in opposite directions cannot block each other.
 #[orchestrator(name = "Transfer")]
 pub async fn transfer(ctx: &OrchestrationContext, transfer: Transfer) -> Result<(i64, i64)> {
-    let (from, to) = (ctx.entity::<Account>(&transfer.from), ctx.entity::<Account>(&transfer.to));
+    let (from, to) = (
+        ctx.entity::<Account>(&transfer.from),
+        ctx.entity::<Account>(&transfer.to),
+    );
     let _locked = ctx.lock([from.id(), to.id()]).await;
     let left = from.withdraw(transfer.cents).await?;
     let there = to.deposit(transfer.cents).await?;

@@ -29,7 +29,9 @@ impl Aggregator {
         self.0.sum += value;
         self.0.highest = Some(self.0.highest.map_or(value, |highest| highest.max(value)));
         if value > ALARM_ABOVE {
-            ctx.entity::<Alarms>("all").raise((ctx.key().to_owned(), value)).signal();
+            ctx.entity::<Alarms>("all")
+                .raise((ctx.key().to_owned(), value))
+                .signal();
         }
     }
 

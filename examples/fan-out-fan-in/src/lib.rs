@@ -31,7 +31,10 @@ pub struct Summary {
 #[orchestrator(name = "FanOutBestEffort")]
 pub async fn best_effort(ctx: &OrchestrationContext, tasks: Vec<String>) -> Result<Summary> {
     let calls = tasks.into_iter().map(|task| ctx.call(process_task, task));
-    let mut summary = Summary { completed: Vec::new(), failed: Vec::new() };
+    let mut summary = Summary {
+        completed: Vec::new(),
+        failed: Vec::new(),
+    };
     for result in join_all(calls).await {
         match result {
             Ok(text) => summary.completed.push(text),
@@ -52,5 +55,8 @@ pub async fn process_task(task: String) -> Result<String> {
 
 /// The app: everything above.
 pub fn app() -> App {
-    App::new().register(fan_out_fan_in).register(best_effort).register(process_task)
+    App::new()
+        .register(fan_out_fan_in)
+        .register(best_effort)
+        .register(process_task)
 }

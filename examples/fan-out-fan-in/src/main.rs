@@ -16,10 +16,18 @@ async fn main() -> Result<()> {
     let mut thousand: Vec<String> = (1..=1_000).map(|number| format!("Task{number}")).collect();
     thousand[499] = "bad apple".into();
     let summary = client.start(best_effort, thousand.clone()).await?.wait().await?;
-    println!("{} completed, {} failed: {:?}", summary.completed.len(), summary.failed.len(), summary.failed);
+    println!(
+        "{} completed, {} failed: {:?}",
+        summary.completed.len(),
+        summary.failed.len(),
+        summary.failed
+    );
 
     let all_or_nothing = client.start(fan_out_fan_in, thousand).await?.wait().await;
-    println!("all or nothing: {}", all_or_nothing.map_or_else(|error| error.to_string(), |all| all.len().to_string()));
+    println!(
+        "all or nothing: {}",
+        all_or_nothing.map_or_else(|error| error.to_string(), |all| all.len().to_string())
+    );
 
     host.shutdown().await;
     Ok(())

@@ -20,8 +20,12 @@ async fn three_tasks_as_in_the_article() {
     assert_eq!(results, ["Task1 completed", "Task2 completed", "Task3 completed"]);
 
     let history = instance.history().await.expect("a history");
-    let asked = history.iter().take_while(|event| !matches!(event.kind, EventKind::TaskCompleted { .. }));
-    let asked = asked.filter(|event| matches!(event.kind, EventKind::TaskScheduled { .. })).count();
+    let asked = history
+        .iter()
+        .take_while(|event| !matches!(event.kind, EventKind::TaskCompleted { .. }));
+    let asked = asked
+        .filter(|event| matches!(event.kind, EventKind::TaskScheduled { .. }))
+        .count();
     assert_eq!(asked, 3, "all are on their way before the first answer");
     host.shutdown().await;
 }
@@ -63,7 +67,11 @@ fn fail(number: usize) -> Result<()> {
 }
 
 fn backwards_app(tasks: usize) -> App {
-    App::new().register(fan_out_fan_in).register(best_effort).register(backwards).data(Turnstile::new(tasks))
+    App::new()
+        .register(fan_out_fan_in)
+        .register(best_effort)
+        .register(backwards)
+        .data(Turnstile::new(tasks))
 }
 
 #[tokio::test]
@@ -71,7 +79,10 @@ async fn results_come_in_the_order_of_the_tasks_though_the_last_ended_first() {
     let (host, _folder) = host(backwards_app(2)).await;
     let tasks = ["Task1", "Task2"].map(String::from).to_vec();
     let instance = host.client().start(fan_out_fan_in, tasks).await.expect("started");
-    assert_eq!(instance.wait().await.expect("results"), ["Task1 completed", "Task2 completed"]);
+    assert_eq!(
+        instance.wait().await.expect("results"),
+        ["Task1 completed", "Task2 completed"]
+    );
     host.shutdown().await;
 }
 
@@ -85,7 +96,10 @@ async fn all_or_nothing_tells_the_first_failure_in_the_order_of_the_tasks() {
 
     let history = instance.history().await.expect("a history");
     let answers = history.iter().filter(|event| {
-        matches!(event.kind, EventKind::TaskCompleted { .. } | EventKind::TaskFailed { .. })
+        matches!(
+            event.kind,
+            EventKind::TaskCompleted { .. } | EventKind::TaskFailed { .. }
+        )
     });
     assert_eq!(answers.count(), 10, "it waited for all of them");
     host.shutdown().await;
@@ -96,7 +110,13 @@ async fn one_of_a_thousand_fails_and_999_results_are_there() {
     let (host, _folder) = host(app()).await;
     let mut tasks: Vec<String> = (1..=1_000).map(|number| format!("Task{number}")).collect();
     tasks[499] = "bad apple".into();
-    let summary = host.client().start(best_effort, tasks.clone()).await.expect("started").wait().await;
+    let summary = host
+        .client()
+        .start(best_effort, tasks.clone())
+        .await
+        .expect("started")
+        .wait()
+        .await;
     let summary = summary.expect("it does not fail");
     tasks.remove(499);
     let expected: Vec<String> = tasks.iter().map(|task| format!("{task} completed")).collect();

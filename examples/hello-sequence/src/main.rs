@@ -16,7 +16,11 @@ async fn main() -> Result<()> {
     let instance = client.start(chain, "  ada ".into()).id("chain-ada").await?;
     let (label, letters) = instance.wait().await?;
     println!("F1 -> F2 -> F3 -> F4: {label:?}, {letters} letters");
-    println!("{} events are in the history of {}", instance.history().await?.len(), instance.id());
+    println!(
+        "{} events are in the history of {}",
+        instance.history().await?.len(),
+        instance.id()
+    );
 
     host.shutdown().await;
     Ok(())

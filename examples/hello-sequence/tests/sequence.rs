@@ -7,8 +7,15 @@ use hello_sequence::{app, chain, hello_sequence};
 async fn four_functions_run_in_order_and_hand_their_values_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let host = app().embedded(&folder).await.expect("a host");
-    let instance = host.client().start(chain, "  ada ".into()).await.expect("started");
-    assert_eq!(instance.wait().await.expect("a result"), ("Hello Ada!".to_owned(), 10));
+    let instance = host
+        .client()
+        .start(chain, "  ada ".into())
+        .await
+        .expect("started");
+    assert_eq!(
+        instance.wait().await.expect("a result"),
+        ("Hello Ada!".to_owned(), 10)
+    );
 
     let (mut steps, mut turns) = (Vec::new(), 0);
     for event in instance.history().await.expect("a history") {
@@ -41,7 +48,12 @@ async fn hello_sequence_greets_three_cities_and_a_restart_forgets_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let host = app().embedded(&folder).await.expect("a host");
     let greetings = ["Hello Tokyo!", "Hello Seattle!", "Hello London!"];
-    let instance = host.client().start(hello_sequence, ()).id("hello").await.expect("started");
+    let instance = host
+        .client()
+        .start(hello_sequence, ())
+        .id("hello")
+        .await
+        .expect("started");
     assert_eq!(instance.wait().await.expect("a result"), greetings);
     host.shutdown().await;
 

@@ -81,24 +81,33 @@ pub async fn document_approval(ctx: &OrchestrationContext, request: Request) -> 
     match decision {
         Some(Decision { approved: true, by }) => {
             let name = ctx.call(finalise_document, document.clone()).await?;
-            ctx.call(notify_stakeholders, format!("{document} was approved by {by}")).await?;
+            ctx.call(notify_stakeholders, format!("{document} was approved by {by}"))
+                .await?;
             ctx.call(archive_document, name.clone()).await?;
             Ok(Outcome::Archived { name, by })
         }
         Some(Decision { by, .. }) => {
-            ctx.call(notify_stakeholders, format!("{document} was rejected by {by}")).await?;
+            ctx.call(notify_stakeholders, format!("{document} was rejected by {by}"))
+                .await?;
             Ok(Outcome::Rejected { by })
         }
         None => {
-            ctx.call(notify_stakeholders, format!("nobody decided on {document}")).await?;
+            ctx.call(notify_stakeholders, format!("nobody decided on {document}"))
+                .await?;
             Ok(Outcome::TimedOut)
         }
     }
 }
 
 /// Asks one person and waits. An answer that was there before is taken at once.
-async fn ask(ctx: &OrchestrationContext, whom: &str, document: &str, within_ms: u64) -> Result<Option<Decision>> {
-    ctx.call(notify_manager, (whom.to_owned(), document.to_owned())).await?;
+async fn ask(
+    ctx: &OrchestrationContext,
+    whom: &str,
+    document: &str,
+    within_ms: u64,
+) -> Result<Option<Decision>> {
+    ctx.call(notify_manager, (whom.to_owned(), document.to_owned()))
+        .await?;
     let limit = Duration::from_millis(within_ms);
     match ctx.timeout(limit, ctx.wait_for_event(DECISION)).await {
         Ok(decision) => Ok(Some(decision?)),
@@ -106,7 +115,11 @@ async fn ask(ctx: &OrchestrationContext, whom: &str, document: &str, within_ms: 
     }
 }
 
-async fn after_silence(ctx: &OrchestrationContext, document: &str, request: &Request) -> Result<Option<Decision>> {
+async fn after_silence(
+    ctx: &OrchestrationContext,
+    document: &str,
+    request: &Request,
+) -> Result<Option<Decision>> {
     let (whom, within_ms, times) = match &request.on_timeout {
         OnTimeout::Reject => return Ok(None),
         OnTimeout::Escalate { to, answer_within_ms } => (to, *answer_within_ms, 1),
@@ -131,8 +144,12 @@ async fn generate_document(title: String) -> String {
 async fn notify_manager(ctx: ActivityContext, (whom, document): (String, String)) -> Result<()> {
     let client = ctx.client();
     let instance = client.instance_named::<Outcome>(ctx.instance_id())?;
-    let link = client.check_status(&instance).send_event_post_uri.replace("{eventName}", DECISION.name());
-    ctx.data::<Post>().send(whom, format!("{document} needs your decision: {link}"));
+    let link = client
+        .check_status(&instance)
+        .send_event_post_uri
+        .replace("{eventName}", DECISION.name());
+    ctx.data::<Post>()
+        .send(whom, format!("{document} needs your decision: {link}"));
     Ok(())
 }
 

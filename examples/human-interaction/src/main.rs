@@ -14,9 +14,17 @@ async fn main() -> Result<()> {
     let host = app(post).start(HostSettings::in_folder(&folder)).await?;
     let client = host.client();
 
-    let on_timeout = OnTimeout::Escalate { to: "director@example.com".into(), answer_within_ms: 60_000 };
+    let on_timeout = OnTimeout::Escalate {
+        to: "director@example.com".into(),
+        answer_within_ms: 60_000,
+    };
     let (title, manager) = ("budget".into(), "manager@example.com".into());
-    let request = Request { title, manager, answer_within_ms: 1_000, on_timeout };
+    let request = Request {
+        title,
+        manager,
+        answer_within_ms: 1_000,
+        on_timeout,
+    };
     let instance = client.start(document_approval, request).await?;
     while let Some(letter) = letters.recv().await {
         println!("to {}: {}", letter.to, letter.text);
@@ -25,7 +33,10 @@ async fn main() -> Result<()> {
         }
         if letter.to == "director@example.com" {
             let (_, link) = letter.text.split_once(": ").unwrap_or_default();
-            let decision = Decision { approved: true, by: "director".into() };
+            let decision = Decision {
+                approved: true,
+                by: "director".into(),
+            };
             let answer = reqwest::Client::new().post(link).json(&decision).send().await?;
             println!("  (the director follows the link: {})", answer.status());
         }
@@ -35,9 +46,14 @@ async fn main() -> Result<()> {
     }
     println!("{:?}\n", instance.wait().await?);
 
-    let verification = Verification { number: "+49 89 1234".into(), within_ms: 90_000 };
+    let verification = Verification {
+        number: "+49 89 1234".into(),
+        within_ms: 90_000,
+    };
     let instance = client.start(phone_verification, verification).await?;
-    let Some(letter) = letters.recv().await else { return Ok(()) };
+    let Some(letter) = letters.recv().await else {
+        return Ok(());
+    };
     println!("to {}: {}", letter.to, letter.text);
     let code = letter.text.rsplit(' ').next().unwrap_or_default().parse()?;
     for typed in [1, code] {

@@ -47,7 +47,8 @@ pub async fn phone_verification(ctx: &OrchestrationContext, verification: Verifi
 #[activity(name = "E4_SendSmsChallenge")]
 async fn send_challenge(ctx: ActivityContext, number: String) -> Result<u32> {
     let code = CODES.start + getrandom::u32()? % (CODES.end - CODES.start);
-    ctx.data::<Post>().send(number, format!("Your verification code is {code}"));
+    ctx.data::<Post>()
+        .send(number, format!("Your verification code is {code}"));
     Ok(code)
 }
 

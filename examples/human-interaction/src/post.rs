@@ -24,6 +24,9 @@ impl Post {
 
     /// Sends a letter. Nobody may be there to read it.
     pub fn send(&self, to: impl Into<String>, text: impl Into<String>) {
-        let _ = self.0.send(Letter { to: to.into(), text: text.into() });
+        let _ = self.0.send(Letter {
+            to: to.into(),
+            text: text.into(),
+        });
     }
 }

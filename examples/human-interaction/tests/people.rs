@@ -19,14 +19,30 @@ struct Office {
 async fn office() -> Office {
     let folder = tempfile::tempdir().expect("a folder");
     let (post, letters) = Post::open();
-    let host = app(post).start(HostSettings::in_folder(&folder)).await.expect("a host");
-    Office { host, letters, _folder: folder }
+    let host = app(post)
+        .start(HostSettings::in_folder(&folder))
+        .await
+        .expect("a host");
+    Office {
+        host,
+        letters,
+        _folder: folder,
+    }
 }
 
 impl Office {
     async fn ask(&self, answer_within_ms: u64, on_timeout: OnTimeout) -> Instance<Outcome> {
-        let request = Request { title: "budget".into(), manager: "manager".into(), answer_within_ms, on_timeout };
-        self.host.client().start(document_approval, request).await.expect("started")
+        let request = Request {
+            title: "budget".into(),
+            manager: "manager".into(),
+            answer_within_ms,
+            on_timeout,
+        };
+        self.host
+            .client()
+            .start(document_approval, request)
+            .await
+            .expect("started")
     }
 
     async fn letter(&mut self) -> Letter {
@@ -36,8 +52,16 @@ impl Office {
     /// Follows the link in a letter, as a browser would.
     async fn decide(&self, letter: &Letter, approved: bool) {
         let (_, link) = letter.text.split_once(": ").expect("a link");
-        let decision = Decision { approved, by: letter.to.clone() };
-        let answer = reqwest::Client::new().post(link).json(&decision).send().await.expect("an answer");
+        let decision = Decision {
+            approved,
+            by: letter.to.clone(),
+        };
+        let answer = reqwest::Client::new()
+            .post(link)
+            .json(&decision)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 202);
     }
 
@@ -60,10 +84,19 @@ async fn an_approved_document_is_finalised_announced_and_archived() {
     assert_eq!(letter.to, "manager");
     office.decide(&letter, true).await;
     let name = "final version of \"budget\"";
-    let outcome = Outcome::Archived { name: name.into(), by: "manager".into() };
+    let outcome = Outcome::Archived {
+        name: name.into(),
+        by: "manager".into(),
+    };
     assert_eq!(instance.wait().await.expect("a result"), outcome);
     let told = office.end().await;
-    assert_eq!(told, ["everybody: draft of \"budget\" was approved by manager", &format!("archive: {name}")]);
+    assert_eq!(
+        told,
+        [
+            "everybody: draft of \"budget\" was approved by manager",
+            &format!("archive: {name}")
+        ]
+    );
 }
 
 #[tokio::test]
@@ -72,8 +105,14 @@ async fn a_rejected_document_is_not_archived() {
     let instance = office.ask(LONG_MS, OnTimeout::Reject).await;
     let letter = office.letter().await;
     office.decide(&letter, false).await;
-    assert_eq!(instance.wait().await.expect("a result"), Outcome::Rejected { by: "manager".into() });
-    assert_eq!(office.end().await, ["everybody: draft of \"budget\" was rejected by manager"]);
+    assert_eq!(
+        instance.wait().await.expect("a result"),
+        Outcome::Rejected { by: "manager".into() }
+    );
+    assert_eq!(
+        office.end().await,
+        ["everybody: draft of \"budget\" was rejected by manager"]
+    );
 }
 
 #[tokio::test]
@@ -82,29 +121,46 @@ async fn silence_means_no() {
     let instance = office.ask(SHORT_MS, OnTimeout::Reject).await;
     assert_eq!(instance.wait().await.expect("a result"), Outcome::TimedOut);
     assert_eq!(office.letter().await.to, "manager");
-    assert_eq!(office.end().await, ["everybody: nobody decided on draft of \"budget\""]);
+    assert_eq!(
+        office.end().await,
+        ["everybody: nobody decided on draft of \"budget\""]
+    );
 }
 
 #[tokio::test]
 async fn silence_lets_somebody_else_decide() {
     let mut office = office().await;
-    let on_timeout = OnTimeout::Escalate { to: "director".into(), answer_within_ms: LONG_MS };
+    let on_timeout = OnTimeout::Escalate {
+        to: "director".into(),
+        answer_within_ms: LONG_MS,
+    };
     let instance = office.ask(SHORT_MS, on_timeout).await;
     assert_eq!(office.letter().await.to, "manager");
     let letter = office.letter().await;
     assert_eq!(letter.to, "director");
     office.decide(&letter, false).await;
-    assert_eq!(instance.wait().await.expect("a result"), Outcome::Rejected { by: "director".into() });
+    assert_eq!(
+        instance.wait().await.expect("a result"),
+        Outcome::Rejected {
+            by: "director".into()
+        }
+    );
     office.host.shutdown().await;
 }
 
 #[tokio::test]
 async fn two_who_are_silent_mean_no() {
     let mut office = office().await;
-    let on_timeout = OnTimeout::Escalate { to: "director".into(), answer_within_ms: SHORT_MS };
+    let on_timeout = OnTimeout::Escalate {
+        to: "director".into(),
+        answer_within_ms: SHORT_MS,
+    };
     let instance = office.ask(SHORT_MS, on_timeout).await;
     assert_eq!(instance.wait().await.expect("a result"), Outcome::TimedOut);
-    assert_eq!((office.letter().await.to, office.letter().await.to), ("manager".into(), "director".into()));
+    assert_eq!(
+        (office.letter().await.to, office.letter().await.to),
+        ("manager".into(), "director".into())
+    );
     office.host.shutdown().await;
 }
 
@@ -116,25 +172,49 @@ async fn silence_is_asked_again_and_then_means_no() {
     for _ in 0..3 {
         assert_eq!(office.letter().await.to, "manager");
     }
-    assert_eq!(office.end().await, ["everybody: nobody decided on draft of \"budget\""]);
+    assert_eq!(
+        office.end().await,
+        ["everybody: nobody decided on draft of \"budget\""]
+    );
 }
 
 #[tokio::test]
 async fn a_decision_that_comes_before_the_question_is_kept() {
     let office = office().await;
     let instance = office.ask(LONG_MS, OnTimeout::Reject).await;
-    let decision = Decision { approved: false, by: "clairvoyant".into() };
+    let decision = Decision {
+        approved: false,
+        by: "clairvoyant".into(),
+    };
     instance.raise_event(DECISION, decision).await.expect("raised");
-    assert_eq!(instance.wait().await.expect("a result"), Outcome::Rejected { by: "clairvoyant".into() });
+    assert_eq!(
+        instance.wait().await.expect("a result"),
+        Outcome::Rejected {
+            by: "clairvoyant".into()
+        }
+    );
     office.host.shutdown().await;
 }
 
 async fn verify(office: &mut Office, within_ms: u64) -> (Instance<bool>, u32) {
-    let verification = Verification { number: "+49 89 1234".into(), within_ms };
-    let instance = office.host.client().start(phone_verification, verification).await.expect("started");
+    let verification = Verification {
+        number: "+49 89 1234".into(),
+        within_ms,
+    };
+    let instance = office
+        .host
+        .client()
+        .start(phone_verification, verification)
+        .await
+        .expect("started");
     let letter = office.letter().await;
     assert_eq!(letter.to, "+49 89 1234");
-    let code = letter.text.rsplit(' ').next().and_then(|code| code.parse().ok()).expect("a code");
+    let code = letter
+        .text
+        .rsplit(' ')
+        .next()
+        .and_then(|code| code.parse().ok())
+        .expect("a code");
     (instance, code)
 }
 
@@ -144,9 +224,15 @@ async fn the_right_code_verifies_at_any_of_three_tries() {
     for wrong in 0..3 {
         let (instance, code) = verify(&mut office, LONG_MS).await;
         for typed in std::iter::repeat_n(0, wrong).chain([code]) {
-            instance.raise_event(CHALLENGE_RESPONSE, typed).await.expect("raised");
+            instance
+                .raise_event(CHALLENGE_RESPONSE, typed)
+                .await
+                .expect("raised");
         }
-        assert!(instance.wait().await.expect("a result"), "after {wrong} wrong ones");
+        assert!(
+            instance.wait().await.expect("a result"),
+            "after {wrong} wrong ones"
+        );
     }
     office.host.shutdown().await;
 }
@@ -156,7 +242,10 @@ async fn three_wrong_codes_do_not() {
     let mut office = office().await;
     let (instance, _) = verify(&mut office, LONG_MS).await;
     for typed in [1, 2, 3] {
-        instance.raise_event(CHALLENGE_RESPONSE, typed).await.expect("raised");
+        instance
+            .raise_event(CHALLENGE_RESPONSE, typed)
+            .await
+            .expect("raised");
     }
     assert!(!instance.wait().await.expect("a result"));
     office.host.shutdown().await;
@@ -168,6 +257,10 @@ async fn nobody_types_anything_in_time() {
     let (instance, _) = verify(&mut office, SHORT_MS).await;
     assert!(!instance.wait().await.expect("a result"));
     let history = instance.history().await.expect("a history");
-    assert!(history.iter().any(|event| matches!(event.kind, EventKind::TimerFired { .. })));
+    assert!(
+        history
+            .iter()
+            .any(|event| matches!(event.kind, EventKind::TimerFired { .. }))
+    );
     office.host.shutdown().await;
 }

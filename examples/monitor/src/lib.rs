@@ -12,7 +12,10 @@ pub mod stub;
 
 use std::time::Duration;
 
-use dalsegno::{ActivityContext, App, OrchestrationContext, Result, RetryPolicy, SECOND, Timestamp, activity, orchestrator};
+use dalsegno::{
+    ActivityContext, App, OrchestrationContext, Result, RetryPolicy, SECOND, Timestamp, activity,
+    orchestrator,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -67,9 +70,19 @@ pub async fn monitor(ctx: &OrchestrationContext, monitor: Monitor) -> Result<()>
     if let Some(notice) = monitor.notice(failures) {
         ctx.call(notify_operators, notice).await?;
     }
-    let next = monitor.pace.next(due, ctx.now(), Duration::from_millis(monitor.interval_ms));
+    let next = monitor
+        .pace
+        .next(due, ctx.now(), Duration::from_millis(monitor.interval_ms));
     ctx.timer_at(next).await;
-    ctx.continue_as_new(self::monitor, Monitor { failures, due_micros: Some(next.as_micros()), ..monitor }).await
+    ctx.continue_as_new(
+        self::monitor,
+        Monitor {
+            failures,
+            due_micros: Some(next.as_micros()),
+            ..monitor
+        },
+    )
+    .await
 }
 
 impl Monitor {
@@ -127,7 +140,11 @@ async fn notify_operators(ctx: ActivityContext, notice: Notice) -> Result<()> {
 
 /// The app: everything above, with somebody to tell.
 pub fn app(notices: Notices) -> App {
-    App::new().register(monitor).register(check_service).register(notify_operators).data(notices)
+    App::new()
+        .register(monitor)
+        .register(check_service)
+        .register(notify_operators)
+        .data(notices)
 }
 
 #[cfg(test)]
@@ -142,17 +159,34 @@ mod tests {
 
     #[test]
     fn a_slow_check_does_not_eat_the_interval() {
-        assert_eq!([0, 30, 99, 100, 250].map(|now| next(Pace::FixedRate, now)), [100, 100, 100, 200, 300]);
-        assert_eq!([0, 30, 99, 100, 250].map(|now| next(Pace::FixedDelay, now)), [100, 130, 199, 200, 350]);
+        assert_eq!(
+            [0, 30, 99, 100, 250].map(|now| next(Pace::FixedRate, now)),
+            [100, 100, 100, 200, 300]
+        );
+        assert_eq!(
+            [0, 30, 99, 100, 250].map(|now| next(Pace::FixedDelay, now)),
+            [100, 130, 199, 200, 350]
+        );
     }
 
     #[test]
     fn each_notice_is_given_once() {
-        let told = |before, failures| Monitor { failures: before, ..Monitor::of("", SECOND, Pace::FixedRate) }.notice(failures);
-        assert_eq!((1..=8).filter_map(|failures| told(failures - 1, failures)).collect::<Vec<_>>(), [
-            Notice::Alert(3),
-            Notice::Escalation(6)
-        ]);
-        assert_eq!([told(0, 0), told(2, 0), told(4, 0)], [None, None, Some(Notice::Recovery(4))]);
+        let told = |before, failures| {
+            Monitor {
+                failures: before,
+                ..Monitor::of("", SECOND, Pace::FixedRate)
+            }
+            .notice(failures)
+        };
+        assert_eq!(
+            (1..=8)
+                .filter_map(|failures| told(failures - 1, failures))
+                .collect::<Vec<_>>(),
+            [Notice::Alert(3), Notice::Escalation(6)]
+        );
+        assert_eq!(
+            [told(0, 0), told(2, 0), told(4, 0)],
+            [None, None, Some(Notice::Recovery(4))]
+        );
     }
 }

@@ -18,15 +18,26 @@ async fn main() -> Result<()> {
     let host = app(notices).embedded(&folder).await?;
 
     let watch = Monitor::of(service.url(), Duration::from_millis(100), Pace::FixedRate);
-    println!("checking {} every {} ms; in earnest that would be five minutes", watch.url, watch.interval_ms);
-    let instance = host.client().start(monitor, watch).id("monitor").or_existing().await?;
+    println!(
+        "checking {} every {} ms; in earnest that would be five minutes",
+        watch.url, watch.interval_ms
+    );
+    let instance = host
+        .client()
+        .start(monitor, watch)
+        .id("monitor")
+        .or_existing()
+        .await?;
     while let Some(notice) = told.recv().await {
         println!("after {:2} checks: {notice:?}", service.asked());
         if matches!(notice, Notice::Recovery(_)) {
             break;
         }
     }
-    println!("the history holds one round: {} events", instance.history().await?.len());
+    println!(
+        "the history holds one round: {} events",
+        instance.history().await?.len()
+    );
     instance.terminate("the demonstration is over").await?;
     println!("{}", instance.status().await?.row.status.as_str());
 

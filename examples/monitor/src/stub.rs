@@ -23,11 +23,17 @@ impl Service {
     /// When no port is free.
     pub async fn start(plan: Vec<StatusCode>) -> Result<Self> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
-        let service = Self { address: listener.local_addr()?, asked: Arc::default() };
+        let service = Self {
+            address: listener.local_addr()?,
+            asked: Arc::default(),
+        };
         let asked = service.asked.clone();
         let health = move || async move {
             let number = asked.fetch_add(1, Ordering::SeqCst);
-            plan.get(number).or(plan.last()).copied().unwrap_or(StatusCode::OK)
+            plan.get(number)
+                .or(plan.last())
+                .copied()
+                .unwrap_or(StatusCode::OK)
         };
         let router = Router::new().route("/health", get(health));
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -14,7 +14,11 @@ const UP: StatusCode = StatusCode::OK;
 async fn host() -> (Host, UnboundedReceiver<Notice>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let (notices, told) = tokio::sync::mpsc::unbounded_channel();
-    (app(notices).embedded(&folder).await.expect("a host"), told, folder)
+    (
+        app(notices).embedded(&folder).await.expect("a host"),
+        told,
+        folder,
+    )
 }
 
 async fn end(host: Host, instance: Instance<()>) {
@@ -31,7 +35,11 @@ async fn the_third_failure_alerts_the_sixth_escalates_and_success_is_told_once()
     let service = Service::start(plan).await.expect("a service");
     let watch = Monitor::of(service.url(), Duration::from_millis(1), Pace::FixedDelay);
     let instance = host.client().start(monitor, watch).await.expect("started");
-    let expected = [(Notice::Alert(3), 7), (Notice::Escalation(6), 10), (Notice::Recovery(7), 12)];
+    let expected = [
+        (Notice::Alert(3), 7),
+        (Notice::Escalation(6), 10),
+        (Notice::Recovery(7), 12),
+    ];
     for (notice, checks) in expected {
         assert_eq!(told.recv().await, Some(notice));
         assert!(service.asked() >= checks);
@@ -46,7 +54,10 @@ async fn after_many_rounds_the_history_holds_one() {
     let mut plan = vec![UP; 200];
     plan.push(DOWN);
     let service = Service::start(plan).await.expect("a service");
-    let watch = Monitor { alert_after: 1, ..Monitor::of(service.url(), Duration::from_millis(1), Pace::FixedDelay) };
+    let watch = Monitor {
+        alert_after: 1,
+        ..Monitor::of(service.url(), Duration::from_millis(1), Pace::FixedDelay)
+    };
     let instance = host.client().start(monitor, watch).await.expect("started");
     assert_eq!(told.recv().await, Some(Notice::Alert(1)));
     assert!(service.asked() > 200);
@@ -59,12 +70,19 @@ async fn after_many_rounds_the_history_holds_one() {
 async fn the_next_check_is_a_whole_interval_after_the_check() {
     let (host, mut told, _folder) = host().await;
     let service = Service::start(vec![DOWN]).await.expect("a service");
-    let watch = Monitor { alert_after: 1, ..Monitor::of(service.url(), HOUR, Pace::FixedDelay) };
+    let watch = Monitor {
+        alert_after: 1,
+        ..Monitor::of(service.url(), HOUR, Pace::FixedDelay)
+    };
     let instance = host.client().start(monitor, watch).await.expect("started");
     assert_eq!(told.recv().await, Some(Notice::Alert(1)));
 
     let (ended, due) = timer(&instance).await;
-    assert_eq!(due, ended + HOUR, "counted from the turn in which the check was over");
+    assert_eq!(
+        due,
+        ended + HOUR,
+        "counted from the turn in which the check was over"
+    );
     end(host, instance).await;
 }
 
@@ -87,7 +105,14 @@ async fn timer(instance: &Instance<()>) -> (dalsegno::Timestamp, dalsegno::Times
 #[tokio::test]
 async fn a_service_that_is_not_there_is_down() {
     let (host, mut told, _folder) = host().await;
-    let watch = Monitor { alert_after: 2, ..Monitor::of("http://127.0.0.1:9/health", Duration::from_millis(1), Pace::FixedRate) };
+    let watch = Monitor {
+        alert_after: 2,
+        ..Monitor::of(
+            "http://127.0.0.1:9/health",
+            Duration::from_millis(1),
+            Pace::FixedRate,
+        )
+    };
     let instance = host.client().start(monitor, watch).await.expect("started");
     assert_eq!(told.recv().await, Some(Notice::Alert(2)));
     end(host, instance).await;

@@ -64,8 +64,14 @@ struct Books {
 impl Business {
     /// A shop with these articles.
     pub fn with_stock<'a>(stock: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
-        let stock = stock.into_iter().map(|(article, quantity)| (article.to_owned(), quantity)).collect();
-        Self(Arc::new(Mutex::new(Books { stock, ..Books::default() })))
+        let stock = stock
+            .into_iter()
+            .map(|(article, quantity)| (article.to_owned(), quantity))
+            .collect();
+        Self(Arc::new(Mutex::new(Books {
+            stock,
+            ..Books::default()
+        })))
     }
 
     /// How many there are.

@@ -20,7 +20,10 @@
 mod business;
 
 use axum::Json;
-use dalsegno::{ActivityContext, App, CheckStatus, Client, OrchestrationContext, Result, activity, http_trigger, orchestrator};
+use dalsegno::{
+    ActivityContext, App, CheckStatus, Client, OrchestrationContext, Result, activity, http_trigger,
+    orchestrator,
+};
 
 pub use business::{Business, Order, OrderDetails, PaymentResult};
 
@@ -57,13 +60,17 @@ async fn check_inventory(ctx: ActivityContext, order: Order) -> bool {
 /// Takes the money. The key is the same in every attempt: a bank that sees it twice pays once.
 #[activity(name = "ProcessPayment")]
 async fn process_payment(ctx: ActivityContext, order: Order) -> bool {
-    ctx.data::<Business>().charge(&ctx.idempotency_key(), order.price_cents())
+    ctx.data::<Business>()
+        .charge(&ctx.idempotency_key(), order.price_cents())
 }
 
 /// Writes to the customer.
 #[activity(name = "SendConfirmationEmail")]
 async fn send_confirmation_email(ctx: ActivityContext, order: Order) -> bool {
-    let text = format!("{}: {} x {} is on its way", order.email, order.quantity, order.article);
+    let text = format!(
+        "{}: {} x {} is on its way",
+        order.email, order.quantity, order.article
+    );
     ctx.data::<Business>().send(&ctx.idempotency_key(), text);
     true
 }
@@ -80,14 +87,23 @@ pub async fn order_workflow(ctx: &OrchestrationContext, order: Order) -> Result<
 /// An order becomes details: how much, and for whom.
 #[activity(name = "ProcessOrder")]
 pub async fn process(order: Order) -> OrderDetails {
-    OrderDetails { cents: order.price_cents(), email: order.email }
+    OrderDetails {
+        cents: order.price_cents(),
+        email: order.email,
+    }
 }
 
 /// Details become a payment.
 #[activity(name = "ChargePayment")]
 pub async fn charge_payment(ctx: ActivityContext, details: OrderDetails) -> PaymentResult {
-    let paid = ctx.data::<Business>().charge(&ctx.idempotency_key(), details.cents);
-    PaymentResult { paid, cents: details.cents, email: details.email }
+    let paid = ctx
+        .data::<Business>()
+        .charge(&ctx.idempotency_key(), details.cents);
+    PaymentResult {
+        paid,
+        cents: details.cents,
+        email: details.email,
+    }
 }
 
 /// A payment becomes a message.

@@ -24,10 +24,18 @@ pub struct Report {
 #[orchestrator(name = "MainDownloadOrchestrator")]
 pub async fn main_download(ctx: &OrchestrationContext, label: String) -> Result<Report> {
     let run = ctx.call(create_run, label).await?;
-    let samples = ctx.call(download_samples, run.clone()).instance_id(format!("{run}-samples"));
-    let something_else = ctx.call(download_something_else, run.clone()).instance_id(format!("{run}-something-else"));
+    let samples = ctx
+        .call(download_samples, run.clone())
+        .instance_id(format!("{run}-samples"));
+    let something_else = ctx
+        .call(download_something_else, run.clone())
+        .instance_id(format!("{run}-something-else"));
     let (samples, something_else) = (samples.await?, something_else.await);
-    Ok(Report { run, samples, something_else: something_else.map_err(|error| error.to_string()) })
+    Ok(Report {
+        run,
+        samples,
+        something_else: something_else.map_err(|error| error.to_string()),
+    })
 }
 
 /// Gives the run its id: an activity, so that it is made once and then only remembered.

@@ -10,7 +10,12 @@ async fn main() -> Result<()> {
     let host = app().embedded(&folder).await?;
     let client = host.client();
     for label in ["nightly", "unlucky"] {
-        let report = client.start(main_download, label.into()).id(format!("main-{label}")).await?.wait().await?;
+        let report = client
+            .start(main_download, label.into())
+            .id(format!("main-{label}"))
+            .await?
+            .wait()
+            .await?;
         println!("{report:#?}");
     }
     for row in client.list(InstanceQuery::default()).await?.rows {

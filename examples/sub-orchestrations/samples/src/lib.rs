@@ -14,7 +14,9 @@ pub async fn download_samples(ctx: &OrchestrationContext, run: String) -> Result
 /// What there is.
 #[activity(name = "DownloadSamples_List")]
 async fn list_samples(_run: String) -> Vec<String> {
-    ["hello-sequence", "fan-out", "monitor"].map(String::from).to_vec()
+    ["hello-sequence", "fan-out", "monitor"]
+        .map(String::from)
+        .to_vec()
 }
 
 /// Downloads one; says how long it is.
@@ -25,5 +27,7 @@ async fn download_sample(name: String) -> usize {
 
 /// Plugs this pipeline into an app.
 pub fn register(app: App) -> App {
-    app.register(download_samples).register(list_samples).register(download_sample)
+    app.register(download_samples)
+        .register(list_samples)
+        .register(download_sample)
 }

@@ -1,0 +1,40 @@
+//! Compensation: a trip is booked whole or not at all.
+
+use std::time::Duration;
+
+use dalsegno::{ActivityContext, OrchestrationContext, Result, RetryPolicy, activity, orchestrator};
+
+use crate::world::World;
+
+/// Undoing must work in the end; there is nothing behind it.
+const UNDO: RetryPolicy = RetryPolicy::exponential(10, Duration::from_millis(1));
+
+/// Books one thing after the other. When one fails, cancels what was booked, newest first, and fails.
+#[orchestrator(name = "BookTrip")]
+pub async fn book_trip(ctx: &OrchestrationContext, things: Vec<String>) -> Result<Vec<String>> {
+    let mut booked: Vec<String> = Vec::new();
+    for thing in things {
+        match ctx.call(book, thing.clone()).await {
+            Ok(()) => booked.push(thing),
+            Err(error) => {
+                for thing in booked.into_iter().rev() {
+                    ctx.call(cancel, thing).await?;
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(booked)
+}
+
+/// Books one thing.
+#[activity(name = "Book")]
+pub async fn book(ctx: ActivityContext, thing: String) -> Result<()> {
+    ctx.data::<World>().act(&format!("book {thing}"))
+}
+
+/// Takes it back. Doing so twice is as good as once.
+#[activity(name = "Cancel", retry = UNDO)]
+pub async fn cancel(ctx: ActivityContext, thing: String) -> Result<()> {
+    ctx.data::<World>().act(&format!("cancel {thing}"))
+}
