@@ -154,8 +154,8 @@ impl App {
         let store = open_store(settings.folder.clone(), settings.partitions).await?;
         let hub = open_hub(store, &registry, &settings)?;
         let client = Client::in_process(hub.clone());
-        registry.set_client(client.clone());
-        Host::start(hub, client, listener, triggers, settings)
+        registry.set_client(client);
+        Host::start(hub, registry, listener, triggers, settings)
     }
 
     /// Is the host: reads `dalsegno.toml`, the environment and the flags `--listen`, `--port`,
@@ -334,6 +334,7 @@ async fn ended() {
 pub struct Host {
     hub: TaskHub,
     client: Client,
+    registry: Arc<Registry>,
     address: Option<SocketAddr>,
     routes: Vec<RouteInfo>,
     route_prefix: String,
@@ -345,11 +346,12 @@ pub struct Host {
 impl Host {
     fn start(
         hub: TaskHub,
-        client: Client,
+        registry: Arc<Registry>,
         listener: Option<TcpListener>,
         (http, timers): (Vec<HttpTrigger>, Vec<TimerTrigger>),
         settings: HostSettings,
     ) -> Result<Self> {
+        let client = Client::in_process(hub.clone());
         let timers: Result<Vec<_>> = timers
             .into_iter()
             .map(|trigger| host_timer(trigger, &client))
@@ -364,6 +366,7 @@ impl Host {
         let mut host = Self {
             hub: hub.clone(),
             client,
+            registry,
             address: None,
             routes: routes.described().to_vec(),
             route_prefix: settings.route_prefix.clone(),
@@ -378,7 +381,7 @@ impl Host {
                 .routes(&settings.route_prefix, routes);
             let address = listener.local_addr()?;
             let links = server.links(address);
-            host.client = host.client.with_links(links);
+            host.client = host.client.clone().with_links(links);
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             host.address = Some(address);
             host.stop = Some(stop);
@@ -441,6 +444,12 @@ impl Host {
             let _ = server.await;
         }
         left
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.registry.forget_client();
     }
 }
 

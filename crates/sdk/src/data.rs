@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
 
@@ -11,7 +11,8 @@ use crate::client::Client;
 #[derive(Default)]
 pub(crate) struct Data {
     values: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
-    client: OnceLock<Client>,
+    /// Until the host ends: the hub holds the app, which would hold the hub for ever.
+    client: Mutex<Option<Client>>,
 }
 
 impl Data {
@@ -24,12 +25,12 @@ impl Data {
     }
 
     pub(crate) fn client(&self) -> Option<Client> {
-        self.client.get().cloned()
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The client of the hub that runs the app; the first one stays.
-    pub(crate) fn set_client(&self, client: Client) {
-        let _ = self.client.set(client);
+    /// The client of the hub that runs the app; none when it has ended.
+    pub(crate) fn set_client(&self, client: Option<Client>) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 }
 

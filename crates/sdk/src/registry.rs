@@ -109,9 +109,14 @@ impl Registry {
         data.insert(value);
     }
 
-    /// Gives activities the client of the hub that runs them. The first one stays.
+    /// Gives activities the client of the hub that runs them.
     pub fn set_client(&self, client: Client) {
-        self.data.set_client(client);
+        self.data.set_client(Some(client));
+    }
+
+    /// Takes it away again when the hub has ended, so that the hub's store can be closed.
+    pub(crate) fn forget_client(&self) {
+        self.data.set_client(None);
     }
 
     /// All limiters that are registered, alone or with an activity.

@@ -114,7 +114,10 @@ async fn a_parked_instance_says_why_and_tries_again_when_told() {
         let status = until(&instance, |status| status.row.parked.is_some()).await;
         assert_eq!(status.row.status, Status::Running);
         let message = status.row.parked.unwrap().message;
-        assert!(message.contains("no way on") && message.contains("functions.rs:"), "{message}");
+        assert!(
+            message.contains("no way on") && message.contains("functions.rs:"),
+            "{message}"
+        );
         instance.rewind("again").await.unwrap();
         until(&instance, |status| status.row.parked.is_some()).await;
         instance.terminate("hopeless").await.unwrap();
@@ -140,7 +143,11 @@ async fn attempts_have_limits_of_time_and_silence() {
         let error = slow.wait().await.unwrap_err();
         assert!(error.to_string().contains("slow"), "{error}");
         let silent = client.start(listening, ()).await.unwrap();
-        assert_eq!(silent.wait().await.unwrap(), 7, "the second attempt knows the last heartbeat");
+        assert_eq!(
+            silent.wait().await.unwrap(),
+            7,
+            "the second attempt knows the last heartbeat"
+        );
     })
     .await;
 }
@@ -157,16 +164,24 @@ async fn a_limiter_slows_down_and_a_429_burns_no_attempt() {
             assert_eq!(instance.wait().await.unwrap(), 1);
         }
         // One at once, three more in 40 ms each; a bound from below does not flake.
-        assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() >= Duration::from_millis(100),
+            "{:?}",
+            began.elapsed()
+        );
 
         let refused = client.start(spender, 2).await.unwrap();
         assert_eq!(refused.wait().await.unwrap(), 1, "still its first attempt");
 
-        let wide = Limiter::new("budget").rate(1_000, Duration::from_secs(1)).burst(7);
+        let wide = Limiter::new("budget")
+            .rate(1_000, Duration::from_secs(1))
+            .burst(7);
         client.set_limiter(&wide).await.unwrap();
         eventually(async || {
             let limiters = client.limiters().await.unwrap();
-            limiters.iter().any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
+            limiters
+                .iter()
+                .any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
         })
         .await;
     })

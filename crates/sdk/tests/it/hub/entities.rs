@@ -23,7 +23,14 @@ async fn entities_are_signalled_called_listed_and_deleted() {
         assert_eq!(ada.state().await.unwrap(), Some(Wallet { cents: 71 }));
         let input = ("bob".to_owned(), "ada".to_owned(), 31);
         let refused = client.start(transfer, input).await.unwrap();
-        assert!(refused.wait().await.unwrap_err().to_string().contains("not that much"));
+        assert!(
+            refused
+                .wait()
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("not that much")
+        );
 
         let page = client
             .list_entities(EntityQuery {

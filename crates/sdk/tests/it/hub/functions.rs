@@ -59,8 +59,7 @@ async fn endless(ctx: ActivityContext) -> Result<()> {
 
 #[activity(timeout = 20 * MILLISECOND)]
 async fn slow(ctx: ActivityContext) -> Result<()> {
-    ctx.cancelled().await;
-    Ok(())
+    Err(ctx.cancelled().await.into())
 }
 
 #[activity(heartbeat = 20 * MILLISECOND, retry = RetryPolicy::fixed(2, MILLISECOND))]

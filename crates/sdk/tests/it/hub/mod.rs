@@ -13,9 +13,6 @@ use dalsegno::{App, Client, HostSettings, Instance, InstanceStatus};
 /// Long enough for anything that happens at all.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Looks before giving up.
-const LOOKS_MAX: u32 = 20_000;
-
 /// Runs a test against a hub in this process, then against one behind HTTP.
 async fn on_both(app: impl Fn() -> App, test: impl AsyncFn(Client)) {
     let folder = tempfile::tempdir().unwrap();
@@ -32,23 +29,26 @@ async fn on_both(app: impl Fn() -> App, test: impl AsyncFn(Client)) {
 
 /// Looks at an instance until it is as wanted.
 async fn until<Out>(instance: &Instance<Out>, wanted: impl Fn(&InstanceStatus) -> bool) -> InstanceStatus {
-    for _ in 0..LOOKS_MAX {
-        let status = instance.status().await.unwrap();
-        if wanted(&status) {
-            return status;
+    let look = async {
+        loop {
+            let status = instance.status().await.unwrap();
+            if wanted(&status) {
+                return status;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
-    panic!("never as wanted: {:?}", instance.status().await);
+    };
+    let found = tokio::time::timeout(SOON, look).await;
+    found.expect("it is as wanted at last")
 }
 
 /// Asks until the answer is yes.
 async fn eventually(ask: impl AsyncFn() -> bool) {
-    for _ in 0..LOOKS_MAX {
-        if ask().await {
-            return;
+    let asking = async {
+        while !ask().await {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
-    panic!("it never happens");
+    };
+    let answered = tokio::time::timeout(SOON, asking).await;
+    answered.expect("it happens at last");
 }

@@ -35,6 +35,7 @@ async fn code_that_is_missing_parks_and_comes_back() {
     let host = app_with(&probe).embedded(folder.path()).await.unwrap();
     let instance = host.client().start(versioned_1, ()).id("v").await.unwrap();
     until(&instance, |status| status.row.status == Status::Running).await;
+    drop(instance);
     host.shutdown().await;
 
     let host = App::new().register(waiter).embedded(folder.path()).await.unwrap();
@@ -42,6 +43,7 @@ async fn code_that_is_missing_parks_and_comes_back() {
     instance.raise_event(GO, "back".into()).await.unwrap();
     let status = until(&instance, |status| status.row.parked.is_some()).await;
     assert_eq!(status.row.parked.unwrap().kind, FaultKind::Missing);
+    drop(instance);
     host.shutdown().await;
 
     let host = app_with(&probe).embedded(folder.path()).await.unwrap();
@@ -57,6 +59,7 @@ async fn changed_code_parks_with_its_line_and_the_old_code_goes_on() {
     let host = old().embedded(folder.path()).await.unwrap();
     let instance = host.client().start(changing, ()).id("c").await.unwrap();
     until(&instance, |status| status.row.events >= 7).await;
+    drop(instance);
     host.shutdown().await;
 
     let new = App::new().register(changed).register(one).register(two);
@@ -67,7 +70,12 @@ async fn changed_code_parks_with_its_line_and_the_old_code_goes_on() {
     let fault = status.row.parked.unwrap();
     assert_eq!(fault.kind, FaultKind::Diverged);
     assert!(fault.message.contains("restarts.rs:"), "{}", fault.message);
-    assert!(fault.message.contains("one") && fault.message.contains("two"), "{}", fault.message);
+    assert!(
+        fault.message.contains("one") && fault.message.contains("two"),
+        "{}",
+        fault.message
+    );
+    drop(instance);
     host.shutdown().await;
 
     let host = old().embedded(folder.path()).await.unwrap();
@@ -86,7 +94,13 @@ async fn everything_goes_on_after_the_hub_was_dropped_in_the_middle() {
     let running = client.start(watching, ()).id("running").await.unwrap();
     let failed = client.start(fragile, 2).id("failed").await.unwrap();
     assert!(failed.wait().await.is_err());
-    client.entity::<Wallet>("ada").unwrap().put(5).signal().await.unwrap();
+    client
+        .entity::<Wallet>("ada")
+        .unwrap()
+        .put(5)
+        .signal()
+        .await
+        .unwrap();
     waiting.raise_event(GO, "kept".into()).await.unwrap();
     super::eventually(async || !probe.notes(running.id()).is_empty()).await;
     drop((waiting, running, failed));

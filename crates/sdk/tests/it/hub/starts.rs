@@ -32,7 +32,12 @@ async fn an_id_is_reused_as_told() {
         assert!(refused.is_instance_exists(), "{refused}");
         let existing = client.start(waiter, ()).id("a").or_existing().await.unwrap();
         assert_eq!(existing.wait().await.unwrap(), "second");
-        let third = client.start(echo, "third".into()).id("a").or_replace().await.unwrap();
+        let third = client
+            .start(echo, "third".into())
+            .id("a")
+            .or_replace()
+            .await
+            .unwrap();
         assert_eq!(third.wait().await.unwrap(), "third");
     })
     .await;
@@ -56,14 +61,23 @@ async fn a_repeated_start_with_the_same_key_is_one_start() {
 async fn unknown_names_and_ids_are_refused() {
     on_both(app, async |client: Client| {
         let unknown = client.start_named::<()>("nobody", ()).await.unwrap_err();
-        assert_eq!(unknown.request_kind(), Some(RequestErrorKind::OrchestratorNotFound));
+        assert_eq!(
+            unknown.request_kind(),
+            Some(RequestErrorKind::OrchestratorNotFound)
+        );
         assert!(unknown.to_string().contains("nobody"), "{unknown}");
         assert!(client.start(echo, "x".into()).id("").await.is_err());
         let nobody = client.instance(waiter, "nobody").unwrap();
         assert!(nobody.status().await.unwrap_err().is_not_found());
         assert!(nobody.wait().await.unwrap_err().is_not_found());
         assert!(nobody.history().await.unwrap_err().is_not_found());
-        assert!(nobody.raise_event(GO, "x".into()).await.unwrap_err().is_not_found());
+        assert!(
+            nobody
+                .raise_event(GO, "x".into())
+                .await
+                .unwrap_err()
+                .is_not_found()
+        );
         assert!(nobody.purge().await.unwrap_err().is_not_found());
     })
     .await;
@@ -153,7 +167,12 @@ async fn lists_filter_and_turn_pages() {
             let start = client.start(echo, "x".into()).id(format!("red-{number}"));
             start.tag("team", "red").await.unwrap().wait().await.unwrap();
         }
-        client.start(waiter, ()).id("blue-0").tag("team", "blue").await.unwrap();
+        client
+            .start(waiter, ())
+            .id("blue-0")
+            .tag("team", "blue")
+            .await
+            .unwrap();
         let query = |limit| InstanceQuery {
             limit,
             ..InstanceQuery::default()
@@ -184,7 +203,10 @@ async fn lists_filter_and_turn_pages() {
         };
         assert_eq!(ids(by_status).await, red);
 
-        let mut page = InstanceQuery { limit: 2, ..by_prefix };
+        let mut page = InstanceQuery {
+            limit: 2,
+            ..by_prefix
+        };
         let mut seen = Vec::new();
         loop {
             let found = client.list(page.clone()).await.unwrap();
@@ -206,7 +228,10 @@ async fn finished_instances_are_purged_and_restarted() {
     on_both(app, async |client: Client| {
         let one = client.start(echo, "one".into()).id("one").await.unwrap();
         one.wait().await.unwrap();
-        assert_eq!(one.restart(NewId::Same).await.unwrap().wait().await.unwrap(), "one");
+        assert_eq!(
+            one.restart(NewId::Same).await.unwrap().wait().await.unwrap(),
+            "one"
+        );
         let copy = one.restart(NewId::Generated).await.unwrap();
         assert_ne!(copy.id(), one.id());
         assert_eq!(copy.wait().await.unwrap(), "one");
