@@ -154,7 +154,7 @@ impl App {
         };
         let store = open_store(settings.folder.clone(), settings.partitions).await?;
         let hub = open_hub(store, &registry, &settings)?;
-        let host = Host::start(hub.clone(), listener, triggers, settings);
+        let host = Host::start(hub.clone(), registry.clone(), listener, triggers, settings);
         match &host {
             Ok(host) => registry.set_client(host.client.clone()),
             Err(_) => drop(hub.shutdown(Duration::ZERO).await),
@@ -338,6 +338,7 @@ async fn ended() {
 pub struct Host {
     hub: TaskHub,
     client: Client,
+    registry: Arc<Registry>,
     address: Option<SocketAddr>,
     routes: Vec<RouteInfo>,
     route_prefix: String,
@@ -349,6 +350,7 @@ pub struct Host {
 impl Host {
     fn start(
         hub: TaskHub,
+        registry: Arc<Registry>,
         listener: Option<TcpListener>,
         (http, timers): (Vec<HttpTrigger>, Vec<TimerTrigger>),
         settings: HostSettings,
@@ -359,6 +361,7 @@ impl Host {
         let mut host = Self {
             client: Client::in_process(hub.clone()),
             hub,
+            registry,
             address: None,
             routes: routes.described().to_vec(),
             route_prefix: settings.route_prefix.clone(),
@@ -372,7 +375,7 @@ impl Host {
             .access(settings.access)
             .routes(&settings.route_prefix, routes);
         if let Some(address) = address {
-            host.client = host.client.with_links(server.links(address));
+            host.client = host.client.clone().with_links(server.links(address));
         }
         let timers: Result<Vec<_>> = timers
             .into_iter()
@@ -447,6 +450,12 @@ impl Host {
             let _ = server.await;
         }
         left
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.registry.forget_client();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use tokio::sync::SetOnce;
@@ -11,7 +12,8 @@ use crate::client::Client;
 #[derive(Default)]
 pub(crate) struct Data {
     values: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
-    client: SetOnce<Client>,
+    /// Empty again when the host has ended: the hub holds the app, which would hold the hub for ever.
+    client: SetOnce<Mutex<Option<Client>>>,
     /// Whoever runs the app gives a client as soon as there is one.
     is_client_expected: bool,
 }
@@ -26,7 +28,8 @@ impl Data {
     }
 
     pub(crate) fn client(&self) -> Option<Client> {
-        self.client.get().cloned()
+        let client = self.client.get()?;
+        client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn expect_client(&mut self) {
@@ -42,7 +45,14 @@ impl Data {
 
     /// The client of the hub that runs the app; the first one stays.
     pub(crate) fn set_client(&self, client: Client) {
-        let _ = self.client.set(client);
+        let _ = self.client.set(Mutex::new(Some(client)));
+    }
+
+    /// The hub has ended.
+    pub(crate) fn forget_client(&self) {
+        if let Some(client) = self.client.get() {
+            *client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 }
 

@@ -120,9 +120,14 @@ impl Registry {
         Arc::get_mut(&mut self.data).expect("data is given before anything runs")
     }
 
-    /// Gives activities the client of the hub that runs them. The first one stays.
+    /// Gives activities the client of the hub that runs them.
     pub fn set_client(&self, client: Client) {
         self.data.set_client(client);
+    }
+
+    /// Takes it away again when the hub has ended, so that the hub's store can be closed.
+    pub(crate) fn forget_client(&self) {
+        self.data.forget_client();
     }
 
     /// All limiters that are registered, alone or with an activity.

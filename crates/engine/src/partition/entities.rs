@@ -169,7 +169,12 @@ impl Partition {
         }
         let entity = slot.entity.as_ref()?;
         let messages = slot.queue.iter().map_while(Item::as_message);
-        let next = entity.next(messages)?;
+        // A command must not wait for a lock: behind it waits the message that ends the lock.
+        let command = |item: &Item| matches!(item, Item::Command(_));
+        let next = match entity.next(messages) {
+            None if entity.holder.is_some() => slot.queue.iter().position(command)?,
+            next => next?,
+        };
         slot.queue.remove(next)
     }
 

@@ -8,6 +8,7 @@ mod driver;
 mod entities;
 mod faults;
 mod harness;
+mod hub;
 mod idle;
 mod logging;
 mod testing;

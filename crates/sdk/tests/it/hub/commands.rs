@@ -1,0 +1,189 @@
+//! Steering instances, and what reaches their activities.
+
+use std::time::Duration;
+
+use dalsegno::{Client, EventKind, Limiter, Status};
+use dalsegno_engine::request::RequestErrorKind;
+
+use super::functions::{
+    BUDGET, GO, Probe, app_with, fragile, impatient, listening, panics, parent, retried_child, spender,
+    strict_parent, waiter, watching,
+};
+use super::{eventually, on_both, until};
+
+fn app() -> dalsegno::App {
+    app_with(&Probe::default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_termination_reaches_the_activity_that_runs() {
+    let probe = Probe::default();
+    on_both(
+        || app_with(&probe),
+        async |client: Client| {
+            let instance = client.start(watching, ()).await.unwrap();
+            eventually(async || !probe.notes(instance.id()).is_empty()).await;
+            instance.terminate("enough").await.unwrap();
+            let error = instance.wait().await.unwrap_err();
+            assert!(error.to_string().contains("enough"), "{error}");
+            eventually(async || probe.notes(instance.id()) == ["began", "Terminated"]).await;
+            let again = instance.terminate("more").await.unwrap_err();
+            assert_eq!(again.request_kind(), Some(RequestErrorKind::Finished));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_end_as_agreed() {
+    on_both(app, async |client: Client| {
+        let child = async |id: &str| {
+            let child = client.instance(waiter, id).unwrap();
+            eventually(async || child.status().await.is_ok()).await;
+            child
+        };
+        let alone = client.start(parent, "abandoned".into()).await.unwrap();
+        let abandoned = child("abandoned").await;
+        alone.terminate("").await.unwrap();
+        assert!(alone.wait().await.is_err());
+        abandoned.raise_event(GO, "goes on".into()).await.unwrap();
+        assert_eq!(abandoned.wait().await.unwrap(), "goes on");
+
+        let strict = client.start(strict_parent, "followed".into()).await.unwrap();
+        let followed = child("followed").await;
+        strict.terminate("").await.unwrap();
+        assert!(followed.wait().await.is_err());
+        assert_eq!(followed.status().await.unwrap().row.status, Status::Terminated);
+
+        let family = client.start(parent, "taken along".into()).await.unwrap();
+        let taken = child("taken along").await;
+        family.terminate_recursive("").await.unwrap();
+        assert!(taken.wait().await.is_err());
+        assert_eq!(taken.status().await.unwrap().row.status, Status::Terminated);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_instance_holds_its_events() {
+    on_both(app, async |client: Client| {
+        let instance = client.start(waiter, ()).await.unwrap();
+        until(&instance, |status| status.row.custom_status.is_some()).await;
+        instance.suspend("audit").await.unwrap();
+        instance.raise_event(GO, "held".into()).await.unwrap();
+        let waited = instance.wait_for(Duration::from_millis(20)).await.unwrap_err();
+        assert!(waited.is_timeout());
+        assert_eq!(instance.status().await.unwrap().row.status, Status::Suspended);
+        instance.resume("done").await.unwrap();
+        assert_eq!(instance.wait().await.unwrap(), "held");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_instance_is_rewound_and_keeps_what_it_had() {
+    let probe = Probe::default();
+    on_both(
+        || app_with(&probe),
+        async |client: Client| {
+            // `double` is note 1, the failure note 2, the second try note 3.
+            let instance = client.start(fragile, 2).await.unwrap();
+            let error = instance.wait().await.unwrap_err();
+            assert!(error.to_string().contains("failure 2"), "{error}");
+            assert_eq!(instance.status().await.unwrap().row.status, Status::Failed);
+            instance.rewind("repaired").await.unwrap();
+            assert_eq!(instance.wait().await.unwrap(), 42 + 3);
+            assert_eq!(probe.notes(instance.id()), ["double", "flaky", "flaky"]);
+            let history = instance.history().await.unwrap();
+            let completed = |event: &&dalsegno::Event| matches!(event.kind, EventKind::TaskCompleted { .. });
+            assert_eq!(history.iter().filter(completed).count(), 2);
+            let rewound = |event: &dalsegno::Event| matches!(event.kind, EventKind::ExecutionRewound { .. });
+            assert!(history.iter().any(rewound));
+            let finished = instance.rewind("").await.unwrap_err();
+            assert_eq!(finished.request_kind(), Some(RequestErrorKind::Finished));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_instance_says_why_and_tries_again_when_told() {
+    on_both(app, async |client: Client| {
+        let instance = client.start(panics, ()).await.unwrap();
+        instance.raise_event(GO, "x".into()).await.unwrap();
+        let status = until(&instance, |status| status.row.parked.is_some()).await;
+        assert_eq!(status.row.status, Status::Running);
+        let message = status.row.parked.unwrap().message;
+        assert!(
+            message.contains("no way on") && message.contains("functions.rs:"),
+            "{message}"
+        );
+        instance.rewind("again").await.unwrap();
+        until(&instance, |status| status.row.parked.is_some()).await;
+        instance.terminate("hopeless").await.unwrap();
+        assert!(instance.wait().await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_is_retried() {
+    on_both(app, async |client: Client| {
+        let instance = client.start(retried_child, "tried".into()).await.unwrap();
+        // First: double, flaky (note 2, fails). Second: double, flaky (note 4, succeeds).
+        assert_eq!(instance.wait().await.unwrap(), 42 + 4);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_have_limits_of_time_and_silence() {
+    on_both(app, async |client: Client| {
+        let slow = client.start(impatient, ()).await.unwrap();
+        let error = slow.wait().await.unwrap_err();
+        assert!(error.to_string().contains("slow"), "{error}");
+        let silent = client.start(listening, ()).await.unwrap();
+        assert_eq!(
+            silent.wait().await.unwrap(),
+            7,
+            "the second attempt knows the last heartbeat"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limiter_slows_down_and_a_429_burns_no_attempt() {
+    on_both(app, async |client: Client| {
+        let began = std::time::Instant::now();
+        let mut spenders = Vec::new();
+        for _ in 0..4 {
+            spenders.push(client.start(spender, 0).await.unwrap());
+        }
+        for instance in &spenders {
+            assert_eq!(instance.wait().await.unwrap(), 1);
+        }
+        // One at once, three more in 40 ms each; a bound from below does not flake.
+        assert!(
+            began.elapsed() >= Duration::from_millis(100),
+            "{:?}",
+            began.elapsed()
+        );
+
+        let refused = client.start(spender, 2).await.unwrap();
+        assert_eq!(refused.wait().await.unwrap(), 1, "still its first attempt");
+
+        let wide = Limiter::new("budget")
+            .rate(1_000, Duration::from_secs(1))
+            .burst(7);
+        client.set_limiter(&wide).await.unwrap();
+        eventually(async || {
+            let limiters = client.limiters().await.unwrap();
+            limiters
+                .iter()
+                .any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
+        })
+        .await;
+    })
+    .await;
+}

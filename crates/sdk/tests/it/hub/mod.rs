@@ -1,0 +1,54 @@
+//! Clients on a real hub: in the same process, and over HTTP. Both give the same answers.
+
+mod commands;
+mod entities;
+mod functions;
+mod restarts;
+mod starts;
+
+use std::time::Duration;
+
+use dalsegno::{App, Client, HostSettings, Instance, InstanceStatus};
+
+/// Long enough for anything that happens at all.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Runs a test against a hub in this process, then against one behind HTTP.
+async fn on_both(app: impl Fn() -> App, test: impl AsyncFn(Client)) {
+    let folder = tempfile::tempdir().unwrap();
+    let host = app().embedded(folder.path()).await.unwrap();
+    test(host.client().clone()).await;
+    host.shutdown().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let host = app().start(HostSettings::in_folder(folder.path())).await.unwrap();
+    let url = format!("http://{}", host.address().unwrap());
+    test(Client::remote(&url).unwrap()).await;
+    host.shutdown().await;
+}
+
+/// Looks at an instance until it is as wanted.
+async fn until<Out>(instance: &Instance<Out>, wanted: impl Fn(&InstanceStatus) -> bool) -> InstanceStatus {
+    let look = async {
+        loop {
+            let status = instance.status().await.unwrap();
+            if wanted(&status) {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(SOON, look).await;
+    found.expect("it is as wanted at last")
+}
+
+/// Asks until the answer is yes.
+async fn eventually(ask: impl AsyncFn() -> bool) {
+    let asking = async {
+        while !ask().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let answered = tokio::time::timeout(SOON, asking).await;
+    answered.expect("it happens at last");
+}

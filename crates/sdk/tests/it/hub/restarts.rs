@@ -1,0 +1,121 @@
+//! The same folder opened again: by other code, and after an end without goodbye.
+
+use dalsegno::{App, FaultKind, OrchestrationContext, Orchestrator, Result, Status, activity, orchestrator};
+
+use super::functions::{GO, Probe, Wallet, app_with, fragile, versioned_1, waiter, watching};
+use super::until;
+
+#[activity]
+async fn one() -> u32 {
+    1
+}
+
+#[activity]
+async fn two() -> u32 {
+    2
+}
+
+#[orchestrator]
+async fn changing(ctx: &OrchestrationContext) -> Result<u32> {
+    let number = ctx.call(one, ()).await?;
+    ctx.wait_for_event(GO).await?;
+    Ok(number)
+}
+
+fn changed() -> Orchestrator<(), u32> {
+    Orchestrator::new("changing", |ctx, ()| {
+        Box::pin(async move { Ok(ctx.call(two, ()).await?) })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_is_missing_parks_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = Probe::default();
+    let host = app_with(&probe).embedded(folder.path()).await.unwrap();
+    let instance = host.client().start(versioned_1, ()).id("v").await.unwrap();
+    until(&instance, |status| status.row.status == Status::Running).await;
+    drop(instance);
+    host.shutdown().await;
+
+    let host = App::new().register(waiter).embedded(folder.path()).await.unwrap();
+    let instance = host.client().instance(versioned_1, "v").unwrap();
+    instance.raise_event(GO, "back".into()).await.unwrap();
+    let status = until(&instance, |status| status.row.parked.is_some()).await;
+    assert_eq!(status.row.parked.unwrap().kind, FaultKind::Missing);
+    drop(instance);
+    host.shutdown().await;
+
+    let host = app_with(&probe).embedded(folder.path()).await.unwrap();
+    let instance = host.client().instance(versioned_1, "v").unwrap();
+    assert_eq!(instance.wait_for(super::SOON).await.unwrap(), "one back");
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_code_parks_with_its_line_and_the_old_code_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = || App::new().register(changing).register(one).register(two);
+    let host = old().embedded(folder.path()).await.unwrap();
+    let instance = host.client().start(changing, ()).id("c").await.unwrap();
+    until(&instance, |status| status.row.events >= 7).await;
+    drop(instance);
+    host.shutdown().await;
+
+    let new = App::new().register(changed).register(one).register(two);
+    let host = new.embedded(folder.path()).await.unwrap();
+    let instance = host.client().instance(changing, "c").unwrap();
+    instance.raise_event(GO, "x".into()).await.unwrap();
+    let status = until(&instance, |status| status.row.parked.is_some()).await;
+    let fault = status.row.parked.unwrap();
+    assert_eq!(fault.kind, FaultKind::Diverged);
+    assert!(fault.message.contains("restarts.rs:"), "{}", fault.message);
+    assert!(
+        fault.message.contains("one") && fault.message.contains("two"),
+        "{}",
+        fault.message
+    );
+    drop(instance);
+    host.shutdown().await;
+
+    let host = old().embedded(folder.path()).await.unwrap();
+    let instance = host.client().instance(changing, "c").unwrap();
+    assert_eq!(instance.wait_for(super::SOON).await.unwrap(), 1);
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_on_after_the_hub_was_dropped_in_the_middle() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = Probe::default();
+    let host = app_with(&probe).embedded(folder.path()).await.unwrap();
+    let client = host.client();
+    let waiting = client.start(waiter, ()).id("waiting").await.unwrap();
+    let running = client.start(watching, ()).id("running").await.unwrap();
+    let failed = client.start(fragile, 2).id("failed").await.unwrap();
+    assert!(failed.wait().await.is_err());
+    client
+        .entity::<Wallet>("ada")
+        .unwrap()
+        .put(5)
+        .signal()
+        .await
+        .unwrap();
+    waiting.raise_event(GO, "kept".into()).await.unwrap();
+    super::eventually(async || !probe.notes(running.id()).is_empty()).await;
+    drop((waiting, running, failed));
+    host.shutdown().await;
+
+    let host = app_with(&probe).embedded(folder.path()).await.unwrap();
+    let client = host.client();
+    let waiting = client.instance(waiter, "waiting").unwrap();
+    assert_eq!(waiting.wait_for(super::SOON).await.unwrap(), "kept");
+    let began = |notes: &[String]| notes.iter().filter(|note| *note == "began").count();
+    super::eventually(async || began(&probe.notes("running")) == 2).await;
+    let failed = client.instance(fragile, "failed").unwrap();
+    failed.rewind("").await.unwrap();
+    assert_eq!(failed.wait_for(super::SOON).await.unwrap(), 42 + 3);
+    let ada = client.entity::<Wallet>("ada").unwrap();
+    super::eventually(async || ada.state().await.unwrap() == Some(Wallet { cents: 5 })).await;
+    host.shutdown().await;
+}
