@@ -343,9 +343,11 @@ async fn run_attempt(
     tell_it: impl FnOnce(),
 ) -> Option<AttemptOutcome> {
     tokio::pin!(attempt);
+    let told = cancelled.clone();
     let late = tokio::select! {
         biased;
-        outcome = &mut attempt => return Some(outcome),
+        // One that ends because it was told to has not failed.
+        outcome = &mut attempt => return Some(outcome).filter(|outcome| told.reason().is_none() || completed(outcome)),
         reason = cancelled.wait() => Late::Cancelled(reason),
         () = sleep_or_never(limits.timeout) => Late::TimedOut,
         () = silence(limits.heartbeat, heartbeats) => Late::Silent,

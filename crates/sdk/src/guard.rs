@@ -41,6 +41,7 @@ impl LockTask {
     }
 }
 
+#[track_caller]
 fn check(shared: &Arc<Shared>, entities: &[EntityId]) {
     let most = Limits::default().locked_entities_max;
     let held = shared.enter().locked.is_some();
