@@ -6,7 +6,7 @@ use dalsegno::{Fault, HOUR, OrchestrationContext, Orchestrator, Result, activity
 use expect_test::{Expect, expect};
 use futures::channel::oneshot;
 
-use crate::harness::{Play, done, fired};
+use crate::harness::{Play, done, fired, without_place};
 
 #[activity]
 async fn charge(cents: u32) -> u32 {
@@ -58,7 +58,7 @@ async fn nothing_asked(_ctx: &OrchestrationContext) -> Result<u32> {
 /// A text without the line and column of this file.
 fn check(fault: &Fault, expected: &Expect) {
     let file = file!();
-    let text = fault.to_string();
+    let text = without_place(&fault.to_string());
     let cut = match text.split_once(file) {
         None => text,
         Some((before, after)) => {

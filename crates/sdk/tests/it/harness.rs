@@ -215,3 +215,14 @@ fn line(action: &Action) -> String {
         Action::SetCustomStatus { status } => format!("status {}", text(status)),
     }
 }
+
+/// A text without the source line of a panic. Hooks belong to the process: where another test has
+/// set one, the line is not known.
+pub(crate) fn without_place(text: &str) -> String {
+    let is_place = |inside: &str| inside.contains(".rs:");
+    let cut = |(before, rest): (&str, &str)| {
+        let (inside, after) = rest.split_once(')')?;
+        is_place(inside).then(|| format!("{before}{after}"))
+    };
+    text.split_once(" (").and_then(cut).unwrap_or_else(|| text.to_owned())
+}
