@@ -224,5 +224,7 @@ pub(crate) fn without_place(text: &str) -> String {
         let (inside, after) = rest.split_once(')')?;
         is_place(inside).then(|| format!("{before}{after}"))
     };
-    text.split_once(" (").and_then(cut).unwrap_or_else(|| text.to_owned())
+    text.split_once(" (")
+        .and_then(cut)
+        .unwrap_or_else(|| text.to_owned())
 }

@@ -35,7 +35,6 @@ fn app() -> App {
 }
 
 /// Every file of a folder with its length and time.
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn files(folder: &Path) -> BTreeMap<String, (u64, SystemTime)> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| {
         let entry = entry.unwrap();

@@ -1,5 +1,7 @@
 //! The SDK, driven by hand-made events: no engine, no clock, no thread. But for `app`: the whole.
 
+#![expect(clippy::unwrap_used, reason = "tests may, and their helpers with them")]
+
 mod activities;
 mod app;
 mod attributes;
