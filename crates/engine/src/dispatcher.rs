@@ -178,17 +178,7 @@ impl Dispatcher {
             active.canceller = Some(canceller);
         }
         let heartbeats = Heartbeats::default();
-        let request = ActivityRequest {
-            instance: record.instance.clone(),
-            execution_id: record.execution_id,
-            task: record.task,
-            name: record.name.clone(),
-            input: record.input.clone(),
-            attempt: record.failed_attempts + 1,
-            last_heartbeat: record.last_heartbeat.clone(),
-            cancelled: cancelled.clone(),
-            heartbeats: heartbeats.clone(),
-        };
+        let request = ActivityRequest::new(&record, cancelled.clone(), heartbeats.clone());
         let this = self.clone();
         self.runtime.spawn(async move {
             let timeout = record.options.timeout.or(settings.timeout);

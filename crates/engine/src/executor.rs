@@ -14,6 +14,8 @@ use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::{Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp};
 use futures::future::BoxFuture;
 
+use crate::task::TaskRecord;
+
 /// What a new live execution is told about itself.
 #[derive(Clone, Debug)]
 pub struct ExecutionInfo {
@@ -105,6 +107,21 @@ pub struct ActivityRequest {
 }
 
 impl ActivityRequest {
+    /// The next attempt of a task.
+    pub fn new(record: &TaskRecord, cancelled: Cancellation, heartbeats: Heartbeats) -> Self {
+        Self {
+            instance: record.instance.clone(),
+            execution_id: record.execution_id,
+            task: record.task,
+            name: record.name.clone(),
+            input: record.input.clone(),
+            attempt: record.failed_attempts + 1,
+            last_heartbeat: record.last_heartbeat.clone(),
+            cancelled,
+            heartbeats,
+        }
+    }
+
     /// The same in every attempt: `instance/execution/task`.
     pub fn idempotency_key(&self) -> String {
         format!("{}/{}/{}", self.instance, self.execution_id, self.task)

@@ -451,17 +451,7 @@ impl SimHub {
     fn attempt(&mut self, record: Arc<TaskRecord>) {
         self.attempts_run += 1;
         let heartbeats = Heartbeats::default();
-        let request = ActivityRequest {
-            instance: record.instance.clone(),
-            execution_id: record.execution_id,
-            task: record.task,
-            name: record.name.clone(),
-            input: record.input.clone(),
-            attempt: record.failed_attempts + 1,
-            last_heartbeat: record.last_heartbeat.clone(),
-            cancelled: Cancellation::never(),
-            heartbeats: heartbeats.clone(),
-        };
+        let request = ActivityRequest::new(&record, Cancellation::never(), heartbeats.clone());
         let future = self.executor.run_activity(request.clone());
         let outcome = (self.run_attempt)(&request, future);
         self.report(record, outcome, heartbeats.latest().details);

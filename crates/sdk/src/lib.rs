@@ -100,3 +100,8 @@ pub mod __private {
     pub use std::boxed::Box;
     pub use std::ops::Deref;
 }
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
