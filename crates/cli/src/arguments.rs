@@ -128,7 +128,10 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(commands::config::Config),
-    /// Check a hub that is not open, without changing it
+    /// Make, list and remove keys of hosts beyond loopback
+    #[command(subcommand)]
+    Key(commands::key::Key),
+    /// Check a hub that is not open: its files, then what they mean
     Verify(commands::verify::Verify),
     /// Show it: 881 packages, one rate limit, a crash if you like
     Demo(commands::demo::Demo),

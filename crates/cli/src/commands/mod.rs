@@ -7,6 +7,7 @@ pub(crate) mod entity;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod init;
+pub(crate) mod key;
 pub(crate) mod limiter;
 pub(crate) mod list;
 pub(crate) mod purge;
@@ -45,6 +46,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Limiter(limiter) => limiter.run(&session).await,
         Command::Config(config) => config.run(&session),
         Command::Demo(demo) => demo.run().await,
+        Command::Key(key) => key.run(&session),
         Command::Verify(verify) => verify.run(&session),
         Command::Init(init) => init.run(&session),
     }

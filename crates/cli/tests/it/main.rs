@@ -408,3 +408,28 @@ fn a_new_app_compiles_and_runs_as_it_is() {
     world.run_in(folder.path(), "init hello");
     world::NewApp::start(&folder.path().join("hello")).check(&world);
 }
+
+#[test]
+fn keys_are_made_listed_and_removed() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json").display().to_string();
+    let made = world.run(&format!(
+        "key create monitor --scope read --scope signal --file {file} -o id"
+    ));
+    let secret = made.lines().next().unwrap().to_owned();
+    assert!(secret.starts_with("dsk_"), "{made}");
+    assert!(!std::fs::read_to_string(&file).unwrap().contains(&secret[4..]));
+    let listed = world.run(&format!("key list --file {file}"));
+    expect![[r"
+        KEY      SCOPES
+        monitor  read,signal
+        exit 0"]]
+    .assert_eq(&listed);
+    let removed = world.run(&format!("key revoke monitor --file {file}"));
+    assert!(removed.ends_with("exit 0"), "{removed}");
+    let again = world.run(&format!("key revoke monitor --file {file}"));
+    assert!(again.ends_with("exit 2"), "{again}");
+    let refused = world.run("key create x --scope root");
+    assert!(refused.contains("expected one of read, start"), "{refused}");
+}
