@@ -262,7 +262,7 @@ fn a_panic_is_a_fault() {
     check(
         &fault,
         &expect![
-            "Panicked: the orchestrator panicked: there is no reactor running, must be called from the context of a Tokio 1.x runtime (faults.rs). Tokio does not run in an orchestrator: use ctx.timer(..), or do the work in an activity"
+            "Panicked: the orchestrator panicked: there is no reactor running, must be called from the context of a Tokio 1.x runtime. Tokio does not run in an orchestrator: use ctx.timer(..), or do the work in an activity"
         ],
     );
 }
