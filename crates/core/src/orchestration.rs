@@ -179,9 +179,12 @@ impl Orchestration {
     /// Decides what becomes of messages. Changes nothing.
     pub fn draft<'m>(&self, messages: impl Iterator<Item = &'m Message> + Clone, now: Timestamp) -> Draft {
         let mut drafter = Drafter::new(self, now);
-        let mut fates: Vec<Fate> = messages.clone().map(|message| drafter.take(message)).collect();
-        if drafter.resumed || drafter.termination.is_some() {
-            drafter.take_held(messages, &mut fates);
+        let mut fates = Vec::new();
+        for message in messages.clone() {
+            fates.push(drafter.take(message));
+            if std::mem::take(&mut drafter.frees_held) {
+                drafter.take_held(messages.clone(), &mut fates);
+            }
         }
         drafter.finish(fates)
     }
@@ -580,7 +583,8 @@ struct Drafter<'o> {
     releases: Vec<(Target, Message)>,
     status: Status,
     started: bool,
-    resumed: bool,
+    /// What was held before the last message may be looked at again.
+    frees_held: bool,
     termination: Option<Termination>,
 }
 
@@ -594,7 +598,7 @@ impl<'o> Drafter<'o> {
             releases: Vec::new(),
             status: orchestration.row.status,
             started: orchestration.has_started(),
-            resumed: false,
+            frees_held: false,
             termination: None,
         }
     }
@@ -606,6 +610,7 @@ impl<'o> Drafter<'o> {
         match message {
             Message::Terminate { reason, children } => {
                 self.begin();
+                self.frees_held = true;
                 self.termination = Some(Termination {
                     reason: reason.clone(),
                     children: *children,
@@ -626,7 +631,7 @@ impl<'o> Drafter<'o> {
                 } else {
                     Status::Pending
                 };
-                self.resumed = true;
+                self.frees_held = true;
                 self.push_if_started(EventKind::ExecutionResumed {
                     reason: reason.clone(),
                 });
@@ -638,7 +643,8 @@ impl<'o> Drafter<'o> {
         }
     }
 
-    /// After a resume, what waited comes first and in its old order; after an end it is dropped.
+    /// After a start or a resume, what waited so far comes first and in its old order; after an end
+    /// it is dropped.
     fn take_held<'m>(&mut self, messages: impl Iterator<Item = &'m Message>, fates: &mut [Fate]) {
         for (message, fate) in messages.zip(fates) {
             if *fate == Fate::Held {
@@ -680,6 +686,7 @@ impl<'o> Drafter<'o> {
             return Fate::Dropped;
         }
         self.started = true;
+        self.frees_held = true;
         self.status = Status::Running;
         let started = self.orchestration.started_event();
         self.push(started);
@@ -806,4 +813,98 @@ fn completion_event(message: &Message, open: &OpenTask) -> Option<EventKind> {
         _ => return None,
     };
     Some(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ExecutionId, ExecutionKey, PartitionId};
+
+    fn instance(events: u64, status: Status) -> Orchestration {
+        let at = Timestamp::from_micros(0);
+        Orchestration::new(InstanceRow {
+            key: ExecutionKey(1),
+            partition: PartitionId(0),
+            id: InstanceId::trusted("i"),
+            execution_id: ExecutionId(1),
+            name: "o".into(),
+            version: None,
+            status,
+            created: at,
+            updated: at,
+            completed: None,
+            scheduled_start: None,
+            parent: None,
+            tags: Vec::new(),
+            input: None,
+            custom_status: None,
+            output: None,
+            failure: None,
+            parked: None,
+            events,
+            extra: Vec::new(),
+        })
+    }
+
+    fn event(name: &str) -> Message {
+        Message::EventRaised {
+            name: name.into(),
+            input: None,
+        }
+    }
+
+    fn begin() -> Message {
+        let fire_at = Timestamp::from_micros(0);
+        Message::TimerFired {
+            execution: ExecutionKey(1),
+            task: TaskId::START,
+            fire_at,
+        }
+    }
+
+    /// The names of the events that reach the code, in order, and what becomes of the messages.
+    fn check(orchestration: &Orchestration, messages: &[Message], names: &[&str], fates: &[Fate]) {
+        let draft = orchestration.draft(messages.iter(), Timestamp::from_micros(5));
+        let raised = draft.events.iter().filter_map(|event| match &event.kind {
+            EventKind::EventRaised { name, .. } => Some(&**name),
+            _ => None,
+        });
+        assert_eq!(raised.collect::<Vec<_>>(), names);
+        assert_eq!(draft.fates, fates);
+    }
+
+    #[test]
+    fn what_came_before_the_start_is_read_after_it_and_in_order() {
+        // After a crash an event carried over continue-as-new was read back before the message
+        // that begins the execution: it was held, and nobody looked at it again.
+        let messages = [event("a"), begin(), event("b")];
+        check(
+            &instance(0, Status::Running),
+            &messages,
+            &["a", "b"],
+            &[Fate::Taken; 3],
+        );
+    }
+
+    #[test]
+    fn a_resume_lets_in_what_waited_before_what_follows() {
+        let messages = [event("a"), Message::Resume { reason: None }, event("b")];
+        check(
+            &instance(3, Status::Suspended),
+            &messages,
+            &["a", "b"],
+            &[Fate::Taken; 3],
+        );
+    }
+
+    #[test]
+    fn an_end_drops_what_waited() {
+        let terminate = Message::Terminate {
+            reason: None,
+            children: ParentClosePolicy::Abandon,
+        };
+        let messages = [event("a"), terminate, event("b")];
+        let fates = [Fate::Dropped, Fate::Taken, Fate::Dropped];
+        check(&instance(3, Status::Suspended), &messages, &[], &fates);
+    }
 }

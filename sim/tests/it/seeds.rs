@@ -12,8 +12,9 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const SEEDS_PER_BUG: u64 = 5_000;
 
 /// Seeds that found a bug of ours once. 212799: a terminated activity kept its limiter's slot.
-/// 108: a terminated instance left a held message behind.
-const REGRESSIONS: [u64; 2] = [108, 212_799];
+/// 108: a terminated instance left a held message behind. 432525: after a crash an unread event was
+/// read back before the message that begins its execution, and was not looked at again.
+const REGRESSIONS: [u64; 3] = [108, 212_799, 432_525];
 
 #[test]
 fn seeds_pass_and_do_something() {

@@ -1,5 +1,6 @@
 //! Going back to before a failure.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dalsegno_core::event::Parent;
@@ -221,7 +222,8 @@ impl Partition {
 
     /// Answers that were there before the failure are stored as messages and come first.
     pub(super) fn deliver_again(&mut self, id: &InstanceId, messages: Vec<Message>, turn: &mut Turn) {
-        for message in messages.into_iter().rev() {
+        let mut items = VecDeque::with_capacity(messages.len());
+        for message in messages {
             let seq = self.config.numbers.next_message();
             let data = record::encode_message(&Target::Orchestration(id.clone()), &message);
             turn.ops.push(Op::PutMessage {
@@ -229,9 +231,11 @@ impl Partition {
                 seq,
                 data,
             });
-            if let Some(slot) = self.slots.get_mut(id) {
-                slot.queue.push_front(Item::message(Some(seq), message));
-            }
+            items.push_back(Item::message(Some(seq), message));
+        }
+        if let Some(slot) = self.slots.get_mut(id) {
+            items.append(&mut slot.queue);
+            slot.queue = items;
         }
     }
 
