@@ -83,7 +83,6 @@ struct Interpreter {
     lock: Option<TaskId>,
     unread: VecDeque<EventKind>,
     actions: Vec<Action>,
-    has_begun: bool,
     has_ended: bool,
 }
 
@@ -98,7 +97,6 @@ impl Interpreter {
             EventKind::OrchestratorStarted => self.now = event.at,
             EventKind::ExecutionStarted(started) => {
                 self.progress = Progress::parse(started.input.as_ref());
-                self.has_begun = true;
                 self.begin();
             }
             EventKind::EventRaised { .. } => {
@@ -357,7 +355,6 @@ impl Executor for Programs {
                 lock: None,
                 unread: VecDeque::new(),
                 actions: Vec::new(),
-                has_begun: false,
                 has_ended: false,
             }) as Box<dyn Execution>
         })

@@ -24,8 +24,6 @@ const UNAPPLIED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub trait Release: Send {
     /// A turn's effects may happen now.
     fn release(&mut self, partition: usize, effects: Vec<Effect>);
-    /// Everything of this batch is out.
-    fn flush(&mut self);
 }
 
 /// What the committer works with.
@@ -66,7 +64,6 @@ impl Committer {
                     .for_each(|change| self.counts.apply(change));
                 release.release(done.partition, done.effects);
             }
-            release.flush();
         }
         Ok(())
     }

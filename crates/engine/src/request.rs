@@ -214,6 +214,12 @@ impl RequestError {
         }
     }
 
+    /// No instance has that id.
+    pub(crate) fn not_found(id: &InstanceId) -> Self {
+        let detail = format!("no instance {id} is here: look for it with list, or check the hub");
+        Self::new(RequestErrorKind::NotFound, detail).about(id)
+    }
+
     /// The same, about an id.
     #[must_use]
     pub fn about(mut self, id: impl fmt::Display) -> Self {

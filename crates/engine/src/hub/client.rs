@@ -265,7 +265,10 @@ impl TaskHub {
     /// # Errors
     /// `NotFound`, `WrongState` when it is not finished.
     pub async fn restart(&self, id: &InstanceId, new_id: NewId) -> Answer<Started> {
-        let status = self.status(id).await?.ok_or_else(|| not_found(id))?;
+        let status = self
+            .status(id)
+            .await?
+            .ok_or_else(|| RequestError::not_found(id))?;
         let row = status.row;
         if !row.status.is_final() {
             let detail = format!(
@@ -433,7 +436,7 @@ impl TaskHub {
                 Err(RequestError::new(RequestErrorKind::TimedOut, detail).about(id))
             }),
         };
-        answered?.ok_or_else(|| not_found(id))
+        answered?.ok_or_else(|| RequestError::not_found(id))
     }
 
     /// The current execution's history.
@@ -441,7 +444,10 @@ impl TaskHub {
     /// # Errors
     /// `NotFound`; `Internal` when the history cannot be read.
     pub async fn history(&self, id: &InstanceId) -> Answer<Vec<Event>> {
-        let status = self.status(id).await?.ok_or_else(|| not_found(id))?;
+        let status = self
+            .status(id)
+            .await?
+            .ok_or_else(|| RequestError::not_found(id))?;
         self.runtime
             .blocking(move |store| loader::read_history(store, &status.row))
             .await
@@ -648,11 +654,6 @@ impl TaskHub {
         };
         Ok(())
     }
-}
-
-fn not_found(id: &InstanceId) -> RequestError {
-    let detail = format!("no instance {id} is here: look for it with list, or check the hub");
-    RequestError::new(RequestErrorKind::NotFound, detail).about(id)
 }
 
 /// What a row alone tells about why its instance does not move.

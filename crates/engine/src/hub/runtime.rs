@@ -382,8 +382,6 @@ impl Release for Released {
             }
         }
     }
-
-    fn flush(&mut self) {}
 }
 
 impl Released {

@@ -106,7 +106,7 @@ impl Partition {
     /// The status of an instance that commands may still reach.
     fn living_status(&self, id: &InstanceId) -> Answer<Status> {
         let Some(row) = self.row(id) else {
-            return Err(not_found(id));
+            return Err(RequestError::not_found(id));
         };
         if row.status.is_final() {
             return Err(finished(id, row.status));
@@ -243,8 +243,8 @@ impl Partition {
 
     fn purge(&mut self, id: &InstanceId, key: Option<ExecutionKey>, reply: Reply<()>) {
         let answer = match self.row(id) {
-            None => Err(not_found(id)),
-            Some(row) if key.is_some_and(|key| key != row.key) => Err(not_found(id)),
+            None => Err(RequestError::not_found(id)),
+            Some(row) if key.is_some_and(|key| key != row.key) => Err(RequestError::not_found(id)),
             Some(row) if !row.status.is_final() => Err(running(id, row.status)),
             Some(row) => Ok((row.key, row.status)),
         };
@@ -333,11 +333,6 @@ fn fingerprint(options: &StartOptions) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
-}
-
-pub(super) fn not_found(id: &InstanceId) -> RequestError {
-    let detail = format!("no instance {id} is here: look for it with list, or check the hub");
-    RequestError::new(RequestErrorKind::NotFound, detail).about(id)
 }
 
 fn finished(id: &InstanceId, status: Status) -> RequestError {

@@ -12,7 +12,7 @@ use dalsegno_core::store::{InstanceRow, Op, TimerRow};
 use dalsegno_core::{Event, EventKind, Failure, InstanceId, Message, TaskId};
 
 use super::Partition;
-use super::commands::{not_found, wrong_state};
+use super::commands::wrong_state;
 use super::slot::{Item, Resident, Slot, SlotState};
 use crate::input::{Command, Load};
 use crate::record;
@@ -24,7 +24,7 @@ impl Partition {
     /// A client rewinds a failed instance, or sets a parked one going again.
     pub(super) fn rewind(&mut self, id: &InstanceId, reason: Option<String>, reply: Reply<()>) {
         let Some(row) = self.row(id) else {
-            return self.answer_slot(id, reply.with(Err(not_found(id))));
+            return self.answer_slot(id, reply.with(Err(RequestError::not_found(id))));
         };
         match (row.status, &row.parked) {
             (_, Some(_)) => {
@@ -161,7 +161,7 @@ impl Partition {
         let key = self.config.numbers.next_key();
         let now = self.now;
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
-            return Err(not_found(id));
+            return Err(RequestError::not_found(id));
         };
         let old = resident.orchestration.row.clone();
         let rewound = before_failure(resident.history.as_deref().unwrap_or_default());
