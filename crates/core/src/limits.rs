@@ -11,8 +11,11 @@ pub struct Limits {
     pub history_events_max: u64,
     /// Most actions of one turn; beyond it the instance is parked (`BusyLoop`).
     pub turn_actions_max: usize,
-    /// Longest turn, in milliseconds, before `/healthz` reports the instance.
+    /// Longest turn or entity operation, in milliseconds; beyond it the instance is parked
+    /// (`BusyLoop`) or the operation fails, and a fresh thread goes on with the others.
     pub turn_ms_max: u64,
+    /// Most threads that may be stuck in user code; beyond it the process ends, to recover.
+    pub stuck_threads_max: usize,
     /// Most messages that wait for one instance; beyond it events are refused with 429.
     pub inbox_messages_max: usize,
     /// Memory for live futures, in bytes; the least recently used are evicted beyond it.
@@ -44,6 +47,7 @@ impl Default for Limits {
             history_events_max: 1_000_000,
             turn_actions_max: 200_000,
             turn_ms_max: 10_000,
+            stuck_threads_max: 8,
             inbox_messages_max: 100_000,
             futures_bytes_max: 256 * 1024 * 1024,
             activities_running_max: 1_000,

@@ -2,6 +2,7 @@
 
 mod client;
 mod runtime;
+mod watchdog;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,10 @@ pub use dalsegno_core::limiter::LimiterRule as LimiterDefinition;
 pub use runtime::{HubError, HubOptions};
 
 use runtime::Runtime;
+
+/// Exit code of a process in which too many threads are stuck in user code. 70 is `EX_SOFTWARE` of
+/// `sysexits.h`.
+const STUCK: i32 = 70;
 
 /// A running task hub. Every answer of every method waits until the state it was made from is durable.
 #[derive(Clone)]
@@ -36,6 +41,8 @@ impl fmt::Debug for TaskHub {
 pub struct Health {
     /// Reasons why it is not well; empty when it is.
     pub problems: Vec<String>,
+    /// Threads that are stuck in user code; others went on in their place.
+    pub stuck_threads: usize,
     /// Whether it goes down.
     pub draining: bool,
 }

@@ -3,6 +3,7 @@
 //! Decisions are functions over plain data ([`partition::Partition`], [`dalsegno_core`]); threads,
 //! the async runtime and the store are a thin shell around them ([`hub::TaskHub`]).
 
+pub mod alarm;
 pub mod choices;
 pub mod clock;
 pub mod commit_queue;
@@ -15,10 +16,10 @@ pub mod input;
 pub mod loader;
 pub mod mailbox;
 pub mod partition;
-pub mod partition_thread;
 pub mod record;
 pub mod request;
 pub mod simulation;
+pub mod station;
 pub mod task;
 pub mod turn;
 pub mod verify;

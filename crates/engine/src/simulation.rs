@@ -338,8 +338,10 @@ impl SimHub {
     fn step_partition(&mut self, index: usize) {
         let partition = &mut self.partitions[index];
         if let Step::Run(job) = partition.step(self.now) {
-            let done = job.run(&*self.executor);
-            partition.finish(done);
+            let mut next = Some(job);
+            while let Some(job) = next {
+                next = partition.finish(job.run(&*self.executor));
+            }
         }
         self.carry_away(index);
     }

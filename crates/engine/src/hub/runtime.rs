@@ -1,8 +1,8 @@
 //! The threads of a hub: partitions, committer, reads, activities.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,19 +12,21 @@ use dalsegno_core::store::{HubLoaded, Store};
 use dalsegno_core::{EntityId, PartitionId};
 use hashbrown::HashMap;
 
+use super::watchdog::{Watchdog, Workers};
 use super::{Health, TaskHub};
+use crate::alarm::Alarm;
 use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
 use crate::committer::{Committer, Release};
 use crate::counts::Counts;
 use crate::dispatcher::Dispatcher;
 use crate::executor::{Executor, OperationOutcome};
-use crate::input::{Command, Input};
+use crate::input::{Command, Input, Load};
 use crate::loader;
 use crate::mailbox::Mailboxes;
 use crate::partition::{Entropy, Numbers, Partition, PartitionConfig};
-use crate::partition_thread::{PartitionThread, Progress};
 use crate::record;
+use crate::station::{State, Station};
 use crate::turn::Effect;
 
 /// A partition that has inputs and no round for so long is reported as stuck.
@@ -78,17 +80,22 @@ pub(super) struct Runtime {
     pub(super) waiters: Arc<AtomicU64>,
     queue: Arc<CommitQueue>,
     batches: Arc<AtomicU64>,
-    progress: Vec<Arc<Progress>>,
-    /// Rounds of each thread when they were last seen to rise.
+    stations: OnceLock<Vec<Arc<Station>>>,
+    /// Rounds of each station when they were last seen to rise.
     seen: Mutex<Vec<(u64, Instant)>>,
     is_draining: AtomicBool,
+    workers: Workers,
+    stuck: Arc<AtomicUsize>,
+    alarm: Arc<Alarm>,
+    /// The watchdog has nothing more to watch.
+    is_unwatched: Arc<AtomicBool>,
     threads: Mutex<Threads>,
 }
 
 #[derive(Default)]
 struct Threads {
-    partitions: Vec<JoinHandle<()>>,
     committer: Option<JoinHandle<()>>,
+    watchdog: Option<JoinHandle<()>>,
 }
 
 impl TaskHub {
@@ -153,9 +160,13 @@ impl Runtime {
             tickets: AtomicU64::new(0),
             waiters: Arc::default(),
             batches: Arc::default(),
-            progress: (0..mailboxes.threads()).map(|_| Arc::default()).collect(),
+            stations: OnceLock::new(),
             seen: Mutex::default(),
             is_draining: AtomicBool::new(false),
+            workers: Workers::default(),
+            stuck: Arc::default(),
+            alarm: Arc::default(),
+            is_unwatched: Arc::default(),
             threads: Mutex::default(),
             mailboxes,
         };
@@ -197,28 +208,51 @@ impl Runtime {
         };
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.committer = Some(spawn("dalsegno-commit", move || commit(&committer, release))?);
+        let stations = self
+            .stations
+            .get_or_init(|| self.set_up_stations(partitions, &loads));
+        for (index, station) in stations.iter().enumerate() {
+            self.workers.start(index, station, 0)?;
+        }
+        let watchdog = Watchdog {
+            stations: stations.clone(),
+            workers: self.workers.clone(),
+            alarm: self.alarm.clone(),
+            turn_max: Duration::from_millis(self.limits.turn_ms_max),
+            stuck: self.stuck.clone(),
+            stuck_max: self.limits.stuck_threads_max,
+            is_ending: self.is_unwatched.clone(),
+        };
+        threads.watchdog = Some(spawn("dalsegno-watch", move || watchdog.run())?);
+        Ok(())
+    }
+
+    fn set_up_stations(
+        &self,
+        partitions: Vec<Partition>,
+        loads: &tokio::sync::mpsc::UnboundedSender<(usize, Load)>,
+    ) -> Vec<Arc<Station>> {
         let mut shares: Vec<Vec<(usize, Partition)>> =
             (0..self.mailboxes.threads()).map(|_| Vec::new()).collect();
         for (index, partition) in partitions.into_iter().enumerate() {
             let share = index % shares.len();
             shares[share].push((index, partition));
         }
-        for (index, share) in shares.into_iter().enumerate() {
-            let thread = PartitionThread {
-                partitions: share,
+        let station = |(index, share)| {
+            Arc::new(Station {
+                state: Mutex::new(State::new(share)),
                 mailbox: self.mailboxes.of_thread(index),
                 mailboxes: self.mailboxes.clone(),
                 queue: self.queue.clone(),
                 executor: self.executor.clone(),
                 clock: self.clock.clone(),
                 loads: loads.clone(),
-                progress: self.progress[index].clone(),
-            };
-            threads
-                .partitions
-                .push(spawn(&format!("dalsegno-part-{index}"), move || thread.run())?);
-        }
-        Ok(())
+                alarm: self.alarm.clone(),
+                stuck: self.stuck.clone(),
+                progress: Default::default(),
+            })
+        };
+        shares.into_iter().enumerate().map(station).collect()
     }
 
     fn recover(&self, loaded: &HubLoaded, durable: &[Arc<AtomicU64>]) -> Result<Vec<Partition>, HubError> {
@@ -272,43 +306,40 @@ impl Runtime {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Asks each thread for a round; one that has made none since long is stuck, and a turn that
-    /// runs for longer than `turn_ms_max` keeps its partition from moving.
+    fn stations(&self) -> &[Arc<Station>] {
+        self.stations.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Asks each station for a round; one that has made none since long is stuck.
     pub(super) fn health(&self) -> Health {
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.resize(self.progress.len(), (0, now));
+        seen.resize(self.stations().len(), (0, now));
         let mut problems = Vec::new();
         for (index, (rounds_seen, since)) in seen.iter_mut().enumerate() {
-            let rounds = self.progress[index].rounds();
+            let rounds = self.stations()[index].progress.rounds();
             if rounds != *rounds_seen {
                 (*rounds_seen, *since) = (rounds, now);
             } else if now.duration_since(*since) > STUCK_AFTER {
                 let seconds = now.duration_since(*since).as_secs();
                 problems.push(format!("partition thread {index} has not moved for {seconds} s"));
             }
-            problems.extend(self.long_turn(index));
             let first = PartitionId(u32::try_from(index).unwrap_or(0));
             self.mailboxes.send(first, Input::Nudge);
         }
         Health {
             problems,
+            stuck_threads: self.stuck.load(Ordering::Relaxed),
             draining: self.is_draining(),
         }
     }
 
-    fn long_turn(&self, index: usize) -> Option<String> {
-        let (id, time) = self.progress[index].turn()?;
-        let most = self.limits.turn_ms_max;
-        (time > Duration::from_millis(most)).then(|| {
-            let seconds = time.as_secs();
-            format!("instance {id} has been in one turn for {seconds} s, turn_ms_max is {most}: its code loops or blocks")
-        })
-    }
-
-    /// Rounds of all partition threads so far.
+    /// Rounds of all stations so far.
     pub(super) fn rounds(&self) -> u64 {
-        self.progress.iter().map(|progress| progress.rounds()).sum()
+        self.stations()
+            .iter()
+            .map(|station| station.progress.rounds())
+            .sum()
     }
 
     pub(super) async fn shutdown(&self, grace: Duration) -> usize {
@@ -324,9 +355,14 @@ impl Runtime {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.mailboxes.close();
         let (queue, store) = (self.queue.clone(), self.store.clone());
+        let workers = self.workers.clone();
+        let (alarm, is_unwatched) = (self.alarm.clone(), self.is_unwatched.clone());
         let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads.partitions {
-                let _ = thread.join();
+            workers.join();
+            is_unwatched.store(true, Ordering::SeqCst);
+            alarm.unpark();
+            if let Some(watchdog) = threads.watchdog {
+                let _ = watchdog.join();
             }
             queue.close();
             if let Some(committer) = threads.committer {
@@ -339,7 +375,7 @@ impl Runtime {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HubError> {
+pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HubError> {
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread
         .spawn(run)

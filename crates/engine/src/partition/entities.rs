@@ -6,9 +6,10 @@ use dalsegno_core::entity::{Entity, withdraws};
 use dalsegno_core::message::{Caller, StartRequest, Target};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
-use dalsegno_core::{EntityId, Message};
+use dalsegno_core::{EntityId, Failure, Fault, Message};
 
 use super::Partition;
+use super::job::{Job, OperationJob, Running};
 use super::slot::Item;
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
 use crate::input::{Command, EntityInMemory, Load};
@@ -27,6 +28,23 @@ pub(super) struct EntitySlot {
     is_queued: bool,
     /// The row is in the store.
     is_stored: bool,
+}
+
+/// A turn of an entity: some operations in a row, one commit.
+#[derive(Debug)]
+pub(super) struct EntityTurn {
+    id: EntityId,
+    before: Entity,
+    turn: Turn,
+    /// The operation whose code runs.
+    asked: Option<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    sequence: Option<u64>,
+    message: Message,
+    answer: Option<Effect>,
 }
 
 impl Partition {
@@ -134,31 +152,147 @@ impl Partition {
         );
     }
 
-    /// Takes what may be taken now, all of it in one turn.
-    pub(super) fn process_entity(&mut self, id: &EntityId) {
-        let Some(slot) = self.entities.get_mut(id) else {
-            return;
-        };
+    /// Takes what may be taken now, all of it in one turn, until code has to run.
+    pub(super) fn process_entity(&mut self, id: &EntityId) -> Option<Job> {
+        let slot = self.entities.get_mut(id)?;
         slot.is_queued = false;
-        let Some(before) = slot.entity.clone() else { return };
-        let mut turn = Turn::default();
-        while let Some(item) = self.next_entity_item(id) {
+        let before = slot.entity.clone()?;
+        self.go_on_with_entity(EntityTurn {
+            id: id.clone(),
+            before,
+            turn: Turn::default(),
+            asked: None,
+        })
+    }
+
+    fn go_on_with_entity(&mut self, mut entity_turn: EntityTurn) -> Option<Job> {
+        let id = entity_turn.id.clone();
+        while let Some(item) = self.next_entity_item(&id) {
             match item {
-                Item::Command(command) => self.execute_entity_command(id, command, &mut turn),
+                Item::Command(command) => self.execute_entity_command(&id, command, &mut entity_turn.turn),
                 Item::Message {
                     sequence,
-                    message,
+                    message:
+                        Message::Operation {
+                            operation,
+                            input,
+                            caller,
+                            at,
+                        },
                     answer,
                 } => {
-                    if !self.take_entity_message(id, sequence, message, answer, &mut turn) {
-                        break;
-                    }
+                    let request = OperationRequest {
+                        operation: operation.clone(),
+                        input: input.clone(),
+                    };
+                    let message = Message::Operation {
+                        operation,
+                        input,
+                        caller,
+                        at,
+                    };
+                    let job = self.operation_job(&id, request)?;
+                    entity_turn.asked = Some(Asked {
+                        sequence,
+                        message,
+                        answer,
+                    });
+                    self.running = Some(Running::Operation(entity_turn));
+                    return Some(Job::Operation(job));
+                }
+                Item::Message {
+                    sequence, message, ..
+                } => {
+                    self.take_entity_message(&id, sequence, message, &mut entity_turn.turn);
                 }
                 Item::TryAgain => {}
             }
         }
-        self.store_waiting(id, &mut turn);
-        self.write_entity(id, &before, &mut turn);
+        self.end_entity_turn(entity_turn);
+        None
+    }
+
+    fn operation_job(&self, id: &EntityId, request: OperationRequest) -> Option<OperationJob> {
+        let entity = self.entities.get(id).and_then(|slot| slot.entity.as_ref())?;
+        Some(OperationJob {
+            entity: id.clone(),
+            state: entity.row.state.clone(),
+            request,
+            now: self.now,
+        })
+    }
+
+    /// The operation was run, or begins, or waits until somebody knows the entity.
+    pub(super) fn finish_operation(
+        &mut self,
+        mut entity_turn: EntityTurn,
+        run: Option<OperationRun>,
+    ) -> Option<Job> {
+        let Asked {
+            sequence,
+            message,
+            answer,
+        } = entity_turn.asked.take()?;
+        let EntityTurn { id, turn, .. } = &mut entity_turn;
+        match run {
+            None => {
+                self.put_back_entity(
+                    id,
+                    Item::Message {
+                        sequence,
+                        message,
+                        answer,
+                    },
+                );
+                self.end_entity_turn(entity_turn);
+                return None;
+            }
+            Some(OperationRun::Done(outcome)) => {
+                turn.effects.extend(answer);
+                self.forget_entity_message(sequence, turn);
+                self.apply_operation(id, caller_of(message), outcome, turn);
+            }
+            Some(OperationRun::Later(future)) => {
+                turn.effects.extend(answer);
+                let sequence = self.store_entity_message(id, sequence, &message, turn);
+                turn.effects.push(Effect::RunOperation {
+                    entity: id.clone(),
+                    future,
+                });
+                self.set_running(id, Item::message(Some(sequence), message));
+            }
+        }
+        self.go_on_with_entity(entity_turn)
+    }
+
+    /// The operation's code does not come back: it has failed, and the entity goes on.
+    pub(super) fn abandon_operation(&mut self, mut entity_turn: EntityTurn, fault: &Fault) {
+        let EntityTurn { id, turn, asked, .. } = &mut entity_turn;
+        if let Some(asked) = asked.take() {
+            tracing::warn!(entity = %id, %fault, "an operation was given up");
+            turn.effects.extend(asked.answer);
+            self.forget_entity_message(asked.sequence, turn);
+            let outcome = OperationOutcome {
+                outcome: Err(Failure::new(fault.kind.as_str(), fault.message.clone())),
+                state: None,
+                effects: Vec::new(),
+            };
+            self.apply_operation(id, caller_of(asked.message), outcome, turn);
+        }
+        let id = entity_turn.id.clone();
+        self.end_entity_turn(entity_turn);
+        self.make_entity_ready(&id);
+    }
+
+    fn end_entity_turn(&mut self, entity_turn: EntityTurn) {
+        let EntityTurn {
+            id,
+            before,
+            mut turn,
+            asked: _,
+        } = entity_turn;
+        self.store_waiting(&id, &mut turn);
+        self.write_entity(&id, &before, &mut turn);
         self.push_turn(turn);
     }
 
@@ -178,67 +312,20 @@ impl Partition {
         slot.queue.remove(next)
     }
 
-    /// Handles one message; `false` when nobody here knows the entity and it has to wait.
     fn take_entity_message(
         &mut self,
         id: &EntityId,
         sequence: Option<u64>,
         message: Message,
-        answer: Option<Effect>,
         turn: &mut Turn,
-    ) -> bool {
+    ) {
+        self.forget_entity_message(sequence, turn);
         match message {
-            Message::Operation {
-                operation,
-                input,
-                caller,
-                at,
-            } => {
-                let request = OperationRequest {
-                    operation: operation.clone(),
-                    input: input.clone(),
-                };
-                let run = self.run_operation(id, request);
-                let again = Message::Operation {
-                    operation,
-                    input,
-                    caller: caller.clone(),
-                    at,
-                };
-                match run {
-                    None => {
-                        self.put_back_entity(
-                            id,
-                            Item::Message {
-                                sequence,
-                                message: again,
-                                answer,
-                            },
-                        );
-                        return false;
-                    }
-                    Some(OperationRun::Done(outcome)) => {
-                        turn.effects.extend(answer);
-                        self.forget_entity_message(sequence, turn);
-                        self.apply_operation(id, caller, outcome, turn);
-                    }
-                    Some(OperationRun::Later(future)) => {
-                        turn.effects.extend(answer);
-                        let sequence = self.store_entity_message(id, sequence, &again, turn);
-                        turn.effects.push(Effect::RunOperation {
-                            entity: id.clone(),
-                            future,
-                        });
-                        self.set_running(id, Item::message(Some(sequence), again));
-                    }
-                }
-            }
             Message::Lock {
                 caller,
                 entities,
                 position,
             } => {
-                self.forget_entity_message(sequence, turn);
                 let passed = self
                     .entity_mut(id)
                     .map(|entity| entity.lock(caller, entities, position));
@@ -246,13 +333,9 @@ impl Partition {
                     self.send(target, message, turn);
                 }
             }
-            Message::Unlock { .. } => {
-                self.forget_entity_message(sequence, turn);
-                self.unlock(id, &message, turn);
-            }
-            _ => self.forget_entity_message(sequence, turn),
+            Message::Unlock { .. } => self.unlock(id, &message, turn),
+            _ => {}
         }
-        true
     }
 
     fn entity_mut(&mut self, id: &EntityId) -> Option<&mut Entity> {
@@ -272,13 +355,6 @@ impl Partition {
                 entity.is_busy = true;
             }
         }
-    }
-
-    fn run_operation(&mut self, id: &EntityId, request: OperationRequest) -> Option<OperationRun> {
-        let entity = self.entities.get(id).and_then(|slot| slot.entity.as_ref())?;
-        self.config
-            .executor
-            .run_operation(id, entity.row.state.as_ref(), request, self.now)
     }
 
     fn forget_entity_message(&self, sequence: Option<u64>, turn: &mut Turn) {
@@ -455,6 +531,13 @@ impl Partition {
         }
         let was_there = entity.row.state.take().is_some();
         turn.effects.push(reply.with(Ok(was_there)));
+    }
+}
+
+fn caller_of(operation: Message) -> Option<Caller> {
+    match operation {
+        Message::Operation { caller, .. } => caller,
+        _ => None,
     }
 }
 

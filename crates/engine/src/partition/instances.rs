@@ -10,94 +10,17 @@ use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op, TimerRow};
 use dalsegno_core::{
-    Action, Event, EventKind, ExecutionKey, Failure, Fault, FaultKind, InstanceId, Message, Payload, TaskId,
+    Action, EventKind, ExecutionKey, Failure, Fault, FaultKind, InstanceId, Message, Payload, TaskId,
 };
 
 use super::Partition;
+use super::job::{Job, Running, RunningTurn, TurnDone, TurnJob};
 use super::slot::{Item, Resident, Slot, SlotState};
-use crate::executor::{Execution, ExecutionInfo, Executor};
+use crate::executor::ExecutionInfo;
 use crate::input::{Load, Loaded, StoredInstance};
 use crate::record;
 use crate::task::{ChildRecord, RowExtra, StoredTask, TaskRecord};
 use crate::turn::{Effect, Turn};
-
-/// Code that has to run for a turn. Owns all it needs, so nothing of the partition is borrowed.
-#[derive(Debug)]
-pub struct TurnJob {
-    /// The instance.
-    pub id: InstanceId,
-    info: ExecutionInfo,
-    live: Option<Box<dyn Execution>>,
-    history: Option<Vec<Event>>,
-    resident: Box<Resident>,
-    draft: Draft,
-    batch: Vec<Item>,
-    actions_max: usize,
-}
-
-/// What the code said.
-#[derive(Debug)]
-pub struct TurnDone {
-    job: TurnJob,
-    result: Result<Vec<Action>, Fault>,
-    replayed: bool,
-}
-
-impl TurnJob {
-    /// Runs the user's code for this turn.
-    pub fn run(mut self, executor: &dyn Executor) -> TurnDone {
-        let replayed = self.live.is_none();
-        let result = self.advance(executor);
-        TurnDone {
-            job: self,
-            result,
-            replayed,
-        }
-    }
-
-    fn advance(&mut self, executor: &dyn Executor) -> Result<Vec<Action>, Fault> {
-        let live = match &mut self.live {
-            Some(live) => live,
-            None => {
-                let fresh = executor
-                    .execution(&self.info)
-                    .ok_or_else(|| missing(&self.info))?;
-                let live = self.live.insert(fresh);
-                live.replay(self.history.as_deref().unwrap_or_default())?;
-                live
-            }
-        };
-        let actions = live.advance(&self.draft.events)?;
-        if actions.len() > self.actions_max {
-            let message = format!(
-                "one turn asked for {} things, turn_actions_max is {}: start children, or wait in between",
-                actions.len(),
-                self.actions_max
-            );
-            return Err(Fault {
-                kind: FaultKind::BusyLoop,
-                message,
-            });
-        }
-        Ok(actions)
-    }
-}
-
-fn missing(info: &ExecutionInfo) -> Fault {
-    let version = info
-        .version
-        .as_ref()
-        .map(|version| format!(" version {version}"))
-        .unwrap_or_default();
-    let message = format!(
-        "no orchestrator \"{}\"{version} is registered here: register it, then the instance goes on",
-        info.name
-    );
-    Fault {
-        kind: FaultKind::Missing,
-        message,
-    }
-}
 
 impl Partition {
     /// Puts something into an instance's queue; asks the store for the instance if need be.
@@ -158,7 +81,7 @@ impl Partition {
     }
 
     /// Handles what waits for an instance until code has to run or nothing is left.
-    pub(super) fn process_instance(&mut self, id: &InstanceId) -> Option<TurnJob> {
+    pub(super) fn process_instance(&mut self, id: &InstanceId) -> Option<Job> {
         loop {
             let slot = self.slots.get_mut(id)?;
             slot.is_queued = false;
@@ -438,7 +361,7 @@ impl Partition {
     }
 
     /// The first half of a turn. Turns that need no code are finished here.
-    fn begin_turn(&mut self, id: &InstanceId) -> Option<TurnJob> {
+    fn begin_turn(&mut self, id: &InstanceId) -> Option<Job> {
         let now = self.now;
         let actions_max = self.config.limits.turn_actions_max;
         let slot = self.slots.get_mut(id)?;
@@ -467,52 +390,60 @@ impl Partition {
             version: row.version.clone(),
         };
         let (live, history) = (resident.live.take(), resident.history.take());
-        Some(TurnJob {
+        self.running = Some(Running::Turn(RunningTurn {
             id: id.clone(),
+            resident,
+            batch,
+        }));
+        Some(Job::Turn(TurnJob {
             info,
             live,
             history,
-            resident,
             draft,
-            batch,
             actions_max,
-        })
+        }))
     }
 
     /// The second half: commits what the code asked for, or parks the instance.
-    pub fn finish(&mut self, done: TurnDone) {
-        let TurnDone {
-            job,
-            result,
-            replayed,
-        } = done;
-        let TurnJob {
+    pub(super) fn finish_turn(&mut self, running: RunningTurn, done: TurnDone) {
+        let RunningTurn {
             id,
-            live,
             mut resident,
-            draft,
             batch,
-            history,
-            ..
-        } = job;
-        self.counters.turns += 1;
-        self.counters.replays += u64::from(replayed && history.is_some_and(|history| !history.is_empty()));
-        resident.live = if result.is_ok() { live } else { None };
-        let Some(slot) = self.slots.get_mut(&id) else {
-            return;
-        };
-        slot.state = SlotState::Resident(resident);
-        match result {
+        } = running;
+        self.counters.replays += u64::from(done.replayed);
+        resident.live = done.live;
+        self.seat(&id, resident);
+        match done.result {
             Ok(actions) => {
                 let unread = self.unread_events(&id, &actions);
-                self.conclude(&id, draft, batch, actions, Some(unread));
+                self.conclude(&id, done.draft, batch, actions, Some(unread));
             }
             Err(fault) => self.park(&id, fault, batch),
         }
-        self.note_use(&id);
-        self.make_ready(&id);
-        if self.slots.get(&id).is_some_and(|slot| slot.queue.is_empty()) {
-            self.rest(&id);
+        self.end_turn(&id);
+    }
+
+    /// The code does not come back: the instance is parked as it was before the turn.
+    pub(super) fn abandon_turn(&mut self, running: RunningTurn, fault: Fault) {
+        let RunningTurn { id, resident, batch } = running;
+        self.seat(&id, resident);
+        self.park(&id, fault, batch);
+        self.end_turn(&id);
+    }
+
+    fn seat(&mut self, id: &InstanceId, resident: Box<Resident>) {
+        self.counters.turns += 1;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.state = SlotState::Resident(resident);
+        }
+    }
+
+    fn end_turn(&mut self, id: &InstanceId) {
+        self.note_use(id);
+        self.make_ready(id);
+        if self.slots.get(id).is_some_and(|slot| slot.queue.is_empty()) {
+            self.rest(id);
         }
     }
 

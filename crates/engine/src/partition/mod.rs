@@ -8,6 +8,7 @@ mod commands;
 mod entities;
 mod explain;
 mod instances;
+mod job;
 mod limiters;
 mod rewind;
 mod slot;
@@ -23,11 +24,12 @@ use dalsegno_core::message::Target;
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{self, Op, TimerRow};
 use dalsegno_core::{
-    EntityId, ExecutionId, ExecutionKey, InstanceId, Message, PartitionId, TaskId, Timestamp,
+    EntityId, ExecutionId, ExecutionKey, Fault, InstanceId, Message, PartitionId, TaskId, Timestamp,
 };
 use hashbrown::HashMap;
 
 use self::entities::EntitySlot;
+use self::job::Running;
 use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
 use crate::executor::Executor;
@@ -36,7 +38,7 @@ use crate::record;
 use crate::task::{ChildRecord, StoredTask, TaskRecord};
 use crate::turn::{Delivery, Effect, Turn};
 
-pub use self::instances::{TurnDone, TurnJob};
+pub use self::job::{Done, Job};
 
 /// Numbers that are unique in a hub. Shared by its partitions.
 #[derive(Debug)]
@@ -164,6 +166,8 @@ pub struct Partition {
     /// Instances to be read again once this turn is durable.
     reloads: VecDeque<(u64, Load)>,
     futures: Futures,
+    /// What the job that is out left here.
+    running: Option<Running>,
     turns_made: u64,
     outbox: Outbox,
     /// What happened.
@@ -201,6 +205,7 @@ impl Partition {
             settling: VecDeque::new(),
             reloads: VecDeque::new(),
             futures,
+            running: None,
             turns_made: 0,
             outbox: Outbox::default(),
             counters: Counters::default(),
@@ -286,15 +291,33 @@ impl Partition {
         let Some(target) = self.ready.pop_front() else {
             return Step::Idle;
         };
-        match target {
-            Target::Orchestration(id) => match self.process_instance(&id) {
-                Some(job) => Step::Run(job),
-                None => Step::Moved,
-            },
-            Target::Entity(id) => {
-                self.process_entity(&id);
-                Step::Moved
+        let job = match target {
+            Target::Orchestration(id) => self.process_instance(&id),
+            Target::Entity(id) => self.process_entity(&id),
+        };
+        job.map_or(Step::Moved, Step::Run)
+    }
+
+    /// Takes what the code said. An entity may have its next operation run in the same turn:
+    /// nothing else may be done with the partition before that.
+    pub fn finish(&mut self, done: Done) -> Option<Job> {
+        match (self.running.take()?, done) {
+            (Running::Turn(running), Done::Turn(done)) => {
+                self.finish_turn(running, done);
+                None
             }
+            (Running::Operation(turn), Done::Operation(run)) => self.finish_operation(turn, run),
+            _ => None,
+        }
+    }
+
+    /// Goes on without the job that is out: its code has taken too long and may never come back.
+    /// The orchestration is parked; the operation fails.
+    pub fn abandon(&mut self, fault: Fault) {
+        match self.running.take() {
+            Some(Running::Turn(running)) => self.abandon_turn(running, fault),
+            Some(Running::Operation(turn)) => self.abandon_operation(turn, &fault),
+            None => {}
         }
     }
 
@@ -463,6 +486,6 @@ pub enum Step {
     Idle,
     /// Something moved; there may be more.
     Moved,
-    /// Code has to run: [`TurnJob::run`], then [`Partition::finish`].
-    Run(TurnJob),
+    /// Code has to run: [`Job::run`], then [`Partition::finish`].
+    Run(Job),
 }

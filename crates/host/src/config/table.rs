@@ -293,7 +293,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "limits.turn_ms_max",
         ANY,
         "10000",
-        "Longest turn; beyond it `/healthz` reports the instance.",
+        "Longest turn or entity operation; beyond it the instance is parked or the operation fails.",
+    ),
+    row(
+        "limits.stuck_threads_max",
+        ANY,
+        "8",
+        "Most threads stuck in user code; beyond it the process ends, to recover.",
     ),
     row(
         "limits.inbox_messages_max",

@@ -14,6 +14,13 @@ use super::wire::to_json;
 struct HealthWire<'a> {
     status: &'static str,
     problems: &'a [String],
+    #[serde(rename = "stuckThreads", skip_serializing_if = "is_zero")]
+    stuck_threads: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Answers a probe of what the hub says about itself.
@@ -23,26 +30,37 @@ pub(crate) fn answer(raw_query: Option<&str>, health: impl Fn() -> Health) -> Re
         Err(problem) => return problem.into_response(Bodies::Full),
     };
     match probe.as_deref() {
-        Some("live") => told(StatusCode::OK, "live", &[]),
-        Some("ready") if health().draining => told(StatusCode::SERVICE_UNAVAILABLE, "draining", &[]),
-        Some("ready") => told(StatusCode::OK, "ready", &[]),
+        Some("live") => told(StatusCode::OK, "live"),
+        Some("ready") if health().draining => told(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Some("ready") => told(StatusCode::OK, "ready"),
         None => progress(&health()),
         Some(other) => unknown(other).into_response(Bodies::Full),
     }
 }
 
 fn progress(health: &Health) -> Response {
-    if health.draining {
-        told(StatusCode::SERVICE_UNAVAILABLE, "draining", &health.problems)
+    let (code, status) = if health.draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else if health.problems.is_empty() {
-        told(StatusCode::OK, "healthy", &[])
+        (StatusCode::OK, "healthy")
     } else {
-        told(StatusCode::SERVICE_UNAVAILABLE, "unhealthy", &health.problems)
-    }
+        (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+    };
+    let wire = HealthWire {
+        status,
+        problems: &health.problems,
+        stuck_threads: health.stuck_threads,
+    };
+    json(code, to_json(&wire))
 }
 
-fn told(code: StatusCode, status: &'static str, problems: &[String]) -> Response {
-    json(code, to_json(&HealthWire { status, problems }))
+fn told(code: StatusCode, status: &'static str) -> Response {
+    let wire = HealthWire {
+        status,
+        problems: &[],
+        stuck_threads: 0,
+    };
+    json(code, to_json(&wire))
 }
 
 fn unknown(probe: &str) -> Problem {
@@ -57,14 +75,17 @@ mod tests {
     fn probes() {
         let healthy = Health {
             problems: vec![],
+            stuck_threads: 0,
             draining: false,
         };
         let stuck = Health {
             problems: vec!["a-1 has not moved for 61 s".into()],
+            stuck_threads: 0,
             draining: false,
         };
         let draining = Health {
             problems: vec![],
+            stuck_threads: 0,
             draining: true,
         };
         for (query, health, wanted) in [

@@ -1,0 +1,169 @@
+//! User code that a partition wants run, and what came of it.
+//!
+//! A job owns all it needs, so whoever runs it holds nothing of the partition. What the partition
+//! must not lose (the instance's state, the messages of the turn) stays behind in [`Running`]: a
+//! job that never comes back can be abandoned.
+
+use std::fmt;
+
+use dalsegno_core::message::Target;
+use dalsegno_core::orchestration::Draft;
+use dalsegno_core::{Action, EntityId, Event, Fault, FaultKind, InstanceId, Payload, Timestamp};
+
+use super::entities::EntityTurn;
+use super::slot::{Item, Resident};
+use crate::executor::{Execution, ExecutionInfo, Executor, OperationRequest, OperationRun};
+
+/// Code that has to run. At most one of a partition is out at a time.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a job is made for every turn, and a box would cost each of them"
+)]
+#[derive(Debug)]
+pub enum Job {
+    /// The next turn of an orchestrator.
+    Turn(TurnJob),
+    /// One operation of an entity.
+    Operation(OperationJob),
+}
+
+/// What the code said.
+#[expect(clippy::large_enum_variant, reason = "as for a job")]
+#[derive(Debug)]
+pub enum Done {
+    /// A turn.
+    Turn(TurnDone),
+    /// An operation; `None` when nobody here knows the entity.
+    Operation(Option<OperationRun>),
+}
+
+impl Job {
+    /// Whose code it is.
+    pub fn subject(&self) -> Target {
+        match self {
+            Self::Turn(job) => Target::Orchestration(job.info.instance.clone()),
+            Self::Operation(job) => Target::Entity(job.entity.clone()),
+        }
+    }
+
+    /// Runs the code.
+    pub fn run(self, executor: &dyn Executor) -> Done {
+        match self {
+            Self::Turn(job) => Done::Turn(job.run(executor)),
+            Self::Operation(job) => Done::Operation(job.run(executor)),
+        }
+    }
+}
+
+/// What stays with the partition while its job is out.
+#[derive(Debug)]
+pub(super) enum Running {
+    Turn(RunningTurn),
+    Operation(EntityTurn),
+}
+
+#[derive(Debug)]
+pub(super) struct RunningTurn {
+    pub(super) id: InstanceId,
+    pub(super) resident: Box<Resident>,
+    pub(super) batch: Vec<Item>,
+}
+
+/// One turn of an orchestrator.
+#[derive(Debug)]
+pub struct TurnJob {
+    pub(super) info: ExecutionInfo,
+    pub(super) live: Option<Box<dyn Execution>>,
+    pub(super) history: Option<Vec<Event>>,
+    pub(super) draft: Draft,
+    pub(super) actions_max: usize,
+}
+
+/// What the orchestrator said.
+pub struct TurnDone {
+    pub(super) live: Option<Box<dyn Execution>>,
+    pub(super) draft: Draft,
+    pub(super) result: Result<Vec<Action>, Fault>,
+    /// A history that was not empty was replayed.
+    pub(super) replayed: bool,
+}
+
+impl fmt::Debug for TurnDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TurnDone")
+            .field("result", &self.result)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TurnJob {
+    fn run(mut self, executor: &dyn Executor) -> TurnDone {
+        let has_history = self.history.as_ref().is_some_and(|history| !history.is_empty());
+        let replayed = self.live.is_none() && has_history;
+        let result = self.advance(executor);
+        TurnDone {
+            live: self.live.filter(|_| result.is_ok()),
+            draft: self.draft,
+            result,
+            replayed,
+        }
+    }
+
+    fn advance(&mut self, executor: &dyn Executor) -> Result<Vec<Action>, Fault> {
+        let live = match &mut self.live {
+            Some(live) => live,
+            None => {
+                let fresh = executor
+                    .execution(&self.info)
+                    .ok_or_else(|| missing(&self.info))?;
+                let live = self.live.insert(fresh);
+                live.replay(self.history.as_deref().unwrap_or_default())?;
+                live
+            }
+        };
+        let actions = live.advance(&self.draft.events)?;
+        if actions.len() > self.actions_max {
+            let message = format!(
+                "one turn asked for {} things, turn_actions_max is {}: start children, or wait in between",
+                actions.len(),
+                self.actions_max
+            );
+            return Err(Fault {
+                kind: FaultKind::BusyLoop,
+                message,
+            });
+        }
+        Ok(actions)
+    }
+}
+
+fn missing(info: &ExecutionInfo) -> Fault {
+    let version = info
+        .version
+        .as_ref()
+        .map(|version| format!(" version {version}"))
+        .unwrap_or_default();
+    let message = format!(
+        "no orchestrator \"{}\"{version} is registered here: register it, then the instance goes on",
+        info.name
+    );
+    Fault {
+        kind: FaultKind::Missing,
+        message,
+    }
+}
+
+/// One operation of an entity.
+#[derive(Debug)]
+pub struct OperationJob {
+    pub(super) entity: EntityId,
+    pub(super) state: Option<Payload>,
+    pub(super) request: OperationRequest,
+    pub(super) now: Timestamp,
+}
+
+impl OperationJob {
+    fn run(self, executor: &dyn Executor) -> Option<OperationRun> {
+        executor.run_operation(&self.entity, self.state.as_ref(), self.request, self.now)
+    }
+}
