@@ -17,6 +17,8 @@ pub struct Entity {
     pub holder: Option<Caller>,
     /// An operation that does I/O is under way.
     pub is_busy: bool,
+    /// How often the process died while an operation of it ran.
+    pub kills: u32,
 }
 
 impl Entity {
@@ -78,7 +80,7 @@ impl Entity {
 
     /// Nothing of it has to be stored any more.
     pub fn is_vacant(&self) -> bool {
-        self.row.state.is_none() && self.holder.is_none()
+        self.row.state.is_none() && self.holder.is_none() && self.kills == 0
     }
 }
 
@@ -127,6 +129,7 @@ mod tests {
             row,
             holder: None,
             is_busy: false,
+            kills: 0,
         }
     }
 

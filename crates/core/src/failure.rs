@@ -75,9 +75,25 @@ pub enum FaultKind {
     Damaged,
     /// No code for this name and version is registered here.
     Missing,
+    /// The process died too often while a turn of this instance ran.
+    Poisoned,
 }
 
 impl FaultKind {
+    /// All of them, by their number in stored records: new ones go to the end.
+    pub const ALL: [Self; 10] = [
+        Self::Diverged,
+        Self::Surplus,
+        Self::UnknownTask,
+        Self::ForeignWait,
+        Self::ForeignWake,
+        Self::BusyLoop,
+        Self::Panicked,
+        Self::Damaged,
+        Self::Missing,
+        Self::Poisoned,
+    ];
+
     /// The kind's name, as people and JSON see it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -90,6 +106,7 @@ impl FaultKind {
             Self::Panicked => "Panicked",
             Self::Damaged => "Damaged",
             Self::Missing => "Missing",
+            Self::Poisoned => "Poisoned",
         }
     }
 }

@@ -16,6 +16,9 @@ pub struct Limits {
     pub turn_ms_max: u64,
     /// Most threads that may be stuck in user code; beyond it the process ends, to recover.
     pub stuck_threads_max: usize,
+    /// Ends of the process while one and the same activity, turn or operation ran; from then on
+    /// it is not run again: the activity or operation fails, the instance is parked.
+    pub kills_max: u32,
     /// Most messages that wait for one instance; beyond it events are refused with 429.
     pub inbox_messages_max: usize,
     /// Memory for live futures, in bytes; the least recently used are evicted beyond it.
@@ -48,6 +51,7 @@ impl Default for Limits {
             turn_actions_max: 200_000,
             turn_ms_max: 10_000,
             stuck_threads_max: 8,
+            kills_max: 10,
             inbox_messages_max: 100_000,
             futures_bytes_max: 256 * 1024 * 1024,
             activities_running_max: 1_000,

@@ -16,10 +16,15 @@ use crate::executor::{
 };
 use crate::input::{Input, LimiterAsk};
 use crate::mailbox::Mailboxes;
+use crate::marks::{Mark, Marks};
 use crate::task::TaskRecord;
 
 /// How long a cancelled attempt may take to end before its future is dropped.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// So many deaths of the process while it ran make an activity suspected: the first ones may be
+/// the fault of any that ran at the time.
+const SUSPECT_KILLS: u32 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub struct Dispatcher {
     runtime: Handle,
     executor: Arc<dyn Executor>,
     mailboxes: Arc<Mailboxes>,
+    marks: Marks,
     rules: RwLock<HashMap<Arc<str>, LimiterRule>>,
     running_max: usize,
     state: Mutex<State>,
@@ -38,6 +44,8 @@ struct State {
     active: HashMap<(ExecutionKey, TaskId), Active>,
     running: usize,
     running_by_name: HashMap<Arc<str>, usize>,
+    /// One that is suspected of having killed the process runs.
+    is_suspect_running: bool,
     /// Let go by their limiters, in line for a slot of this host.
     waiting: VecDeque<Arc<TaskRecord>>,
     is_stopping: bool,
@@ -54,12 +62,14 @@ impl Dispatcher {
         runtime: Handle,
         executor: Arc<dyn Executor>,
         mailboxes: Arc<Mailboxes>,
+        marks: Marks,
         running_max: usize,
     ) -> Self {
         Self {
             runtime,
             executor,
             mailboxes,
+            marks,
             rules: RwLock::default(),
             running_max: running_max.max(1),
             state: Mutex::default(),
@@ -158,6 +168,10 @@ impl Dispatcher {
                 state.waiting.remove(passed);
                 continue;
             };
+            if is_suspect(&record) && state.is_suspect_running {
+                passed += 1;
+                continue;
+            }
             if let Some(most) = settings.concurrency_per_host {
                 let running = state.running_by_name.entry(record.name.clone()).or_default();
                 if *running >= most {
@@ -167,6 +181,7 @@ impl Dispatcher {
                 *running += 1;
             }
             state.waiting.remove(passed);
+            state.is_suspect_running |= is_suspect(&record);
             state.running += 1;
             self.spawn(state, record, settings);
         }
@@ -180,7 +195,9 @@ impl Dispatcher {
         let heartbeats = Heartbeats::default();
         let request = ActivityRequest::new(&record, cancelled.clone(), heartbeats.clone());
         let this = self.clone();
+        let slot = self.marks.slot();
         self.runtime.spawn(async move {
+            slot.set(&Mark::Attempt(record.key, record.task));
             let timeout = record.options.timeout.or(settings.timeout);
             let attempt = std::panic::AssertUnwindSafe(this.executor.run_activity(request)).catch_unwind();
             let attempt = attempt.map(|result| result.unwrap_or_else(|panic| panicked(panic.as_ref())));
@@ -192,6 +209,7 @@ impl Dispatcher {
                 this.cancel_running(&record)
             })
             .await;
+            slot.clear();
             this.end(&record, &settings, outcome, heartbeats.latest().details);
         });
     }
@@ -215,6 +233,9 @@ impl Dispatcher {
     ) {
         let mut state = self.lock();
         state.running -= 1;
+        if is_suspect(record) {
+            state.is_suspect_running = false;
+        }
         if settings.concurrency_per_host.is_some()
             && let Some(running) = state.running_by_name.get_mut(&record.name)
         {
@@ -317,6 +338,11 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Those that are suspected run one at a time: then the next death of the process tells which it was.
+fn is_suspect(record: &TaskRecord) -> bool {
+    record.kills >= SUSPECT_KILLS
 }
 
 struct AttemptLimits {

@@ -15,6 +15,7 @@ pub mod hub;
 pub mod input;
 pub mod loader;
 pub mod mailbox;
+pub mod marks;
 pub mod partition;
 pub mod record;
 pub mod request;

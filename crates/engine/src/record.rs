@@ -135,6 +135,7 @@ pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
         scheduled: task.scheduled.as_micros(),
         due: task.due.map(Timestamp::as_micros),
         failures: task.failures.iter().map(store_failure).collect(),
+        kills: task.kills,
     };
     record.encode_to_vec()
 }
@@ -154,6 +155,7 @@ fn encode_child(task: &ChildRecord) -> Vec<u8> {
         scheduled: task.scheduled.as_micros(),
         due: task.due.map(Timestamp::as_micros),
         failures: Vec::new(),
+        kills: 0,
     };
     record.encode_to_vec()
 }
@@ -184,6 +186,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             due,
             last_heartbeat: activity.last_heartbeat.map(Payload::from),
             failures: record.failures.into_iter().map(load_failure).collect(),
+            kills: record.kills,
         }),
         stored::task::Kind::Child(child) => StoredTask::Child(ChildRecord {
             instance: InstanceId::trusted(child.instance),
@@ -203,13 +206,14 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
 
 /// What a status row holds beside its columns; empty when that is nothing.
 pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
-    if extra.idempotency_key.is_none() {
+    if extra.idempotency_key.is_none() && extra.kills == 0 {
         return Vec::new();
     }
     let record = stored::RowExtra {
         format: 0,
         idempotency_key: extra.idempotency_key.clone(),
         start_fingerprint: extra.start_fingerprint,
+        kills: extra.kills,
     };
     record.encode_to_vec()
 }
@@ -224,15 +228,17 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
     Ok(RowExtra {
         idempotency_key: record.idempotency_key,
         start_fingerprint: record.start_fingerprint,
+        kills: record.kills,
     })
 }
 
-/// Who holds an entity; empty when nobody does.
-pub fn encode_holder(holder: Option<&Caller>) -> Vec<u8> {
+/// Who holds an entity, and how often the process died in its operations; empty when there is nothing to say.
+pub fn encode_holder(holder: Option<&Caller>, kills: u32) -> Vec<u8> {
     let record = stored::EntityQueue {
         format: 0,
         holder: holder.map(store_caller),
         is_busy: false,
+        kills,
     };
     record.encode_to_vec()
 }
@@ -241,10 +247,10 @@ pub fn encode_holder(holder: Option<&Caller>) -> Vec<u8> {
 ///
 /// # Errors
 /// When the record is damaged or from a newer version.
-pub fn decode_holder(bytes: &[u8]) -> Result<Option<Caller>, RecordError> {
+pub fn decode_holder(bytes: &[u8]) -> Result<(Option<Caller>, u32), RecordError> {
     let record = stored::EntityQueue::decode(bytes)?;
     check_format(record.format)?;
-    Ok(record.holder.map(load_caller))
+    Ok((record.holder.map(load_caller), record.kills))
 }
 
 /// A bucket of a limiter.

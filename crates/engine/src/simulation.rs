@@ -25,6 +25,7 @@ use crate::executor::{
 };
 use crate::input::{Command, Input, LimiterAsk, Load};
 use crate::loader;
+use crate::marks::Suspects;
 use crate::partition::{Counters, Entropy, Numbers, Partition, PartitionConfig, Step, partition_of};
 use crate::record;
 use crate::request::Answer;
@@ -44,6 +45,8 @@ pub struct SimOptions {
     pub duplicates: f64,
     /// Limiters.
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
+    /// Whose code ran when the simulated process died.
+    pub suspects: Suspects,
     /// Who chooses what happens next, instead of the seed.
     pub choices: Option<Arc<Mutex<ChoiceTree>>>,
 }
@@ -56,6 +59,7 @@ impl Default for SimOptions {
             limits: Limits::default(),
             duplicates: 0.0,
             limiters: Vec::new(),
+            suspects: Suspects::default(),
             choices: None,
         }
     }
@@ -172,7 +176,7 @@ impl SimHub {
             run_operation,
             attempts_run: 0,
         };
-        hub.recover(&loaded, Arc::new(options.limits))?;
+        hub.recover(&loaded, Arc::new(options.limits), &options.suspects)?;
         Ok(hub)
     }
 
@@ -180,6 +184,7 @@ impl SimHub {
         &mut self,
         loaded: &dalsegno_core::store::HubLoaded,
         limits: Arc<Limits>,
+        suspects: &Suspects,
     ) -> Result<(), String> {
         let numbers = Arc::new(Numbers::after(loaded.key_max, loaded.message_max));
         for index in 0..loaded.partitions {
@@ -197,7 +202,7 @@ impl SimHub {
                 .load(PartitionId(index))
                 .map_err(|error| error.to_string())?;
             partition
-                .recover(open, self.now)
+                .recover(open, suspects, self.now)
                 .map_err(|error| error.to_string())?;
             self.partitions.push(partition);
         }
@@ -213,6 +218,11 @@ impl SimHub {
             self.carry_away(index);
         }
         Ok(())
+    }
+
+    /// Activities that run at this moment: those that are suspected if the process died now.
+    pub fn running_tasks(&self) -> impl Iterator<Item = (ExecutionKey, TaskId)> + '_ {
+        self.running.iter().map(|record| (record.key, record.task))
     }
 
     /// The virtual time.

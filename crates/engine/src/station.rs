@@ -20,6 +20,7 @@ use crate::commit_queue::CommitQueue;
 use crate::executor::Executor;
 use crate::input::{Input, Load};
 use crate::mailbox::{Mailbox, Mailboxes};
+use crate::marks::{Mark, Marks, Slot};
 use crate::partition::{Job, Partition, Step, partition_of};
 
 /// Turns of one partition before the others and the mailbox are looked at again.
@@ -82,6 +83,8 @@ pub struct Station {
     pub alarm: Arc<Alarm>,
     /// Workers that were relieved and whose code has not come back, in the whole hub.
     pub stuck: Arc<AtomicUsize>,
+    /// Where it is marked whose code runs.
+    pub marks: Marks,
     /// What others see of it.
     pub progress: Progress,
 }
@@ -126,6 +129,7 @@ impl Station {
 
     /// Works until the mailbox is closed, or until this worker was relieved.
     pub fn work(&self, worker: u64) {
+        let slot = self.marks.slot();
         let mut state = self.lock();
         let mut inputs = Vec::new();
         loop {
@@ -137,7 +141,7 @@ impl Station {
             }
             let mut is_busy = false;
             for at in 0..state.partitions.len() {
-                let Some((kept, is_more)) = self.work_on(state, at, worker) else {
+                let Some((kept, is_more)) = self.work_on(state, at, worker, &slot) else {
                     return;
                 };
                 state = kept;
@@ -150,6 +154,7 @@ impl Station {
             let time = state.time_to_next(now);
             // A relieved worker that comes back must not wait here for its successor's next input.
             drop(state);
+            slot.clear();
             match self.mailbox.wait(time) {
                 Some(taken) => inputs = taken,
                 None => return,
@@ -164,6 +169,7 @@ impl Station {
         mut state: MutexGuard<'a, State>,
         at: usize,
         worker: u64,
+        slot: &Slot,
     ) -> Option<(MutexGuard<'a, State>, bool)> {
         let mut is_busy = true;
         for _ in 0..STEPS_MAX {
@@ -174,7 +180,7 @@ impl Station {
                     break;
                 }
                 Step::Moved => {}
-                Step::Run(job) => state = self.run(state, at, job, worker)?,
+                Step::Run(job) => state = self.run(state, at, job, (worker, slot))?,
             }
         }
         self.carry_away(&mut state.partitions[at]);
@@ -187,12 +193,14 @@ impl Station {
         mut state: MutexGuard<'a, State>,
         at: usize,
         job: Job,
-        worker: u64,
+        (worker, slot): (u64, &Slot),
     ) -> Option<MutexGuard<'a, State>> {
         let mut next = Some(job);
         while let Some(job) = next {
+            let subject = job.subject();
+            mark(slot, &subject);
             *self.progress.code() = Some(RunningCode {
-                subject: job.subject(),
+                subject,
                 at,
                 since: Instant::now(),
             });
@@ -247,6 +255,13 @@ impl Station {
             // The receiver lives as long as the hub; after that nobody waits for the answer.
             let _ = self.loads.send((index, load));
         }
+    }
+}
+
+fn mark(slot: &Slot, subject: &Target) {
+    match subject {
+        Target::Orchestration(id) => slot.set(&Mark::Turn(id.as_str())),
+        Target::Entity(id) => slot.set(&Mark::Turn(&id.to_string())),
     }
 }
 

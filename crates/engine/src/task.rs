@@ -36,6 +36,8 @@ pub struct TaskRecord {
     pub last_heartbeat: Option<Payload>,
     /// The last failures, oldest first.
     pub failures: Vec<Failure>,
+    /// How often the process died while it ran, since an attempt last came back.
+    pub kills: u32,
 }
 
 /// A child with options that its start does not carry.
@@ -73,4 +75,6 @@ pub struct RowExtra {
     pub idempotency_key: Option<String>,
     /// A hash over what it was started with, to tell a repeat from other data.
     pub start_fingerprint: u64,
+    /// How often the process died while a turn ran, since one last came back.
+    pub kills: u32,
 }

@@ -78,6 +78,14 @@ pub struct Record {
     /// Microseconds since 1970.
     occurrence: i64,
     progress: Progress,
+    /// How often the host ended while the function ran for this occurrence.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    cut_off: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Record {
@@ -86,6 +94,18 @@ impl Record {
         Self {
             occurrence: occurrence.as_micros(),
             progress,
+            cut_off: 0,
+        }
+    }
+
+    /// What a starting host makes of it: a function that was cut off runs again, but not for ever,
+    /// since it may be what ended the host.
+    pub fn taken_up(self, kills_max: u32) -> Self {
+        let cut_off = self.cut_off + 1;
+        match self.progress {
+            Progress::Done => self,
+            Progress::Running if cut_off < kills_max => Self { cut_off, ..self },
+            Progress::Running => Self::new(self.occurrence(), Progress::Done),
         }
     }
 
@@ -252,7 +272,7 @@ impl TimerTrigger {
     /// When the hub cannot be read or written any more.
     pub async fn run(self, hub: TaskHub) -> Answer<()> {
         let key = format!("schedule/{}", self.name);
-        let mut record = read(&hub, &key).await?;
+        let mut record = self.take_up(&hub, &key).await?;
         if self.run_on_startup && record.is_none_or(|record| record.progress == Progress::Done) {
             record = Some(
                 self.occur(
@@ -262,6 +282,7 @@ impl TimerTrigger {
                         scheduled: hub.now(),
                         past_due: false,
                     },
+                    0,
                 )
                 .await?,
             );
@@ -272,16 +293,41 @@ impl TimerTrigger {
         loop {
             let now = hub.now();
             match self.schedule.next(record, now) {
-                Next::Run(info) => record = Some(self.occur(&hub, &key, info).await?),
+                Next::Run(info) => {
+                    let cut_off = record
+                        .filter(|record| record.progress == Progress::Running)
+                        .map_or(0, |record| record.cut_off);
+                    record = Some(self.occur(&hub, &key, info, cut_off).await?);
+                }
                 Next::SleepUntil(due) => tokio::time::sleep(due.since(now).min(SLEEP_MAX)).await,
                 Next::Never => return Ok(()),
             }
         }
     }
 
+    async fn take_up(&self, hub: &TaskHub, key: &str) -> Answer<Option<Record>> {
+        let Some(left) = read(hub, key).await? else {
+            return Ok(None);
+        };
+        let record = left.taken_up(hub.limits().kills_max);
+        if record.progress != left.progress {
+            tracing::error!(
+                function = self.name,
+                ends = left.cut_off + 1,
+                "the host ended each time while this timer function ran for one occurrence, which is given up: kills_max"
+            );
+            write(hub, key, record).await?;
+        }
+        Ok(Some(record))
+    }
+
     /// Records the occurrence, runs the function, records that it ended.
-    async fn occur(&self, hub: &TaskHub, key: &str, info: TimerInfo) -> Answer<Record> {
-        write(hub, key, Record::new(info.scheduled, Progress::Running)).await?;
+    async fn occur(&self, hub: &TaskHub, key: &str, info: TimerInfo, cut_off: u32) -> Answer<Record> {
+        let begun = Record {
+            cut_off,
+            ..Record::new(info.scheduled, Progress::Running)
+        };
+        write(hub, key, begun).await?;
         if let Err(error) = (self.function)(info).await {
             tracing::error!(function = self.name, %error, "timer function failed");
         }
@@ -484,6 +530,18 @@ mod tests {
         ] {
             assert_eq!(decide(record, now), wanted, "{record:?} at {now}");
         }
+    }
+
+    #[test]
+    fn an_occurrence_that_ends_the_host_each_time_is_given_up() {
+        let mut record = Record::new(at("2026-03-01T07:00:00Z"), Progress::Running);
+        let mut starts = 0;
+        while record.progress == Progress::Running {
+            record = record.taken_up(10);
+            starts += 1;
+        }
+        assert_eq!(starts, 10);
+        assert_eq!(record, Record::new(at("2026-03-01T07:00:00Z"), Progress::Done));
     }
 
     #[test]

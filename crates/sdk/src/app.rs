@@ -30,6 +30,9 @@ use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 /// The configuration file that [`App::run`] reads when it is there.
 const CONFIG_FILE: &str = "dalsegno.toml";
 
+/// In the folder of the store: whose code runs, for the next start if this process dies of it.
+const MARKS_FILE: &str = "running";
+
 /// A hub that is in use is tried again: a process that was killed a moment ago still holds its lock.
 const IN_USE_TRIES: u32 = 20;
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
@@ -313,6 +316,7 @@ fn open_hub(store: Arc<dyn Store>, registry: &Arc<Registry>, settings: &HostSett
         limits: settings.limits.clone(),
         threads: settings.threads,
         limiters: of_code.chain(of_operator).collect(),
+        marks: Some(settings.folder.join(MARKS_FILE)),
     };
     Ok(TaskHub::open(store, registry.clone(), options)?)
 }

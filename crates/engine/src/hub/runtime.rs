@@ -1,6 +1,7 @@
 //! The threads of a hub: partitions, committer, reads, activities.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +25,7 @@ use crate::executor::{Executor, OperationOutcome};
 use crate::input::{Command, Input, Load};
 use crate::loader;
 use crate::mailbox::Mailboxes;
+use crate::marks::{Mark, Marks, Suspects};
 use crate::partition::{Entropy, Numbers, Partition, PartitionConfig};
 use crate::record;
 use crate::station::{State, Station};
@@ -50,6 +52,8 @@ pub struct HubOptions {
     pub threads: usize,
     /// Limiters the code defines; stored where the hub has none of that name.
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
+    /// Where it is marked whose code runs, to find what kills the process; nowhere when `None`.
+    pub marks: Option<PathBuf>,
 }
 
 /// A hub that cannot be started.
@@ -86,6 +90,7 @@ pub(super) struct Runtime {
     is_draining: AtomicBool,
     workers: Workers,
     stuck: Arc<AtomicUsize>,
+    marks: Marks,
     alarm: Arc<Alarm>,
     /// The watchdog has nothing more to watch.
     is_unwatched: Arc<AtomicBool>,
@@ -110,8 +115,9 @@ impl TaskHub {
         options: HubOptions,
     ) -> Result<Self, HubError> {
         let loaded = store.load_hub().map_err(|error| HubError(error.to_string()))?;
-        let runtime = Arc::new(Runtime::new(store, executor, &loaded, options)?);
-        runtime.run(&loaded)?;
+        let (marks, suspects) = open_marks(options.marks.as_deref())?;
+        let runtime = Arc::new(Runtime::new(store, executor, &loaded, marks, options)?);
+        runtime.run(&loaded, &suspects)?;
         Ok(Self { runtime })
     }
 }
@@ -121,6 +127,7 @@ impl Runtime {
         store: Arc<dyn Store>,
         executor: Arc<dyn Executor>,
         loaded: &HubLoaded,
+        marks: Marks,
         options: HubOptions,
     ) -> Result<Self, HubError> {
         let handle = tokio::runtime::Handle::try_current()
@@ -138,6 +145,7 @@ impl Runtime {
             handle,
             executor.clone(),
             mailboxes.clone(),
+            marks.clone(),
             limits.activities_running_max,
         );
         let name = if options.name.is_empty() {
@@ -165,6 +173,7 @@ impl Runtime {
             is_draining: AtomicBool::new(false),
             workers: Workers::default(),
             stuck: Arc::default(),
+            marks,
             alarm: Arc::default(),
             is_unwatched: Arc::default(),
             threads: Mutex::default(),
@@ -188,9 +197,9 @@ impl Runtime {
         Ok(())
     }
 
-    fn run(self: &Arc<Self>, loaded: &HubLoaded) -> Result<(), HubError> {
+    fn run(self: &Arc<Self>, loaded: &HubLoaded, suspects: &Suspects) -> Result<(), HubError> {
         let durable: Vec<Arc<AtomicU64>> = (0..loaded.partitions).map(|_| Arc::default()).collect();
-        let partitions = self.recover(loaded, &durable)?;
+        let partitions = self.recover(loaded, &durable, suspects)?;
         let (loads, asked) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(loader::serve(asked, self.store.clone(), self.mailboxes.clone()));
         let committer = Committer {
@@ -204,6 +213,7 @@ impl Runtime {
         let release = Released {
             dispatcher: self.dispatcher.clone(),
             mailboxes: self.mailboxes.clone(),
+            marks: self.marks.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,13 +259,19 @@ impl Runtime {
                 loads: loads.clone(),
                 alarm: self.alarm.clone(),
                 stuck: self.stuck.clone(),
+                marks: self.marks.clone(),
                 progress: Default::default(),
             })
         };
         shares.into_iter().enumerate().map(station).collect()
     }
 
-    fn recover(&self, loaded: &HubLoaded, durable: &[Arc<AtomicU64>]) -> Result<Vec<Partition>, HubError> {
+    fn recover(
+        &self,
+        loaded: &HubLoaded,
+        durable: &[Arc<AtomicU64>],
+        suspects: &Suspects,
+    ) -> Result<Vec<Partition>, HubError> {
         let numbers = Arc::new(Numbers::after(loaded.key_max, loaded.message_max));
         let now = self.clock.now();
         let failed = |error: &dyn fmt::Display| HubError(error.to_string());
@@ -272,7 +288,9 @@ impl Runtime {
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
             let open = self.store.load(id).map_err(|error| failed(&error))?;
-            partition.recover(open, now).map_err(|error| failed(&error))?;
+            partition
+                .recover(open, suspects, now)
+                .map_err(|error| failed(&error))?;
             partitions.push(partition);
         }
         for (limiter, key, data) in &loaded.limiters {
@@ -355,7 +373,7 @@ impl Runtime {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.mailboxes.close();
         let (queue, store) = (self.queue.clone(), self.store.clone());
-        let workers = self.workers.clone();
+        let (workers, marks) = (self.workers.clone(), self.marks.clone());
         let (alarm, is_unwatched) = (self.alarm.clone(), self.is_unwatched.clone());
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
@@ -368,11 +386,19 @@ impl Runtime {
             if let Some(committer) = threads.committer {
                 let _ = committer.join();
             }
+            marks.clear();
             store.close();
         });
         let _ = joined.await;
         left
     }
+}
+
+fn open_marks(path: Option<&Path>) -> Result<(Marks, Suspects), HubError> {
+    let Some(path) = path else {
+        return Ok((Marks::none(), Suspects::default()));
+    };
+    Marks::open(path).map_err(|error| HubError(format!("cannot open {}: {error}", path.display())))
 }
 
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HubError> {
@@ -401,6 +427,7 @@ fn commit(committer: &Committer, mut release: Released) {
 struct Released {
     dispatcher: Arc<Dispatcher>,
     mailboxes: Arc<Mailboxes>,
+    marks: Marks,
     runtime: tokio::runtime::Handle,
 }
 
@@ -423,9 +450,13 @@ impl Release for Released {
 impl Released {
     fn run_operation(&self, entity: EntityId, future: futures::future::BoxFuture<'static, OperationOutcome>) {
         let mailboxes = self.mailboxes.clone();
-        let partition = PartitionId::of(&entity.to_string(), mailboxes.partitions());
+        let name = entity.to_string();
+        let partition = PartitionId::of(&name, mailboxes.partitions());
+        let slot = self.marks.slot();
         self.runtime.spawn(async move {
+            slot.set(&Mark::Turn(&name));
             let outcome = future.await;
+            slot.clear();
             mailboxes.send(partition, Input::OperationEnded { entity, outcome });
         });
     }

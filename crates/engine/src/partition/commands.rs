@@ -149,6 +149,7 @@ impl Partition {
         let extra = RowExtra {
             idempotency_key: options.idempotency_key.clone(),
             start_fingerprint: fingerprint(options),
+            kills: 0,
         };
         match self.start_conflict(id, options, &extra) {
             Some(answer) => self.answer_slot(id, reply.with(answer)),

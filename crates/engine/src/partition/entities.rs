@@ -79,13 +79,14 @@ impl Partition {
     }
 
     pub(super) fn restore_entity(&mut self, row: EntityRow) -> Result<(), record::RecordError> {
-        let holder = record::decode_holder(&row.queue)?;
+        let (holder, kills) = record::decode_holder(&row.queue)?;
         let id = row.id.clone();
         let slot = EntitySlot {
             entity: Some(Entity {
                 row,
                 holder,
                 is_busy: false,
+                kills,
             }),
             queue: VecDeque::new(),
             running: None,
@@ -120,11 +121,12 @@ impl Partition {
             state: None,
             queue: Vec::new(),
         });
-        let holder = record::decode_holder(&row.queue).unwrap_or_default();
+        let (holder, kills) = record::decode_holder(&row.queue).unwrap_or_default();
         slot.entity = Some(Entity {
             row,
             holder,
             is_busy: false,
+            kills,
         });
         self.make_entity_ready(id);
     }
@@ -157,6 +159,9 @@ impl Partition {
         let slot = self.entities.get_mut(id)?;
         slot.is_queued = false;
         let before = slot.entity.clone()?;
+        if self.takes_suspicion(&Target::Entity(id.clone())) && self.count_entity_kill(id) {
+            return None;
+        }
         self.go_on_with_entity(EntityTurn {
             id: id.clone(),
             before,
@@ -197,6 +202,10 @@ impl Partition {
                         message,
                         answer,
                     });
+                    if let Some(failure) = self.poison_of(&id) {
+                        self.fail_operation(&mut entity_turn, failure);
+                        continue;
+                    }
                     self.running = Some(Running::Operation(entity_turn));
                     return Some(Job::Operation(job));
                 }
@@ -250,7 +259,15 @@ impl Partition {
             Some(OperationRun::Done(outcome)) => {
                 turn.effects.extend(answer);
                 self.forget_entity_message(sequence, turn);
+                let was_suspect = self.entity_mut(id).is_some_and(|entity| entity.kills > 0);
                 self.apply_operation(id, caller_of(message), outcome, turn);
+                if was_suspect {
+                    // The next one may be what kills: it must not take this one with it.
+                    let id = entity_turn.id.clone();
+                    let number = self.end_entity_turn(entity_turn);
+                    self.reload_entity(&id, number);
+                    return None;
+                }
             }
             Some(OperationRun::Later(future)) => {
                 turn.effects.extend(answer);
@@ -267,24 +284,38 @@ impl Partition {
 
     /// The operation's code does not come back: it has failed, and the entity goes on.
     pub(super) fn abandon_operation(&mut self, mut entity_turn: EntityTurn, fault: &Fault) {
-        let EntityTurn { id, turn, asked, .. } = &mut entity_turn;
-        if let Some(asked) = asked.take() {
-            tracing::warn!(entity = %id, %fault, "an operation was given up");
-            turn.effects.extend(asked.answer);
-            self.forget_entity_message(asked.sequence, turn);
-            let outcome = OperationOutcome {
-                outcome: Err(Failure::new(fault.kind.as_str(), fault.message.clone())),
-                state: None,
-                effects: Vec::new(),
-            };
-            self.apply_operation(id, caller_of(asked.message), outcome, turn);
-        }
+        let failure = Failure::new(fault.kind.as_str(), fault.message.clone());
+        self.fail_operation(&mut entity_turn, failure);
         let id = entity_turn.id.clone();
         self.end_entity_turn(entity_turn);
         self.make_entity_ready(&id);
     }
 
-    fn end_entity_turn(&mut self, entity_turn: EntityTurn) {
+    /// The operation was asked for and is not run, or not to its end.
+    fn fail_operation(&mut self, entity_turn: &mut EntityTurn, failure: Failure) {
+        let EntityTurn { id, turn, asked, .. } = entity_turn;
+        let Some(asked) = asked.take() else { return };
+        tracing::error!(entity = %id, %failure, "an operation was given up");
+        turn.effects.extend(asked.answer);
+        self.forget_entity_message(asked.sequence, turn);
+        let outcome = OperationOutcome {
+            outcome: Err(failure),
+            state: None,
+            effects: Vec::new(),
+        };
+        self.apply_operation(id, caller_of(asked.message), outcome, turn);
+    }
+
+    /// Leaves memory and is read again once this turn is durable; what waits for it stays.
+    pub(super) fn reload_entity(&mut self, id: &EntityId, turn: u64) {
+        if let Some(slot) = self.entities.get_mut(id) {
+            slot.entity = None;
+        }
+        self.reloads.push_back((turn, Load::Entity(id.clone())));
+        self.answer_now(Effect::Nudge);
+    }
+
+    fn end_entity_turn(&mut self, entity_turn: EntityTurn) -> u64 {
         let EntityTurn {
             id,
             before,
@@ -293,7 +324,7 @@ impl Partition {
         } = entity_turn;
         self.store_waiting(&id, &mut turn);
         self.write_entity(&id, &before, &mut turn);
-        self.push_turn(turn);
+        self.push_turn(turn)
     }
 
     fn next_entity_item(&mut self, id: &EntityId) -> Option<Item> {
@@ -338,7 +369,7 @@ impl Partition {
         }
     }
 
-    fn entity_mut(&mut self, id: &EntityId) -> Option<&mut Entity> {
+    pub(super) fn entity_mut(&mut self, id: &EntityId) -> Option<&mut Entity> {
         self.entities.get_mut(id).and_then(|slot| slot.entity.as_mut())
     }
 
@@ -400,6 +431,7 @@ impl Partition {
         let failed = outcome.is_err();
         if let Some(entity) = self.entity_mut(id) {
             entity.row.last_operation = now;
+            entity.kills = 0;
             if !failed || planted::has(Bug::FailedOperationKept) {
                 entity.row.state = state;
             }
@@ -484,12 +516,12 @@ impl Partition {
         })
     }
 
-    fn write_entity(&mut self, id: &EntityId, before: &Entity, turn: &mut Turn) {
+    pub(super) fn write_entity(&mut self, id: &EntityId, before: &Entity, turn: &mut Turn) {
         let Some(slot) = self.entities.get_mut(id) else {
             return;
         };
         let Some(entity) = &mut slot.entity else { return };
-        if entity.row == before.row && entity.holder == before.holder {
+        if entity.row == before.row && entity.holder == before.holder && entity.kills == before.kills {
             return;
         }
         if entity.is_vacant() {
@@ -499,7 +531,7 @@ impl Partition {
             slot.is_stored = false;
             return;
         }
-        entity.row.queue = record::encode_holder(entity.holder.as_ref());
+        entity.row.queue = record::encode_holder(entity.holder.as_ref(), entity.kills);
         if !planted::has(Bug::EntityNotStored) || slot.queue.is_empty() {
             turn.ops.push(Op::PutEntity(Box::new(entity.row.clone())));
         }

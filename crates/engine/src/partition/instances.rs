@@ -15,7 +15,7 @@ use dalsegno_core::{
 
 use super::Partition;
 use super::job::{Job, Running, RunningTurn, TurnDone, TurnJob};
-use super::slot::{Item, Resident, Slot, SlotState};
+use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use crate::executor::ExecutionInfo;
 use crate::input::{Load, Loaded, StoredInstance};
 use crate::record;
@@ -112,7 +112,9 @@ impl Partition {
                 Some(Item::Command(_)) => self.meet_command(id),
                 Some(Item::TryAgain) => {
                     slot.queue.pop_front();
-                    self.unpark(id);
+                    if !self.is_poisoned(id) {
+                        self.unpark(id);
+                    }
                 }
             }
         }
@@ -352,7 +354,7 @@ impl Partition {
     }
 
     /// What the next turn of an instance has to commit along.
-    fn take_prelude(&mut self, id: &InstanceId) -> Turn {
+    pub(super) fn take_prelude(&mut self, id: &InstanceId) -> Turn {
         let resident = self.slots.get_mut(id).and_then(Slot::resident_mut);
         resident
             .and_then(|resident| resident.prelude.take())
@@ -379,6 +381,12 @@ impl Partition {
             self.reload(id);
             return None;
         }
+        if self.takes_suspicion(&Target::Orchestration(id.clone())) {
+            put_back(self.slots.get_mut(id)?, batch);
+            self.count_kill(id);
+            return None;
+        }
+        let slot = self.slots.get_mut(id)?;
         let SlotState::Resident(mut resident) = std::mem::replace(&mut slot.state, SlotState::Running) else {
             return None;
         };
@@ -480,9 +488,12 @@ impl Partition {
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
             return;
         };
-        let before = RowMark::of(&resident.orchestration.row);
+        let before = RowMark::of(resident);
         let result = resident.orchestration.conclude(draft, actions, events_max);
         let key = resident.orchestration.row.key;
+        if unread.is_some() {
+            self.acquit(id);
+        }
         self.write_tasks(id, key, &result, &mut turn);
         match result.next.clone() {
             Some(next) => {
@@ -583,6 +594,7 @@ impl Partition {
                 due: None,
                 last_heartbeat: None,
                 failures: Vec::new(),
+                kills: 0,
             };
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));
@@ -680,7 +692,7 @@ impl Partition {
                 data: record::encode_events(&result.events),
             });
         }
-        if resident.is_new || before.differs(row) {
+        if resident.is_new || before.differs(resident) {
             turn.ops.push(Op::PutInstance(Box::new(row.clone())));
         } else if !result.events.is_empty() {
             turn.ops.push(Op::TouchInstance {
@@ -752,7 +764,7 @@ impl Partition {
     }
 
     /// Code and history do not fit: the instance waits for other code, with its messages stored.
-    fn park(&mut self, id: &InstanceId, fault: Fault, batch: Vec<Item>) {
+    pub(super) fn park(&mut self, id: &InstanceId, fault: Fault, batch: Vec<Item>) {
         self.counters.faults += u64::from(fault.kind != FaultKind::Missing);
         tracing::warn!(instance = %id, %fault, "the instance is parked");
         let mut turn = self.take_prelude(id);
@@ -791,6 +803,13 @@ impl Partition {
         if resident.orchestration.row.parked.take().is_none() {
             return;
         }
+        self.acquit(id);
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(resident) = slot.resident_mut() else {
+            return;
+        };
         let row = resident.orchestration.row.clone();
         let held = std::mem::take(&mut slot.held);
         for item in held.into_iter().rev() {
@@ -967,84 +986,29 @@ fn restore(stored: StoredInstance) -> Resident {
     }
 }
 
-/// What a turn looks at: what was held, if it may move now, and the messages at the front.
-fn take_batch(slot: &mut Slot) -> Vec<Item> {
-    let count = slot
-        .queue
-        .iter()
-        .take_while(|item| match item.as_message() {
-            Some(Message::Start(_) | Message::Rewind { .. }) | None => false,
-            Some(_) => true,
-        })
-        .count();
-    let fresh: Vec<Item> = slot.queue.drain(..count).collect();
-    if slot.held.is_empty() {
-        return fresh;
-    }
-    let is_key = |item: &Item| {
-        matches!(
-            item.as_message(),
-            Some(
-                Message::Resume { .. }
-                    | Message::Terminate { .. }
-                    | Message::TimerFired {
-                        task: TaskId::START,
-                        ..
-                    }
-            )
-        )
-    };
-    let moves = slot.resident().is_some_and(|resident| {
-        let row = &resident.orchestration.row;
-        row.status != Status::Suspended && row.parked.is_none() && row.events > 0
-    });
-    if !moves && !fresh.iter().any(is_key) {
-        return fresh;
-    }
-    let begins = fresh.first().is_some_and(|item| {
-        matches!(
-            item.as_message(),
-            Some(Message::TimerFired {
-                task: TaskId::START,
-                ..
-            })
-        )
-    });
-    let mut batch = Vec::with_capacity(slot.held.len() + fresh.len());
-    let mut fresh = fresh.into_iter();
-    if begins {
-        batch.extend(fresh.next());
-    }
-    batch.extend(slot.held.drain(..));
-    batch.extend(fresh);
-    batch
-}
-
-/// Undoes [`take_batch`].
-fn put_back(slot: &mut Slot, batch: Vec<Item>) {
-    for item in batch.into_iter().rev() {
-        slot.queue.push_front(item);
-    }
-}
-
 /// What clients see of a row and a turn may change.
 struct RowMark {
     status: Status,
     custom_status: Option<Payload>,
     is_parked: bool,
+    kills: u32,
 }
 
 impl RowMark {
-    fn of(row: &InstanceRow) -> Self {
+    fn of(resident: &Resident) -> Self {
+        let row = &resident.orchestration.row;
         Self {
             status: row.status,
             custom_status: row.custom_status.clone(),
             is_parked: row.parked.is_some(),
+            kills: resident.kills,
         }
     }
 
-    fn differs(&self, row: &InstanceRow) -> bool {
-        self.status != row.status
+    fn differs(&self, resident: &Resident) -> bool {
+        let row = &resident.orchestration.row;
+        self.kills != resident.kills
+            || self.status != row.status
             || self.is_parked != row.parked.is_some()
             || self.custom_status != row.custom_status
     }

@@ -15,10 +15,6 @@ use super::slot::{Item, Resident};
 use crate::executor::{Execution, ExecutionInfo, Executor, OperationRequest, OperationRun};
 
 /// Code that has to run. At most one of a partition is out at a time.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a job is made for every turn, and a box would cost each of them"
-)]
 #[derive(Debug)]
 pub enum Job {
     /// The next turn of an orchestrator.
@@ -28,7 +24,6 @@ pub enum Job {
 }
 
 /// What the code said.
-#[expect(clippy::large_enum_variant, reason = "as for a job")]
 #[derive(Debug)]
 pub enum Done {
     /// A turn.
@@ -56,6 +51,10 @@ impl Job {
 }
 
 /// What stays with the partition while its job is out.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of a partition, and a box would cost each turn"
+)]
 #[derive(Debug)]
 pub(super) enum Running {
     Turn(RunningTurn),

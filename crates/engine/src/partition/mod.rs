@@ -10,6 +10,7 @@ mod explain;
 mod instances;
 mod job;
 mod limiters;
+mod poison;
 mod rewind;
 mod slot;
 mod tasks;
@@ -26,7 +27,7 @@ use dalsegno_core::store::{self, Op, TimerRow};
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, Fault, InstanceId, Message, PartitionId, TaskId, Timestamp,
 };
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use self::entities::EntitySlot;
 use self::job::Running;
@@ -34,6 +35,7 @@ use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
 use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
+use crate::marks::Suspects;
 use crate::record;
 use crate::task::{ChildRecord, StoredTask, TaskRecord};
 use crate::turn::{Delivery, Effect, Turn};
@@ -166,6 +168,8 @@ pub struct Partition {
     /// Instances to be read again once this turn is durable.
     reloads: VecDeque<(u64, Load)>,
     futures: Futures,
+    /// Instances and entities whose code ran when the process died, until they are met.
+    suspects: HashSet<String>,
     /// What the job that is out left here.
     running: Option<Running>,
     turns_made: u64,
@@ -205,6 +209,7 @@ impl Partition {
             settling: VecDeque::new(),
             reloads: VecDeque::new(),
             futures,
+            suspects: HashSet::new(),
             running: None,
             turns_made: 0,
             outbox: Outbox::default(),
@@ -217,12 +222,19 @@ impl Partition {
         self.config.id
     }
 
-    /// Takes up what was open before a restart. The only way a partition starts.
+    /// Takes up what was open before a restart. The only way a partition starts. Suspected is
+    /// whose code ran when the process died.
     ///
     /// # Errors
     /// When a stored record cannot be read; the text names it.
-    pub fn recover(&mut self, loaded: store::Loaded, now: Timestamp) -> Result<(), record::RecordError> {
+    pub fn recover(
+        &mut self,
+        loaded: store::Loaded,
+        suspects: &Suspects,
+        now: Timestamp,
+    ) -> Result<(), record::RecordError> {
         self.now = now;
+        self.suspect(suspects);
         for row in loaded.busy_entities {
             self.restore_entity(row)?;
         }
@@ -237,7 +249,9 @@ impl Partition {
         self.timers.extend(loaded.timers);
         let mut turn = Turn::default();
         for (key, task, data) in loaded.tasks {
-            self.restore_task(key, task, record::decode_task(key, task, &data)?, &mut turn);
+            let is_suspect = suspects.tasks.contains(&(key, task));
+            let stored = record::decode_task(key, task, &data)?;
+            self.restore_task(stored, (key, task), is_suspect, &mut turn);
         }
         self.push_turn(turn);
         for id in loaded.parked {
@@ -246,7 +260,13 @@ impl Partition {
         Ok(())
     }
 
-    fn restore_task(&mut self, key: ExecutionKey, task: TaskId, stored: StoredTask, turn: &mut Turn) {
+    fn restore_task(
+        &mut self,
+        stored: StoredTask,
+        (key, task): (ExecutionKey, TaskId),
+        is_suspect: bool,
+        turn: &mut Turn,
+    ) {
         let due = match &stored {
             StoredTask::Activity(record) => record.due,
             StoredTask::Child(child) => {
@@ -256,7 +276,7 @@ impl Partition {
         };
         match (due, stored) {
             (Some(due), stored) => drop(self.retries.insert((due, key, task), stored)),
-            (None, StoredTask::Activity(record)) => turn.effects.push(Effect::Dispatch(Arc::new(record))),
+            (None, StoredTask::Activity(record)) => self.restore_activity(record, is_suspect, turn),
             (None, StoredTask::Child(_)) => {}
         }
     }

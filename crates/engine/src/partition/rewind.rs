@@ -292,6 +292,7 @@ impl Partition {
             _ => None,
         });
         TaskRecord {
+            kills: 0,
             instance: row.id.clone(),
             key: row.key,
             execution_id: row.execution_id,

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use dalsegno_core::orchestration::Orchestration;
-use dalsegno_core::{Event, InstanceId, Message};
+use dalsegno_core::query::Status;
+use dalsegno_core::{Event, InstanceId, Message, TaskId};
 
+use super::poison::kills_of;
 use crate::executor::Execution;
 use crate::input::{Command, WaitFor};
 use crate::request::InstanceStatus;
@@ -81,10 +83,13 @@ pub(super) struct Resident {
     pub(super) prelude: Option<Box<Turn>>,
     pub(super) live_bytes: usize,
     pub(super) tick: u64,
+    /// How often the process died in its turns, since one last came back.
+    pub(super) kills: u32,
 }
 
 impl Resident {
     pub(super) fn new(orchestration: Orchestration, history: Option<Vec<Event>>) -> Self {
+        let kills = kills_of(&orchestration.row);
         Self {
             orchestration,
             live: None,
@@ -93,6 +98,7 @@ impl Resident {
             prelude: None,
             live_bytes: 0,
             tick: 0,
+            kills,
         }
     }
 }
@@ -126,6 +132,66 @@ impl Slot {
             SlotState::Resident(resident) => Some(resident),
             _ => None,
         }
+    }
+}
+
+/// What a turn looks at: what was held, if it may move now, and the messages at the front.
+pub(super) fn take_batch(slot: &mut Slot) -> Vec<Item> {
+    let count = slot
+        .queue
+        .iter()
+        .take_while(|item| match item.as_message() {
+            Some(Message::Start(_) | Message::Rewind { .. }) | None => false,
+            Some(_) => true,
+        })
+        .count();
+    let fresh: Vec<Item> = slot.queue.drain(..count).collect();
+    if slot.held.is_empty() {
+        return fresh;
+    }
+    let is_key = |item: &Item| {
+        matches!(
+            item.as_message(),
+            Some(
+                Message::Resume { .. }
+                    | Message::Terminate { .. }
+                    | Message::TimerFired {
+                        task: TaskId::START,
+                        ..
+                    }
+            )
+        )
+    };
+    let moves = slot.resident().is_some_and(|resident| {
+        let row = &resident.orchestration.row;
+        row.status != Status::Suspended && row.parked.is_none() && row.events > 0
+    });
+    if !moves && !fresh.iter().any(is_key) {
+        return fresh;
+    }
+    let begins = fresh.first().is_some_and(|item| {
+        matches!(
+            item.as_message(),
+            Some(Message::TimerFired {
+                task: TaskId::START,
+                ..
+            })
+        )
+    });
+    let mut batch = Vec::with_capacity(slot.held.len() + fresh.len());
+    let mut fresh = fresh.into_iter();
+    if begins {
+        batch.extend(fresh.next());
+    }
+    batch.extend(slot.held.drain(..));
+    batch.extend(fresh);
+    batch
+}
+
+/// Undoes [`take_batch`].
+pub(super) fn put_back(slot: &mut Slot, batch: Vec<Item>) {
+    for item in batch.into_iter().rev() {
+        slot.queue.push_front(item);
     }
 }
 

@@ -32,7 +32,7 @@ impl Partition {
         }
     }
 
-    fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome) {
+    pub(super) fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome) {
         let attempts = record.failed_attempts + 1;
         let message = Message::TaskDone {
             execution: record.key,
@@ -63,6 +63,7 @@ impl Partition {
         let mut again = record.clone();
         again.failed_attempts = attempt;
         again.due = Some(due);
+        again.kills = 0;
         again.last_heartbeat = heartbeat.or(again.last_heartbeat);
         if again.failures.len() == FAILURES_KEPT {
             again.failures.remove(0);
@@ -81,6 +82,7 @@ impl Partition {
         }
         self.postpone(TaskRecord {
             due: Some(due),
+            kills: 0,
             ..record.clone()
         });
     }

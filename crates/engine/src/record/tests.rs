@@ -249,6 +249,7 @@ fn tasks() -> Vec<StoredTask> {
         due: Some(at(2)),
         last_heartbeat: input(),
         failures: vec![failure()],
+        kills: 0,
     };
     let child = ChildRecord {
         instance: instance(),
@@ -307,8 +308,11 @@ fn the_other_records_come_back_as_they_went() {
         assert_eq!(decode_task(KEY, TASK, &encode_task(&task)), Ok(task));
     }
     let holder = caller();
-    assert_eq!(decode_holder(&encode_holder(Some(&holder))), Ok(Some(holder)));
-    assert_eq!(encode_holder(None), Vec::<u8>::new());
+    assert_eq!(
+        decode_holder(&encode_holder(Some(&holder), 3)),
+        Ok((Some(holder), 3))
+    );
+    assert_eq!(encode_holder(None, 0), Vec::<u8>::new());
     let bucket = BucketRecord {
         tokens: 2.5,
         updated: at(3),

@@ -340,6 +340,7 @@ impl Values<'_> {
             turn_actions_max: self.size("limits.turn_actions_max"),
             turn_ms_max: self.count("limits.turn_ms_max"),
             stuck_threads_max: self.size("limits.stuck_threads_max"),
+            kills_max: self.small("limits.kills_max"),
             inbox_messages_max: self.size("limits.inbox_messages_max"),
             futures_bytes_max: self.size("limits.futures_bytes_max"),
             activities_running_max: self.size("limits.activities_running_max"),

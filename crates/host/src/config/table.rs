@@ -302,6 +302,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most threads stuck in user code; beyond it the process ends, to recover.",
     ),
     row(
+        "limits.kills_max",
+        SMALL,
+        "10",
+        "Ends of the process while one and the same code ran; from then on it is not run again by itself.",
+    ),
+    row(
         "limits.inbox_messages_max",
         ANY,
         "100000",

@@ -231,18 +231,6 @@ pub(crate) struct FaultWire {
     message: String,
 }
 
-const FAULT_KINDS: [FaultKind; 9] = [
-    FaultKind::Diverged,
-    FaultKind::Surplus,
-    FaultKind::UnknownTask,
-    FaultKind::ForeignWait,
-    FaultKind::ForeignWake,
-    FaultKind::BusyLoop,
-    FaultKind::Panicked,
-    FaultKind::Damaged,
-    FaultKind::Missing,
-];
-
 impl From<&Fault> for FaultWire {
     fn from(fault: &Fault) -> Self {
         Self {
@@ -256,7 +244,7 @@ impl TryFrom<FaultWire> for Fault {
     type Error = Unfit;
 
     fn try_from(wire: FaultWire) -> Result<Self, Unfit> {
-        let kind = FAULT_KINDS.into_iter().find(|kind| kind.as_str() == wire.kind);
+        let kind = FaultKind::ALL.into_iter().find(|kind| kind.as_str() == wire.kind);
         Ok(Self {
             kind: kind.ok_or_else(|| Unfit(format!("{:?} is no kind of fault", wire.kind)))?,
             message: wire.message,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dalsegno_core::limits::Limits;
 use dalsegno_core::store::{InstanceRow, Store};
 use dalsegno_core::{Event, InstanceId, Timestamp};
 use dalsegno_engine::choices::ChoiceTree;
@@ -188,7 +187,6 @@ fn options(setup: &Setup, entropy: &mut Entropy, start: Timestamp, executor: &Te
     SimOptions {
         seed: entropy.next_u64(),
         start,
-        limits: Limits::default(),
         duplicates: if setup.choices.is_some() {
             0.0
         } else {
@@ -198,6 +196,7 @@ fn options(setup: &Setup, entropy: &mut Entropy, start: Timestamp, executor: &Te
             .map(|limiter| (limiter.name().into(), limiter.definition()))
             .collect(),
         choices: setup.choices.clone(),
+        ..SimOptions::default()
     }
 }
 

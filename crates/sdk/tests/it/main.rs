@@ -12,5 +12,6 @@ mod faults;
 mod harness;
 mod hub;
 mod idle;
+mod lethal;
 mod logging;
 mod testing;

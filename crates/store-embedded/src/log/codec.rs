@@ -430,28 +430,15 @@ fn entity_id(id: &EntityId, to: &mut Vec<u8>) {
 
 /// Number of a kind of fault in stored records.
 fn fault_code(kind: FaultKind) -> u8 {
-    FAULTS
+    FaultKind::ALL
         .iter()
         .position(|known| *known == kind)
         .expect("all kinds are listed") as u8
 }
 
 fn fault_kind(code: u8) -> Option<FaultKind> {
-    FAULTS.get(usize::from(code)).copied()
+    FaultKind::ALL.get(usize::from(code)).copied()
 }
-
-/// By their number; new ones go to the end.
-pub(crate) const FAULTS: [FaultKind; 9] = [
-    FaultKind::Diverged,
-    FaultKind::Surplus,
-    FaultKind::UnknownTask,
-    FaultKind::ForeignWait,
-    FaultKind::ForeignWake,
-    FaultKind::BusyLoop,
-    FaultKind::Panicked,
-    FaultKind::Damaged,
-    FaultKind::Missing,
-];
 
 /// What is left to read.
 struct Reader<'b> {

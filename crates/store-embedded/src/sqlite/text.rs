@@ -6,8 +6,6 @@ use dalsegno_core::event::Parent;
 use dalsegno_core::{ExecutionKey, Failure, Fault, FaultKind, InstanceId, TaskId};
 use serde_json::{Value, json};
 
-use crate::log::codec::FAULTS;
-
 /// Causes of a failure that are kept, the outermost first.
 const CAUSES_MAX: usize = 64;
 
@@ -66,7 +64,7 @@ pub(super) fn read_fault(text: &str) -> Option<Fault> {
 }
 
 fn fault_kind(name: &str) -> Option<FaultKind> {
-    FAULTS.into_iter().find(|kind| kind.as_str() == name)
+    FaultKind::ALL.into_iter().find(|kind| kind.as_str() == name)
 }
 
 fn failure_value(failure: &Failure, causes: usize) -> Value {
