@@ -164,6 +164,21 @@ impl EventKind {
         )
     }
 
+    /// Does it record something that the code asked for, other than its own end?
+    pub fn is_asked_by_code(&self) -> bool {
+        matches!(
+            self,
+            Self::TaskScheduled { .. }
+                | Self::TimerCreated { .. }
+                | Self::SubOrchestrationInstanceCreated { .. }
+                | Self::EventSent { .. }
+                | Self::EntityOperationCalled { .. }
+                | Self::EntityOperationSignaled { .. }
+                | Self::EntityLockRequested { .. }
+                | Self::EntityUnlockSent { .. }
+        )
+    }
+
     /// The name of the event, as histories show it.
     pub fn name(&self) -> &'static str {
         match self {

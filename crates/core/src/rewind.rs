@@ -18,21 +18,6 @@ fn is_failed_answer(kind: &EventKind) -> bool {
     )
 }
 
-/// What only the code can cause: everything but answers, raised events and bookkeeping.
-fn is_asked_by_code(kind: &EventKind) -> bool {
-    matches!(
-        kind,
-        EventKind::TaskScheduled { .. }
-            | EventKind::TimerCreated { .. }
-            | EventKind::SubOrchestrationInstanceCreated { .. }
-            | EventKind::EventSent { .. }
-            | EventKind::EntityOperationCalled { .. }
-            | EventKind::EntityOperationSignaled { .. }
-            | EventKind::EntityLockRequested { .. }
-            | EventKind::EntityUnlockSent { .. }
-    )
-}
-
 /// What a rewound instance begins with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rewound {
@@ -52,7 +37,7 @@ pub fn before_failure(history: &[Event]) -> Rewound {
         Some(last) => {
             let asked = history[..last]
                 .iter()
-                .rposition(|event| is_asked_by_code(&event.kind));
+                .rposition(|event| event.kind.is_asked_by_code());
             asked.map_or(0, |asked| turn_end(history, asked))
         }
         None => history

@@ -268,20 +268,13 @@ fn completion(kind: &EventKind) -> Option<Completion> {
     Some(completion)
 }
 
+/// Terminations are not asked for by the code.
 fn is_recorded_action(kind: &EventKind) -> bool {
-    matches!(
+    let is_end = matches!(
         kind,
-        EventKind::TaskScheduled { .. }
-            | EventKind::TimerCreated { .. }
-            | EventKind::SubOrchestrationInstanceCreated { .. }
-            | EventKind::EventSent { .. }
-            | EventKind::EntityOperationCalled { .. }
-            | EventKind::EntityOperationSignaled { .. }
-            | EventKind::EntityLockRequested { .. }
-            | EventKind::EntityUnlockSent { .. }
-            | EventKind::ExecutionCompleted { .. }
-            | EventKind::ExecutionFailed { .. }
-    )
+        EventKind::ExecutionCompleted { .. } | EventKind::ExecutionFailed { .. }
+    );
+    is_end || kind.is_asked_by_code()
 }
 
 fn fault(kind: FaultKind, message: impl Into<String>) -> Fault {
