@@ -134,7 +134,8 @@ fn exit(kind: RequestErrorKind) -> Exit {
         | Kind::InstanceRunning
         | Kind::Finished
         | Kind::WrongState
-        | Kind::IdempotencyConflict => Exit::Conflict,
+        | Kind::IdempotencyConflict
+        | Kind::EventIdReused => Exit::Conflict,
         Kind::Invalid | Kind::OverLimit => Exit::Usage,
         Kind::TimedOut => Exit::TimedOut,
         Kind::Unauthorized => Exit::NotAuthorised,

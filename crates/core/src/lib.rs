@@ -8,6 +8,7 @@ pub mod action;
 pub mod entity;
 pub mod event;
 pub mod failure;
+pub mod hash;
 pub mod id;
 pub mod limiter;
 pub mod limits;

@@ -31,6 +31,8 @@ pub struct Limits {
     pub tags_max: usize,
     /// Most clients that wait for instances at once.
     pub waiters_max: usize,
+    /// Most idempotency keys of events that one instance remembers; the oldest are forgotten.
+    pub event_keys_max: usize,
     /// Deepest nesting of children.
     pub recursion_max: u32,
     /// Turns that are gathered into one commit batch.
@@ -53,6 +55,7 @@ impl Default for Limits {
             name_bytes_max: 1024,
             tags_max: 32,
             waiters_max: 10_000,
+            event_keys_max: 100,
             recursion_max: 100,
             batch_commits_max: 4_096,
         }

@@ -19,7 +19,7 @@ use dalsegno_core::{
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
-use crate::task::{ChildRecord, RowExtra, StoredTask, TaskRecord};
+use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
 
 use stored::event::Kind as StoredEvent;
 use stored::message::Kind as StoredMessage;
@@ -203,13 +203,14 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
 
 /// What a status row holds beside its columns; empty when that is nothing.
 pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
-    if extra.idempotency_key.is_none() {
+    if *extra == RowExtra::default() {
         return Vec::new();
     }
     let record = stored::RowExtra {
         format: 0,
         idempotency_key: extra.idempotency_key.clone(),
         start_fingerprint: extra.start_fingerprint,
+        events: extra.events.iter().map(store_mark).collect(),
     };
     record.encode_to_vec()
 }
@@ -224,7 +225,23 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
     Ok(RowExtra {
         idempotency_key: record.idempotency_key,
         start_fingerprint: record.start_fingerprint,
+        events: record.events.iter().map(load_mark).collect(),
     })
+}
+
+fn store_mark(mark: &EventMark) -> stored::EventMark {
+    stored::EventMark {
+        key_high: (mark.key >> 64) as u64,
+        key_low: mark.key as u64,
+        fingerprint: mark.fingerprint,
+    }
+}
+
+fn load_mark(mark: &stored::EventMark) -> EventMark {
+    EventMark {
+        key: u128::from(mark.key_high) << 64 | u128::from(mark.key_low),
+        fingerprint: mark.fingerprint,
+    }
 }
 
 /// Who holds an entity; empty when nobody does.

@@ -40,6 +40,45 @@ pub struct Started {
     pub existing: Option<Status>,
 }
 
+/// An external event by a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaisedEvent {
+    /// Its name; matched in any case.
+    pub name: String,
+    /// Its data.
+    pub input: Option<Payload>,
+    /// A repeat with the same key, name and data is answered as the first was and not delivered
+    /// again; with others it is refused. The instance remembers the last `event_keys_max` keys,
+    /// over restarts, continue-as-new and rewind.
+    pub idempotency_key: Option<String>,
+}
+
+impl RaisedEvent {
+    /// An event without further options.
+    pub fn new(name: impl Into<String>, input: Option<Payload>) -> Self {
+        Self {
+            name: name.into(),
+            input,
+            ..Self::default()
+        }
+    }
+}
+
+/// Refuses an idempotency key that could not travel in a header as it is.
+///
+/// # Errors
+/// `Invalid`, with what a key looks like.
+pub fn check_idempotency_key(key: Option<&str>) -> Answer<()> {
+    let Some(key) = key else { return Ok(()) };
+    let is_printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !key.is_empty() && is_printable && key.trim().len() == key.len() {
+        return Ok(());
+    }
+    let detail = "an idempotency key is printable ASCII, not empty, without spaces at its ends: \
+                  take another, such as a UUID";
+    Err(RequestError::new(RequestErrorKind::Invalid, detail))
+}
+
 /// What a rewind, suspend and so on came to.
 pub type Answer<T> = Result<T, RequestError>;
 
@@ -138,6 +177,8 @@ pub enum RequestErrorKind {
     WrongState,
     /// The idempotency key was used with other data.
     IdempotencyConflict,
+    /// The idempotency key came with another event.
+    EventIdReused,
     /// Something is larger or more than a limit allows.
     OverLimit,
     /// Too much waits already: try later.
@@ -168,6 +209,7 @@ impl RequestErrorKind {
             Self::Finished => "finished",
             Self::WrongState => "wrong_state",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::EventIdReused => "event_id_reused",
             Self::OverLimit => "over_limit",
             Self::Busy => "busy",
             Self::Invalid => "invalid",
@@ -190,6 +232,7 @@ impl RequestErrorKind {
             Self::Finished,
             Self::WrongState,
             Self::IdempotencyConflict,
+            Self::EventIdReused,
             Self::OverLimit,
             Self::Busy,
             Self::Invalid,

@@ -73,4 +73,15 @@ pub struct RowExtra {
     pub idempotency_key: Option<String>,
     /// A hash over what it was started with, to tell a repeat from other data.
     pub start_fingerprint: u64,
+    /// Events that came with a key, oldest first; `event_keys_max` at most.
+    pub events: Vec<EventMark>,
+}
+
+/// An event that came with an idempotency key, as an instance remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventMark {
+    /// A hash over the key.
+    pub key: u128,
+    /// A hash over the event's name, in lower case, and its data.
+    pub fingerprint: u64,
 }

@@ -11,8 +11,8 @@ use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Scope, StartOptions,
-    Started,
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
+    StartOptions, Started, check_idempotency_key,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -126,13 +126,17 @@ impl RemoteHub {
     ///
     /// # Errors
     /// As [`TaskHub::raise_event`](dalsegno_engine::TaskHub::raise_event).
-    pub async fn raise_event(&self, id: &InstanceId, name: &str, input: Option<Payload>) -> Answer<()> {
-        let path = format!("{}/events/{}", instance(id), segment(name)?);
-        let body = input.map(|input| input.as_str().to_owned()).unwrap_or_default();
-        let request = self
+    pub async fn raise_event(&self, id: &InstanceId, event: RaisedEvent) -> Answer<()> {
+        check_idempotency_key(event.idempotency_key.as_deref())?;
+        let path = format!("{}/events/{}", instance(id), segment(&event.name)?);
+        let body = event.input.map(|input| input.as_str().to_owned());
+        let mut request = self
             .request(Method::POST, &path)
             .header("content-type", "application/json")
-            .body(body);
+            .body(body.unwrap_or_default());
+        if let Some(key) = event.idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
         self.done(request).await
     }
 

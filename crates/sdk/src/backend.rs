@@ -10,7 +10,7 @@ use dalsegno_engine::TaskHub;
 use dalsegno_engine::clock::{Clock, SystemClock};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started,
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, Scope, StartOptions, Started,
 };
 use dalsegno_host::RemoteHub;
 
@@ -40,7 +40,7 @@ macro_rules! requests {
 
 requests! {
     start(options: StartOptions) -> Started;
-    raise_event(id: &InstanceId, name: &str, input: Option<Payload>) -> ();
+    raise_event(id: &InstanceId, event: RaisedEvent) -> ();
     terminate(id: &InstanceId, reason: Option<String>, scope: Scope) -> ();
     suspend(id: &InstanceId, reason: Option<String>) -> ();
     resume(id: &InstanceId, reason: Option<String>) -> ();

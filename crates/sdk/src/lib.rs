@@ -67,7 +67,7 @@ pub use entity::{Entity, EntityCaller, EntityContext, EntityDefinition, EntityPr
 pub use error::{Cancelled, Elapsed, Error, Result, TaskError};
 pub use event::{EventTask, ExternalEvent};
 pub use guard::{LockGuard, LockTask};
-pub use instance::Instance;
+pub use instance::{Instance, Raise};
 pub use limiter::{KeyedLimiter, Limiter};
 pub use orchestrator::Orchestrator;
 pub use registry::{Definition, Registry};

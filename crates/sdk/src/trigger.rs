@@ -231,7 +231,8 @@ fn status_of(kind: RequestErrorKind) -> StatusCode {
         RequestErrorKind::InstanceExists
         | RequestErrorKind::InstanceRunning
         | RequestErrorKind::WrongState
-        | RequestErrorKind::IdempotencyConflict => StatusCode::CONFLICT,
+        | RequestErrorKind::IdempotencyConflict
+        | RequestErrorKind::EventIdReused => StatusCode::CONFLICT,
         RequestErrorKind::Finished => StatusCode::GONE,
         RequestErrorKind::OverLimit => StatusCode::PAYLOAD_TOO_LARGE,
         RequestErrorKind::Busy => StatusCode::TOO_MANY_REQUESTS,

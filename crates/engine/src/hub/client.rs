@@ -9,7 +9,7 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::{EntityRow, ReadError, Store};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload, Timestamp};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, Timestamp, hash};
 use tokio::sync::oneshot;
 
 use super::runtime::{LIMITER_META, Runtime};
@@ -18,9 +18,10 @@ use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
 use crate::loader;
 use crate::record;
 use crate::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Scope, StartOptions,
-    Started,
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
+    StartOptions, Started, check_idempotency_key,
 };
+use crate::task::EventMark;
 use crate::turn::Reply;
 
 /// Instances looked at in one step of a purge by filter.
@@ -89,6 +90,11 @@ impl Runtime {
             )));
         }
         Ok(())
+    }
+
+    fn check_key(&self, key: Option<&str>) -> Answer<()> {
+        check_idempotency_key(key)?;
+        key.map_or(Ok(()), |key| self.check_name("the idempotency key", key))
     }
 
     fn check_reason(&self, reason: Option<&String>) -> Answer<()> {
@@ -168,6 +174,7 @@ impl TaskHub {
     fn check_start(&self, options: &StartOptions) -> Answer<()> {
         let runtime = &self.runtime;
         runtime.check_payload("the input", options.input.as_ref())?;
+        runtime.check_key(options.idempotency_key.as_deref())?;
         if let Some(version) = &options.version {
             runtime.check_name("the version", version)?;
         }
@@ -191,15 +198,20 @@ impl TaskHub {
     /// Raises an external event. The instance must not be finished.
     ///
     /// # Errors
-    /// `NotFound`, `Finished`, `Busy`, `OverLimit`.
-    pub async fn raise_event(&self, id: &InstanceId, name: &str, input: Option<Payload>) -> Answer<()> {
-        self.runtime.check_name("the event's name", name)?;
-        self.runtime.check_payload("the event", input.as_ref())?;
-        let name: Arc<str> = name.into();
+    /// `NotFound`, `Finished`, `Busy`, `OverLimit`, `EventIdReused`.
+    pub async fn raise_event(&self, id: &InstanceId, event: RaisedEvent) -> Answer<()> {
+        self.runtime.check_name("the event's name", &event.name)?;
+        self.runtime.check_payload("the event", event.input.as_ref())?;
+        self.runtime.check_key(event.idempotency_key.as_deref())?;
+        let mark = mark(&event);
+        let message = Message::EventRaised {
+            name: event.name.into(),
+            input: event.input,
+        };
         self.ask(id, |id, reply| Command::Raise {
             id,
-            name,
-            input,
+            message,
+            mark,
             reply,
         })
         .await
@@ -666,16 +678,19 @@ fn stored_reasons(row: &dalsegno_core::store::InstanceRow) -> Vec<String> {
 
 /// The same key gives the same id, so that a repeat meets its first start.
 fn id_from_key(key: &str) -> InstanceId {
-    let hash = |seed: u64| {
-        key.bytes().fold(seed, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-    };
-    InstanceId::trusted(format!(
-        "{:016x}{:016x}",
-        hash(0xcbf2_9ce4_8422_2325),
-        hash(0x6c62_272e_07bb_0142)
-    ))
+    InstanceId::trusted(format!("{:032x}", hash::wide(key)))
+}
+
+/// What an instance remembers of an event with a key.
+fn mark(event: &RaisedEvent) -> Option<EventMark> {
+    let key = event.idempotency_key.as_deref()?;
+    let input = event.input.as_ref();
+    // Without data is not the same as with an empty text, which is no JSON.
+    let data = input.map_or("", Payload::as_str);
+    Some(EventMark {
+        key: hash::wide(key),
+        fingerprint: hash::fingerprint(&[&event.name.to_lowercase(), data]),
+    })
 }
 
 /// A client that waits; taken back when it hangs up.

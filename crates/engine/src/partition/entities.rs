@@ -130,6 +130,7 @@ impl Partition {
                 sequence: None,
                 message,
                 answer,
+                mark: None,
             },
         );
     }
@@ -149,6 +150,7 @@ impl Partition {
                     sequence,
                     message,
                     answer,
+                    ..
                 } => {
                     if !self.take_entity_message(id, sequence, message, answer, &mut turn) {
                         break;
@@ -213,6 +215,7 @@ impl Partition {
                                 sequence,
                                 message: again,
                                 answer,
+                                mark: None,
                             },
                         );
                         return false;
@@ -378,6 +381,7 @@ impl Partition {
                 sequence,
                 message,
                 answer,
+                ..
             } = item
             {
                 turn.effects.extend(answer.take());

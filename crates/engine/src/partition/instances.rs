@@ -218,6 +218,7 @@ impl Partition {
             sequence,
             message,
             answer,
+            ..
         }) = slot.queue.pop_front()
         else {
             return;
@@ -544,12 +545,16 @@ impl Partition {
         unread: Option<Vec<EventKind>>,
     ) {
         let events_max = self.config.limits.history_events_max;
+        let event_keys_max = self.config.limits.event_keys_max;
         let mut turn = self.take_prelude(id);
         let fates = draft.fates.clone();
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
             return;
         };
-        let before = RowMark::of(&resident.orchestration.row);
+        let before = RowMark {
+            is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max),
+            ..RowMark::of(&resident.orchestration.row)
+        };
         let result = resident.orchestration.conclude(draft, actions, events_max);
         let key = resident.orchestration.row.key;
         self.write_tasks(id, key, &result, &mut turn);
@@ -583,6 +588,7 @@ impl Partition {
                 sequence,
                 message,
                 answer,
+                ..
             } = item
             else {
                 continue;
@@ -824,12 +830,17 @@ impl Partition {
     fn park(&mut self, id: &InstanceId, fault: Fault, batch: Vec<Item>) {
         self.counters.faults += u64::from(fault.kind != FaultKind::Missing);
         tracing::warn!(instance = %id, %fault, "the instance is parked");
+        let event_keys_max = self.config.limits.event_keys_max;
+        if let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) {
+            remember_events(&mut resident.orchestration.row, &batch, event_keys_max);
+        }
         let mut turn = self.take_prelude(id);
         for item in batch {
             if let Item::Message {
                 sequence,
                 message,
                 answer,
+                ..
             } = item
             {
                 turn.effects.extend(answer);
@@ -1096,11 +1107,28 @@ fn put_back(slot: &mut Slot, batch: Vec<Item>) {
     }
 }
 
+/// Notes the keys that events of this batch came with, in the row that is committed with them;
+/// says whether there were any. The oldest beyond the limit are forgotten.
+fn remember_events(row: &mut InstanceRow, batch: &[Item], event_keys_max: usize) -> bool {
+    let marks = || batch.iter().filter_map(Item::mark);
+    if marks().next().is_none() {
+        return false;
+    }
+    let mut extra = record::decode_extra(&row.extra).unwrap_or_default();
+    extra.events.extend(marks());
+    let surplus = extra.events.len().saturating_sub(event_keys_max);
+    extra.events.drain(..surplus);
+    row.extra = record::encode_extra(&extra);
+    true
+}
+
 /// What clients see of a row and a turn may change.
 struct RowMark {
     status: Status,
     custom_status: Option<Payload>,
     is_parked: bool,
+    /// It has got new event keys to remember.
+    is_marked: bool,
 }
 
 impl RowMark {
@@ -1109,11 +1137,13 @@ impl RowMark {
             status: row.status,
             custom_status: row.custom_status.clone(),
             is_parked: row.parked.is_some(),
+            is_marked: false,
         }
     }
 
     fn differs(&self, row: &InstanceRow) -> bool {
-        self.status != row.status
+        self.is_marked
+            || self.status != row.status
             || self.is_parked != row.parked.is_some()
             || self.custom_status != row.custom_status
     }

@@ -71,6 +71,7 @@ impl Partition {
             sequence,
             message,
             answer,
+            mark,
         }) = slot.queue.pop_front()
         else {
             return;
@@ -84,6 +85,7 @@ impl Partition {
                     sequence,
                     message,
                     answer,
+                    mark,
                 },
             );
         }

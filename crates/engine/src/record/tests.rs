@@ -446,6 +446,42 @@ fn the_bytes_of_messages_are_golden() {
     );
 }
 
+fn extra() -> RowExtra {
+    let mark = |key, fingerprint| EventMark { key, fingerprint };
+    RowExtra {
+        idempotency_key: Some("k".into()),
+        start_fingerprint: 5,
+        events: vec![mark(1 << 64 | 2, 3), mark(u128::MAX, 4)],
+    }
+}
+
+#[test]
+fn what_a_row_holds_beside_its_columns_comes_back() {
+    assert_eq!(decode_extra(&encode_extra(&extra())), Ok(extra()));
+    assert_eq!(encode_extra(&RowExtra::default()), Vec::<u8>::new());
+    let marks_only = RowExtra {
+        idempotency_key: None,
+        start_fingerprint: 0,
+        ..extra()
+    };
+    assert_eq!(decode_extra(&encode_extra(&marks_only)), Ok(marks_only));
+    // As written before events had keys.
+    let old = [0x0a, 0x01, b'k', 0x11, 5, 0, 0, 0, 0, 0, 0, 0];
+    let events = Vec::new();
+    assert_eq!(decode_extra(&old), Ok(RowExtra { events, ..extra() }));
+}
+
+#[test]
+fn the_bytes_of_extras_are_golden() {
+    check_golden(
+        &encode_extra(&extra()),
+        &expect![[r#"
+        0a016b1105000000000000001a1b090100000000000000110200000000000000
+        1903000000000000001a1b09ffffffffffffffff11ffffffffffffffff190400
+        000000000000"#]],
+    );
+}
+
 #[test]
 fn the_bytes_of_tasks_are_golden() {
     let bytes: Vec<u8> = tasks().iter().flat_map(encode_task).collect();

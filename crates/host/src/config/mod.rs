@@ -348,6 +348,7 @@ impl Values<'_> {
             name_bytes_max: self.size("limits.name_bytes_max"),
             tags_max: self.size("limits.tags_max"),
             waiters_max: self.size("limits.waiters_max"),
+            event_keys_max: self.size("limits.event_keys_max"),
             recursion_max: self.small("limits.recursion_max"),
             batch_commits_max: self.size("limits.batch_commits_max"),
         }

@@ -345,6 +345,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most clients that wait at once; more are 429.",
     ),
     row(
+        "limits.event_keys_max",
+        Kind::Count(1, 10_000),
+        "100",
+        "Most idempotency keys of events that one instance remembers; the oldest are forgotten.",
+    ),
+    row(
         "limits.recursion_max",
         SMALL,
         "100",

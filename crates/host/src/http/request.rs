@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use dalsegno_core::{EntityId, InstanceId, Payload};
 use dalsegno_engine::TaskHub;
+use dalsegno_engine::request::RaisedEvent;
 
 use super::auth::{Access, BadKeys, Identity};
 use super::body;
@@ -187,6 +188,20 @@ impl Call {
                 .map(Some)
                 .map_err(|_| invalid(name, "", "printable ASCII")),
         }
+    }
+
+    /// The header by which a repeat is known.
+    pub(crate) fn idempotency_key(&self) -> Result<Option<String>, Problem> {
+        Ok(self.header("idempotency-key")?.map(str::to_owned))
+    }
+
+    /// An event with what the headers say of it.
+    pub(crate) fn raised(&self, name: String, input: Option<Payload>) -> Result<RaisedEvent, Problem> {
+        Ok(RaisedEvent {
+            name,
+            input,
+            idempotency_key: self.idempotency_key()?,
+        })
     }
 
     /// A reason: empty or the placeholder of the link is none.

@@ -60,7 +60,7 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
         } else {
             ReusePolicy::RejectRunning
         },
-        idempotency_key: call.header("idempotency-key")?.map(str::to_owned),
+        idempotency_key: call.idempotency_key()?,
         ..StartOptions::default()
     };
     let started = call.hub().start(options).await?;

@@ -89,7 +89,8 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
     call.check_event_name(&event)?;
     call.query(&[])?;
     let input = call.payload().await?;
-    call.hub().raise_event(&id, &event, input).await?;
+    let event = call.raised(event, input)?;
+    call.hub().raise_event(&id, event).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

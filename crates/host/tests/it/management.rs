@@ -1,5 +1,6 @@
 //! The management API as clients meet it.
 
+use dalsegno_core::{Event, EventKind, InstanceId};
 use expect_test::expect;
 
 use crate::world::{P, mask_times, world};
@@ -148,6 +149,31 @@ async fn an_id_in_use_is_a_conflict_and_a_finished_one_is_replaced() {
         (other.status, other.code().as_str()),
         (409, "idempotency_conflict")
     );
+}
+
+#[tokio::test]
+async fn an_event_with_a_key_is_raised_once() {
+    let world = world().await;
+    world.running("Wait", "k", "1").await;
+    for path in [
+        format!("{P}/instances/k/raiseEvent/other"),
+        "/runtime/dalsegno/v1/instances/k/events/OTHER".to_owned(),
+    ] {
+        let send = async |key: &str, body: &str| {
+            let headers = [("Idempotency-Key", key), ("Content-Type", "application/json")];
+            world.send("POST", &path, &headers, body.as_bytes()).await
+        };
+        assert_eq!(send("e-1", "[1]").await.status, 202);
+        assert_eq!(send("e-1", "[1]").await.status, 202);
+        let other = send("e-1", "[2]").await;
+        assert_eq!((other.status, other.code().as_str()), (409, "event_id_reused"));
+        let none = send("", "[1]").await;
+        assert_eq!((none.status, none.code().as_str()), (400, "invalid"));
+    }
+    let id = InstanceId::trusted("k");
+    let history = world.hub.history(&id).await.unwrap();
+    let raised = |event: &&Event| matches!(event.kind, EventKind::EventRaised { .. });
+    assert_eq!(history.iter().filter(raised).count(), 1);
 }
 
 #[tokio::test]
