@@ -295,6 +295,7 @@ impl World {
         let message = Message::EventRaised {
             name: name.as_str().into(),
             input: Some(input),
+            trace: None,
         };
         asked.promise = Some(self.hub.ask(subject.id.as_str(), |reply| Command::Raise {
             id,

@@ -21,6 +21,7 @@ pub mod retry;
 pub mod rewind;
 pub mod store;
 pub mod time;
+pub mod trace;
 
 pub use action::Action;
 pub use event::{Event, EventKind};
@@ -29,3 +30,4 @@ pub use id::{EntityId, Epoch, ExecutionId, ExecutionKey, InstanceId, PartitionId
 pub use message::{Message, Outcome};
 pub use payload::Payload;
 pub use time::Timestamp;
+pub use trace::TraceContext;

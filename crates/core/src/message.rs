@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::id::{EntityId, ExecutionKey, InstanceId, TaskId};
 use crate::payload::Payload;
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// How a task ended.
 pub type Outcome = Result<Option<Payload>, Failure>;
@@ -33,6 +34,8 @@ pub struct StartRequest {
     pub parent: Option<Parent>,
     /// A retried child replaces its finished self.
     pub reuse: ReusePolicy,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// What a start does when its id is in use.
@@ -99,7 +102,11 @@ pub enum Message {
         entities: Vec<EntityId>,
     },
     /// An external event.
-    EventRaised { name: Arc<str>, input: Option<Payload> },
+    EventRaised {
+        name: Arc<str>,
+        input: Option<Payload>,
+        trace: Option<TraceContext>,
+    },
     /// Start this instance.
     Start(Box<StartRequest>),
     /// End now.

@@ -15,6 +15,7 @@ use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target}
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, TaskId, Timestamp,
+    TraceContext,
 };
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
@@ -127,6 +128,7 @@ pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
         timeout_micros: task.options.timeout.map(micros),
         execution_id: task.execution_id.0.to_be_bytes().to_vec(),
         last_heartbeat: payload(task.last_heartbeat.as_ref()),
+        trace: store_trace(task.trace.as_ref()),
     };
     let record = stored::Task {
         format: 0,
@@ -184,6 +186,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             due,
             last_heartbeat: activity.last_heartbeat.map(Payload::from),
             failures: record.failures.into_iter().map(load_failure).collect(),
+            trace: load_trace(activity.trace),
         }),
         stored::task::Kind::Child(child) => StoredTask::Child(ChildRecord {
             instance: InstanceId::trusted(child.instance),
@@ -211,6 +214,7 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         idempotency_key: extra.idempotency_key.clone(),
         start_fingerprint: extra.start_fingerprint,
         events: extra.events.iter().map(store_mark).collect(),
+        trace: store_trace(extra.trace.as_ref()),
     };
     record.encode_to_vec()
 }
@@ -226,7 +230,20 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         idempotency_key: record.idempotency_key,
         start_fingerprint: record.start_fingerprint,
         events: record.events.iter().map(load_mark).collect(),
+        trace: load_trace(record.trace),
     })
+}
+
+fn store_trace(trace: Option<&TraceContext>) -> Option<stored::TraceContext> {
+    trace.map(|trace| stored::TraceContext {
+        parent: trace.trace_parent().to_owned(),
+        state: trace.trace_state().map(str::to_owned),
+    })
+}
+
+/// Checked again: what is no trace context is none.
+fn load_trace(trace: Option<stored::TraceContext>) -> Option<TraceContext> {
+    trace.and_then(|trace| TraceContext::parse(&trace.parent, trace.state.as_deref()))
 }
 
 fn store_mark(mark: &EventMark) -> stored::EventMark {
@@ -409,8 +426,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
             name: text(name),
             input: payload(input.as_ref()),
         }),
-        EventKind::EventRaised { name, input } => {
-            StoredEvent::EventRaised(store_event_raised(name, input.as_ref()))
+        EventKind::EventRaised { name, input, trace } => {
+            StoredEvent::EventRaised(store_event_raised(name, input.as_ref(), trace.as_ref()))
         }
         EventKind::EntityOperationCalled {
             task,
@@ -526,6 +543,7 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
         StoredEvent::EventRaised(event) => EventKind::EventRaised {
             name: event.name.into(),
             input: event.input.map(Payload::from),
+            trace: load_trace(event.trace),
         },
         StoredEvent::EntityOperationCalled(event) => EventKind::EntityOperationCalled {
             task: TaskId(event.task),
@@ -608,8 +626,8 @@ fn store_message(message: &Message) -> StoredMessage {
             task: task.0,
             entities: entities.iter().map(store_entity).collect(),
         }),
-        Message::EventRaised { name, input } => {
-            StoredMessage::EventRaised(store_event_raised(name, input.as_ref()))
+        Message::EventRaised { name, input, trace } => {
+            StoredMessage::EventRaised(store_event_raised(name, input.as_ref(), trace.as_ref()))
         }
         Message::Start(request) => StoredMessage::Start(store_start(request)),
         Message::Terminate { reason, children } => StoredMessage::Terminate(stored::Terminate {
@@ -680,6 +698,7 @@ fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
         StoredMessage::EventRaised(event) => Message::EventRaised {
             name: event.name.into(),
             input: event.input.map(Payload::from),
+            trace: load_trace(event.trace),
         },
         StoredMessage::Start(start) => Message::Start(Box::new(load_start(start)?)),
         StoredMessage::Terminate(terminate) => Message::Terminate {
@@ -747,10 +766,15 @@ fn store_task_failure(task: TaskId, failure: &Failure) -> stored::TaskFailure {
     }
 }
 
-fn store_event_raised(name: &Arc<str>, input: Option<&Payload>) -> stored::EventRaised {
+fn store_event_raised(
+    name: &Arc<str>,
+    input: Option<&Payload>,
+    trace: Option<&TraceContext>,
+) -> stored::EventRaised {
     stored::EventRaised {
         name: text(name),
         input: payload(input),
+        trace: store_trace(trace),
     }
 }
 
@@ -870,6 +894,7 @@ fn store_started(started: &ExecutionStarted) -> stored::ExecutionStarted {
         input: payload(started.input.as_ref()),
         parent: started.parent.as_ref().map(store_parent),
         scheduled_start: started.scheduled_start.map(Timestamp::as_micros),
+        trace: store_trace(started.trace.as_ref()),
     }
 }
 
@@ -881,6 +906,7 @@ fn load_started(started: stored::ExecutionStarted) -> Result<ExecutionStarted, R
         input: started.input.map(Payload::from),
         parent: started.parent.map(load_parent),
         scheduled_start: started.scheduled_start.map(Timestamp::from_micros),
+        trace: load_trace(started.trace),
     })
 }
 
@@ -903,6 +929,7 @@ fn store_start(request: &StartRequest) -> stored::Start {
         input: payload(request.input.as_ref()),
         parent: request.parent.as_ref().map(store_parent),
         reuse: reuse.into(),
+        trace: store_trace(request.trace.as_ref()),
     }
 }
 
@@ -914,6 +941,7 @@ fn load_start(start: stored::Start) -> Result<StartRequest, RecordError> {
         version: start.version.map(Into::into),
         input: start.input.map(Payload::from),
         parent: start.parent.map(load_parent),
+        trace: load_trace(start.trace),
         reuse: match reuse {
             stored::ReusePolicy::RejectRunning => ReusePolicy::RejectRunning,
             stored::ReusePolicy::Reject => ReusePolicy::Reject,

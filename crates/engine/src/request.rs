@@ -8,7 +8,9 @@ use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::InstanceRow;
-use dalsegno_core::{InstanceId, Payload, Timestamp};
+use dalsegno_core::{InstanceId, Payload, Timestamp, TraceContext};
+
+use crate::record;
 
 /// A start by a client.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub struct StartOptions {
     pub reuse: ReusePolicy,
     /// A repeat with the same key gets the first answer again; with other data it is refused.
     pub idempotency_key: Option<String>,
+    /// The trace that it is part of. No part of what tells a repeat from other data.
+    pub trace: Option<TraceContext>,
 }
 
 /// What a start gave.
@@ -51,6 +55,8 @@ pub struct RaisedEvent {
     /// again; with others it is refused. The instance remembers the last `event_keys_max` keys,
     /// over restarts, continue-as-new and rewind.
     pub idempotency_key: Option<String>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 impl RaisedEvent {
@@ -120,6 +126,24 @@ pub struct InstanceStatus {
     pub row: InstanceRow,
     /// What holds it, in words for people; empty when it is final or simply at work.
     pub waits_for: Vec<String>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
+}
+
+impl InstanceStatus {
+    /// A row, and what is known beside it.
+    pub fn new(row: InstanceRow, waits_for: Vec<String>) -> Self {
+        Self {
+            trace: trace_of(&row),
+            row,
+            waits_for,
+        }
+    }
+}
+
+/// The trace that an instance is part of.
+pub fn trace_of(row: &InstanceRow) -> Option<TraceContext> {
+    record::decode_extra(&row.extra).unwrap_or_default().trace
 }
 
 /// A limiter bucket as people see it.

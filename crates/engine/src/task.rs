@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use dalsegno_core::action::{ChildOptions, TaskOptions};
 use dalsegno_core::message::StartRequest;
-use dalsegno_core::{ExecutionId, ExecutionKey, Failure, InstanceId, Payload, TaskId, Timestamp};
+use dalsegno_core::{
+    ExecutionId, ExecutionKey, Failure, InstanceId, Payload, TaskId, Timestamp, TraceContext,
+};
 
 /// How many of the last failures a task keeps.
 pub const FAILURES_KEPT: usize = 5;
@@ -36,6 +38,8 @@ pub struct TaskRecord {
     pub last_heartbeat: Option<Payload>,
     /// The last failures, oldest first.
     pub failures: Vec<Failure>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// A child with options that its start does not carry.
@@ -75,6 +79,8 @@ pub struct RowExtra {
     pub start_fingerprint: u64,
     /// Events that came with a key, oldest first; `event_keys_max` at most.
     pub events: Vec<EventMark>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// An event that came with an idempotency key, as an instance remembers it.

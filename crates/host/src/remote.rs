@@ -8,7 +8,7 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
@@ -116,9 +116,9 @@ impl RemoteHub {
     /// As [`TaskHub::start`](dalsegno_engine::TaskHub::start).
     pub async fn start(&self, options: StartOptions) -> Answer<Started> {
         let path = format!("/orchestrators/{}", segment(&options.name)?);
-        let started: StartedWire = self
-            .send(Method::POST, path, Some(&StartBody::from(options)))
-            .await?;
+        let trace = options.trace.clone();
+        let request = self.request(Method::POST, &path).json(&StartBody::from(options));
+        let started: StartedWire = read(&self.text(traced(request, trace.as_ref())).await?)?;
         started.try_into().map_err(unfit)
     }
 
@@ -137,7 +137,7 @@ impl RemoteHub {
         if let Some(key) = event.idempotency_key {
             request = request.header("idempotency-key", key);
         }
-        self.done(request).await
+        self.done(traced(request, event.trace.as_ref())).await
     }
 
     /// Ends an instance.
@@ -415,8 +415,7 @@ impl RemoteHub {
             Some(body) => request.json(body),
             None => request,
         };
-        let text = self.text(request).await?;
-        serde_json::from_str(&text).map_err(|error| unfit(Unfit(error.to_string())))
+        read(&self.text(request).await?)
     }
 
     async fn done(&self, request: RequestBuilder) -> Answer<()> {
@@ -445,6 +444,20 @@ impl RemoteHub {
             format!("no host answers at {}: {cause}", self.origin),
         )
     }
+}
+
+/// The request as part of a trace.
+fn traced(request: RequestBuilder, trace: Option<&TraceContext>) -> RequestBuilder {
+    let Some(trace) = trace else { return request };
+    let request = request.header("traceparent", trace.trace_parent());
+    match trace.trace_state() {
+        Some(state) => request.header("tracestate", state),
+        None => request,
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Answer<T> {
+    serde_json::from_str(text).map_err(|error| unfit(Unfit(error.to_string())))
 }
 
 /// What a refusal says; without a body, what its status says.

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp, TraceContext};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, StartOptions};
@@ -306,6 +306,29 @@ impl<Out> Start<Out> {
     /// A repeat with the same key gets the first answer again.
     pub fn idempotency_key(self, key: impl Into<String>) -> Self {
         self.set(|options| options.idempotency_key = Some(key.into()))
+    }
+
+    /// It is part of this trace, and so are its children and activities: the header `traceparent` of
+    /// W3C Trace Context. Refused when it is none; to hand on what a request came with, take
+    /// [`TraceContext::parse`] and [`Start::trace`].
+    pub fn trace_parent(mut self, header: impl AsRef<str>) -> Self {
+        match TraceContext::parse(header.as_ref(), None) {
+            Some(trace) => self.trace(trace),
+            None => {
+                let text = format!(
+                    "{:?} is no traceparent: it looks like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                    header.as_ref()
+                );
+                self.options = Err(RequestError::new(RequestErrorKind::Invalid, text).into());
+                self
+            }
+        }
+    }
+
+    /// It is part of this trace, and so are its children and activities; with `None` of none.
+    pub fn trace(self, trace: impl Into<Option<TraceContext>>) -> Self {
+        let trace = trace.into();
+        self.set(|options| options.trace = trace)
     }
 
     /// When the id is in use, whatever its state, gives that instance.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::InstanceRow;
-use dalsegno_core::{Failure, InstanceId};
+use dalsegno_core::{Failure, InstanceId, TraceContext};
 use dalsegno_engine::hub::NewId;
 use dalsegno_engine::request::{InstanceStatus, RaisedEvent, RequestError, RequestErrorKind, Scope};
 use futures::future::BoxFuture;
@@ -228,6 +228,16 @@ impl Raise {
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         if let Ok(event) = &mut self.event {
             event.idempotency_key = Some(key.into());
+        }
+        self
+    }
+}
+
+impl Raise {
+    /// It is part of this trace, as its history tells; with `None` of none.
+    pub fn trace(mut self, trace: impl Into<Option<TraceContext>>) -> Self {
+        if let Ok(event) = &mut self.event {
+            event.trace = trace.into();
         }
         self
     }

@@ -79,7 +79,7 @@ pub use version::Version;
 pub use dalsegno_core::event::{Event, EventKind};
 pub use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
 pub use dalsegno_core::retry::RetryPolicy;
-pub use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Timestamp};
+pub use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Timestamp, TraceContext};
 pub use dalsegno_engine::executor::CancelReason;
 pub use dalsegno_engine::hub::NewId;
 pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};

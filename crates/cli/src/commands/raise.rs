@@ -31,6 +31,7 @@ impl Raise {
             name: self.event.clone(),
             input: data,
             idempotency_key: self.idempotency_key,
+            trace: None,
         };
         session.ask(session.hub.raise_event(&self.id, event)).await?;
         session.say(&format!("raised {} for {}", self.event, self.id));

@@ -207,6 +207,7 @@ impl TaskHub {
         let message = Message::EventRaised {
             name: event.name.into(),
             input: event.input,
+            trace: event.trace,
         };
         self.ask(id, |id, reply| Command::Raise {
             id,
@@ -399,9 +400,9 @@ impl TaskHub {
             InMemory::Elsewhere => {
                 let id = id.clone();
                 let row = self.runtime.blocking(move |store| store.instance(&id)).await?;
-                Ok(row.map(|row| InstanceStatus {
-                    waits_for: stored_reasons(&row),
-                    row,
+                Ok(row.map(|row| {
+                    let reasons = stored_reasons(&row);
+                    InstanceStatus::new(row, reasons)
                 }))
             }
         }

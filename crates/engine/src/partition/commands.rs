@@ -166,6 +166,7 @@ impl Partition {
         let extra = RowExtra {
             idempotency_key: options.idempotency_key.clone(),
             start_fingerprint: fingerprint(options),
+            trace: options.trace.clone(),
             events: Vec::new(),
         };
         match self.start_conflict(id, options, &extra) {
@@ -328,10 +329,7 @@ impl Partition {
     pub(super) fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
         let resident = self.slots.get(id).and_then(Slot::resident)?;
         let waits_for = self.explain(resident);
-        Some(InstanceStatus {
-            row: resident.orchestration.row.clone(),
-            waits_for,
-        })
+        Some(InstanceStatus::new(resident.orchestration.row.clone(), waits_for))
     }
 }
 

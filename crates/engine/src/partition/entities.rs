@@ -490,6 +490,7 @@ fn as_message(effect: EntityEffect) -> (Target, Message) {
                 input,
                 parent: None,
                 reuse: Default::default(),
+                trace: None,
             };
             (Target::Orchestration(instance), Message::Start(Box::new(request)))
         }

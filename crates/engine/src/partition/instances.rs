@@ -332,6 +332,10 @@ impl Partition {
             .version
             .clone()
             .or_else(|| self.config.executor.default_version(&request.name));
+        let extra = record::encode_extra(&RowExtra {
+            trace: request.trace.clone(),
+            ..RowExtra::default()
+        });
         InstanceRow {
             key: self.config.numbers.next_key(),
             partition: self.config.id,
@@ -352,7 +356,7 @@ impl Partition {
             failure: None,
             parked: None,
             events: 0,
-            extra: Vec::new(),
+            extra,
         }
     }
 
@@ -369,6 +373,7 @@ impl Partition {
             input: options.input.clone(),
             parent: None,
             reuse: ReusePolicy::default(),
+            trace: options.trace.clone(),
         };
         let mut row = self.row_for(id, &request);
         row.tags.clone_from(&options.tags);
@@ -396,7 +401,7 @@ impl Partition {
         turn.moves.push((status_before, Some(row.status)));
         let (key, due) = (row.key, row.scheduled_start.filter(|due| *due > self.now));
         self.keys.insert(key, id.clone());
-        let mut resident = Resident::new(Orchestration::new(row), Some(Vec::new()));
+        let mut resident = Resident::new(fresh(row), Some(Vec::new()));
         resident.is_new = due.is_none();
         let Some(slot) = self.slots.get_mut(id) else {
             return;
@@ -466,6 +471,7 @@ impl Partition {
             execution_id: row.execution_id,
             name: row.name.clone(),
             version: row.version.clone(),
+            trace: resident.orchestration.trace.clone(),
         };
         let (live, history) = (resident.live.take(), resident.history.take());
         Some(TurnJob {
@@ -636,14 +642,11 @@ impl Partition {
         result: &TurnResult,
         turn: &mut Turn,
     ) {
-        let Some(execution_id) = self
-            .slots
-            .get(id)
-            .and_then(Slot::resident)
-            .map(|resident| resident.orchestration.row.execution_id)
-        else {
+        let Some(resident) = self.slots.get(id).and_then(Slot::resident) else {
             return;
         };
+        let execution_id = resident.orchestration.row.execution_id;
+        let trace = resident.orchestration.trace.clone();
         for new in &result.tasks {
             let record = TaskRecord {
                 instance: id.clone(),
@@ -658,6 +661,7 @@ impl Partition {
                 due: None,
                 last_heartbeat: None,
                 failures: Vec::new(),
+                trace: trace.clone(),
             };
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));
@@ -809,7 +813,7 @@ impl Partition {
         if status_before != Status::Running {
             turn.moves.push((Some(status_before), Some(Status::Running)));
         }
-        *resident = Resident::new(Orchestration::new(row), Some(Vec::new()));
+        *resident = Resident::new(fresh(row), Some(Vec::new()));
         self.futures.forget(bytes);
         self.keys.remove(&old_key);
         self.keys.insert(key, id.clone());
@@ -819,7 +823,9 @@ impl Partition {
             fire_at: now,
         };
         let events = unread.into_iter().filter_map(|kind| match kind {
-            EventKind::EventRaised { name, input } => Some(Message::EventRaised { name, input }),
+            EventKind::EventRaised { name, input, trace } => {
+                Some(Message::EventRaised { name, input, trace })
+            }
             _ => None,
         });
         let messages = std::iter::once(begin).chain(events).collect();
@@ -1027,6 +1033,14 @@ pub(super) fn put_child(key: ExecutionKey, task: TaskId, child: &ChildRecord) ->
     Op::PutTask { key, task, data }
 }
 
+/// An execution without history: what its first event will say is in the row.
+pub(super) fn fresh(row: InstanceRow) -> Orchestration {
+    let trace = record::decode_extra(&row.extra).unwrap_or_default().trace;
+    let mut orchestration = Orchestration::new(row);
+    orchestration.trace = trace;
+    orchestration
+}
+
 /// A history that cannot be read parks its instance; its neighbours are not disturbed.
 fn restore(stored: StoredInstance) -> Resident {
     let StoredInstance { mut row, history } = stored;
@@ -1034,7 +1048,10 @@ fn restore(stored: StoredInstance) -> Resident {
         Ok(history) => {
             // A finished one is read without its history, unless a rewind asked for it.
             let is_read = !row.status.is_final() || !history.is_empty();
-            let orchestration = Orchestration::fold(row, &history);
+            let orchestration = match history.is_empty() {
+                true => fresh(row),
+                false => Orchestration::fold(row, &history),
+            };
             Resident::new(orchestration, is_read.then_some(history))
         }
         Err(message) => {

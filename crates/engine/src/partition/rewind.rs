@@ -13,6 +13,7 @@ use dalsegno_core::{Event, EventKind, Failure, InstanceId, Message, TaskId};
 
 use super::Partition;
 use super::commands::wrong_state;
+use super::instances::fresh;
 use super::slot::{Item, Resident, Slot, SlotState};
 use crate::input::{Command, Load};
 use crate::record;
@@ -190,7 +191,10 @@ impl Partition {
             events: history.len() as u64,
             ..old.clone()
         };
-        let orchestration = Orchestration::fold(row, &history);
+        let orchestration = match history.is_empty() {
+            true => fresh(row),
+            false => Orchestration::fold(row, &history),
+        };
         if orchestration.holds_locks() {
             let detail =
                 format!("instance {id} failed while it held locks, which are gone: restart it instead");
@@ -247,7 +251,7 @@ impl Partition {
         for (task, open) in orchestration.tasks() {
             match open {
                 OpenTask::Activity { name } => {
-                    let record = self.reopened_task(row, *task, name, history);
+                    let record = self.reopened_task(orchestration, *task, name, history);
                     turn.ops.push(self.put_task(&record));
                     turn.effects.push(Effect::Dispatch(Arc::new(record)));
                 }
@@ -280,11 +284,12 @@ impl Partition {
 
     fn reopened_task(
         &self,
-        row: &InstanceRow,
+        orchestration: &Orchestration,
         task: TaskId,
         name: &Arc<str>,
         history: &[Event],
     ) -> TaskRecord {
+        let (row, trace) = (&orchestration.row, orchestration.trace.clone());
         let input = history.iter().find_map(|event| match &event.kind {
             EventKind::TaskScheduled {
                 task: scheduled,
@@ -306,6 +311,7 @@ impl Partition {
             due: None,
             last_heartbeat: None,
             failures: Vec::new(),
+            trace,
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use dalsegno_core::{EntityId, InstanceId, Payload};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use dalsegno_core::{EntityId, InstanceId, Payload, TraceContext};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::request::RaisedEvent;
 
@@ -201,7 +201,24 @@ impl Call {
             name,
             input,
             idempotency_key: self.idempotency_key()?,
+            trace: self.trace(),
         })
+    }
+
+    /// The trace that the caller works in. As W3C says, invalid headers are no error and no trace.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        let headers = &self.parts.headers;
+        let mut parents = headers.get_all("traceparent").iter();
+        let parent = parents.next()?.to_str().ok()?;
+        if parents.next().is_some() {
+            return None;
+        }
+        let states: Result<Vec<&str>, _> = headers
+            .get_all("tracestate")
+            .iter()
+            .map(HeaderValue::to_str)
+            .collect();
+        TraceContext::parse(parent, states.ok().map(|states| states.join(",")).as_deref())
     }
 
     /// A reason: empty or the placeholder of the link is none.

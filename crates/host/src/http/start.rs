@@ -61,6 +61,7 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
             ReusePolicy::RejectRunning
         },
         idempotency_key: call.idempotency_key()?,
+        trace: call.trace(),
         ..StartOptions::default()
     };
     let started = call.hub().start(options).await?;

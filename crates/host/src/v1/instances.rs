@@ -7,7 +7,7 @@ use axum::response::Response;
 use dalsegno_core::InstanceId;
 use dalsegno_core::query::{InstanceCursor, InstanceQuery};
 use dalsegno_engine::hub::NewId;
-use dalsegno_engine::request::Scope as Family;
+use dalsegno_engine::request::{Scope as Family, StartOptions};
 
 use super::event_wire::EventWire;
 use super::wire::{
@@ -39,7 +39,11 @@ pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Prob
         body::ours(&bytes)?
     };
     let id = body.id().map(instance_id).transpose()?;
-    let started = call.hub().start(body.into_options(name, id)?).await?;
+    let options = StartOptions {
+        trace: call.trace(),
+        ..body.into_options(name, id)?
+    };
+    let started = call.hub().start(options).await?;
     Ok(json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))))
 }
 

@@ -120,7 +120,11 @@ impl<Out> TestInstance<Out> {
         let (name, input) = (event.name().into(), encode(&data)?);
         self.command(|id, reply| Command::Raise {
             id,
-            message: Message::EventRaised { name, input },
+            message: Message::EventRaised {
+                name,
+                input,
+                trace: None,
+            },
             mark: None,
             reply,
         })

@@ -5,6 +5,7 @@ mod entities;
 mod functions;
 mod restarts;
 mod starts;
+mod traces;
 
 use std::time::Duration;
 
