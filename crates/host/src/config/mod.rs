@@ -19,7 +19,7 @@ use dalsegno_engine::hub::LimiterDefinition;
 
 use crate::http::auth::Access;
 use crate::http::request::HttpSettings;
-use crate::keys::KeyRing;
+use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
@@ -206,7 +206,7 @@ impl Config {
             )));
         };
         let explain = |error: io::Error| refuse(format!("{} cannot be read: {error}", path.display()));
-        KeyRing::load(path).map(Access::Keys).map_err(explain)
+        Keys::of_file(path).map(Access::Keys).map_err(explain)
     }
 }
 

@@ -79,7 +79,8 @@ impl State {
     pub(crate) fn links(&self, origin: String) -> Links {
         let codes = match &self.access {
             Access::Loopback { .. } => Codes::None,
-            Access::Keys(ring) => {
+            Access::Keys(keys) => {
+                let ring = keys.ring(self.hub.now());
                 let expires = self.hub.now() + self.settings.link_lifetime;
                 if self.settings.links_all_with_keys {
                     Codes::All(ring.link_signer(), expires)
