@@ -33,6 +33,9 @@ pub struct Limits {
     pub waiters_max: usize,
     /// Most idempotency keys of events that one instance remembers; the oldest are forgotten.
     pub event_keys_max: usize,
+    /// Room on the hub's disk, in bytes, below which starts, events and signals of clients are
+    /// refused with 507; what runs goes on. 0 never refuses.
+    pub disk_free_bytes_min: u64,
     /// Deepest nesting of children.
     pub recursion_max: u32,
     /// Turns that are gathered into one commit batch.
@@ -56,6 +59,7 @@ impl Default for Limits {
             tags_max: 32,
             waiters_max: 10_000,
             event_keys_max: 100,
+            disk_free_bytes_min: 256 * 1024 * 1024,
             recursion_max: 100,
             batch_commits_max: 4_096,
         }

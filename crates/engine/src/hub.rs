@@ -70,6 +70,11 @@ impl TaskHub {
         self.runtime.clock.now()
     }
 
+    /// Bytes the hub's disk has free; `None` where the store cannot tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.runtime.store.free_bytes()
+    }
+
     /// How many batches of turns were synced to disk since the start.
     pub fn synced_batches(&self) -> u64 {
         self.runtime.synced_batches()

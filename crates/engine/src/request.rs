@@ -207,6 +207,8 @@ pub enum RequestErrorKind {
     OverLimit,
     /// Too much waits already: try later.
     Busy,
+    /// The hub's disk has too little room for new work.
+    InsufficientStorage,
     /// An argument makes no sense.
     Invalid,
     /// The time given for a wait is over; the instance goes on.
@@ -236,6 +238,7 @@ impl RequestErrorKind {
             Self::EventIdReused => "event_id_reused",
             Self::OverLimit => "over_limit",
             Self::Busy => "busy",
+            Self::InsufficientStorage => "insufficient_storage",
             Self::Invalid => "invalid",
             Self::TimedOut => "timed_out",
             Self::Unavailable => "unavailable",
@@ -259,6 +262,7 @@ impl RequestErrorKind {
             Self::EventIdReused,
             Self::OverLimit,
             Self::Busy,
+            Self::InsufficientStorage,
             Self::Invalid,
             Self::TimedOut,
             Self::Unavailable,

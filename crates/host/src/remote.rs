@@ -493,6 +493,7 @@ fn kind(code: StatusCode) -> RequestErrorKind {
         413 | 431 => RequestErrorKind::OverLimit,
         429 => RequestErrorKind::Busy,
         503 => RequestErrorKind::Unavailable,
+        507 => RequestErrorKind::InsufficientStorage,
         _ => RequestErrorKind::Internal,
     }
 }

@@ -239,6 +239,7 @@ fn status_of(kind: RequestErrorKind) -> StatusCode {
         RequestErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
         RequestErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
         RequestErrorKind::Unavailable | RequestErrorKind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+        RequestErrorKind::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
         RequestErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -71,6 +71,11 @@ impl Runtime {
         futures::future::join_all(all).await;
     }
 
+    /// For what is new; commands that end or delete work go on when the disk is full.
+    fn check_disk(&self) -> Answer<()> {
+        self.disk_space.check(&*self.store, self.clock.now())
+    }
+
     fn check_payload(&self, what: &str, payload: Option<&Payload>) -> Answer<()> {
         let (bytes, most) = (size_of(payload), self.limits.payload_bytes_max);
         if bytes > most {
@@ -146,7 +151,7 @@ impl TaskHub {
     /// Starts an orchestration.
     ///
     /// # Errors
-    /// `OrchestratorNotFound`, `InstanceExists`, `IdempotencyConflict`, `OverLimit`.
+    /// `OrchestratorNotFound`, `InstanceExists`, `IdempotencyConflict`, `OverLimit`, `InsufficientStorage`.
     pub async fn start(&self, mut options: StartOptions) -> Answer<Started> {
         let runtime = &self.runtime;
         if runtime.is_draining() {
@@ -155,6 +160,7 @@ impl TaskHub {
         let name = runtime.orchestrator_named(&options.name)?;
         name.as_ref().clone_into(&mut options.name);
         self.check_start(&options)?;
+        runtime.check_disk()?;
         let (id, is_new_id) = match (options.id.take(), &options.idempotency_key) {
             (Some(id), _) => (id, IdOrigin::Given),
             (None, Some(key)) => (id_from_key(key), IdOrigin::Given),
@@ -198,11 +204,12 @@ impl TaskHub {
     /// Raises an external event. The instance must not be finished.
     ///
     /// # Errors
-    /// `NotFound`, `Finished`, `Busy`, `OverLimit`, `EventIdReused`.
+    /// `NotFound`, `Finished`, `Busy`, `OverLimit`, `EventIdReused`, `InsufficientStorage`.
     pub async fn raise_event(&self, id: &InstanceId, event: RaisedEvent) -> Answer<()> {
         self.runtime.check_name("the event's name", &event.name)?;
         self.runtime.check_payload("the event", event.input.as_ref())?;
         self.runtime.check_key(event.idempotency_key.as_deref())?;
+        self.runtime.check_disk()?;
         let mark = mark(&event);
         let message = Message::EventRaised {
             name: event.name.into(),
@@ -519,7 +526,7 @@ impl TaskHub {
     /// Signals an entity, at once or at a time.
     ///
     /// # Errors
-    /// `EntityNotFound`, `OverLimit`.
+    /// `EntityNotFound`, `OverLimit`, `InsufficientStorage`.
     pub async fn signal_entity(
         &self,
         id: &EntityId,
@@ -530,6 +537,7 @@ impl TaskHub {
         self.check_entity(id)?;
         self.runtime.check_name("the operation's name", operation)?;
         self.runtime.check_payload("the input", input.as_ref())?;
+        self.runtime.check_disk()?;
         let (entity, operation) = (id.clone(), Arc::from(operation));
         let partition = self.runtime.partition_of_entity(id);
         ask(&self.runtime, partition, |reply| Command::Signal {

@@ -17,6 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
 use crate::committer::{Committer, Release};
 use crate::counts::Counts;
+use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
 use crate::executor::{Executor, OperationOutcome};
 use crate::input::{Command, Input};
@@ -76,6 +77,7 @@ pub(super) struct Runtime {
     pub(super) entropy: Mutex<Entropy>,
     pub(super) tickets: AtomicU64,
     pub(super) waiters: Arc<AtomicU64>,
+    pub(super) disk_space: DiskSpace,
     queue: Arc<CommitQueue>,
     batches: Arc<AtomicU64>,
     progress: Vec<Arc<Progress>>,
@@ -142,6 +144,7 @@ impl Runtime {
         let runtime = Self {
             name: name.into(),
             queue: Arc::new(CommitQueue::new(limits.unsynced_bytes_max)),
+            disk_space: DiskSpace::new(limits.disk_free_bytes_min),
             limits,
             executor,
             clock: Arc::new(SystemClock::default()),

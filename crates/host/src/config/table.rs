@@ -351,6 +351,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most idempotency keys of events that one instance remembers; the oldest are forgotten.",
     ),
     row(
+        "limits.disk_free_bytes_min",
+        Kind::Count(0, u64::MAX >> 1),
+        "268435456",
+        "Room on the hub's disk, in bytes, below which starts, events and signals are 507. 0 never refuses.",
+    ),
+    row(
         "limits.recursion_max",
         SMALL,
         "100",

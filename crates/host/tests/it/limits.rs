@@ -1,9 +1,11 @@
 //! What is too big, too deep, too much.
 
+use dalsegno_core::InstanceId;
 use dalsegno_core::limits::Limits;
+use dalsegno_engine::request::{RaisedEvent, RequestErrorKind};
 use dalsegno_host::server::HttpSettings;
 
-use crate::world::{P, world, world_with};
+use crate::world::{P, world, world_on, world_with};
 
 #[tokio::test]
 async fn bodies_over_the_limit_are_refused() {
@@ -149,4 +151,58 @@ async fn healthz_tells_progress_and_life() {
     assert_eq!(world.get("/healthz?probe=x").await.status, 400);
     assert_eq!(world.get("/HEALTHZ").await.status, 404);
     assert_eq!(world.get("/").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_is_new_and_nothing_else() {
+    let world = world().await;
+    // The first look at the disk is that of the first start: a second world begins full.
+    world.running("Wait", "w", "1").await;
+    let full = world_on(world.store.fork(), Limits::default(), |server| server).await;
+    full.store.set_free_bytes(Some(1));
+    for (path, body) in [
+        (format!("{P}/orchestrators/Echo"), "1"),
+        (format!("{P}/instances/w/raiseEvent/go"), "1"),
+        (format!("{P}/entities/counter/a?op=add"), "1"),
+        ("/runtime/dalsegno/v1/orchestrators/Echo".into(), "{}"),
+        ("/runtime/dalsegno/v1/instances/w/events/go".into(), "1"),
+        (
+            "/runtime/dalsegno/v1/entities/counter/a/signal".into(),
+            r#"{"operation":"add","input":1}"#,
+        ),
+    ] {
+        let refused = full.post(&path, body).await;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (507, "insufficient_storage"),
+            "{path}"
+        );
+        assert!(
+            refused.body.contains("disk_free_bytes_min is 268435456"),
+            "{}",
+            refused.body
+        );
+    }
+    let remote = full
+        .remote()
+        .raise_event(&InstanceId::trusted("w"), RaisedEvent::new("go", None))
+        .await;
+    assert_eq!(remote.unwrap_err().kind, RequestErrorKind::InsufficientStorage);
+    assert_eq!(full.get(&format!("{P}/instances/w")).await.status, 202);
+    for command in ["suspend", "resume", "terminate"] {
+        let done = full.post(&format!("{P}/instances/w/{command}"), "").await;
+        assert_eq!(done.status, 202, "{command}");
+    }
+    assert_eq!(full.delete(&format!("{P}/instances/w")).await.status, 200);
+
+    full.store.set_free_bytes(Some(u64::MAX));
+    let started = async {
+        while full.post(&format!("{P}/orchestrators/Echo"), "1").await.status != 202 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let soon = std::time::Duration::from_secs(20);
+    tokio::time::timeout(soon, started)
+        .await
+        .expect("room is seen within a second");
 }

@@ -1,6 +1,7 @@
 //! Clients on a real hub: in the same process, and over HTTP. Both give the same answers.
 
 mod commands;
+mod disk;
 mod entities;
 mod functions;
 mod restarts;
