@@ -31,6 +31,8 @@ pub struct Limits {
     pub tags_max: usize,
     /// Most clients that wait for instances at once.
     pub waiters_max: usize,
+    /// Most requests of one key, or of one address without a key, that wait at once.
+    pub waiters_per_key_max: usize,
     /// Most idempotency keys of events that one instance remembers; the oldest are forgotten.
     pub event_keys_max: usize,
     /// Room on the hub's disk, in bytes, below which starts, events and signals of clients are
@@ -58,6 +60,7 @@ impl Default for Limits {
             name_bytes_max: 1024,
             tags_max: 32,
             waiters_max: 10_000,
+            waiters_per_key_max: 100,
             event_keys_max: 100,
             disk_free_bytes_min: 256 * 1024 * 1024,
             recursion_max: 100,

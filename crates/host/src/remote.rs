@@ -33,6 +33,9 @@ use crate::v1::wire::{
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a client that waits stays away when too many wait: the host's `Retry-After`.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
 /// A client of a running host. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct RemoteHub {
@@ -269,6 +272,11 @@ impl RemoteHub {
             match self.get::<InstanceWire>(path).await {
                 Err(error)
                     if error.kind == RequestErrorKind::TimedOut && left.is_none_or(|left| left > round) => {}
+                Err(error)
+                    if error.kind == RequestErrorKind::Busy && left.is_none_or(|left| left > BUSY_PAUSE) =>
+                {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
                 answer => return answer?.try_into().map_err(unfit),
             }
         }

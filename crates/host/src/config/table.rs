@@ -345,6 +345,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most clients that wait at once; more are 429.",
     ),
     row(
+        "limits.waiters_per_key_max",
+        ANY,
+        "100",
+        "Most requests of one key, or of one address without a key, that wait at once; more are 429.",
+    ),
+    row(
         "limits.event_keys_max",
         Kind::Count(1, 10_000),
         "100",

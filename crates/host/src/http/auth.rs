@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use dalsegno_core::{InstanceId, Timestamp};
@@ -40,7 +41,12 @@ pub(crate) enum Identity {
     /// Somebody on this machine.
     Local,
     /// The holder of a key.
-    Holder(Vec<Scope>),
+    Holder {
+        /// The key's name.
+        id: Arc<str>,
+        /// What it allows.
+        scopes: Vec<Scope>,
+    },
     /// The holder of a link; what it is good for is seen at the route.
     Link(String),
     /// No key was shown.
@@ -54,7 +60,7 @@ impl Identity {
     pub(crate) fn require(&self) -> Result<(), Problem> {
         match self {
             Self::Nobody | Self::Stranger => Err(unauthorized()),
-            Self::Local | Self::Holder(_) | Self::Link(_) => Ok(()),
+            Self::Local | Self::Holder { .. } | Self::Link(_) => Ok(()),
         }
     }
 
@@ -63,7 +69,7 @@ impl Identity {
         self.require()?;
         match self {
             Self::Local => Ok(()),
-            Self::Holder(scopes) if scopes.contains(&scope) => Ok(()),
+            Self::Holder { scopes, .. } if scopes.contains(&scope) => Ok(()),
             _ => Err(forbidden()),
         }
     }
@@ -91,7 +97,10 @@ impl Access {
             None | Some("") => Identity::Nobody,
             Some(link) if LinkSigner::is_link_key(link) => Identity::Link(link.to_owned()),
             Some(secret) => match keys.ring(now).find(secret, now) {
-                Some(key) => Identity::Holder(key.scopes.clone()),
+                Some(key) => Identity::Holder {
+                    id: key.id.as_str().into(),
+                    scopes: key.scopes.clone(),
+                },
                 None => Identity::Stranger,
             },
         }
@@ -217,7 +226,7 @@ impl BadKeys {
 }
 
 /// One customer has a /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
         address => address,

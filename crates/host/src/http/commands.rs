@@ -70,7 +70,7 @@ pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem>
     } else {
         NewId::Same
     };
-    let wait = Wait::read(&query)?;
+    let wait = Wait::read(&call, &query)?;
     let started = call.hub().restart(&id, new_id).await?;
     start::answer(&call, &started.id, wait).await
 }

@@ -17,6 +17,7 @@ use super::body;
 use super::links::{Codes, Links};
 use super::problem::Problem;
 use super::query::{Query, invalid};
+use super::waits::{WaitSlot, Waits};
 use crate::keys::{LinkOperation, Scope};
 use crate::nearest::nearest;
 
@@ -72,6 +73,7 @@ pub(crate) struct State {
     pub(crate) settings: HttpSettings,
     pub(crate) access: Access,
     pub(crate) bad_keys: Mutex<BadKeys>,
+    pub(crate) waits: Waits,
 }
 
 impl State {
@@ -124,6 +126,7 @@ impl<S: Sync> FromRequestParts<S> for RequestLinks {
 pub(crate) struct Call {
     pub(crate) state: Arc<State>,
     pub(crate) identity: Identity,
+    pub(crate) peer: SocketAddr,
     pub(crate) links: Links,
     pub(crate) parts: Parts,
     /// In a mutex only because a body cannot be looked at from two threads; nobody ever waits for it.
@@ -154,6 +157,13 @@ impl Call {
             (operation, &id),
             self.hub().now(),
         )
+    }
+
+    /// A place among those that wait, for as long as it is kept; 429 when there is none.
+    pub(crate) fn wait_slot(&self) -> Result<WaitSlot, Problem> {
+        let limits = self.hub().limits();
+        let (all, own) = (limits.waiters_max, limits.waiters_per_key_max);
+        self.state.waits.slot(&self.identity, self.peer.ip(), all, own)
     }
 
     /// The query, checked against what the route knows; and the hub it names.

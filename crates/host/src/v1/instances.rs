@@ -70,6 +70,7 @@ pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
             .seconds("timeout", WAIT_SECONDS_MAX)?
             .unwrap_or(WAIT_SECONDS),
     );
+    let _slot = call.wait_slot()?;
     let status = match query.text("for").unwrap_or("completion") {
         "completion" => call.hub().wait_for_completion(&id, Some(timeout)).await?,
         "start" => call.hub().wait_for_start(&id, Some(timeout)).await?,

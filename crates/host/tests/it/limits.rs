@@ -1,11 +1,18 @@
 //! What is too big, too deep, too much.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use dalsegno_core::InstanceId;
 use dalsegno_core::limits::Limits;
-use dalsegno_engine::request::{RaisedEvent, RequestErrorKind};
-use dalsegno_host::server::HttpSettings;
+use dalsegno_engine::request::{RaisedEvent, RequestErrorKind, StartOptions};
+use dalsegno_host::keys::{KeyRing, Scope};
+use dalsegno_host::server::{Access, HttpSettings};
 
-use crate::world::{P, world, world_on, world_with};
+use crate::world::{P, Reply, World, world, world_on, world_with};
+
+/// Long enough for anything that happens at all.
+const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn bodies_over_the_limit_are_refused() {
@@ -201,8 +208,78 @@ async fn a_full_disk_refuses_what_is_new_and_nothing_else() {
             tokio::task::yield_now().await;
         }
     };
-    let soon = std::time::Duration::from_secs(20);
-    tokio::time::timeout(soon, started)
+    tokio::time::timeout(SOON, started)
         .await
         .expect("room is seen within a second");
+}
+
+#[tokio::test]
+async fn one_caller_cannot_have_all_waits() {
+    let mut ring = KeyRing::new().unwrap();
+    let mut key = |id| ring.create(id, &Scope::ALL, None).unwrap();
+    let (own, other) = (key("own"), key("other"));
+    let limits = Limits {
+        waiters_per_key_max: 2,
+        ..Limits::default()
+    };
+    let access = Access::Keys(ring.into());
+    let world = Arc::new(world_with(limits, |server| server.access(access)).await);
+    let options = |id: &str| StartOptions {
+        name: "Wait".into(),
+        id: Some(InstanceId::trusted(id)),
+        ..StartOptions::default()
+    };
+    world.hub.start(options("w")).await.unwrap();
+    let wait = |seconds: u32| format!("/runtime/dalsegno/v1/instances/w/wait?timeout={seconds}");
+    let start = format!("{P}/orchestrators/Wait/n?timeout=0");
+    let [long, longer] = [(), ()].map(|()| tokio::spawn(insist(world.clone(), own.clone(), wait(200))));
+    let asked = async {
+        loop {
+            let reply = ask(&world, &own, "GET", &wait(0)).await;
+            match reply.status {
+                408 => tokio::task::yield_now().await,
+                _ => return reply,
+            }
+        }
+    };
+    let refused = tokio::time::timeout(SOON, asked).await.expect("two wait at last");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "busy"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(
+        refused.body.contains("waiters_per_key_max is 2"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(ask(&world, &own, "POST", &start).await.status, 429);
+    let id = InstanceId::trusted("n");
+    assert_eq!(
+        world.hub.status(&id).await,
+        Ok(None),
+        "what is refused has started nothing"
+    );
+    let others = ask(&world, &other, "GET", &wait(0)).await;
+    assert_eq!(others.status, 408, "another key has its own");
+    let status = ask(&world, &own, "GET", &format!("{P}/instances/w")).await;
+    assert_eq!(status.status, 202, "who does not wait needs no place");
+
+    // Hanging up frees the place.
+    long.abort();
+    longer.abort();
+    let freed = async {
+        while ask(&world, &own, "POST", &start).await.status != 202 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, freed)
+        .await
+        .expect("who hangs up waits no more");
+}
+
+async fn ask(world: &World, key: &str, method: &str, path: &str) -> Reply {
+    world.send(method, path, &[("x-functions-key", key)], b"").await
+}
+
+/// Waits; again while a short wait that is under way stands in its way.
+async fn insist(world: Arc<World>, key: String, path: String) {
+    while ask(&world, &key, "GET", &path).await.status == 429 {}
 }
