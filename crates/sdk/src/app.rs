@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
+use crate::exit;
 use crate::limiter::Limiter;
 use crate::panics;
 use crate::registry::{Definition, Registry};
@@ -165,9 +166,16 @@ impl App {
     /// Is the host: reads `dalsegno.toml`, the environment and the flags `--listen`, `--port`,
     /// `--data-dir` and `--hub`, serves until Ctrl-C or SIGTERM, then drains.
     ///
+    /// When the configuration, the address or the folder is refused, it tells why on stderr and
+    /// ends the process with exit code 78; 4 when another process has the hub.
+    ///
     /// # Errors
-    /// When the configuration is refused, the store cannot be opened or the address is taken.
+    /// What else keeps it from starting; returned from `main`, the exit code is 1.
     pub async fn run(self) -> Result<()> {
+        exit::or_end(self.serve().await)
+    }
+
+    async fn serve(self) -> Result<()> {
         let config = configuration()?;
         dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
         let settings = HostSettings::from_config(&config)?;
@@ -249,7 +257,8 @@ impl HostSettings {
 
 /// The configuration of this process: file, environment, flags.
 fn configuration() -> Result<Config> {
-    let mut sources = Sources::of_process(Path::new(CONFIG_FILE))?;
+    let mut sources = Sources::of_process(Path::new(CONFIG_FILE))
+        .map_err(|error| Error::configuration(format!("{CONFIG_FILE} cannot be read: {error}")))?;
     let known = [
         ("--listen", "listen"),
         ("--data-dir", "store.path"),
@@ -259,13 +268,13 @@ fn configuration() -> Result<Config> {
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let Some((_, key)) = known.iter().find(|(name, _)| *name == flag) else {
-            return Err(Error::msg(format!(
+            return Err(Error::configuration(format!(
                 "unknown flag {flag}: this host takes --listen, --port, --data-dir, --hub"
             )));
         };
         let value = arguments
             .next()
-            .ok_or_else(|| Error::msg(format!("{flag} needs a value")))?;
+            .ok_or_else(|| Error::configuration(format!("{flag} needs a value")))?;
         let (key, value) = match *key {
             "port" => ("listen", format!("127.0.0.1:{value}")),
             key => (key, value),
@@ -277,7 +286,7 @@ fn configuration() -> Result<Config> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        Error::msg(format!(
+        Error::configuration(format!(
             "cannot listen on {address}: {error}; choose another port"
         ))
     })

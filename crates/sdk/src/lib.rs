@@ -46,6 +46,7 @@ mod entity;
 mod error;
 mod event;
 mod execution;
+mod exit;
 mod guard;
 mod instance;
 mod limiter;
