@@ -90,6 +90,13 @@ impl TaskHub {
         self.runtime.health()
     }
 
+    /// Stops at once, as a crash does: what is not durable yet is lost, activities that run are told
+    /// to end. Returns before the store has let go of its folder, which is soon. Dropping the last
+    /// handle does the same.
+    pub fn abandon(&self) {
+        self.runtime.abandon();
+    }
+
     /// Takes no more activities, lets those that run finish within `grace`, syncs and stops.
     /// Says how many activities were still running then; they begin again after the next start.
     pub async fn shutdown(&self, grace: Duration) -> usize {

@@ -83,7 +83,7 @@ impl PartitionThread {
                 is_busy |= self.work(at);
             }
             let waited = if is_busy {
-                Some(self.mailbox.take())
+                self.mailbox.take()
             } else {
                 self.mailbox.wait(self.time_to_next(now))
             };

@@ -342,7 +342,8 @@ async fn ended() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// A host that runs: hub, listener, timer triggers.
+/// A host that runs: hub, listener, timer triggers. Ends when it is dropped; [`Host::shutdown`] and
+/// [`Host::drain`] end it in order.
 #[derive(Debug)]
 pub struct Host {
     hub: TaskHub,
@@ -462,8 +463,15 @@ impl Host {
     }
 }
 
+/// A host that is dropped ends as a crash does: listener, triggers and hub stop, whoever still
+/// holds a client of it. After [`Host::shutdown`] nothing is left to stop.
 impl Drop for Host {
     fn drop(&mut self) {
+        self.timers.iter().for_each(JoinHandle::abort);
+        if let Some(server) = &self.server {
+            server.abort();
+        }
+        self.hub.abandon();
         self.registry.forget_client();
     }
 }

@@ -314,6 +314,29 @@ impl Runtime {
         self.progress.iter().map(|progress| progress.rounds()).sum()
     }
 
+    /// Ends as a crash does: nothing is waited for, what is not durable is lost. The threads end, and
+    /// soon after the store lets go of what it holds.
+    pub(super) fn abandon(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.dispatcher.stop();
+        self.dispatcher.cancel_all();
+        self.mailboxes.close();
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(committer) = threads.committer else {
+            return;
+        };
+        // On a thread of its own: this may run on any thread, the committer's included.
+        let store = self.store.clone();
+        let ended = spawn("dalsegno-end", move || {
+            let _ = committer.join();
+            store.close();
+        });
+        if let Err(error) = ended {
+            tracing::error!(%error, "the hub's store stays open until the process ends");
+        }
+    }
+
     pub(super) async fn shutdown(&self, grace: Duration) -> usize {
         self.is_draining.store(true, Ordering::Relaxed);
         self.dispatcher.stop();
@@ -339,6 +362,13 @@ impl Runtime {
         });
         let _ = joined.await;
         left
+    }
+}
+
+/// The last handle is gone: nobody can ask for anything any more.
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.abandon();
     }
 }
 

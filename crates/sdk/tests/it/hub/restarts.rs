@@ -156,3 +156,39 @@ async fn keys_of_events_outlive_the_process_and_the_oldest_are_forgotten() {
     drop(instance);
     host.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_dropped_frees_its_folder_and_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = Probe::default();
+    let host = app_with(&probe)
+        .start(HostSettings::in_folder(folder.path()))
+        .await
+        .unwrap();
+    let address = host.address().unwrap();
+    // Somebody keeps a client, a request waits, an activity runs: all that must not hold it back.
+    let client = host.client().clone();
+    let instance = client.start(waiter, ()).id("w").await.unwrap();
+    let busy = client.start(watching, ()).id("b").await.unwrap();
+    until(&busy, |_| probe.notes("b") == ["began"]).await;
+    let remote = dalsegno::Client::remote(&format!("http://{address}")).unwrap();
+    let remote = remote.instance(waiter, "w").unwrap();
+    let waits = tokio::spawn(async move { remote.wait_for(super::SOON).await });
+    drop(host);
+    waits.await.unwrap().unwrap_err();
+    let late = instance.status().await.unwrap_err();
+    assert_eq!(late.request_kind(), Some(RequestErrorKind::Unavailable));
+
+    let settings = HostSettings {
+        listen: Some(address),
+        ..HostSettings::in_folder(folder.path())
+    };
+    let host = app_with(&probe).start(settings).await.unwrap();
+    let instance = host.client().instance(waiter, "w").unwrap();
+    instance.raise_event(GO, "again".into()).await.unwrap();
+    assert_eq!(instance.wait().await.unwrap(), "again");
+    let busy = host.client().instance(watching, "b").unwrap();
+    until(&busy, |_| probe.notes("b").len() >= 3).await;
+    drop((instance, busy));
+    host.shutdown().await;
+}
