@@ -2,6 +2,10 @@
 //!
 //! A limit refuses at the edge or fails the step that met it; it never fails a commit or the host.
 
+/// Partitions of a new hub that nobody said otherwise of; config key `hub.partitions`. An existing
+/// hub keeps its own for ever.
+pub const HUB_PARTITIONS: u32 = 32;
+
 /// The limits of a hub. Config keys are the field names, in section `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

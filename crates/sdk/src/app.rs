@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::limits::Limits;
+use dalsegno_core::limits::{HUB_PARTITIONS, Limits};
 use dalsegno_core::store::Store;
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::{HubOptions, TaskHub};
@@ -194,7 +194,7 @@ impl App {
 pub struct HostSettings {
     /// The folder of the store.
     pub folder: PathBuf,
-    /// Partitions of a new hub; an existing one keeps its own.
+    /// Partitions of a new hub, 32 unless said otherwise; an existing one keeps its own.
     pub partitions: u32,
     /// The hub's name.
     pub hub: String,
@@ -221,7 +221,7 @@ impl HostSettings {
     pub fn in_folder(folder: impl AsRef<Path>) -> Self {
         Self {
             folder: folder.as_ref().to_owned(),
-            partitions: Options::default().partitions,
+            partitions: HUB_PARTITIONS,
             hub: "default".to_owned(),
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             route_prefix: "api".to_owned(),
