@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dalsegno_core::event::Parent;
-use dalsegno_core::message::Target;
+use dalsegno_core::message::{StartRequest, Target};
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
 use dalsegno_core::query::Status;
 use dalsegno_core::rewind::{as_message, before_failure};
 use dalsegno_core::store::{InstanceRow, Op, TimerRow};
-use dalsegno_core::{Event, EventKind, Failure, InstanceId, Message, TaskId};
+use dalsegno_core::{Event, EventKind, ExecutionKey, Failure, InstanceId, Message, TaskId};
 
 use super::Partition;
 use super::commands::wrong_state;
-use super::instances::fresh;
+use super::instances::{fresh, put_child};
 use super::slot::{Item, Resident, Slot, SlotState};
 use crate::input::{Command, Load};
 use crate::record;
 use crate::request::{RequestError, RequestErrorKind};
-use crate::task::TaskRecord;
+use crate::task::{ChildRecord, TaskRecord};
 use crate::turn::{Effect, Reply, Turn};
 
 impl Partition {
@@ -215,6 +215,7 @@ impl Partition {
             count: history.len() as u32,
             data,
         });
+        self.move_children(old.key, &orchestration, &mut turn);
         self.reopen(&orchestration, &history, &mut turn);
         self.keys.remove(&old.key);
         self.keys.insert(key, id.clone());
@@ -242,6 +243,31 @@ impl Partition {
         if let Some(slot) = self.slots.get_mut(id) {
             items.append(&mut slot.queue);
             slot.queue = items;
+        }
+    }
+
+    /// What open children were started with stood under the old execution. A retry that was due is
+    /// none any more: the child is rewound.
+    fn move_children(&mut self, old: ExecutionKey, orchestration: &Orchestration, turn: &mut Turn) {
+        let is_child =
+            |(task, open): (&TaskId, &OpenTask)| matches!(open, OpenTask::Child { .. }).then_some(*task);
+        let tasks: Vec<TaskId> = orchestration.tasks().iter().filter_map(is_child).collect();
+        for task in tasks {
+            let Some(child) = self.children.get(&(old, task)).cloned() else {
+                continue;
+            };
+            self.forget_child(old, task, turn);
+            let key = orchestration.row.key;
+            let moved = ChildRecord {
+                request: StartRequest {
+                    parent: Some(orchestration.as_parent(task)),
+                    ..child.request
+                },
+                due: None,
+                ..child
+            };
+            turn.ops.push(put_child(key, task, &moved));
+            self.children.insert((key, task), moved);
         }
     }
 

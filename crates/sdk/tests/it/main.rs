@@ -13,4 +13,5 @@ mod harness;
 mod hub;
 mod idle;
 mod logging;
+mod parent_close;
 mod testing;
