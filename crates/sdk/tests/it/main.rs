@@ -12,6 +12,7 @@ mod faults;
 mod harness;
 mod hub;
 mod idle;
+mod limiters;
 mod logging;
 mod parent_close;
 mod testing;
