@@ -316,6 +316,7 @@ impl World {
             operation: "add".into(),
             input,
             at: None,
+            trace: None,
             reply,
         });
         self.open_signals.push((counter, amount, promise));

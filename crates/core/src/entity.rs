@@ -112,6 +112,7 @@ mod tests {
             input: None,
             caller,
             at: None,
+            trace: None,
         }
     }
 

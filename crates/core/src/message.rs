@@ -129,6 +129,7 @@ pub enum Message {
         input: Option<Payload>,
         caller: Option<Caller>,
         at: Option<Timestamp>,
+        trace: Option<TraceContext>,
     },
     /// To an entity: lock it for the caller when it is its turn, then pass the request on to the
     /// next of `entities` behind `position`, or grant when it was the last.

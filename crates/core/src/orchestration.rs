@@ -326,6 +326,7 @@ impl Orchestration {
                         input,
                         caller,
                         at: None,
+                        trace: self.trace.clone(),
                     },
                 ));
             }
@@ -343,6 +344,7 @@ impl Orchestration {
                         input,
                         caller: None,
                         at,
+                        trace: self.trace.clone(),
                     },
                 ));
             }

@@ -242,6 +242,8 @@ pub struct OperationRequest {
     pub operation: Arc<str>,
     /// Its input.
     pub input: Option<Payload>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// What an operation asks of others. Entities only signal and start, they never wait.

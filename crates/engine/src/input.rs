@@ -7,7 +7,7 @@ use dalsegno_core::event::{Event, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::Target;
 use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, Timestamp};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, Timestamp, TraceContext};
 
 use crate::executor::{AttemptOutcome, OperationOutcome};
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
@@ -180,6 +180,7 @@ pub enum Command {
         operation: Arc<str>,
         input: Option<Payload>,
         at: Option<Timestamp>,
+        trace: Option<TraceContext>,
         reply: Reply<()>,
     },
     /// An entity's row, if it is in memory.

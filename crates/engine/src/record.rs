@@ -645,11 +645,13 @@ fn store_message(message: &Message) -> StoredMessage {
             input,
             caller,
             at,
+            trace,
         } => StoredMessage::Operation(stored::Operation {
             operation: text(operation),
             input: payload(input.as_ref()),
             caller: caller.as_ref().map(store_caller),
             at: at.map(Timestamp::as_micros),
+            trace: store_trace(trace.as_ref()),
         }),
         Message::Lock {
             caller,
@@ -716,6 +718,7 @@ fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
             input: operation.input.map(Payload::from),
             caller: operation.caller.map(load_caller),
             at: operation.at.map(Timestamp::from_micros),
+            trace: load_trace(operation.trace),
         },
         StoredMessage::Lock(lock) => Message::Lock {
             caller: load_caller(lock.caller.ok_or_else(|| damaged("a lock without caller"))?),

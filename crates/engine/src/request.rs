@@ -70,6 +70,30 @@ impl RaisedEvent {
     }
 }
 
+/// A signal of an entity by a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// The operation's name; matched in any case.
+    pub operation: String,
+    /// Its input.
+    pub input: Option<Payload>,
+    /// Not before this.
+    pub at: Option<Timestamp>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
+}
+
+impl Signal {
+    /// A signal without further options.
+    pub fn new(operation: impl Into<String>, input: Option<Payload>) -> Self {
+        Self {
+            operation: operation.into(),
+            input,
+            ..Self::default()
+        }
+    }
+}
+
 /// Refuses an idempotency key that could not travel in a header as it is.
 ///
 /// # Errors

@@ -8,11 +8,11 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp, TraceContext};
+use dalsegno_core::{EntityId, InstanceId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
-    StartOptions, Started, check_idempotency_key,
+    Signal, StartOptions, Started, check_idempotency_key,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -349,23 +349,15 @@ impl RemoteHub {
     ///
     /// # Errors
     /// As [`TaskHub::signal_entity`](dalsegno_engine::TaskHub::signal_entity).
-    pub async fn signal_entity(
-        &self,
-        id: &EntityId,
-        operation: &str,
-        input: Option<Payload>,
-        at: Option<Timestamp>,
-    ) -> Answer<()> {
+    pub async fn signal_entity(&self, id: &EntityId, signal: Signal) -> Answer<()> {
         let body = SignalBody {
-            operation: operation.to_owned(),
-            input: json(input.as_ref()),
-            at: at.map(time::exact),
+            operation: signal.operation,
+            input: json(signal.input.as_ref()),
+            at: signal.at.map(time::exact),
         };
-        self.done(
-            self.request(Method::POST, &format!("{}/signal", entity(id)))
-                .json(&body),
-        )
-        .await
+        let request = self.request(Method::POST, &format!("{}/signal", entity(id)));
+        self.done(traced(request.json(&body), signal.trace.as_ref()))
+            .await
     }
 
     /// Deletes an entity with its state.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::EntityRow;
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::clock::{Clock, SystemClock};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, Scope, StartOptions, Started,
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, Scope, Signal, StartOptions, Started,
 };
 use dalsegno_host::RemoteHub;
 
@@ -56,7 +56,7 @@ requests! {
     counts() -> Vec<(Status, u64)>;
     entity(id: &EntityId) -> Option<EntityRow>;
     list_entities(query: EntityQuery) -> EntityPage;
-    signal_entity(id: &EntityId, operation: &str, input: Option<Payload>, at: Option<Timestamp>) -> ();
+    signal_entity(id: &EntityId, signal: Signal) -> ();
     delete_entity(id: &EntityId) -> bool;
     limiters() -> Vec<LimiterStatus>;
     set_limiter(name: &str, definition: LimiterDefinition) -> ();

@@ -14,7 +14,9 @@ use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery,
 use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp, TraceContext};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::LimiterDefinition;
-use dalsegno_engine::request::{LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, StartOptions};
+use dalsegno_engine::request::{
+    LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Signal, StartOptions,
+};
 use dalsegno_host::{CheckStatus, Links, ManagementPayload, RemoteHub, RequestLinks};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -170,7 +172,11 @@ impl Client {
         at: Option<Timestamp>,
     ) -> Result<()> {
         let input = encode(&input)?;
-        Ok(self.backend.signal_entity(entity, operation, input, at).await?)
+        let signal = Signal {
+            at,
+            ..Signal::new(operation, input)
+        };
+        Ok(self.backend.signal_entity(entity, signal).await?)
     }
 
     /// Deletes an entity with its state; says whether it had one. Refused while locked.
@@ -392,6 +398,7 @@ impl EntityCaller for Client {
             entity: entity.clone(),
             operation,
             input: encode(input).map_err(Error::from),
+            trace: None,
             out: PhantomData,
         }
     }
@@ -404,10 +411,17 @@ pub struct ClientOperation<Out> {
     entity: EntityId,
     operation: &'static str,
     input: Result<Option<Payload>>,
+    trace: Option<TraceContext>,
     out: PhantomData<fn() -> Out>,
 }
 
 impl<Out> ClientOperation<Out> {
+    /// It is part of this trace, and so is what the operation asks of others; with `None` of none.
+    pub fn trace(mut self, trace: impl Into<Option<TraceContext>>) -> Self {
+        self.trace = trace.into();
+        self
+    }
+
     /// Sends it; returns when that is durable, not when it is done.
     ///
     /// # Errors
@@ -434,12 +448,12 @@ impl<Out> ClientOperation<Out> {
     }
 
     async fn send(self, at: Option<Timestamp>) -> Result<()> {
-        let sent = self
-            .client
-            .backend
-            .signal_entity(&self.entity, self.operation, self.input?, at)
-            .await;
-        Ok(sent?)
+        let signal = Signal {
+            at,
+            trace: self.trace,
+            ..Signal::new(self.operation, self.input?)
+        };
+        Ok(self.client.backend.signal_entity(&self.entity, signal).await?)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::loader;
 use crate::record;
 use crate::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
-    StartOptions, Started, check_idempotency_key,
+    Signal, StartOptions, Started, check_idempotency_key,
 };
 use crate::task::EventMark;
 use crate::turn::Reply;
@@ -527,15 +527,15 @@ impl TaskHub {
     ///
     /// # Errors
     /// `EntityNotFound`, `OverLimit`, `InsufficientStorage`.
-    pub async fn signal_entity(
-        &self,
-        id: &EntityId,
-        operation: &str,
-        input: Option<Payload>,
-        at: Option<Timestamp>,
-    ) -> Answer<()> {
+    pub async fn signal_entity(&self, id: &EntityId, signal: Signal) -> Answer<()> {
+        let Signal {
+            operation,
+            input,
+            at,
+            trace,
+        } = signal;
         self.check_entity(id)?;
-        self.runtime.check_name("the operation's name", operation)?;
+        self.runtime.check_name("the operation's name", &operation)?;
         self.runtime.check_payload("the input", input.as_ref())?;
         self.runtime.check_disk()?;
         let (entity, operation) = (id.clone(), Arc::from(operation));
@@ -545,6 +545,7 @@ impl TaskHub {
             operation,
             input,
             at,
+            trace,
             reply,
         })
         .await

@@ -6,7 +6,7 @@ use dalsegno_core::entity::{Entity, withdraws};
 use dalsegno_core::message::{Caller, StartRequest, Target};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
-use dalsegno_core::{EntityId, Message};
+use dalsegno_core::{EntityId, Message, TraceContext};
 
 use super::Partition;
 use super::slot::Item;
@@ -195,10 +195,12 @@ impl Partition {
                 input,
                 caller,
                 at,
+                trace,
             } => {
                 let request = OperationRequest {
                     operation: operation.clone(),
                     input: input.clone(),
+                    trace: trace.clone(),
                 };
                 let run = self.run_operation(id, request);
                 let again = Message::Operation {
@@ -206,6 +208,7 @@ impl Partition {
                     input,
                     caller: caller.clone(),
                     at,
+                    trace: trace.clone(),
                 };
                 match run {
                     None => {
@@ -223,7 +226,7 @@ impl Partition {
                     Some(OperationRun::Done(outcome)) => {
                         turn.effects.extend(answer);
                         self.forget_entity_message(sequence, turn);
-                        self.apply_operation(id, caller, outcome, turn);
+                        self.apply_operation(id, (caller, trace), outcome, turn);
                     }
                     Some(OperationRun::Later(future)) => {
                         turn.effects.extend(answer);
@@ -314,7 +317,7 @@ impl Partition {
     fn apply_operation(
         &mut self,
         id: &EntityId,
-        caller: Option<Caller>,
+        (caller, trace): (Option<Caller>, Option<TraceContext>),
         outcome: OperationOutcome,
         turn: &mut Turn,
     ) {
@@ -340,7 +343,7 @@ impl Partition {
             self.send(Target::Orchestration(caller.instance), message, turn);
         }
         for effect in effects.into_iter().filter(|_| !failed) {
-            let (target, message) = as_message(effect);
+            let (target, message) = as_message(effect, trace.clone());
             self.send(target, message, turn);
         }
     }
@@ -359,12 +362,12 @@ impl Partition {
         let Some(entity) = &mut slot.entity else { return };
         entity.is_busy = false;
         let before = entity.clone();
-        let Message::Operation { caller, .. } = message else {
+        let Message::Operation { caller, trace, .. } = message else {
             return;
         };
         let mut turn = Turn::default();
         self.forget_entity_message(sequence, &mut turn);
-        self.apply_operation(id, caller, outcome, &mut turn);
+        self.apply_operation(id, (caller, trace), outcome, &mut turn);
         self.write_entity(id, &before, &mut turn);
         self.push_turn(turn);
         self.make_entity_ready(id);
@@ -462,7 +465,8 @@ impl Partition {
     }
 }
 
-fn as_message(effect: EntityEffect) -> (Target, Message) {
+/// What an operation asks of others is part of the trace that it is part of itself.
+fn as_message(effect: EntityEffect, trace: Option<TraceContext>) -> (Target, Message) {
     match effect {
         EntityEffect::Signal {
             entity,
@@ -476,6 +480,7 @@ fn as_message(effect: EntityEffect) -> (Target, Message) {
                 input,
                 caller: None,
                 at,
+                trace,
             },
         ),
         EntityEffect::Start {
@@ -490,7 +495,7 @@ fn as_message(effect: EntityEffect) -> (Target, Message) {
                 input,
                 parent: None,
                 reuse: Default::default(),
-                trace: None,
+                trace,
             };
             (Target::Orchestration(instance), Message::Start(Box::new(request)))
         }

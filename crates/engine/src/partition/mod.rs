@@ -352,6 +352,7 @@ impl Partition {
                 operation,
                 input,
                 at,
+                trace,
                 reply,
             } => {
                 let message = Message::Operation {
@@ -359,6 +360,7 @@ impl Partition {
                     input,
                     caller: None,
                     at,
+                    trace,
                 };
                 self.take_signal(entity, message, reply);
             }

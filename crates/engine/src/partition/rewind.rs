@@ -365,6 +365,7 @@ fn repeated(orchestration: &Orchestration, task: TaskId, history: &[Event]) -> V
                     input: input.clone(),
                     caller,
                     at: None,
+                    trace: orchestration.trace.clone(),
                 };
                 Some((Target::Entity(entity.clone()), message))
             }

@@ -7,7 +7,7 @@ use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
 use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    InstanceStatus, PurgeQuery, RaisedEvent, RequestErrorKind, Scope, StartOptions,
+    InstanceStatus, PurgeQuery, RaisedEvent, RequestErrorKind, Scope, Signal, StartOptions,
 };
 use dalsegno_host::RemoteHub;
 
@@ -239,7 +239,7 @@ async fn entities_and_limiters_are_the_same() {
     let id = EntityId::new("counter", "a b").unwrap();
     assert_eq!(remote.entity(&id).await, Ok(None));
     remote
-        .signal_entity(&id, "add", Some("5".into()), None)
+        .signal_entity(&id, Signal::new("add", Some("5".into())))
         .await
         .unwrap();
     while world

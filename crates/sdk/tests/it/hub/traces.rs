@@ -1,13 +1,14 @@
 //! Whose work it is: trace context from a start to everything that it leads to.
 
 use dalsegno::{
-    ActivityContext, App, Client, Event, EventKind, HostSettings, Instance, OrchestrationContext, Result,
-    TraceContext, activity, orchestrator,
+    ActivityContext, App, Client, EntityContext, EntityId, Event, EventKind, HostSettings, Instance,
+    InstanceQuery, OrchestrationContext, Result, TraceContext, activity, entity, orchestrator,
 };
 use dalsegno_engine::request::RequestErrorKind;
+use serde::{Deserialize, Serialize};
 
 use super::functions::GO;
-use super::{on_both, until};
+use super::{eventually, on_both, until};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-00";
@@ -57,8 +58,36 @@ async fn failing(ctx: &OrchestrationContext) -> Result<String> {
     Ok(ctx.call(brittle, ()).await?)
 }
 
+/// Keeps whose work its last operation was.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Diary {
+    last: String,
+}
+
+#[entity]
+impl Diary {
+    fn write(&mut self, ctx: &EntityContext) -> String {
+        self.last = said(ctx.trace_context());
+        self.last.clone()
+    }
+
+    /// Has another one write, and a child tell.
+    fn pass_on(&mut self, ctx: &EntityContext, other: String) -> Result<()> {
+        ctx.entity::<Diary>(other).write().signal();
+        ctx.start(child, ())?;
+        Ok(())
+    }
+}
+
+#[orchestrator]
+async fn diarist(ctx: &OrchestrationContext, key: String) -> Result<String> {
+    Ok(ctx.entity::<Diary>(key).write().await?)
+}
+
 fn app() -> App {
     App::new()
+        .entity::<Diary>()
+        .register(diarist)
         .register(traced)
         .register(brittle)
         .register(child)
@@ -183,4 +212,37 @@ fn raised(history: &[Event]) -> Vec<Option<TraceContext>> {
         _ => None,
     });
     traces.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entities_are_part_of_the_trace_that_reaches_them() {
+    on_both(app, async |client: Client| {
+        let wanted = format!("{PARENT} vendor=1");
+        let called = client.start(diarist, "a".into()).trace(trace()).await.unwrap();
+        assert_eq!(called.wait().await.unwrap(), wanted);
+
+        let diary = client.entity::<Diary>("b").unwrap();
+        diary.write().trace(trace()).signal().await.unwrap();
+        eventually(async || last(&client, "b").await.as_ref() == Some(&wanted)).await;
+        diary.write().signal().await.unwrap();
+        eventually(async || last(&client, "b").await.as_deref() == Some("none")).await;
+
+        diary.pass_on("c".into()).trace(trace()).signal().await.unwrap();
+        eventually(async || last(&client, "c").await.as_ref() == Some(&wanted)).await;
+        let started = InstanceQuery {
+            name: Some("child".into()),
+            limit: 10,
+            ..InstanceQuery::default()
+        };
+        let page = client.list(started).await.unwrap();
+        let child = client.instance(child, page.rows[0].id.as_str()).unwrap();
+        assert_eq!(child.wait().await.unwrap(), [wanted.clone(), wanted]);
+    })
+    .await;
+}
+
+async fn last(client: &Client, key: &str) -> Option<String> {
+    let id = EntityId::new("Diary", key).unwrap();
+    let diary: Option<Diary> = client.entity_state(&id).await.unwrap();
+    diary.map(|diary| diary.last)
 }
