@@ -198,7 +198,7 @@ pub(crate) async fn park_and_drain(host: &Host, instances: u64) -> Result<[Figur
     let bytes = (machine::resident_bytes().saturating_sub(before)) / instances;
     parked.note = format!("{bytes} bytes resident per waiting instance");
     let measure = Measure::begin(host);
-    let raises = stream::iter(&started).map(|instance| instance.raise_event(GO, 1));
+    let raises = stream::iter(&started).map(|instance| instance.raise_event(GO, 1).into_future());
     let mut raises = raises.buffer_unordered(CLIENTS);
     while let Some(raised) = raises.next().await {
         raised?;

@@ -11,12 +11,13 @@ use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::orchestration::Orchestration;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Store};
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, Message, Payload, Timestamp, hash};
 use dalsegno_engine::input::{Command, IdOrigin};
 use dalsegno_engine::loader::read_history;
 use dalsegno_engine::partition::{Counters, Entropy};
 use dalsegno_engine::request::{RequestErrorKind, StartOptions, Started};
 use dalsegno_engine::simulation::{Promise, SimHub, SimOptions, Stepped};
+use dalsegno_engine::task::EventMark;
 use dalsegno_engine::verify::verify;
 use dalsegno_store_memory::MemoryStore;
 use futures::FutureExt;
@@ -284,15 +285,22 @@ impl World {
         }
         let at = open[below(&mut self.entropy, open.len())];
         let (name, value, asked) = &mut subject.events[at];
-        let (id, name, input) = (
-            subject.id.clone(),
-            name.as_str().into(),
-            Some(Payload::from(value.to_string())),
-        );
+        let (id, key) = (subject.id.clone(), hash::wide(name));
+        let input = Payload::from(value.to_string());
+        // Every event has its own name, so that the name is as good a key as any.
+        let mark = Some(EventMark {
+            key,
+            fingerprint: hash::fingerprint(&[name, input.as_str()]),
+        });
+        let message = Message::EventRaised {
+            name: name.as_str().into(),
+            input: Some(input),
+            trace: None,
+        };
         asked.promise = Some(self.hub.ask(subject.id.as_str(), |reply| Command::Raise {
             id,
-            name,
-            input,
+            message,
+            mark,
             reply,
         }));
     }
@@ -308,6 +316,7 @@ impl World {
             operation: "add".into(),
             input,
             at: None,
+            trace: None,
             reply,
         });
         self.open_signals.push((counter, amount, promise));

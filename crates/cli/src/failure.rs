@@ -134,12 +134,13 @@ fn exit(kind: RequestErrorKind) -> Exit {
         | Kind::InstanceRunning
         | Kind::Finished
         | Kind::WrongState
-        | Kind::IdempotencyConflict => Exit::Conflict,
+        | Kind::IdempotencyConflict
+        | Kind::EventIdReused => Exit::Conflict,
         Kind::Invalid | Kind::OverLimit => Exit::Usage,
         Kind::TimedOut => Exit::TimedOut,
         Kind::Unauthorized => Exit::NotAuthorised,
         Kind::Unreachable => Exit::CannotConnect,
-        Kind::Busy | Kind::Unavailable | Kind::Internal => Exit::Unexpected,
+        Kind::Busy | Kind::InsufficientStorage | Kind::Unavailable | Kind::Internal => Exit::Unexpected,
     }
 }
 
@@ -157,6 +158,7 @@ fn help(error: &RequestError) -> Option<String> {
         Kind::Unreachable => "start the host, or say where it is: --server URL, or DALSEGNO_SERVER".into(),
         Kind::Unauthorized => "show a key: --key KEY, or DALSEGNO_TOKEN".into(),
         Kind::Busy | Kind::Unavailable => "try again in a moment".into(),
+        Kind::InsufficientStorage => "dalsegno purge --since T, or give the host's disk room".into(),
         _ => return None,
     })
 }

@@ -114,6 +114,7 @@ mod tests {
             input: None,
             caller,
             at: None,
+            trace: None,
         }
     }
 

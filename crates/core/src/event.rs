@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::id::{EntityId, ExecutionId, ExecutionKey, InstanceId, TaskId};
 use crate::payload::Payload;
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// One entry of a history.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +62,8 @@ pub struct ExecutionStarted {
     pub parent: Option<Parent>,
     /// When a delayed start was due.
     pub scheduled_start: Option<Timestamp>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// The kinds of event. Names are those of the Durable Task Framework where it has one.
@@ -113,7 +116,11 @@ pub enum EventKind {
         input: Option<Payload>,
     },
     /// An external event arrived.
-    EventRaised { name: Arc<str>, input: Option<Payload> },
+    EventRaised {
+        name: Arc<str>,
+        input: Option<Payload>,
+        trace: Option<TraceContext>,
+    },
     /// An entity was called and will answer.
     EntityOperationCalled {
         task: TaskId,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::hash;
+
 /// Longest instance id, in characters; also of `@name@key`.
 pub const ID_CHARS_MAX: usize = 256;
 
@@ -210,9 +212,7 @@ impl PartitionId {
     /// format: neither the hash nor a hub's partition count ever changes.
     pub fn of(text: &str, partitions: u32) -> Self {
         assert!(partitions > 0, "a hub has at least one partition");
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = hash::fnv1a(hash::FNV_BASIS, text.bytes());
         let folded = (hash >> 32) as u32 ^ hash as u32;
         Self(folded % partitions)
     }

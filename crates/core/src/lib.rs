@@ -8,6 +8,7 @@ pub mod action;
 pub mod entity;
 pub mod event;
 pub mod failure;
+pub mod hash;
 pub mod id;
 pub mod limiter;
 pub mod limits;
@@ -20,6 +21,7 @@ pub mod retry;
 pub mod rewind;
 pub mod store;
 pub mod time;
+pub mod trace;
 
 pub use action::Action;
 pub use event::{Event, EventKind};
@@ -28,3 +30,4 @@ pub use id::{EntityId, Epoch, ExecutionId, ExecutionKey, InstanceId, PartitionId
 pub use message::{Message, Outcome};
 pub use payload::Payload;
 pub use time::Timestamp;
+pub use trace::TraceContext;

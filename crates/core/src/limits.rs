@@ -2,6 +2,10 @@
 //!
 //! A limit refuses at the edge or fails the step that met it; it never fails a commit or the host.
 
+/// Partitions of a new hub that nobody said otherwise of; config key `hub.partitions`. An existing
+/// hub keeps its own for ever.
+pub const HUB_PARTITIONS: u32 = 32;
+
 /// The limits of a hub. Config keys are the field names, in section `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -37,6 +41,13 @@ pub struct Limits {
     pub tags_max: usize,
     /// Most clients that wait for instances at once.
     pub waiters_max: usize,
+    /// Most requests of one key, or of one address without a key, that wait at once.
+    pub waiters_per_key_max: usize,
+    /// Most idempotency keys of events that one instance remembers; the oldest are forgotten.
+    pub event_keys_max: usize,
+    /// Room on the hub's disk, in bytes, below which starts, events and signals of clients are
+    /// refused with 507; what runs goes on. 0 never refuses.
+    pub disk_free_bytes_min: u64,
     /// Deepest nesting of children.
     pub recursion_max: u32,
     /// Turns that are gathered into one commit batch.
@@ -61,6 +72,9 @@ impl Default for Limits {
             name_bytes_max: 1024,
             tags_max: 32,
             waiters_max: 10_000,
+            waiters_per_key_max: 100,
+            event_keys_max: 100,
+            disk_free_bytes_min: 256 * 1024 * 1024,
             recursion_max: 100,
             batch_commits_max: 4_096,
         }

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::id::{EntityId, ExecutionKey, InstanceId, TaskId};
 use crate::payload::Payload;
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// How a task ended.
 pub type Outcome = Result<Option<Payload>, Failure>;
@@ -33,6 +34,8 @@ pub struct StartRequest {
     pub parent: Option<Parent>,
     /// A retried child replaces its finished self.
     pub reuse: ReusePolicy,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// What a start does when its id is in use.
@@ -99,7 +102,11 @@ pub enum Message {
         entities: Vec<EntityId>,
     },
     /// An external event.
-    EventRaised { name: Arc<str>, input: Option<Payload> },
+    EventRaised {
+        name: Arc<str>,
+        input: Option<Payload>,
+        trace: Option<TraceContext>,
+    },
     /// Start this instance.
     Start(Box<StartRequest>),
     /// End now.
@@ -122,6 +129,7 @@ pub enum Message {
         input: Option<Payload>,
         caller: Option<Caller>,
         at: Option<Timestamp>,
+        trace: Option<TraceContext>,
     },
     /// To an entity: lock it for the caller when it is its turn, then pass the request on to the
     /// next of `entities` behind `position`, or grant when it was the last.

@@ -17,6 +17,7 @@ use crate::planted::{self, Bug};
 use crate::query::Status;
 use crate::store::InstanceRow;
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// A durable operation in progress.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +41,8 @@ pub enum OpenTask {
 pub struct Orchestration {
     /// The status row.
     pub row: InstanceRow,
+    /// The trace that it is part of; its children and activities are too.
+    pub trace: Option<TraceContext>,
     tasks: BTreeMap<TaskId, OpenTask>,
 }
 
@@ -146,6 +149,7 @@ impl Orchestration {
     pub fn new(row: InstanceRow) -> Self {
         Self {
             row,
+            trace: None,
             tasks: BTreeMap::new(),
         }
     }
@@ -284,6 +288,7 @@ impl Orchestration {
                     input,
                     parent,
                     reuse: ReusePolicy::RejectRunning,
+                    trace: self.trace.clone(),
                 };
                 self.start_child(
                     NewChild {
@@ -301,9 +306,10 @@ impl Orchestration {
                 input,
                 ..
             } => {
+                let trace = self.trace.clone();
                 turn.outgoing.push((
                     Target::Orchestration(instance),
-                    Message::EventRaised { name, input },
+                    Message::EventRaised { name, input, trace },
                 ));
             }
             Action::CallEntity {
@@ -320,6 +326,7 @@ impl Orchestration {
                         input,
                         caller,
                         at: None,
+                        trace: self.trace.clone(),
                     },
                 ));
             }
@@ -337,6 +344,7 @@ impl Orchestration {
                         input,
                         caller: None,
                         at,
+                        trace: self.trace.clone(),
                     },
                 ));
             }
@@ -487,6 +495,7 @@ impl Orchestration {
     /// Keeps the table of open tasks: the same for events that are new and for those read back.
     fn record(&mut self, kind: &EventKind) {
         match kind {
+            EventKind::ExecutionStarted(started) => self.trace.clone_from(&started.trace),
             EventKind::TaskScheduled { task, name, .. } => {
                 self.tasks
                     .insert(*task, OpenTask::Activity { name: name.clone() });
@@ -550,6 +559,7 @@ impl Orchestration {
             input: self.row.input.clone(),
             parent: self.row.parent.clone(),
             scheduled_start: self.row.scheduled_start,
+            trace: self.trace.clone(),
         }))
     }
 }
@@ -665,10 +675,11 @@ impl<'o> Drafter<'o> {
         if !self.started {
             return Fate::Held;
         }
-        if let Message::EventRaised { name, input } = message {
+        if let Message::EventRaised { name, input, trace } = message {
             self.push(EventKind::EventRaised {
                 name: name.clone(),
                 input: input.clone(),
+                trace: trace.clone(),
             });
             return Fate::Taken;
         }
@@ -850,6 +861,7 @@ mod tests {
         Message::EventRaised {
             name: name.into(),
             input: None,
+            trace: None,
         }
     }
 

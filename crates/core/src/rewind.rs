@@ -117,7 +117,7 @@ pub fn as_message(kind: EventKind, execution: ExecutionKey) -> Option<Message> {
             task,
             entities: Vec::new(),
         },
-        EventKind::EventRaised { name, input } => Message::EventRaised { name, input },
+        EventKind::EventRaised { name, input, trace } => Message::EventRaised { name, input, trace },
         _ => return None,
     };
     Some(message)

@@ -322,6 +322,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Bytes appended but not yet folded into the tables: what back-pressure goes by.
     fn unapplied_bytes(&self) -> u64;
 
+    /// Bytes its disk has free for new work; `None` where that is not known or does not matter.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Lets go of what the store holds, such as the lock on its folder, though handles of it live
     /// on. Afterwards it answers nothing; closing it again does nothing.
     fn close(&self) {}

@@ -11,7 +11,9 @@ use std::time::Duration;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::message::Outcome;
 use dalsegno_core::retry::RetryPolicy;
-use dalsegno_core::{Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp};
+use dalsegno_core::{
+    Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp, TraceContext,
+};
 use futures::future::BoxFuture;
 
 use crate::task::TaskRecord;
@@ -27,6 +29,8 @@ pub struct ExecutionInfo {
     pub name: Arc<str>,
     /// Pinned version.
     pub version: Option<Arc<str>>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// The user's orchestrator for one execution, alive between turns.
@@ -100,6 +104,8 @@ pub struct ActivityRequest {
     pub attempt: u32,
     /// What the attempt before reported last.
     pub last_heartbeat: Option<Payload>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
     /// Tells the attempt that it should end.
     pub cancelled: Cancellation,
     /// Where it reports that it is alive.
@@ -117,6 +123,7 @@ impl ActivityRequest {
             input: record.input.clone(),
             attempt: record.failed_attempts + 1,
             last_heartbeat: record.last_heartbeat.clone(),
+            trace: record.trace.clone(),
             cancelled,
             heartbeats,
         }
@@ -235,6 +242,8 @@ pub struct OperationRequest {
     pub operation: Arc<str>,
     /// Its input.
     pub input: Option<Payload>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// What an operation asks of others. Entities only signal and start, they never wait.

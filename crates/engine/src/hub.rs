@@ -77,6 +77,11 @@ impl TaskHub {
         self.runtime.clock.now()
     }
 
+    /// Bytes the hub's disk has free; `None` where the store cannot tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.runtime.store.free_bytes()
+    }
+
     /// How many batches of turns were synced to disk since the start.
     pub fn synced_batches(&self) -> u64 {
         self.runtime.synced_batches()
@@ -90,6 +95,13 @@ impl TaskHub {
     /// Does what is runnable move?
     pub fn health(&self) -> Health {
         self.runtime.health()
+    }
+
+    /// Stops at once, as a crash does: what is not durable yet is lost, activities that run are told
+    /// to end. Returns before the store has let go of its folder, which is soon. Dropping the last
+    /// handle does the same.
+    pub fn abandon(&self) {
+        self.runtime.abandon();
     }
 
     /// Takes no more activities, lets those that run finish within `grace`, syncs and stops.

@@ -7,11 +7,11 @@ use dalsegno_core::event::{Event, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::Target;
 use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, Timestamp, TraceContext};
 
 use crate::executor::{AttemptOutcome, OperationOutcome};
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
-use crate::task::TaskRecord;
+use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
 
 /// One thing for a partition to take in.
@@ -128,8 +128,8 @@ pub enum Command {
     /// Raise an event.
     Raise {
         id: InstanceId,
-        name: Arc<str>,
-        input: Option<Payload>,
+        message: Message,
+        mark: Option<EventMark>,
         reply: Reply<()>,
     },
     /// End it.
@@ -180,6 +180,7 @@ pub enum Command {
         operation: Arc<str>,
         input: Option<Payload>,
         at: Option<Timestamp>,
+        trace: Option<TraceContext>,
         reply: Reply<()>,
     },
     /// An entity's row, if it is in memory.

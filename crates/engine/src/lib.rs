@@ -9,6 +9,7 @@ pub mod clock;
 pub mod commit_queue;
 pub mod committer;
 pub mod counts;
+mod disk_space;
 pub mod dispatcher;
 pub mod executor;
 pub mod hub;

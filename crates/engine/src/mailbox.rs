@@ -41,9 +41,10 @@ impl Mailbox {
         }
     }
 
-    /// What is there, without waiting.
-    pub fn take(&self) -> Vec<(usize, Input)> {
-        std::mem::take(&mut self.lock().inputs)
+    /// What is there, without waiting. `None` once the mailbox is closed.
+    pub fn take(&self) -> Option<Vec<(usize, Input)>> {
+        let mut state = self.lock();
+        (!state.is_closed).then(|| std::mem::take(&mut state.inputs))
     }
 
     /// Waits for the first input, at most so long; for ever without a time. Takes all there is.

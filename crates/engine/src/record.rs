@@ -15,11 +15,12 @@ use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target}
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, TaskId, Timestamp,
+    TraceContext,
 };
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
-use crate::task::{ChildRecord, RowExtra, StoredTask, TaskRecord};
+use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
 
 use stored::event::Kind as StoredEvent;
 use stored::message::Kind as StoredMessage;
@@ -127,6 +128,7 @@ pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
         timeout_micros: task.options.timeout.map(micros),
         execution_id: task.execution_id.0.to_be_bytes().to_vec(),
         last_heartbeat: payload(task.last_heartbeat.as_ref()),
+        trace: store_trace(task.trace.as_ref()),
     };
     let record = stored::Task {
         format: 0,
@@ -187,6 +189,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             last_heartbeat: activity.last_heartbeat.map(Payload::from),
             failures: record.failures.into_iter().map(load_failure).collect(),
             kills: record.kills,
+            trace: load_trace(activity.trace),
         }),
         stored::task::Kind::Child(child) => StoredTask::Child(ChildRecord {
             instance: InstanceId::trusted(child.instance),
@@ -206,7 +209,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
 
 /// What a status row holds beside its columns; empty when that is nothing.
 pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
-    if extra.idempotency_key.is_none() && extra.kills == 0 {
+    if *extra == RowExtra::default() {
         return Vec::new();
     }
     let record = stored::RowExtra {
@@ -214,6 +217,8 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         idempotency_key: extra.idempotency_key.clone(),
         start_fingerprint: extra.start_fingerprint,
         kills: extra.kills,
+        events: extra.events.iter().map(store_mark).collect(),
+        trace: store_trace(extra.trace.as_ref()),
     };
     record.encode_to_vec()
 }
@@ -229,7 +234,36 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         idempotency_key: record.idempotency_key,
         start_fingerprint: record.start_fingerprint,
         kills: record.kills,
+        events: record.events.iter().map(load_mark).collect(),
+        trace: load_trace(record.trace),
     })
+}
+
+fn store_trace(trace: Option<&TraceContext>) -> Option<stored::TraceContext> {
+    trace.map(|trace| stored::TraceContext {
+        parent: trace.trace_parent().to_owned(),
+        state: trace.trace_state().map(str::to_owned),
+    })
+}
+
+/// Checked again: what is no trace context is none.
+fn load_trace(trace: Option<stored::TraceContext>) -> Option<TraceContext> {
+    trace.and_then(|trace| TraceContext::parse(&trace.parent, trace.state.as_deref()))
+}
+
+fn store_mark(mark: &EventMark) -> stored::EventMark {
+    stored::EventMark {
+        key_high: (mark.key >> 64) as u64,
+        key_low: mark.key as u64,
+        fingerprint: mark.fingerprint,
+    }
+}
+
+fn load_mark(mark: &stored::EventMark) -> EventMark {
+    EventMark {
+        key: u128::from(mark.key_high) << 64 | u128::from(mark.key_low),
+        fingerprint: mark.fingerprint,
+    }
 }
 
 /// Who holds an entity, and how often the process died in its operations; empty when there is nothing to say.
@@ -398,8 +432,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
             name: text(name),
             input: payload(input.as_ref()),
         }),
-        EventKind::EventRaised { name, input } => {
-            StoredEvent::EventRaised(store_event_raised(name, input.as_ref()))
+        EventKind::EventRaised { name, input, trace } => {
+            StoredEvent::EventRaised(store_event_raised(name, input.as_ref(), trace.as_ref()))
         }
         EventKind::EntityOperationCalled {
             task,
@@ -515,6 +549,7 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
         StoredEvent::EventRaised(event) => EventKind::EventRaised {
             name: event.name.into(),
             input: event.input.map(Payload::from),
+            trace: load_trace(event.trace),
         },
         StoredEvent::EntityOperationCalled(event) => EventKind::EntityOperationCalled {
             task: TaskId(event.task),
@@ -597,8 +632,8 @@ fn store_message(message: &Message) -> StoredMessage {
             task: task.0,
             entities: entities.iter().map(store_entity).collect(),
         }),
-        Message::EventRaised { name, input } => {
-            StoredMessage::EventRaised(store_event_raised(name, input.as_ref()))
+        Message::EventRaised { name, input, trace } => {
+            StoredMessage::EventRaised(store_event_raised(name, input.as_ref(), trace.as_ref()))
         }
         Message::Start(request) => StoredMessage::Start(store_start(request)),
         Message::Terminate { reason, children } => StoredMessage::Terminate(stored::Terminate {
@@ -616,11 +651,13 @@ fn store_message(message: &Message) -> StoredMessage {
             input,
             caller,
             at,
+            trace,
         } => StoredMessage::Operation(stored::Operation {
             operation: text(operation),
             input: payload(input.as_ref()),
             caller: caller.as_ref().map(store_caller),
             at: at.map(Timestamp::as_micros),
+            trace: store_trace(trace.as_ref()),
         }),
         Message::Lock {
             caller,
@@ -669,6 +706,7 @@ fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
         StoredMessage::EventRaised(event) => Message::EventRaised {
             name: event.name.into(),
             input: event.input.map(Payload::from),
+            trace: load_trace(event.trace),
         },
         StoredMessage::Start(start) => Message::Start(Box::new(load_start(start)?)),
         StoredMessage::Terminate(terminate) => Message::Terminate {
@@ -686,6 +724,7 @@ fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
             input: operation.input.map(Payload::from),
             caller: operation.caller.map(load_caller),
             at: operation.at.map(Timestamp::from_micros),
+            trace: load_trace(operation.trace),
         },
         StoredMessage::Lock(lock) => Message::Lock {
             caller: load_caller(lock.caller.ok_or_else(|| damaged("a lock without caller"))?),
@@ -736,10 +775,15 @@ fn store_task_failure(task: TaskId, failure: &Failure) -> stored::TaskFailure {
     }
 }
 
-fn store_event_raised(name: &Arc<str>, input: Option<&Payload>) -> stored::EventRaised {
+fn store_event_raised(
+    name: &Arc<str>,
+    input: Option<&Payload>,
+    trace: Option<&TraceContext>,
+) -> stored::EventRaised {
     stored::EventRaised {
         name: text(name),
         input: payload(input),
+        trace: store_trace(trace),
     }
 }
 
@@ -859,6 +903,7 @@ fn store_started(started: &ExecutionStarted) -> stored::ExecutionStarted {
         input: payload(started.input.as_ref()),
         parent: started.parent.as_ref().map(store_parent),
         scheduled_start: started.scheduled_start.map(Timestamp::as_micros),
+        trace: store_trace(started.trace.as_ref()),
     }
 }
 
@@ -870,6 +915,7 @@ fn load_started(started: stored::ExecutionStarted) -> Result<ExecutionStarted, R
         input: started.input.map(Payload::from),
         parent: started.parent.map(load_parent),
         scheduled_start: started.scheduled_start.map(Timestamp::from_micros),
+        trace: load_trace(started.trace),
     })
 }
 
@@ -892,6 +938,7 @@ fn store_start(request: &StartRequest) -> stored::Start {
         input: payload(request.input.as_ref()),
         parent: request.parent.as_ref().map(store_parent),
         reuse: reuse.into(),
+        trace: store_trace(request.trace.as_ref()),
     }
 }
 
@@ -903,6 +950,7 @@ fn load_start(start: stored::Start) -> Result<StartRequest, RecordError> {
         version: start.version.map(Into::into),
         input: start.input.map(Payload::from),
         parent: start.parent.map(load_parent),
+        trace: load_trace(start.trace),
         reuse: match reuse {
             stored::ReusePolicy::RejectRunning => ReusePolicy::RejectRunning,
             stored::ReusePolicy::Reject => ReusePolicy::Reject,

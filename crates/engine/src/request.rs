@@ -8,7 +8,9 @@ use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::InstanceRow;
-use dalsegno_core::{InstanceId, Payload, Timestamp};
+use dalsegno_core::{InstanceId, Payload, Timestamp, TraceContext};
+
+use crate::record;
 
 /// A start by a client.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub struct StartOptions {
     pub reuse: ReusePolicy,
     /// A repeat with the same key gets the first answer again; with other data it is refused.
     pub idempotency_key: Option<String>,
+    /// The trace that it is part of. No part of what tells a repeat from other data.
+    pub trace: Option<TraceContext>,
 }
 
 /// What a start gave.
@@ -38,6 +42,71 @@ pub struct Started {
     pub id: InstanceId,
     /// Whether it was there before ([`ReusePolicy::ReturnExisting`] or a repeated idempotency key).
     pub existing: Option<Status>,
+}
+
+/// An external event by a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaisedEvent {
+    /// Its name; matched in any case.
+    pub name: String,
+    /// Its data.
+    pub input: Option<Payload>,
+    /// A repeat with the same key, name and data is answered as the first was and not delivered
+    /// again; with others it is refused. The instance remembers the last `event_keys_max` keys,
+    /// over restarts, continue-as-new and rewind.
+    pub idempotency_key: Option<String>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
+}
+
+impl RaisedEvent {
+    /// An event without further options.
+    pub fn new(name: impl Into<String>, input: Option<Payload>) -> Self {
+        Self {
+            name: name.into(),
+            input,
+            ..Self::default()
+        }
+    }
+}
+
+/// A signal of an entity by a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// The operation's name; matched in any case.
+    pub operation: String,
+    /// Its input.
+    pub input: Option<Payload>,
+    /// Not before this.
+    pub at: Option<Timestamp>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
+}
+
+impl Signal {
+    /// A signal without further options.
+    pub fn new(operation: impl Into<String>, input: Option<Payload>) -> Self {
+        Self {
+            operation: operation.into(),
+            input,
+            ..Self::default()
+        }
+    }
+}
+
+/// Refuses an idempotency key that could not travel in a header as it is.
+///
+/// # Errors
+/// `Invalid`, with what a key looks like.
+pub fn check_idempotency_key(key: Option<&str>) -> Answer<()> {
+    let Some(key) = key else { return Ok(()) };
+    let is_printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !key.is_empty() && is_printable && key.trim().len() == key.len() {
+        return Ok(());
+    }
+    let detail = "an idempotency key is printable ASCII, not empty, without spaces at its ends: \
+                  take another, such as a UUID";
+    Err(RequestError::new(RequestErrorKind::Invalid, detail))
 }
 
 /// What a rewind, suspend and so on came to.
@@ -81,6 +150,24 @@ pub struct InstanceStatus {
     pub row: InstanceRow,
     /// What holds it, in words for people; empty when it is final or simply at work.
     pub waits_for: Vec<String>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
+}
+
+impl InstanceStatus {
+    /// A row, and what is known beside it.
+    pub fn new(row: InstanceRow, waits_for: Vec<String>) -> Self {
+        Self {
+            trace: trace_of(&row),
+            row,
+            waits_for,
+        }
+    }
+}
+
+/// The trace that an instance is part of.
+pub fn trace_of(row: &InstanceRow) -> Option<TraceContext> {
+    record::decode_extra(&row.extra).unwrap_or_default().trace
 }
 
 /// A limiter bucket as people see it.
@@ -138,10 +225,14 @@ pub enum RequestErrorKind {
     WrongState,
     /// The idempotency key was used with other data.
     IdempotencyConflict,
+    /// The idempotency key came with another event.
+    EventIdReused,
     /// Something is larger or more than a limit allows.
     OverLimit,
     /// Too much waits already: try later.
     Busy,
+    /// The hub's disk has too little room for new work.
+    InsufficientStorage,
     /// An argument makes no sense.
     Invalid,
     /// The time given for a wait is over; the instance goes on.
@@ -168,8 +259,10 @@ impl RequestErrorKind {
             Self::Finished => "finished",
             Self::WrongState => "wrong_state",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::EventIdReused => "event_id_reused",
             Self::OverLimit => "over_limit",
             Self::Busy => "busy",
+            Self::InsufficientStorage => "insufficient_storage",
             Self::Invalid => "invalid",
             Self::TimedOut => "timed_out",
             Self::Unavailable => "unavailable",
@@ -190,8 +283,10 @@ impl RequestErrorKind {
             Self::Finished,
             Self::WrongState,
             Self::IdempotencyConflict,
+            Self::EventIdReused,
             Self::OverLimit,
             Self::Busy,
+            Self::InsufficientStorage,
             Self::Invalid,
             Self::TimedOut,
             Self::Unavailable,

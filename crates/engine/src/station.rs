@@ -148,7 +148,10 @@ impl Station {
                 is_busy |= is_more;
             }
             if is_busy {
-                inputs = self.mailbox.take();
+                match self.mailbox.take() {
+                    Some(taken) => inputs = taken,
+                    None => return,
+                }
                 continue;
             }
             let time = state.time_to_next(now);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use dalsegno_core::action::{ChildOptions, TaskOptions};
 use dalsegno_core::message::StartRequest;
-use dalsegno_core::{ExecutionId, ExecutionKey, Failure, InstanceId, Payload, TaskId, Timestamp};
+use dalsegno_core::{
+    ExecutionId, ExecutionKey, Failure, InstanceId, Payload, TaskId, Timestamp, TraceContext,
+};
 
 /// How many of the last failures a task keeps.
 pub const FAILURES_KEPT: usize = 5;
@@ -38,6 +40,8 @@ pub struct TaskRecord {
     pub failures: Vec<Failure>,
     /// How often the process died while it ran, since an attempt last came back.
     pub kills: u32,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// A child with options that its start does not carry.
@@ -77,4 +81,17 @@ pub struct RowExtra {
     pub start_fingerprint: u64,
     /// How often the process died while a turn ran, since one last came back.
     pub kills: u32,
+    /// Events that came with a key, oldest first; `event_keys_max` at most.
+    pub events: Vec<EventMark>,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
+}
+
+/// An event that came with an idempotency key, as an instance remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventMark {
+    /// A hash over the key.
+    pub key: u128,
+    /// A hash over the event's name, in lower case, and its data.
+    pub fingerprint: u64,
 }

@@ -154,8 +154,12 @@ mod tests {
 
     #[tokio::test]
     async fn levels_decide_who_may_call() {
-        let caller = Identity::Holder(vec![Scope::Function]);
-        let admin = Identity::Holder(vec![Scope::Admin, Scope::Function]);
+        let holder = |scopes: &[Scope]| Identity::Holder {
+            id: "key".into(),
+            scopes: scopes.to_vec(),
+        };
+        let caller = holder(&[Scope::Function]);
+        let admin = holder(&[Scope::Admin, Scope::Function]);
         for (identity, method, path, wanted) in [
             (&Identity::Nobody, "GET", "/api/open", 200),
             (&Identity::Nobody, "POST", "/api/orders", 401),

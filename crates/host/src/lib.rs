@@ -7,6 +7,7 @@
 pub mod app_routes;
 pub mod config;
 mod http;
+pub mod key_file;
 pub mod keys;
 mod nearest;
 pub mod remote;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Scope, StartOptions,
-    Started,
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
+    Signal, StartOptions, Started, check_idempotency_key,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -32,6 +32,9 @@ use crate::v1::wire::{
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client that waits stays away when too many wait: the host's `Retry-After`.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A client of a running host. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -116,9 +119,9 @@ impl RemoteHub {
     /// As [`TaskHub::start`](dalsegno_engine::TaskHub::start).
     pub async fn start(&self, options: StartOptions) -> Answer<Started> {
         let path = format!("/orchestrators/{}", segment(&options.name)?);
-        let started: StartedWire = self
-            .send(Method::POST, path, Some(&StartBody::from(options)))
-            .await?;
+        let trace = options.trace.clone();
+        let request = self.request(Method::POST, &path).json(&StartBody::from(options));
+        let started: StartedWire = read(&self.text(traced(request, trace.as_ref())).await?)?;
         started.try_into().map_err(unfit)
     }
 
@@ -126,14 +129,18 @@ impl RemoteHub {
     ///
     /// # Errors
     /// As [`TaskHub::raise_event`](dalsegno_engine::TaskHub::raise_event).
-    pub async fn raise_event(&self, id: &InstanceId, name: &str, input: Option<Payload>) -> Answer<()> {
-        let path = format!("{}/events/{}", instance(id), segment(name)?);
-        let body = input.map(|input| input.as_str().to_owned()).unwrap_or_default();
-        let request = self
+    pub async fn raise_event(&self, id: &InstanceId, event: RaisedEvent) -> Answer<()> {
+        check_idempotency_key(event.idempotency_key.as_deref())?;
+        let path = format!("{}/events/{}", instance(id), segment(&event.name)?);
+        let body = event.input.map(|input| input.as_str().to_owned());
+        let mut request = self
             .request(Method::POST, &path)
             .header("content-type", "application/json")
-            .body(body);
-        self.done(request).await
+            .body(body.unwrap_or_default());
+        if let Some(key) = event.idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        self.done(traced(request, event.trace.as_ref())).await
     }
 
     /// Ends an instance.
@@ -265,6 +272,11 @@ impl RemoteHub {
             match self.get::<InstanceWire>(path).await {
                 Err(error)
                     if error.kind == RequestErrorKind::TimedOut && left.is_none_or(|left| left > round) => {}
+                Err(error)
+                    if error.kind == RequestErrorKind::Busy && left.is_none_or(|left| left > BUSY_PAUSE) =>
+                {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
                 answer => return answer?.try_into().map_err(unfit),
             }
         }
@@ -337,23 +349,15 @@ impl RemoteHub {
     ///
     /// # Errors
     /// As [`TaskHub::signal_entity`](dalsegno_engine::TaskHub::signal_entity).
-    pub async fn signal_entity(
-        &self,
-        id: &EntityId,
-        operation: &str,
-        input: Option<Payload>,
-        at: Option<Timestamp>,
-    ) -> Answer<()> {
+    pub async fn signal_entity(&self, id: &EntityId, signal: Signal) -> Answer<()> {
         let body = SignalBody {
-            operation: operation.to_owned(),
-            input: json(input.as_ref()),
-            at: at.map(time::exact),
+            operation: signal.operation,
+            input: json(signal.input.as_ref()),
+            at: signal.at.map(time::exact),
         };
-        self.done(
-            self.request(Method::POST, &format!("{}/signal", entity(id)))
-                .json(&body),
-        )
-        .await
+        let request = self.request(Method::POST, &format!("{}/signal", entity(id)));
+        self.done(traced(request.json(&body), signal.trace.as_ref()))
+            .await
     }
 
     /// Deletes an entity with its state.
@@ -411,8 +415,7 @@ impl RemoteHub {
             Some(body) => request.json(body),
             None => request,
         };
-        let text = self.text(request).await?;
-        serde_json::from_str(&text).map_err(|error| unfit(Unfit(error.to_string())))
+        read(&self.text(request).await?)
     }
 
     async fn done(&self, request: RequestBuilder) -> Answer<()> {
@@ -441,6 +444,20 @@ impl RemoteHub {
             format!("no host answers at {}: {cause}", self.origin),
         )
     }
+}
+
+/// The request as part of a trace.
+fn traced(request: RequestBuilder, trace: Option<&TraceContext>) -> RequestBuilder {
+    let Some(trace) = trace else { return request };
+    let request = request.header("traceparent", trace.trace_parent());
+    match trace.trace_state() {
+        Some(state) => request.header("tracestate", state),
+        None => request,
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Answer<T> {
+    serde_json::from_str(text).map_err(|error| unfit(Unfit(error.to_string())))
 }
 
 /// What a refusal says; without a body, what its status says.
@@ -476,6 +493,7 @@ fn kind(code: StatusCode) -> RequestErrorKind {
         413 | 431 => RequestErrorKind::OverLimit,
         429 => RequestErrorKind::Busy,
         503 => RequestErrorKind::Unavailable,
+        507 => RequestErrorKind::InsufficientStorage,
         _ => RequestErrorKind::Internal,
     }
 }

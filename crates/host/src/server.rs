@@ -22,6 +22,7 @@ use crate::http::dispatch::dispatch;
 use crate::http::links::Links;
 pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
+use crate::http::waits::Waits;
 
 /// Bytes and number of headers taken; more is 431.
 pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
@@ -110,6 +111,7 @@ impl Server {
             settings: self.settings.clone(),
             access: self.access.clone(),
             bad_keys: Mutex::default(),
+            waits: Waits::default(),
         }
     }
 }

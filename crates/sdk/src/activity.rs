@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::retry::RetryPolicy;
-use dalsegno_core::{ExecutionId, Failure, InstanceId, Payload};
+use dalsegno_core::{ExecutionId, Failure, InstanceId, Payload, TraceContext};
 use dalsegno_engine::executor::{ActivityRequest, ActivitySettings, AttemptOutcome};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -173,6 +173,7 @@ impl ActivityContext {
             input: None,
             attempt: 1,
             last_heartbeat: None,
+            trace: None,
             cancelled: dalsegno_engine::executor::Cancellation::never(),
             heartbeats: Default::default(),
         };
@@ -213,6 +214,12 @@ impl ActivityContext {
     /// The instance that asked.
     pub fn instance_id(&self) -> &InstanceId {
         &self.request.instance
+    }
+
+    /// The trace that the orchestration is part of: for requests that this activity sends. Of all its
+    /// attempts the same.
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.request.trace.as_ref()
     }
 
     /// What the attempt before reported last, if it fits the type.

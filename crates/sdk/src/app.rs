@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::limits::Limits;
+use dalsegno_core::limits::{HUB_PARTITIONS, Limits};
 use dalsegno_core::store::Store;
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::{HubOptions, TaskHub};
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
+use crate::exit;
 use crate::limiter::Limiter;
 use crate::panics;
 use crate::registry::{Definition, Registry};
@@ -168,9 +169,16 @@ impl App {
     /// Is the host: reads `dalsegno.toml`, the environment and the flags `--listen`, `--port`,
     /// `--data-dir` and `--hub`, serves until Ctrl-C or SIGTERM, then drains.
     ///
+    /// When the configuration, the address or the folder is refused, it tells why on stderr and
+    /// ends the process with exit code 78; 4 when another process has the hub.
+    ///
     /// # Errors
-    /// When the configuration is refused, the store cannot be opened or the address is taken.
+    /// What else keeps it from starting; returned from `main`, the exit code is 1.
     pub async fn run(self) -> Result<()> {
+        exit::or_end(self.serve().await)
+    }
+
+    async fn serve(self) -> Result<()> {
         let config = configuration()?;
         dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
         let settings = HostSettings::from_config(&config)?;
@@ -189,7 +197,7 @@ impl App {
 pub struct HostSettings {
     /// The folder of the store.
     pub folder: PathBuf,
-    /// Partitions of a new hub; an existing one keeps its own.
+    /// Partitions of a new hub, 32 unless said otherwise; an existing one keeps its own.
     pub partitions: u32,
     /// The hub's name.
     pub hub: String,
@@ -216,7 +224,7 @@ impl HostSettings {
     pub fn in_folder(folder: impl AsRef<Path>) -> Self {
         Self {
             folder: folder.as_ref().to_owned(),
-            partitions: Options::default().partitions,
+            partitions: HUB_PARTITIONS,
             hub: "default".to_owned(),
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             route_prefix: "api".to_owned(),
@@ -252,7 +260,8 @@ impl HostSettings {
 
 /// The configuration of this process: file, environment, flags.
 fn configuration() -> Result<Config> {
-    let mut sources = Sources::of_process(Path::new(CONFIG_FILE))?;
+    let mut sources = Sources::of_process(Path::new(CONFIG_FILE))
+        .map_err(|error| Error::configuration(format!("{CONFIG_FILE} cannot be read: {error}")))?;
     let known = [
         ("--listen", "listen"),
         ("--data-dir", "store.path"),
@@ -262,13 +271,13 @@ fn configuration() -> Result<Config> {
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let Some((_, key)) = known.iter().find(|(name, _)| *name == flag) else {
-            return Err(Error::msg(format!(
+            return Err(Error::configuration(format!(
                 "unknown flag {flag}: this host takes --listen, --port, --data-dir, --hub"
             )));
         };
         let value = arguments
             .next()
-            .ok_or_else(|| Error::msg(format!("{flag} needs a value")))?;
+            .ok_or_else(|| Error::configuration(format!("{flag} needs a value")))?;
         let (key, value) = match *key {
             "port" => ("listen", format!("127.0.0.1:{value}")),
             key => (key, value),
@@ -280,7 +289,7 @@ fn configuration() -> Result<Config> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        Error::msg(format!(
+        Error::configuration(format!(
             "cannot listen on {address}: {error}; choose another port"
         ))
     })
@@ -337,7 +346,8 @@ async fn ended() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// A host that runs: hub, listener, timer triggers.
+/// A host that runs: hub, listener, timer triggers. Ends when it is dropped; [`Host::shutdown`] and
+/// [`Host::drain`] end it in order.
 #[derive(Debug)]
 pub struct Host {
     hub: TaskHub,
@@ -457,8 +467,15 @@ impl Host {
     }
 }
 
+/// A host that is dropped ends as a crash does: listener, triggers and hub stop, whoever still
+/// holds a client of it. After [`Host::shutdown`] nothing is left to stop.
 impl Drop for Host {
     fn drop(&mut self) {
+        self.timers.iter().for_each(JoinHandle::abort);
+        if let Some(server) = &self.server {
+            server.abort();
+        }
+        self.hub.abandon();
         self.registry.forget_client();
     }
 }

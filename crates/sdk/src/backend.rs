@@ -5,12 +5,12 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::EntityRow;
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::clock::{Clock, SystemClock};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, Scope, StartOptions, Started,
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, Scope, Signal, StartOptions, Started,
 };
 use dalsegno_host::RemoteHub;
 
@@ -40,7 +40,7 @@ macro_rules! requests {
 
 requests! {
     start(options: StartOptions) -> Started;
-    raise_event(id: &InstanceId, name: &str, input: Option<Payload>) -> ();
+    raise_event(id: &InstanceId, event: RaisedEvent) -> ();
     terminate(id: &InstanceId, reason: Option<String>, scope: Scope) -> ();
     suspend(id: &InstanceId, reason: Option<String>) -> ();
     resume(id: &InstanceId, reason: Option<String>) -> ();
@@ -56,7 +56,7 @@ requests! {
     counts() -> Vec<(Status, u64)>;
     entity(id: &EntityId) -> Option<EntityRow>;
     list_entities(query: EntityQuery) -> EntityPage;
-    signal_entity(id: &EntityId, operation: &str, input: Option<Payload>, at: Option<Timestamp>) -> ();
+    signal_entity(id: &EntityId, signal: Signal) -> ();
     delete_entity(id: &EntityId) -> bool;
     limiters() -> Vec<LimiterStatus>;
     set_limiter(name: &str, definition: LimiterDefinition) -> ();

@@ -11,10 +11,12 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp, TraceContext};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::LimiterDefinition;
-use dalsegno_engine::request::{LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, StartOptions};
+use dalsegno_engine::request::{
+    LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Signal, StartOptions,
+};
 use dalsegno_host::{CheckStatus, Links, ManagementPayload, RemoteHub, RequestLinks};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -170,7 +172,11 @@ impl Client {
         at: Option<Timestamp>,
     ) -> Result<()> {
         let input = encode(&input)?;
-        Ok(self.backend.signal_entity(entity, operation, input, at).await?)
+        let signal = Signal {
+            at,
+            ..Signal::new(operation, input)
+        };
+        Ok(self.backend.signal_entity(entity, signal).await?)
     }
 
     /// Deletes an entity with its state; says whether it had one. Refused while locked.
@@ -308,6 +314,29 @@ impl<Out> Start<Out> {
         self.set(|options| options.idempotency_key = Some(key.into()))
     }
 
+    /// It is part of this trace, and so are its children and activities: the header `traceparent` of
+    /// W3C Trace Context. Refused when it is none; to hand on what a request came with, take
+    /// [`TraceContext::parse`] and [`Start::trace`].
+    pub fn trace_parent(mut self, header: impl AsRef<str>) -> Self {
+        match TraceContext::parse(header.as_ref(), None) {
+            Some(trace) => self.trace(trace),
+            None => {
+                let text = format!(
+                    "{:?} is no traceparent: it looks like 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                    header.as_ref()
+                );
+                self.options = Err(RequestError::new(RequestErrorKind::Invalid, text).into());
+                self
+            }
+        }
+    }
+
+    /// It is part of this trace, and so are its children and activities; with `None` of none.
+    pub fn trace(self, trace: impl Into<Option<TraceContext>>) -> Self {
+        let trace = trace.into();
+        self.set(|options| options.trace = trace)
+    }
+
     /// When the id is in use, whatever its state, gives that instance.
     pub fn or_existing(self) -> Self {
         self.reuse(ReusePolicy::ReturnExisting)
@@ -369,6 +398,7 @@ impl EntityCaller for Client {
             entity: entity.clone(),
             operation,
             input: encode(input).map_err(Error::from),
+            trace: None,
             out: PhantomData,
         }
     }
@@ -381,10 +411,17 @@ pub struct ClientOperation<Out> {
     entity: EntityId,
     operation: &'static str,
     input: Result<Option<Payload>>,
+    trace: Option<TraceContext>,
     out: PhantomData<fn() -> Out>,
 }
 
 impl<Out> ClientOperation<Out> {
+    /// It is part of this trace, and so is what the operation asks of others; with `None` of none.
+    pub fn trace(mut self, trace: impl Into<Option<TraceContext>>) -> Self {
+        self.trace = trace.into();
+        self
+    }
+
     /// Sends it; returns when that is durable, not when it is done.
     ///
     /// # Errors
@@ -411,12 +448,12 @@ impl<Out> ClientOperation<Out> {
     }
 
     async fn send(self, at: Option<Timestamp>) -> Result<()> {
-        let sent = self
-            .client
-            .backend
-            .signal_entity(&self.entity, self.operation, self.input?, at)
-            .await;
-        Ok(sent?)
+        let signal = Signal {
+            at,
+            trace: self.trace,
+            ..Signal::new(self.operation, self.input?)
+        };
+        Ok(self.client.backend.signal_entity(&self.entity, signal).await?)
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::event::ChildLink;
-use dalsegno_core::{Action, EntityId, ExecutionId, FaultKind, InstanceId, Payload, TaskId, Timestamp};
+use dalsegno_core::{
+    Action, EntityId, ExecutionId, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -209,6 +211,12 @@ impl OrchestrationContext {
     /// The instance that runs this code.
     pub fn instance_id(&self) -> &InstanceId {
         &self.shared.info.instance
+    }
+
+    /// The trace that it is part of, if whoever started it said so: the same in every replay and in
+    /// every execution. Activities, children and events sent from here are part of it too.
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.shared.info.trace.as_ref()
     }
 
     /// The execution that runs this code; continue-as-new begins another one.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dalsegno_core::{EntityId, Failure, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, Failure, InstanceId, Payload, Timestamp, TraceContext};
 use dalsegno_engine::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -195,6 +195,7 @@ fn undecodable(error: serde_json::Error) -> Error {
 pub struct EntityContext {
     id: EntityId,
     now: Timestamp,
+    trace: Option<TraceContext>,
     wishes: Arc<Mutex<Wishes>>,
 }
 
@@ -210,8 +211,20 @@ impl EntityContext {
         Self {
             id,
             now,
+            trace: None,
             wishes: Arc::default(),
         }
+    }
+
+    /// The same within a trace.
+    pub(crate) fn traced(self, trace: Option<TraceContext>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// The trace that the operation is part of, if its caller or sender said so. What it signals and
+    /// starts is part of it too.
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
     }
 
     /// The entity.

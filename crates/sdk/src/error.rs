@@ -10,9 +10,14 @@ use std::time::Duration;
 use dalsegno_core::Failure;
 use dalsegno_engine::executor::{AttemptOutcome, CancelReason};
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_host::config::Refused;
+use dalsegno_store_embedded::OpenError;
 
 /// `std::result::Result` with [`Error`] unless another error is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The kind of errors about what a host was told.
+const CONFIGURATION: &str = "Configuration";
 
 /// Longest chain of sources that is recorded.
 const CAUSES_MAX: usize = 8;
@@ -93,6 +98,24 @@ impl Error {
     /// The id is in use by an instance that lives.
     pub fn is_instance_exists(&self) -> bool {
         self.request_kind() == Some(RequestErrorKind::InstanceExists)
+    }
+
+    /// The host was not started because of what it was told: its configuration, its address, its
+    /// keys, or a folder that holds no hub. Nothing was changed.
+    pub fn is_configuration(&self) -> bool {
+        let refused_folder = self
+            .downcast_ref::<OpenError>()
+            .is_some_and(|error| !error.is_in_use());
+        refused_folder || self.downcast_ref::<Refused>().is_some() || self.0.failure.kind == CONFIGURATION
+    }
+
+    /// The hub is open in another process.
+    pub fn is_in_use(&self) -> bool {
+        self.downcast_ref::<OpenError>().is_some_and(OpenError::is_in_use)
+    }
+
+    pub(crate) fn configuration(message: impl Into<String>) -> Self {
+        Self::with_kind(CONFIGURATION, message)
     }
 
     pub(crate) fn limited(delay: Duration) -> Self {

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use dalsegno_core::{EventKind, Failure, Payload};
+use dalsegno_core::{EventKind, Failure, Payload, TraceContext};
 use futures::future::FusedFuture;
 use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
@@ -158,6 +158,8 @@ pub(crate) struct Arrived {
     number: u64,
     pub(crate) name: Arc<str>,
     pub(crate) input: Option<Payload>,
+    /// Goes on to the next execution with the event.
+    trace: Option<TraceContext>,
 }
 
 #[derive(Debug)]
@@ -191,13 +193,19 @@ impl Events {
     pub(crate) fn arrive(
         &mut self,
         name: &Arc<str>,
-        input: Option<Payload>,
+        input: Option<&Payload>,
+        trace: Option<&TraceContext>,
         awaited: &mut usize,
     ) -> Option<Waker> {
         let number = self.arrivals;
         self.arrivals += 1;
-        let name = name.clone();
-        self.hand_out(Arrived { number, name, input }, awaited)
+        let arrived = Arrived {
+            number,
+            name: name.clone(),
+            input: input.cloned(),
+            trace: trace.cloned(),
+        };
+        self.hand_out(arrived, awaited)
     }
 
     fn hand_out(&mut self, arrived: Arrived, awaited: &mut usize) -> Option<Waker> {
@@ -265,6 +273,7 @@ impl Events {
             .map(|event| EventKind::EventRaised {
                 name: event.name.clone(),
                 input: event.input.clone(),
+                trace: event.trace.clone(),
             })
             .collect()
     }

@@ -83,11 +83,12 @@ impl LiveExecution {
                 self.shared.waking.set_woken();
                 return self.settle();
             }
-            EventKind::EventRaised { name, input } => {
+            EventKind::EventRaised { name, input, trace } => {
                 let waker = {
                     let mut state = self.shared.lock();
                     let state = &mut *state;
-                    state.events.arrive(name, input.clone(), &mut state.awaited)
+                    let awaited = &mut state.awaited;
+                    state.events.arrive(name, input.as_ref(), trace.as_ref(), awaited)
                 };
                 if let Some(waker) = waker {
                     waker.wake();

@@ -1,21 +1,23 @@
 //! One instance, as a client sees and steers it.
 
 use std::fmt;
+use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use dalsegno_core::event::Event;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::InstanceRow;
-use dalsegno_core::{Failure, InstanceId};
+use dalsegno_core::{Failure, InstanceId, TraceContext};
 use dalsegno_engine::hub::NewId;
-use dalsegno_engine::request::{InstanceStatus, RequestError, RequestErrorKind, Scope};
+use dalsegno_engine::request::{InstanceStatus, RaisedEvent, RequestError, RequestErrorKind, Scope};
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::Client;
 use crate::codec::{decode, encode};
-use crate::error::{Result, TaskError};
+use crate::error::{Error, Result, TaskError};
 use crate::event::ExternalEvent;
 
 /// An instance whose result has the type `Out`. Cloning is cheap.
@@ -99,17 +101,18 @@ impl<Out> Instance<Out> {
             .await?)
     }
 
-    /// Raises an external event. Kept until the orchestrator waits for it.
+    /// Raises an external event; options follow, then `.await`. Kept until the orchestrator waits
+    /// for it.
     ///
     /// # Errors
     /// When the instance does not exist or is finished, or a limit refuses the event.
-    pub async fn raise_event<T: Serialize>(&self, event: ExternalEvent<T>, data: T) -> Result<()> {
-        let input = encode(&data)?;
-        Ok(self
-            .client
-            .backend()
-            .raise_event(&self.id, event.name(), input)
-            .await?)
+    pub fn raise_event<T: Serialize>(&self, event: ExternalEvent<T>, data: T) -> Raise {
+        let event = encode(&data).map(|input| RaisedEvent::new(event.name(), input));
+        Raise {
+            client: self.client.clone(),
+            id: self.id.clone(),
+            event: event.map_err(Error::from),
+        }
     }
 
     /// Stops it from taking messages.
@@ -203,6 +206,52 @@ impl<Out> Clone for Instance<Out> {
 impl<Out> fmt::Debug for Instance<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Instance").field(&self.id).finish()
+    }
+}
+
+/// An event that is not sent yet: set options, then `.await`.
+#[must_use = "nothing is sent unless it is awaited"]
+#[derive(Debug)]
+pub struct Raise {
+    client: Client,
+    id: InstanceId,
+    event: Result<RaisedEvent>,
+}
+
+impl Raise {
+    /// A repeat with the same key, name and data gets the first answer again and is not delivered
+    /// twice; with others it is refused.
+    ///
+    /// # Limits
+    /// The instance remembers its last `event_keys_max` keys (default 100), over restarts,
+    /// continue-as-new and rewind.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        if let Ok(event) = &mut self.event {
+            event.idempotency_key = Some(key.into());
+        }
+        self
+    }
+}
+
+impl Raise {
+    /// It is part of this trace, as its history tells; with `None` of none.
+    pub fn trace(mut self, trace: impl Into<Option<TraceContext>>) -> Self {
+        if let Ok(event) = &mut self.event {
+            event.trace = trace.into();
+        }
+        self
+    }
+}
+
+impl IntoFuture for Raise {
+    type Output = Result<()>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let event = self.event?;
+            Ok(self.client.backend().raise_event(&self.id, event).await?)
+        })
     }
 }
 

@@ -303,11 +303,11 @@ impl Executor for Registry {
         now: Timestamp,
     ) -> Option<OperationRun> {
         let definition = self.entities.get(entity.name())?;
-        Some(
-            definition
-                .clone()
-                .run(EntityContext::new(entity.clone(), now), state, request),
-        )
+        Some(definition.clone().run(
+            EntityContext::new(entity.clone(), now).traced(request.trace.clone()),
+            state,
+            request,
+        ))
     }
 }
 

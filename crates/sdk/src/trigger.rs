@@ -231,13 +231,15 @@ fn status_of(kind: RequestErrorKind) -> StatusCode {
         RequestErrorKind::InstanceExists
         | RequestErrorKind::InstanceRunning
         | RequestErrorKind::WrongState
-        | RequestErrorKind::IdempotencyConflict => StatusCode::CONFLICT,
+        | RequestErrorKind::IdempotencyConflict
+        | RequestErrorKind::EventIdReused => StatusCode::CONFLICT,
         RequestErrorKind::Finished => StatusCode::GONE,
         RequestErrorKind::OverLimit => StatusCode::PAYLOAD_TOO_LARGE,
         RequestErrorKind::Busy => StatusCode::TOO_MANY_REQUESTS,
         RequestErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
         RequestErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
         RequestErrorKind::Unavailable | RequestErrorKind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+        RequestErrorKind::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
         RequestErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

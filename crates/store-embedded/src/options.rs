@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use dalsegno_core::limits::HUB_PARTITIONS;
+
 /// How a hub is kept. Config keys are the field names, in section `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -24,7 +26,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            partitions: 8,
+            partitions: HUB_PARTITIONS,
             segment_bytes: 64 * 1024 * 1024,
             checkpoint_interval: Duration::from_millis(500),
             checkpoint_bytes: 64 * 1024 * 1024,

@@ -1,7 +1,7 @@
 //! The store itself: the trait's answers out of log, overlay and tables.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -32,6 +32,7 @@ const KEYS_MAX: u64 = 1 << 39;
 /// that an append has returned for.
 #[derive(Debug)]
 pub struct EmbeddedStore {
+    folder: PathBuf,
     log: Mutex<Log>,
     checkpoint: Arc<Checkpoint>,
     readers: Arc<Readers>,
@@ -77,6 +78,7 @@ impl EmbeddedStore {
                 .map_err(|error| OpenError::io("start the checkpoint thread", error))?
         };
         Ok(Self {
+            folder: folder.to_owned(),
             log: Mutex::new(log),
             checkpoint,
             readers: Arc::new(Readers::new(folder)),
@@ -259,6 +261,12 @@ impl Store for EmbeddedStore {
         self.check()?;
         let applied = self.checkpoint.wait(Need::Now);
         applied.map(Lsn).map_err(|error| ReadError(error.into()))
+    }
+
+    /// What the file system gives to processes like this one, without its reserve for others.
+    fn free_bytes(&self) -> Option<u64> {
+        let found = rustix::fs::statvfs(&self.folder).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn unapplied_bytes(&self) -> u64 {

@@ -28,6 +28,8 @@ struct Hub {
     partitions: u32,
     last: Lsn,
     tables: Tables,
+    /// What it says of its disk.
+    free_bytes: Option<u64>,
 }
 
 impl MemoryStore {
@@ -41,9 +43,15 @@ impl MemoryStore {
                 partitions,
                 last: Lsn(0),
                 tables: Tables::default(),
+                free_bytes: None,
             })),
             epoch,
         }
+    }
+
+    /// Has the store say that its disk has so much room.
+    pub fn set_free_bytes(&self, bytes: Option<u64>) {
+        self.lock().free_bytes = bytes;
     }
 
     /// Opens the same hub again, in the next epoch. This handle's appends are `Fenced` from now on.
@@ -68,6 +76,7 @@ impl MemoryStore {
                 epoch,
                 partitions: hub.partitions,
                 last: hub.last,
+                free_bytes: hub.free_bytes,
                 tables: hub.tables.clone(),
             })),
             epoch,
@@ -172,6 +181,10 @@ impl Store for MemoryStore {
 
     fn checkpoint(&self) -> Result<Lsn, ReadError> {
         Ok(self.last())
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.lock().free_bytes
     }
 
     fn unapplied_bytes(&self) -> u64 {

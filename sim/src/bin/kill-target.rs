@@ -11,7 +11,7 @@ use std::sync::Arc;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::{EntityId, InstanceId, Payload};
 use dalsegno_engine::partition::Entropy;
-use dalsegno_engine::request::StartOptions;
+use dalsegno_engine::request::{RaisedEvent, Signal, StartOptions};
 use dalsegno_engine::{HubOptions, TaskHub};
 use dalsegno_sim::interpreter::{Programs, event_name, input_of};
 use dalsegno_sim::program::{COUNTERS, Program, Statement, below};
@@ -105,7 +105,7 @@ async fn raise_all(hub: &TaskHub, programs: &[Program], id: &str, program: usize
             let input = Some(Payload::from(value.to_string()));
             // A finished instance has had the event: an answer to the first time got lost.
             let _ = hub
-                .raise_event(&InstanceId::trusted(id), &event_name(at), input)
+                .raise_event(&InstanceId::trusted(id), RaisedEvent::new(event_name(at), input))
                 .await;
         }
     }
@@ -115,9 +115,12 @@ async fn signal(hub: &TaskHub, counter: usize, amount: usize) -> bool {
     let Ok(entity) = EntityId::new("counter", &counter.to_string()) else {
         return false;
     };
-    hub.signal_entity(&entity, "add", Some(Payload::from(amount.to_string())), None)
-        .await
-        .is_ok()
+    hub.signal_entity(
+        &entity,
+        Signal::new("add", Some(Payload::from(amount.to_string()))),
+    )
+    .await
+    .is_ok()
 }
 
 async fn finish(folder: &Path) -> Result<(), Failed> {

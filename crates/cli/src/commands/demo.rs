@@ -59,7 +59,11 @@ impl Demo {
             },
             end: if self.exit { End::Exit } else { End::Stay },
         };
-        let ended = run(settings).await.map_err(|error| Failure::unexpected(&error))?;
+        let ended = run(settings).await.map_err(|error| match &error {
+            error if error.is_in_use() => Failure::in_use(error),
+            error if error.is_configuration() => Failure::configuration(error),
+            error => Failure::unexpected(error),
+        })?;
         Ok(match ended {
             Ended::Completed => Exit::Ok,
             Ended::Failed => Exit::InstanceFailed,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use dalsegno_core::query::EntityQuery;
 use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, Timestamp};
-use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_engine::request::{self, RequestError, RequestErrorKind};
 use dalsegno_host::v1::json;
 
 use crate::failure::{Exit, Failure};
@@ -130,9 +130,11 @@ impl Signal {
     async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let id = EntityId::new(&self.name, &self.key).map_err(|invalid| Failure::usage(invalid.reason))?;
         let data = input::payload(self.data.as_deref())?;
-        session
-            .ask(session.hub.signal_entity(&id, &self.operation, data, self.at))
-            .await?;
+        let signal = request::Signal {
+            at: self.at,
+            ..request::Signal::new(self.operation.as_str(), data)
+        };
+        session.ask(session.hub.signal_entity(&id, signal)).await?;
         session.say(&format!("signalled {} to {id}", self.operation));
         Ok(Exit::Ok)
     }

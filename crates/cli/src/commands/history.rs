@@ -81,7 +81,7 @@ fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
             name,
             input,
         } => (Some(*task), format!("{instance} {name} {}", payload(input))),
-        Kind::EventRaised { name, input } => (None, format!("{name} {}", payload(input))),
+        Kind::EventRaised { name, input, .. } => (None, format!("{name} {}", payload(input))),
         Kind::EntityOperationCalled {
             task,
             entity,

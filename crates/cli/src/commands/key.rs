@@ -10,13 +10,15 @@ use crate::output::Row;
 use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
-#[command(after_help = "A host reads the file that auth.keys_file names, once, when it starts.")]
+#[command(
+    after_help = "A host reads the file that auth.keys_file names, and again within a second of a change."
+)]
 pub(crate) enum Key {
     /// Make a key and print its secret, which is nowhere kept
     Create(Create),
     /// List the keys of a file, without secrets
     List(File),
-    /// Remove a key; hosts refuse it from their next start on
+    /// Remove a key; hosts that run refuse it within a second
     Revoke(Revoke),
 }
 
@@ -86,7 +88,10 @@ impl Key {
                     return Err(Failure::usage(message).help("dalsegno key list shows what there is"));
                 }
                 save(&ring, &revoke.file.file)?;
-                session.say(&format!("removed {}; restart the hosts that use it", revoke.id));
+                session.say(&format!(
+                    "removed {}; hosts that read this file refuse it within a second",
+                    revoke.id
+                ));
                 Ok(Exit::Ok)
             }
         }

@@ -96,6 +96,7 @@ impl Start {
             tags: self.tags,
             reuse: self.if_exists.into(),
             idempotency_key: self.idempotency_key,
+            trace: None,
         })
     }
 }

@@ -9,7 +9,7 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::{EntityRow, ReadError, Store};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload, Timestamp};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, Timestamp, hash};
 use tokio::sync::oneshot;
 
 use super::runtime::{LIMITER_META, Runtime};
@@ -18,9 +18,10 @@ use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
 use crate::loader;
 use crate::record;
 use crate::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Scope, StartOptions,
-    Started,
+    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
+    Signal, StartOptions, Started, check_idempotency_key,
 };
+use crate::task::EventMark;
 use crate::turn::Reply;
 
 /// Instances looked at in one step of a purge by filter.
@@ -70,6 +71,11 @@ impl Runtime {
         futures::future::join_all(all).await;
     }
 
+    /// For what is new; commands that end or delete work go on when the disk is full.
+    fn check_disk(&self) -> Answer<()> {
+        self.disk_space.check(&*self.store, self.clock.now())
+    }
+
     fn check_payload(&self, what: &str, payload: Option<&Payload>) -> Answer<()> {
         let (bytes, most) = (size_of(payload), self.limits.payload_bytes_max);
         if bytes > most {
@@ -89,6 +95,11 @@ impl Runtime {
             )));
         }
         Ok(())
+    }
+
+    fn check_key(&self, key: Option<&str>) -> Answer<()> {
+        check_idempotency_key(key)?;
+        key.map_or(Ok(()), |key| self.check_name("the idempotency key", key))
     }
 
     fn check_reason(&self, reason: Option<&String>) -> Answer<()> {
@@ -140,7 +151,7 @@ impl TaskHub {
     /// Starts an orchestration.
     ///
     /// # Errors
-    /// `OrchestratorNotFound`, `InstanceExists`, `IdempotencyConflict`, `OverLimit`.
+    /// `OrchestratorNotFound`, `InstanceExists`, `IdempotencyConflict`, `OverLimit`, `InsufficientStorage`.
     pub async fn start(&self, mut options: StartOptions) -> Answer<Started> {
         let runtime = &self.runtime;
         if runtime.is_draining() {
@@ -149,6 +160,7 @@ impl TaskHub {
         let name = runtime.orchestrator_named(&options.name)?;
         name.as_ref().clone_into(&mut options.name);
         self.check_start(&options)?;
+        runtime.check_disk()?;
         let (id, is_new_id) = match (options.id.take(), &options.idempotency_key) {
             (Some(id), _) => (id, IdOrigin::Given),
             (None, Some(key)) => (id_from_key(key), IdOrigin::Given),
@@ -168,6 +180,7 @@ impl TaskHub {
     fn check_start(&self, options: &StartOptions) -> Answer<()> {
         let runtime = &self.runtime;
         runtime.check_payload("the input", options.input.as_ref())?;
+        runtime.check_key(options.idempotency_key.as_deref())?;
         if let Some(version) = &options.version {
             runtime.check_name("the version", version)?;
         }
@@ -191,15 +204,22 @@ impl TaskHub {
     /// Raises an external event. The instance must not be finished.
     ///
     /// # Errors
-    /// `NotFound`, `Finished`, `Busy`, `OverLimit`.
-    pub async fn raise_event(&self, id: &InstanceId, name: &str, input: Option<Payload>) -> Answer<()> {
-        self.runtime.check_name("the event's name", name)?;
-        self.runtime.check_payload("the event", input.as_ref())?;
-        let name: Arc<str> = name.into();
+    /// `NotFound`, `Finished`, `Busy`, `OverLimit`, `EventIdReused`, `InsufficientStorage`.
+    pub async fn raise_event(&self, id: &InstanceId, event: RaisedEvent) -> Answer<()> {
+        self.runtime.check_name("the event's name", &event.name)?;
+        self.runtime.check_payload("the event", event.input.as_ref())?;
+        self.runtime.check_key(event.idempotency_key.as_deref())?;
+        self.runtime.check_disk()?;
+        let mark = mark(&event);
+        let message = Message::EventRaised {
+            name: event.name.into(),
+            input: event.input,
+            trace: event.trace,
+        };
         self.ask(id, |id, reply| Command::Raise {
             id,
-            name,
-            input,
+            message,
+            mark,
             reply,
         })
         .await
@@ -387,9 +407,9 @@ impl TaskHub {
             InMemory::Elsewhere => {
                 let id = id.clone();
                 let row = self.runtime.blocking(move |store| store.instance(&id)).await?;
-                Ok(row.map(|row| InstanceStatus {
-                    waits_for: stored_reasons(&row),
-                    row,
+                Ok(row.map(|row| {
+                    let reasons = stored_reasons(&row);
+                    InstanceStatus::new(row, reasons)
                 }))
             }
         }
@@ -506,17 +526,18 @@ impl TaskHub {
     /// Signals an entity, at once or at a time.
     ///
     /// # Errors
-    /// `EntityNotFound`, `OverLimit`.
-    pub async fn signal_entity(
-        &self,
-        id: &EntityId,
-        operation: &str,
-        input: Option<Payload>,
-        at: Option<Timestamp>,
-    ) -> Answer<()> {
+    /// `EntityNotFound`, `OverLimit`, `InsufficientStorage`.
+    pub async fn signal_entity(&self, id: &EntityId, signal: Signal) -> Answer<()> {
+        let Signal {
+            operation,
+            input,
+            at,
+            trace,
+        } = signal;
         self.check_entity(id)?;
-        self.runtime.check_name("the operation's name", operation)?;
+        self.runtime.check_name("the operation's name", &operation)?;
         self.runtime.check_payload("the input", input.as_ref())?;
+        self.runtime.check_disk()?;
         let (entity, operation) = (id.clone(), Arc::from(operation));
         let partition = self.runtime.partition_of_entity(id);
         ask(&self.runtime, partition, |reply| Command::Signal {
@@ -524,6 +545,7 @@ impl TaskHub {
             operation,
             input,
             at,
+            trace,
             reply,
         })
         .await
@@ -666,16 +688,19 @@ fn stored_reasons(row: &dalsegno_core::store::InstanceRow) -> Vec<String> {
 
 /// The same key gives the same id, so that a repeat meets its first start.
 fn id_from_key(key: &str) -> InstanceId {
-    let hash = |seed: u64| {
-        key.bytes().fold(seed, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-    };
-    InstanceId::trusted(format!(
-        "{:016x}{:016x}",
-        hash(0xcbf2_9ce4_8422_2325),
-        hash(0x6c62_272e_07bb_0142)
-    ))
+    InstanceId::trusted(format!("{:032x}", hash::wide(key)))
+}
+
+/// What an instance remembers of an event with a key.
+fn mark(event: &RaisedEvent) -> Option<EventMark> {
+    let key = event.idempotency_key.as_deref()?;
+    let input = event.input.as_ref();
+    // Without data is not the same as with an empty text, which is no JSON.
+    let data = input.map_or("", Payload::as_str);
+    Some(EventMark {
+        key: hash::wide(key),
+        fingerprint: hash::fingerprint(&[&event.name.to_lowercase(), data]),
+    })
 }
 
 /// A client that waits; taken back when it hangs up.

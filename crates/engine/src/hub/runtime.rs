@@ -20,6 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
 use crate::committer::{Committer, Release};
 use crate::counts::Counts;
+use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
 use crate::executor::{Executor, OperationOutcome};
 use crate::input::{Command, Input, Load};
@@ -82,6 +83,7 @@ pub(super) struct Runtime {
     pub(super) entropy: Mutex<Entropy>,
     pub(super) tickets: AtomicU64,
     pub(super) waiters: Arc<AtomicU64>,
+    pub(super) disk_space: DiskSpace,
     queue: Arc<CommitQueue>,
     batches: Arc<AtomicU64>,
     stations: OnceLock<Vec<Arc<Station>>>,
@@ -157,6 +159,7 @@ impl Runtime {
         let runtime = Self {
             name: name.into(),
             queue: Arc::new(CommitQueue::new(limits.unsynced_bytes_max)),
+            disk_space: DiskSpace::new(limits.disk_free_bytes_min),
             limits,
             executor,
             clock: Arc::new(SystemClock::default()),
@@ -360,6 +363,32 @@ impl Runtime {
             .sum()
     }
 
+    /// Ends as a crash does: nothing is waited for, what is not durable is lost. The threads end, and
+    /// soon after the store lets go of what it holds.
+    pub(super) fn abandon(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.dispatcher.stop();
+        self.dispatcher.cancel_all();
+        self.mailboxes.close();
+        self.queue.close();
+        self.is_unwatched.store(true, Ordering::SeqCst);
+        self.alarm.unpark();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(committer) = threads.committer else {
+            return;
+        };
+        // On a thread of its own: this may run on any thread, the committer's included.
+        let (store, marks) = (self.store.clone(), self.marks.clone());
+        let ended = spawn("dalsegno-end", move || {
+            let _ = committer.join();
+            marks.clear();
+            store.close();
+        });
+        if let Err(error) = ended {
+            tracing::error!(%error, "the hub's store stays open until the process ends");
+        }
+    }
+
     pub(super) async fn shutdown(&self, grace: Duration) -> usize {
         self.is_draining.store(true, Ordering::Relaxed);
         self.dispatcher.stop();
@@ -399,6 +428,13 @@ fn open_marks(path: Option<&Path>) -> Result<(Marks, Suspects), HubError> {
         return Ok((Marks::none(), Suspects::default()));
     };
     Marks::open(path).map_err(|error| HubError(format!("cannot open {}: {error}", path.display())))
+}
+
+/// The last handle is gone: nobody can ask for anything any more.
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.abandon();
+    }
 }
 
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HubError> {

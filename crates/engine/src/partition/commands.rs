@@ -1,19 +1,17 @@
 //! What clients ask of an instance, answered against the state it is in when its turn comes.
 
-use std::sync::Arc;
-
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op};
-use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload};
+use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload, hash};
 
 use super::Partition;
 use super::slot::{Item, Slot, SlotState, Waiter};
 use crate::input::{Command, IdOrigin, InMemory, WaitFor};
 use crate::record;
 use crate::request::{Answer, InstanceStatus, RequestError, RequestErrorKind, StartOptions, Started};
-use crate::task::RowExtra;
+use crate::task::{EventMark, RowExtra};
 use crate::turn::{Effect, Reply, Turn};
 
 impl Partition {
@@ -62,8 +60,8 @@ impl Partition {
             Command::Purge { key, reply, .. } => self.purge(id, key, reply),
             Command::Rewind { reason, reply, .. } => self.rewind(id, reason, reply),
             Command::Raise {
-                name, input, reply, ..
-            } => self.raise(id, name, input, reply),
+                message, mark, reply, ..
+            } => self.raise(id, message, mark, reply),
             Command::Terminate {
                 reason,
                 children,
@@ -117,22 +115,26 @@ impl Partition {
     fn message_unless_final(&mut self, id: &InstanceId, message: Message, reply: Reply<()>) {
         match self.living_status(id) {
             Err(error) => self.answer_slot(id, reply.with(Err(error))),
-            Ok(_) => self.queue_first(id, message, reply.with(Ok(()))),
+            Ok(_) => self.queue_first(id, message, None, reply.with(Ok(()))),
         }
     }
 
     /// The command goes on as a message, answered when its turn is committed.
-    fn queue_first(&mut self, id: &InstanceId, message: Message, answer: Effect) {
+    fn queue_first(&mut self, id: &InstanceId, message: Message, mark: Option<EventMark>, answer: Effect) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.queue.push_front(Item::Message {
                 sequence: None,
                 message,
                 answer: Some(answer),
+                mark,
             });
         }
     }
 
-    fn raise(&mut self, id: &InstanceId, name: Arc<str>, input: Option<Payload>, reply: Reply<()>) {
+    fn raise(&mut self, id: &InstanceId, message: Message, mark: Option<EventMark>, reply: Reply<()>) {
+        if let Some(answer) = mark.and_then(|mark| self.answer_repeat(id, mark)) {
+            return self.answer_slot(id, reply.with(answer));
+        }
         let waiting = self.slots.get(id).map_or(0, |slot| slot.held.len());
         let most = self.config.limits.inbox_messages_max;
         if waiting >= most {
@@ -142,14 +144,34 @@ impl Partition {
             let error = RequestError::new(RequestErrorKind::Busy, detail).about(id);
             return self.answer_slot(id, reply.with(Err(error)));
         }
-        self.message_unless_final(id, Message::EventRaised { name, input }, reply);
+        match self.living_status(id) {
+            Err(error) => self.answer_slot(id, reply.with(Err(error))),
+            Ok(_) => self.queue_first(id, message, mark, reply.with(Ok(()))),
+        }
+    }
+
+    /// The first answer again for an event whose key the instance remembers, whatever became of the
+    /// instance since; `None` for a key it does not know.
+    fn answer_repeat(&self, id: &InstanceId, mark: EventMark) -> Option<Answer<()>> {
+        let row = self.row(id).filter(|row| !row.extra.is_empty())?;
+        let known = record::decode_extra(&row.extra).unwrap_or_default().events;
+        let before = known.iter().find(|known| known.key == mark.key)?;
+        Some(match before.fingerprint == mark.fingerprint {
+            true => Ok(()),
+            false => Err(event_id_reused(id)),
+        })
     }
 
     fn start(&mut self, id: &InstanceId, options: &StartOptions, reply: Reply<Started>) {
         let extra = RowExtra {
             idempotency_key: options.idempotency_key.clone(),
-            start_fingerprint: fingerprint(options),
+            start_fingerprint: options
+                .idempotency_key
+                .as_ref()
+                .map_or(0, |_| fingerprint(options)),
             kills: 0,
+            trace: options.trace.clone(),
+            events: Vec::new(),
         };
         match self.start_conflict(id, options, &extra) {
             Some(answer) => self.answer_slot(id, reply.with(answer)),
@@ -311,10 +333,7 @@ impl Partition {
     pub(super) fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
         let resident = self.slots.get(id).and_then(Slot::resident)?;
         let waits_for = self.explain(resident);
-        Some(InstanceStatus {
-            row: resident.orchestration.row.clone(),
-            waits_for,
-        })
+        Some(InstanceStatus::new(resident.orchestration.row.clone(), waits_for))
     }
 }
 
@@ -329,11 +348,8 @@ fn is_reached(until: WaitFor, status: Status) -> bool {
 fn fingerprint(options: &StartOptions) -> u64 {
     let input = options.input.as_ref().map_or("", Payload::as_str);
     let version = options.version.as_deref().unwrap_or("");
-    let parts = [options.name.as_str(), version, input];
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    let parts: [&str; 3] = [options.name.as_str(), version, input];
+    hash::fingerprint(&parts)
 }
 
 fn finished(id: &InstanceId, status: Status) -> RequestError {
@@ -358,6 +374,13 @@ fn running(id: &InstanceId, status: Status) -> RequestError {
         status.as_str()
     );
     RequestError::new(RequestErrorKind::InstanceRunning, detail).about(id)
+}
+
+fn event_id_reused(id: &InstanceId) -> RequestError {
+    let detail = format!(
+        "the idempotency key raised another event for instance {id}: take another key, or send the same name and data"
+    );
+    RequestError::new(RequestErrorKind::EventIdReused, detail).about(id)
 }
 
 fn other_data(id: &InstanceId) -> RequestError {

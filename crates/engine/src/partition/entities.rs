@@ -6,7 +6,7 @@ use dalsegno_core::entity::{Entity, withdraws};
 use dalsegno_core::message::{Caller, StartRequest, Target};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
-use dalsegno_core::{EntityId, Failure, Fault, Message};
+use dalsegno_core::{EntityId, Failure, Fault, Message, TraceContext};
 
 use super::Partition;
 use super::job::{Job, OperationJob, Running};
@@ -150,6 +150,7 @@ impl Partition {
                 sequence: None,
                 message,
                 answer,
+                mark: None,
             },
         );
     }
@@ -183,18 +184,22 @@ impl Partition {
                             input,
                             caller,
                             at,
+                            trace,
                         },
                     answer,
+                    ..
                 } => {
                     let request = OperationRequest {
                         operation: operation.clone(),
                         input: input.clone(),
+                        trace: trace.clone(),
                     };
                     let message = Message::Operation {
                         operation,
                         input,
                         caller,
                         at,
+                        trace,
                     };
                     let job = self.operation_job(&id, request)?;
                     entity_turn.asked = Some(Asked {
@@ -251,6 +256,7 @@ impl Partition {
                         sequence,
                         message,
                         answer,
+                        mark: None,
                     },
                 );
                 self.end_entity_turn(entity_turn);
@@ -260,7 +266,7 @@ impl Partition {
                 turn.effects.extend(answer);
                 self.forget_entity_message(sequence, turn);
                 let was_suspect = self.entity_mut(id).is_some_and(|entity| entity.kills > 0);
-                self.apply_operation(id, caller_of(message), outcome, turn);
+                self.apply_operation(id, origin_of(message), outcome, turn);
                 if was_suspect {
                     // The next one may be what kills: it must not take this one with it.
                     let id = entity_turn.id.clone();
@@ -303,7 +309,7 @@ impl Partition {
             state: None,
             effects: Vec::new(),
         };
-        self.apply_operation(id, caller_of(asked.message), outcome, turn);
+        self.apply_operation(id, origin_of(asked.message), outcome, turn);
     }
 
     /// Leaves memory and is read again once this turn is durable; what waits for it stays.
@@ -418,7 +424,7 @@ impl Partition {
     fn apply_operation(
         &mut self,
         id: &EntityId,
-        caller: Option<Caller>,
+        (caller, trace): (Option<Caller>, Option<TraceContext>),
         outcome: OperationOutcome,
         turn: &mut Turn,
     ) {
@@ -445,7 +451,7 @@ impl Partition {
             self.send(Target::Orchestration(caller.instance), message, turn);
         }
         for effect in effects.into_iter().filter(|_| !failed) {
-            let (target, message) = as_message(effect);
+            let (target, message) = as_message(effect, trace.clone());
             self.send(target, message, turn);
         }
     }
@@ -464,12 +470,12 @@ impl Partition {
         let Some(entity) = &mut slot.entity else { return };
         entity.is_busy = false;
         let before = entity.clone();
-        let Message::Operation { caller, .. } = message else {
+        let Message::Operation { caller, trace, .. } = message else {
             return;
         };
         let mut turn = Turn::default();
         self.forget_entity_message(sequence, &mut turn);
-        self.apply_operation(id, caller, outcome, &mut turn);
+        self.apply_operation(id, (caller, trace), outcome, &mut turn);
         self.write_entity(id, &before, &mut turn);
         self.push_turn(turn);
         self.make_entity_ready(id);
@@ -486,6 +492,7 @@ impl Partition {
                 sequence,
                 message,
                 answer,
+                ..
             } = item
             {
                 turn.effects.extend(answer.take());
@@ -566,14 +573,16 @@ impl Partition {
     }
 }
 
-fn caller_of(operation: Message) -> Option<Caller> {
+/// Who waits for the outcome of an operation, and the trace it is part of.
+fn origin_of(operation: Message) -> (Option<Caller>, Option<TraceContext>) {
     match operation {
-        Message::Operation { caller, .. } => caller,
-        _ => None,
+        Message::Operation { caller, trace, .. } => (caller, trace),
+        _ => (None, None),
     }
 }
 
-fn as_message(effect: EntityEffect) -> (Target, Message) {
+/// What an operation asks of others is part of the trace that it is part of itself.
+fn as_message(effect: EntityEffect, trace: Option<TraceContext>) -> (Target, Message) {
     match effect {
         EntityEffect::Signal {
             entity,
@@ -587,6 +596,7 @@ fn as_message(effect: EntityEffect) -> (Target, Message) {
                 input,
                 caller: None,
                 at,
+                trace,
             },
         ),
         EntityEffect::Start {
@@ -601,6 +611,7 @@ fn as_message(effect: EntityEffect) -> (Target, Message) {
                 input,
                 parent: None,
                 reuse: Default::default(),
+                trace,
             };
             (Target::Orchestration(instance), Message::Start(Box::new(request)))
         }

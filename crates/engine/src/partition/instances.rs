@@ -143,6 +143,7 @@ impl Partition {
             sequence,
             message,
             answer,
+            ..
         }) = slot.queue.pop_front()
         else {
             return;
@@ -256,6 +257,10 @@ impl Partition {
             .version
             .clone()
             .or_else(|| self.config.executor.default_version(&request.name));
+        let extra = record::encode_extra(&RowExtra {
+            trace: request.trace.clone(),
+            ..RowExtra::default()
+        });
         InstanceRow {
             key: self.config.numbers.next_key(),
             partition: self.config.id,
@@ -276,7 +281,7 @@ impl Partition {
             failure: None,
             parked: None,
             events: 0,
-            extra: Vec::new(),
+            extra,
         }
     }
 
@@ -293,6 +298,7 @@ impl Partition {
             input: options.input.clone(),
             parent: None,
             reuse: ReusePolicy::default(),
+            trace: options.trace.clone(),
         };
         let mut row = self.row_for(id, &request);
         row.tags.clone_from(&options.tags);
@@ -320,7 +326,7 @@ impl Partition {
         turn.moves.push((status_before, Some(row.status)));
         let (key, due) = (row.key, row.scheduled_start.filter(|due| *due > self.now));
         self.keys.insert(key, id.clone());
-        let mut resident = Resident::new(Orchestration::new(row), Some(Vec::new()));
+        let mut resident = Resident::new(fresh(row), Some(Vec::new()));
         resident.is_new = due.is_none();
         let Some(slot) = self.slots.get_mut(id) else {
             return;
@@ -396,6 +402,7 @@ impl Partition {
             execution_id: row.execution_id,
             name: row.name.clone(),
             version: row.version.clone(),
+            trace: resident.orchestration.trace.clone(),
         };
         let (live, history) = (resident.live.take(), resident.history.take());
         self.running = Some(Running::Turn(RunningTurn {
@@ -483,12 +490,16 @@ impl Partition {
         unread: Option<Vec<EventKind>>,
     ) {
         let events_max = self.config.limits.history_events_max;
+        let event_keys_max = self.config.limits.event_keys_max;
         let mut turn = self.take_prelude(id);
         let fates = draft.fates.clone();
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
             return;
         };
-        let before = RowMark::of(resident);
+        let before = RowMark {
+            is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max),
+            ..RowMark::of(resident)
+        };
         let result = resident.orchestration.conclude(draft, actions, events_max);
         let key = resident.orchestration.row.key;
         if unread.is_some() {
@@ -525,6 +536,7 @@ impl Partition {
                 sequence,
                 message,
                 answer,
+                ..
             } = item
             else {
                 continue;
@@ -572,14 +584,11 @@ impl Partition {
         result: &TurnResult,
         turn: &mut Turn,
     ) {
-        let Some(execution_id) = self
-            .slots
-            .get(id)
-            .and_then(Slot::resident)
-            .map(|resident| resident.orchestration.row.execution_id)
-        else {
+        let Some(resident) = self.slots.get(id).and_then(Slot::resident) else {
             return;
         };
+        let execution_id = resident.orchestration.row.execution_id;
+        let trace = resident.orchestration.trace.clone();
         for new in &result.tasks {
             let record = TaskRecord {
                 instance: id.clone(),
@@ -595,6 +604,7 @@ impl Partition {
                 last_heartbeat: None,
                 failures: Vec::new(),
                 kills: 0,
+                trace: trace.clone(),
             };
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));
@@ -746,7 +756,7 @@ impl Partition {
         if status_before != Status::Running {
             turn.moves.push((Some(status_before), Some(Status::Running)));
         }
-        *resident = Resident::new(Orchestration::new(row), Some(Vec::new()));
+        *resident = Resident::new(fresh(row), Some(Vec::new()));
         self.futures.forget(bytes);
         self.keys.remove(&old_key);
         self.keys.insert(key, id.clone());
@@ -756,7 +766,9 @@ impl Partition {
             fire_at: now,
         };
         let events = unread.into_iter().filter_map(|kind| match kind {
-            EventKind::EventRaised { name, input } => Some(Message::EventRaised { name, input }),
+            EventKind::EventRaised { name, input, trace } => {
+                Some(Message::EventRaised { name, input, trace })
+            }
             _ => None,
         });
         let messages = std::iter::once(begin).chain(events).collect();
@@ -767,12 +779,17 @@ impl Partition {
     pub(super) fn park(&mut self, id: &InstanceId, fault: Fault, batch: Vec<Item>) {
         self.counters.faults += u64::from(fault.kind != FaultKind::Missing);
         tracing::warn!(instance = %id, %fault, "the instance is parked");
+        let event_keys_max = self.config.limits.event_keys_max;
+        if let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) {
+            remember_events(&mut resident.orchestration.row, &batch, event_keys_max);
+        }
         let mut turn = self.take_prelude(id);
         for item in batch {
             if let Item::Message {
                 sequence,
                 message,
                 answer,
+                ..
             } = item
             {
                 turn.effects.extend(answer);
@@ -966,6 +983,14 @@ pub(super) fn put_child(key: ExecutionKey, task: TaskId, child: &ChildRecord) ->
     Op::PutTask { key, task, data }
 }
 
+/// An execution without history: what its first event will say is in the row.
+pub(super) fn fresh(row: InstanceRow) -> Orchestration {
+    let trace = record::decode_extra(&row.extra).unwrap_or_default().trace;
+    let mut orchestration = Orchestration::new(row);
+    orchestration.trace = trace;
+    orchestration
+}
+
 /// A history that cannot be read parks its instance; its neighbours are not disturbed.
 fn restore(stored: StoredInstance) -> Resident {
     let StoredInstance { mut row, history } = stored;
@@ -973,7 +998,10 @@ fn restore(stored: StoredInstance) -> Resident {
         Ok(history) => {
             // A finished one is read without its history, unless a rewind asked for it.
             let is_read = !row.status.is_final() || !history.is_empty();
-            let orchestration = Orchestration::fold(row, &history);
+            let orchestration = match history.is_empty() {
+                true => fresh(row),
+                false => Orchestration::fold(row, &history),
+            };
             Resident::new(orchestration, is_read.then_some(history))
         }
         Err(message) => {
@@ -986,12 +1014,29 @@ fn restore(stored: StoredInstance) -> Resident {
     }
 }
 
+/// Notes the keys that events of this batch came with, in the row that is committed with them;
+/// says whether there were any. The oldest beyond the limit are forgotten.
+fn remember_events(row: &mut InstanceRow, batch: &[Item], event_keys_max: usize) -> bool {
+    let marks = || batch.iter().filter_map(Item::mark);
+    if marks().next().is_none() {
+        return false;
+    }
+    let mut extra = record::decode_extra(&row.extra).unwrap_or_default();
+    extra.events.extend(marks());
+    let surplus = extra.events.len().saturating_sub(event_keys_max);
+    extra.events.drain(..surplus);
+    row.extra = record::encode_extra(&extra);
+    true
+}
+
 /// What clients see of a row and a turn may change.
 struct RowMark {
     status: Status,
     custom_status: Option<Payload>,
     is_parked: bool,
     kills: u32,
+    /// It has got new event keys to remember.
+    is_marked: bool,
 }
 
 impl RowMark {
@@ -1002,12 +1047,14 @@ impl RowMark {
             custom_status: row.custom_status.clone(),
             is_parked: row.parked.is_some(),
             kills: resident.kills,
+            is_marked: false,
         }
     }
 
     fn differs(&self, resident: &Resident) -> bool {
         let row = &resident.orchestration.row;
-        self.kills != resident.kills
+        self.is_marked
+            || self.kills != resident.kills
             || self.status != row.status
             || self.is_parked != row.parked.is_some()
             || self.custom_status != row.custom_status

@@ -395,6 +395,7 @@ impl Partition {
                 operation,
                 input,
                 at,
+                trace,
                 reply,
             } => {
                 let message = Message::Operation {
@@ -402,6 +403,7 @@ impl Partition {
                     input,
                     caller: None,
                     at,
+                    trace,
                 };
                 self.take_signal(entity, message, reply);
             }

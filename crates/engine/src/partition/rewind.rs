@@ -4,20 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dalsegno_core::event::Parent;
-use dalsegno_core::message::Target;
+use dalsegno_core::message::{StartRequest, Target};
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
 use dalsegno_core::query::Status;
 use dalsegno_core::rewind::{as_message, before_failure};
 use dalsegno_core::store::{InstanceRow, Op, TimerRow};
-use dalsegno_core::{Event, EventKind, Failure, InstanceId, Message, TaskId};
+use dalsegno_core::{Event, EventKind, ExecutionKey, Failure, InstanceId, Message, TaskId};
 
 use super::Partition;
 use super::commands::wrong_state;
+use super::instances::{fresh, put_child};
 use super::slot::{Item, Resident, Slot, SlotState};
 use crate::input::{Command, Load};
 use crate::record;
 use crate::request::{RequestError, RequestErrorKind};
-use crate::task::TaskRecord;
+use crate::task::{ChildRecord, TaskRecord};
 use crate::turn::{Effect, Reply, Turn};
 
 impl Partition {
@@ -71,6 +72,7 @@ impl Partition {
             sequence,
             message,
             answer,
+            mark,
         }) = slot.queue.pop_front()
         else {
             return;
@@ -84,6 +86,7 @@ impl Partition {
                     sequence,
                     message,
                     answer,
+                    mark,
                 },
             );
         }
@@ -188,7 +191,10 @@ impl Partition {
             events: history.len() as u64,
             ..old.clone()
         };
-        let orchestration = Orchestration::fold(row, &history);
+        let orchestration = match history.is_empty() {
+            true => fresh(row),
+            false => Orchestration::fold(row, &history),
+        };
         if orchestration.holds_locks() {
             let detail =
                 format!("instance {id} failed while it held locks, which are gone: restart it instead");
@@ -209,6 +215,7 @@ impl Partition {
             count: history.len() as u32,
             data,
         });
+        self.move_children(old.key, &orchestration, &mut turn);
         self.reopen(&orchestration, &history, &mut turn);
         self.keys.remove(&old.key);
         self.keys.insert(key, id.clone());
@@ -239,13 +246,38 @@ impl Partition {
         }
     }
 
+    /// What open children were started with stood under the old execution. A retry that was due is
+    /// none any more: the child is rewound.
+    fn move_children(&mut self, old: ExecutionKey, orchestration: &Orchestration, turn: &mut Turn) {
+        let is_child =
+            |(task, open): (&TaskId, &OpenTask)| matches!(open, OpenTask::Child { .. }).then_some(*task);
+        let tasks: Vec<TaskId> = orchestration.tasks().iter().filter_map(is_child).collect();
+        for task in tasks {
+            let Some(child) = self.children.get(&(old, task)).cloned() else {
+                continue;
+            };
+            self.forget_child(old, task, turn);
+            let key = orchestration.row.key;
+            let moved = ChildRecord {
+                request: StartRequest {
+                    parent: Some(orchestration.as_parent(task)),
+                    ..child.request
+                },
+                due: None,
+                ..child
+            };
+            turn.ops.push(put_child(key, task, &moved));
+            self.children.insert((key, task), moved);
+        }
+    }
+
     /// Asks again for everything that a cut history leaves open.
     fn reopen(&mut self, orchestration: &Orchestration, history: &[Event], turn: &mut Turn) {
         let row = &orchestration.row;
         for (task, open) in orchestration.tasks() {
             match open {
                 OpenTask::Activity { name } => {
-                    let record = self.reopened_task(row, *task, name, history);
+                    let record = self.reopened_task(orchestration, *task, name, history);
                     turn.ops.push(self.put_task(&record));
                     turn.effects.push(Effect::Dispatch(Arc::new(record)));
                 }
@@ -278,11 +310,12 @@ impl Partition {
 
     fn reopened_task(
         &self,
-        row: &InstanceRow,
+        orchestration: &Orchestration,
         task: TaskId,
         name: &Arc<str>,
         history: &[Event],
     ) -> TaskRecord {
+        let (row, trace) = (&orchestration.row, orchestration.trace.clone());
         let input = history.iter().find_map(|event| match &event.kind {
             EventKind::TaskScheduled {
                 task: scheduled,
@@ -305,6 +338,7 @@ impl Partition {
             due: None,
             last_heartbeat: None,
             failures: Vec::new(),
+            trace,
         }
     }
 }
@@ -332,6 +366,7 @@ fn repeated(orchestration: &Orchestration, task: TaskId, history: &[Event]) -> V
                     input: input.clone(),
                     caller,
                     at: None,
+                    trace: orchestration.trace.clone(),
                 };
                 Some((Target::Entity(entity.clone()), message))
             }

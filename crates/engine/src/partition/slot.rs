@@ -10,16 +10,19 @@ use super::poison::kills_of;
 use crate::executor::Execution;
 use crate::input::{Command, WaitFor};
 use crate::request::InstanceStatus;
+use crate::task::EventMark;
 use crate::turn::{Effect, Reply, Turn};
 
 /// One thing that waits for an instance or entity.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// A message; with a number when it is stored, with an answer when a client sent it.
+    /// A message; with a number when it is stored, with an answer when a client sent it, with a
+    /// mark when that client may send it again.
     Message {
         sequence: Option<u64>,
         message: Message,
         answer: Option<Effect>,
+        mark: Option<EventMark>,
     },
     /// A client's question or command.
     Command(Command),
@@ -33,6 +36,14 @@ impl Item {
             sequence,
             message,
             answer: None,
+            mark: None,
+        }
+    }
+
+    pub(super) fn mark(&self) -> Option<EventMark> {
+        match self {
+            Self::Message { mark, .. } => *mark,
+            _ => None,
         }
     }
 

@@ -19,7 +19,7 @@ use dalsegno_engine::hub::LimiterDefinition;
 
 use crate::http::auth::Access;
 use crate::http::request::HttpSettings;
-use crate::keys::KeyRing;
+use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
@@ -206,7 +206,7 @@ impl Config {
             )));
         };
         let explain = |error: io::Error| refuse(format!("{} cannot be read: {error}", path.display()));
-        KeyRing::load(path).map(Access::Keys).map_err(explain)
+        Keys::of_file(path).map(Access::Keys).map_err(explain)
     }
 }
 
@@ -350,6 +350,9 @@ impl Values<'_> {
             name_bytes_max: self.size("limits.name_bytes_max"),
             tags_max: self.size("limits.tags_max"),
             waiters_max: self.size("limits.waiters_max"),
+            event_keys_max: self.size("limits.event_keys_max"),
+            disk_free_bytes_min: self.count("limits.disk_free_bytes_min"),
+            waiters_per_key_max: self.size("limits.waiters_per_key_max"),
             recursion_max: self.small("limits.recursion_max"),
             batch_commits_max: self.size("limits.batch_commits_max"),
         }

@@ -357,6 +357,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most clients that wait at once; more are 429.",
     ),
     row(
+        "limits.waiters_per_key_max",
+        ANY,
+        "100",
+        "Most requests of one key, or of one address without a key, that wait at once; more are 429.",
+    ),
+    row(
+        "limits.event_keys_max",
+        Kind::Count(1, 10_000),
+        "100",
+        "Most idempotency keys of events that one instance remembers; the oldest are forgotten.",
+    ),
+    row(
+        "limits.disk_free_bytes_min",
+        Kind::Count(0, u64::MAX >> 1),
+        "268435456",
+        "Room on the hub's disk, in bytes, below which starts, events and signals are 507. 0 never refuses.",
+    ),
+    row(
         "limits.recursion_max",
         SMALL,
         "100",

@@ -26,6 +26,7 @@ fn refused(file: &str, environment: &[(&str, &str)], wanted: &Expect) {
 fn the_defaults_of_the_table_are_those_of_the_code() {
     let config = Config::load(&Sources::default()).unwrap().config;
     assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.partitions, dalsegno_core::limits::HUB_PARTITIONS);
     assert_eq!(
         format!("{:?}", config.http),
         format!("{:?}", HttpSettings::default())

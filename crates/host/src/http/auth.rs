@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use dalsegno_core::{InstanceId, Timestamp};
 
 use super::problem::Problem;
-use crate::keys::{KeyRing, LinkOperation, LinkSigner, Scope};
+use crate::key_file::Keys;
+use crate::keys::{LinkOperation, LinkSigner, Scope};
 
 /// The header of a key.
 const KEY_HEADER: &str = "x-functions-key";
@@ -30,7 +32,7 @@ pub enum Access {
         hosts: Vec<String>,
     },
     /// A key.
-    Keys(KeyRing),
+    Keys(Keys),
 }
 
 /// Who asks.
@@ -39,7 +41,12 @@ pub(crate) enum Identity {
     /// Somebody on this machine.
     Local,
     /// The holder of a key.
-    Holder(Vec<Scope>),
+    Holder {
+        /// The key's name.
+        id: Arc<str>,
+        /// What it allows.
+        scopes: Vec<Scope>,
+    },
     /// The holder of a link; what it is good for is seen at the route.
     Link(String),
     /// No key was shown.
@@ -53,7 +60,7 @@ impl Identity {
     pub(crate) fn require(&self) -> Result<(), Problem> {
         match self {
             Self::Nobody | Self::Stranger => Err(unauthorized()),
-            Self::Local | Self::Holder(_) | Self::Link(_) => Ok(()),
+            Self::Local | Self::Holder { .. } | Self::Link(_) => Ok(()),
         }
     }
 
@@ -62,7 +69,7 @@ impl Identity {
         self.require()?;
         match self {
             Self::Local => Ok(()),
-            Self::Holder(scopes) if scopes.contains(&scope) => Ok(()),
+            Self::Holder { scopes, .. } if scopes.contains(&scope) => Ok(()),
             _ => Err(forbidden()),
         }
     }
@@ -79,7 +86,7 @@ fn forbidden() -> Problem {
 impl Access {
     /// Who asks. The header wins over `?code=`.
     pub(crate) fn identify(&self, headers: &HeaderMap, code: Option<&str>, now: Timestamp) -> Identity {
-        let Self::Keys(ring) = self else {
+        let Self::Keys(keys) = self else {
             return Identity::Local;
         };
         let secret = match headers.get(KEY_HEADER) {
@@ -89,8 +96,11 @@ impl Access {
         match secret {
             None | Some("") => Identity::Nobody,
             Some(link) if LinkSigner::is_link_key(link) => Identity::Link(link.to_owned()),
-            Some(secret) => match ring.find(secret, now) {
-                Some(key) => Identity::Holder(key.scopes.clone()),
+            Some(secret) => match keys.ring(now).find(secret, now) {
+                Some(key) => Identity::Holder {
+                    id: key.id.as_str().into(),
+                    scopes: key.scopes.clone(),
+                },
                 None => Identity::Stranger,
             },
         }
@@ -105,10 +115,14 @@ impl Access {
         link: (LinkOperation, &InstanceId),
         now: Timestamp,
     ) -> Result<(), Problem> {
-        let (Self::Keys(ring), Identity::Link(code)) = (self, identity) else {
+        let (Self::Keys(keys), Identity::Link(code)) = (self, identity) else {
             return identity.permit(scope);
         };
-        if ring.link_signer().verify(code, hub, link.0, link.1, now) {
+        if keys
+            .ring(now)
+            .link_signer()
+            .verify(code, hub, link.0, link.1, now)
+        {
             Ok(())
         } else {
             Err(forbidden())
@@ -212,7 +226,7 @@ impl BadKeys {
 }
 
 /// One customer has a /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
         address => address,
@@ -222,6 +236,7 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KeyRing;
 
     const NOW: Timestamp = Timestamp::from_micros(1_772_357_400_000_000);
 
@@ -236,7 +251,7 @@ mod tests {
     fn without_a_key_401_with_the_wrong_scope_403() {
         let mut ring = KeyRing::new().unwrap();
         let secret = ring.create("reader", &[Scope::Read], None).unwrap();
-        let access = Access::Keys(ring);
+        let access = Access::Keys(ring.into());
         let status = |headers: &HeaderMap, code: Option<&str>, scope| {
             let identity = access.identify(headers, code, NOW);
             identity.permit(scope).map_err(|problem| problem.status.as_u16())
@@ -266,7 +281,7 @@ mod tests {
         let code = ring
             .link_signer()
             .sign("default", LinkOperation::RaiseEvent, &id, Timestamp::MAX);
-        let access = Access::Keys(ring);
+        let access = Access::Keys(ring.into());
         let identity = access.identify(&HeaderMap::new(), Some(&code), NOW);
         let permit = |operation, id: &str| {
             let id = InstanceId::trusted(id);

@@ -28,7 +28,6 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
     let id = instance_id(&id)?;
     call.check_event_name(&event)?;
     call.query(&[])?;
-    refuse_idempotency_key(&call)?;
     let body = call.body().await?;
     if !body.is_empty() && !body::is_json(&call.parts.headers) {
         return Err(Problem::bad_request(
@@ -37,20 +36,9 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
         ));
     }
     let input = body::payload(&body)?;
-    call.hub().raise_event(&id, &event, input).await?;
+    let event = call.raised(event, input)?;
+    call.hub().raise_event(&id, event).await?;
     Ok(empty(StatusCode::ACCEPTED))
-}
-
-/// Better refused than ignored: whoever sends it relies on it.
-pub(crate) fn refuse_idempotency_key(call: &Call) -> Result<(), Problem> {
-    match call.header("idempotency-key")? {
-        None => Ok(()),
-        Some(_) => Err(Problem::bad_request(
-            "unsupported",
-            "Idempotency-Key is taken by starts only: leave it out",
-        )
-        .param("Idempotency-Key")),
-    }
 }
 
 pub(super) async fn command(call: Call, id: String, command: Command) -> Result<Response, Problem> {
@@ -82,7 +70,7 @@ pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem>
     } else {
         NewId::Same
     };
-    let wait = Wait::read(&query)?;
+    let wait = Wait::read(&call, &query)?;
     let started = call.hub().restart(&id, new_id).await?;
     start::answer(&call, &started.id, wait).await
 }

@@ -50,6 +50,7 @@ pub(crate) async fn dispatch(
     let call = Call {
         state: Arc::clone(&state),
         identity: identity.clone(),
+        peer,
         links,
         parts,
         body: body.into(),
@@ -126,6 +127,7 @@ async fn to_app(app: Router, call: Call) -> Response<Body> {
         links,
         parts,
         body,
+        ..
     } = call;
     let mut request = Request::from_parts(parts, body.into_inner().unwrap_or_else(PoisonError::into_inner));
     let access = state.access.clone();

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::Payload;
 use dalsegno_core::query::EntityQuery;
+use dalsegno_engine::request::Signal;
 
 use super::body::{self, empty, json};
 use super::list::{PAGE_ROWS, page_of, token};
@@ -76,7 +77,11 @@ pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<
         text_payload(&body)?
     };
     call.check_entity_name(&name)?;
-    call.hub().signal_entity(&id, &operation, input, None).await?;
+    let signal = Signal {
+        trace: call.trace(),
+        ..Signal::new(operation, input)
+    };
+    call.hub().signal_entity(&id, signal).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 
@@ -91,7 +96,11 @@ pub(super) async fn delete(call: Call, name: String, key: String) -> Result<Resp
     let id = entity_id(&name, &key)?;
     call.query(&[])?;
     call.check_entity_name(&name)?;
-    call.hub().signal_entity(&id, "delete", None, None).await?;
+    let signal = Signal {
+        trace: call.trace(),
+        ..Signal::new("delete", None)
+    };
+    call.hub().signal_entity(&id, signal).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

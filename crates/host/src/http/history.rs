@@ -151,7 +151,7 @@ impl<'a> Teller<'a> {
                 .with("InstanceId", string(instance.as_str()))
                 .with("Name", string(name))
                 .with_if("Input", self.input(input.as_ref())),
-            Kind::EventRaised { name, input } => head(shown)
+            Kind::EventRaised { name, input, .. } => head(shown)
                 .with("Name", string(name))
                 .with_if("Input", self.input(input.as_ref())),
             Kind::EntityOperationCalled {
@@ -336,6 +336,7 @@ mod tests {
                 input: Some("{\"a\":1.0}".into()),
                 parent: None,
                 scheduled_start: None,
+                trace: None,
             })),
         )];
         history.extend(
@@ -439,6 +440,7 @@ mod tests {
                 EventKind::EventRaised {
                     name: "Approval".into(),
                     input: Some("true".into()),
+                    trace: None,
                 },
                 EventKind::ExecutionSuspended { reason: None },
                 EventKind::ExecutionResumed {
@@ -519,6 +521,7 @@ mod tests {
             input: None,
             parent: None,
             scheduled_start: Some(at("2026-03-01T09:00:00.5Z")),
+            trace: None,
         }));
         let told = events(&InstanceId::trusted("I"), &[event(0, started)], ALL);
         expect![[r#"{"EventType":"ExecutionStarted","Timestamp":"2026-03-01T09:30:01Z","FunctionName":"Hello","Input":null,"ScheduledStartTime":"2026-03-01T09:00:00.5Z"}"#]]

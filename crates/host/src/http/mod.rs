@@ -21,4 +21,5 @@ pub(crate) mod request;
 mod start;
 mod status;
 pub(crate) mod time;
+pub(crate) mod waits;
 pub(crate) mod wire;

@@ -188,12 +188,15 @@ fn status(kind: RequestErrorKind) -> StatusCode {
     match kind {
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::OrchestratorNotFound | Kind::EntityNotFound | Kind::Invalid => StatusCode::BAD_REQUEST,
-        Kind::InstanceExists | Kind::InstanceRunning | Kind::WrongState | Kind::IdempotencyConflict => {
-            StatusCode::CONFLICT
-        }
+        Kind::InstanceExists
+        | Kind::InstanceRunning
+        | Kind::WrongState
+        | Kind::IdempotencyConflict
+        | Kind::EventIdReused => StatusCode::CONFLICT,
         Kind::Finished => StatusCode::GONE,
         Kind::OverLimit => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
+        Kind::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
         Kind::TimedOut => StatusCode::REQUEST_TIMEOUT,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Unauthorized => StatusCode::FORBIDDEN,
@@ -213,8 +216,10 @@ fn title(code: &str) -> &'static str {
         "finished" => "The instance is finished.",
         "wrong_state" => "The command does not fit the instance's state.",
         "idempotency_conflict" => "The idempotency key was used with other data.",
+        "event_id_reused" => "The idempotency key came with another event.",
         "over_limit" => "Something is larger than a limit allows.",
         "busy" => "Too much waits already.",
+        "insufficient_storage" => "The hub's disk has too little room.",
         "timed_out" => "The time is over; the instance goes on.",
         "unavailable" => "The hub is starting or going down.",
         "internal" => "The server failed.",
@@ -242,7 +247,6 @@ fn title(code: &str) -> &'static str {
         "unknown_hub" => "No task hub of that name is served here.",
         "too_many_bad_keys" => "Too many unknown keys came from this address.",
         "foreign_host" => "This listener answers to its own names only.",
-        "unsupported" => "That is not supported.",
         _ => "The request was refused.",
     }
 }

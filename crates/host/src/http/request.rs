@@ -7,15 +7,17 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use dalsegno_core::{EntityId, InstanceId, Payload};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use dalsegno_core::{EntityId, InstanceId, Payload, TraceContext};
 use dalsegno_engine::TaskHub;
+use dalsegno_engine::request::RaisedEvent;
 
 use super::auth::{Access, BadKeys, Identity};
 use super::body;
 use super::links::{Codes, Links};
 use super::problem::Problem;
 use super::query::{Query, invalid};
+use super::waits::{WaitSlot, Waits};
 use crate::keys::{LinkOperation, Scope};
 use crate::nearest::nearest;
 
@@ -71,6 +73,7 @@ pub(crate) struct State {
     pub(crate) settings: HttpSettings,
     pub(crate) access: Access,
     pub(crate) bad_keys: Mutex<BadKeys>,
+    pub(crate) waits: Waits,
 }
 
 impl State {
@@ -78,7 +81,8 @@ impl State {
     pub(crate) fn links(&self, origin: String) -> Links {
         let codes = match &self.access {
             Access::Loopback { .. } => Codes::None,
-            Access::Keys(ring) => {
+            Access::Keys(keys) => {
+                let ring = keys.ring(self.hub.now());
                 let expires = self.hub.now() + self.settings.link_lifetime;
                 if self.settings.links_all_with_keys {
                     Codes::All(ring.link_signer(), expires)
@@ -122,6 +126,7 @@ impl<S: Sync> FromRequestParts<S> for RequestLinks {
 pub(crate) struct Call {
     pub(crate) state: Arc<State>,
     pub(crate) identity: Identity,
+    pub(crate) peer: SocketAddr,
     pub(crate) links: Links,
     pub(crate) parts: Parts,
     /// In a mutex only because a body cannot be looked at from two threads; nobody ever waits for it.
@@ -152,6 +157,13 @@ impl Call {
             (operation, &id),
             self.hub().now(),
         )
+    }
+
+    /// A place among those that wait, for as long as it is kept; 429 when there is none.
+    pub(crate) fn wait_slot(&self) -> Result<WaitSlot, Problem> {
+        let limits = self.hub().limits();
+        let (all, own) = (limits.waiters_max, limits.waiters_per_key_max);
+        self.state.waits.slot(&self.identity, self.peer.ip(), all, own)
     }
 
     /// The query, checked against what the route knows; and the hub it names.
@@ -187,6 +199,37 @@ impl Call {
                 .map(Some)
                 .map_err(|_| invalid(name, "", "printable ASCII")),
         }
+    }
+
+    /// The header by which a repeat is known.
+    pub(crate) fn idempotency_key(&self) -> Result<Option<String>, Problem> {
+        Ok(self.header("idempotency-key")?.map(str::to_owned))
+    }
+
+    /// An event with what the headers say of it.
+    pub(crate) fn raised(&self, name: String, input: Option<Payload>) -> Result<RaisedEvent, Problem> {
+        Ok(RaisedEvent {
+            name,
+            input,
+            idempotency_key: self.idempotency_key()?,
+            trace: self.trace(),
+        })
+    }
+
+    /// The trace that the caller works in. As W3C says, invalid headers are no error and no trace.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        let headers = &self.parts.headers;
+        let mut parents = headers.get_all("traceparent").iter();
+        let parent = parents.next()?.to_str().ok()?;
+        if parents.next().is_some() {
+            return None;
+        }
+        let states: Result<Vec<&str>, _> = headers
+            .get_all("tracestate")
+            .iter()
+            .map(HeaderValue::to_str)
+            .collect();
+        TraceContext::parse(parent, states.ok().map(|states| states.join(",")).as_deref())
     }
 
     /// A reason: empty or the placeholder of the link is none.

@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::request::{Call, instance_id};
 use super::status::{Failed, final_status};
+use super::waits::WaitSlot;
 use super::wire;
 use crate::keys::Scope;
 
@@ -21,22 +22,30 @@ use crate::keys::Scope;
 const WAIT_SECONDS_MAX: f64 = 230.0;
 
 /// Whether and how a start waits.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Wait {
     timeout: Option<Duration>,
     failed: Failed,
+    _slot: Option<WaitSlot>,
 }
 
 impl Wait {
     /// `timeout` waits; `pollingInterval` is checked and otherwise unused.
-    pub(super) fn read(query: &Query) -> Result<Self, Problem> {
-        let timeout = query.seconds("timeout", WAIT_SECONDS_MAX)?;
-        query.seconds("pollingInterval", timeout.unwrap_or(WAIT_SECONDS_MAX))?;
+    pub(super) fn read(call: &Call, query: &Query) -> Result<Self, Problem> {
+        let timeout = timeout(query)?;
         Ok(Self {
-            timeout: timeout.map(Duration::from_secs_f64),
+            timeout,
             failed: Failed::read(query)?,
+            // Taken before anything is started, so that whoever is refused has started nothing.
+            _slot: timeout.map(|_| call.wait_slot()).transpose()?,
         })
     }
+}
+
+fn timeout(query: &Query) -> Result<Option<Duration>, Problem> {
+    let timeout = query.seconds("timeout", WAIT_SECONDS_MAX)?;
+    query.seconds("pollingInterval", timeout.unwrap_or(WAIT_SECONDS_MAX))?;
+    Ok(timeout.map(Duration::from_secs_f64))
 }
 
 pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> Result<Response, Problem> {
@@ -48,7 +57,7 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
         "version",
         "returnInternalServerErrorOnFailure",
     ])?;
-    let wait = Wait::read(&query)?;
+    let wait = Wait::read(&call, &query)?;
     let input = call.payload().await?;
     let options = StartOptions {
         name,
@@ -60,7 +69,8 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
         } else {
             ReusePolicy::RejectRunning
         },
-        idempotency_key: call.header("idempotency-key")?.map(str::to_owned),
+        idempotency_key: call.idempotency_key()?,
+        trace: call.trace(),
         ..StartOptions::default()
     };
     let started = call.hub().start(options).await?;
@@ -83,7 +93,10 @@ pub(super) async fn answer(call: &Call, id: &InstanceId, wait: Wait) -> Result<R
             wire::raw(status.row.output.as_ref()).get().to_owned(),
         )),
         Ok(status) => Ok(final_status(&status.row, wait.failed)),
-        Err(error) if error.kind == RequestErrorKind::TimedOut => Ok(check.into_response()),
+        // Started it is, whatever becomes of the wait.
+        Err(error) if matches!(error.kind, RequestErrorKind::TimedOut | RequestErrorKind::Busy) => {
+            Ok(check.into_response())
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -106,9 +119,9 @@ mod tests {
             ("timeout=5s", Err("out_of_range")),
             ("pollingInterval=-1", Err("out_of_range")),
         ] {
-            let wait = Query::parse(Some(raw), &names).and_then(|query| Wait::read(&query));
-            let got = wait
-                .map(|wait| wait.timeout.map(|timeout| timeout.as_millis()))
+            let timeout = Query::parse(Some(raw), &names).and_then(|query| timeout(&query));
+            let got = timeout
+                .map(|timeout| timeout.map(|timeout| timeout.as_millis()))
                 .map_err(|problem| problem.code);
             assert_eq!(got, wanted, "{raw}");
         }

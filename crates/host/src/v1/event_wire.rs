@@ -1,10 +1,12 @@
 //! A history event as JSON: flat, lossless, with the members its kind has.
 
 use dalsegno_core::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent};
-use dalsegno_core::{EntityId, ExecutionId, Failure, InstanceId, Payload, TaskId};
+use dalsegno_core::{EntityId, ExecutionId, Failure, InstanceId, Payload, TaskId, TraceContext};
 use serde::{Deserialize, Serialize};
 
-use super::wire::{FailureWire, Json, ParentWire, Unfit, instant, instant_if, json, payload, present};
+use super::wire::{
+    FailureWire, Json, ParentWire, TraceWire, Unfit, instant, instant_if, json, payload, present, trace,
+};
 use crate::http::time;
 
 /// An event. `kind` is the event's name; a failed end is `ExecutionFailed`.
@@ -27,6 +29,8 @@ pub(crate) struct EventWire {
     parent: Option<ParentWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled_start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detached: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,13 +97,18 @@ impl EventWire {
         self
     }
 
+    fn trace(mut self, trace: Option<&TraceContext>) -> Self {
+        self.trace = trace.map(TraceWire::from);
+        self
+    }
+
     fn started(mut self, started: &ExecutionStarted) -> Self {
         self.name = Some(started.name.to_string());
         self.version = started.version.as_deref().map(str::to_owned);
         self.execution_id = Some(started.execution_id.to_string());
         self.parent = started.parent.as_ref().map(ParentWire::from);
         self.scheduled_start = started.scheduled_start.map(time::exact);
-        self.input(started.input.as_ref())
+        self.input(started.input.as_ref()).trace(started.trace.as_ref())
     }
 }
 
@@ -160,7 +169,9 @@ impl From<&Event> for EventWire {
                 instance_id: Some(instance.to_string()),
                 ..wire.task(*task).name(name).input(input.as_ref())
             },
-            Kind::EventRaised { name, input } => wire.name(name).input(input.as_ref()),
+            Kind::EventRaised { name, input, trace } => {
+                wire.name(name).input(input.as_ref()).trace(trace.as_ref())
+            }
             Kind::EntityOperationCalled {
                 task,
                 entity,
@@ -263,6 +274,10 @@ impl Reader {
         instant(self.0.fire_at.as_deref().ok_or_else(|| self.missing("fireAt"))?)
     }
 
+    fn trace(&mut self) -> Option<TraceContext> {
+        trace(self.0.trace.take())
+    }
+
     fn reason(&mut self) -> Option<String> {
         self.0.reason.take()
     }
@@ -280,6 +295,7 @@ impl Reader {
             input: self.input(),
             parent: self.0.parent.take().map(Parent::from),
             scheduled_start: instant_if(self.0.scheduled_start.as_ref())?,
+            trace: self.trace(),
         })
     }
 
@@ -369,6 +385,7 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
         "EventRaised" => Kind::EventRaised {
             name: read.name()?,
             input: read.input(),
+            trace: read.trace(),
         },
         "EntityOperationCalled" => Kind::EntityOperationCalled {
             task: read.task()?,
@@ -450,6 +467,10 @@ mod tests {
                     task,
                 }),
                 scheduled_start: Some(fire_at),
+                trace: TraceContext::parse(
+                    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                    Some("a=1"),
+                ),
             })),
             Kind::TaskScheduled {
                 task,
@@ -496,6 +517,7 @@ mod tests {
             Kind::EventRaised {
                 name: "e".into(),
                 input: None,
+                trace: TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", None),
             },
             Kind::EntityOperationCalled {
                 task,

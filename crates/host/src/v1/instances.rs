@@ -7,7 +7,7 @@ use axum::response::Response;
 use dalsegno_core::InstanceId;
 use dalsegno_core::query::{InstanceCursor, InstanceQuery};
 use dalsegno_engine::hub::NewId;
-use dalsegno_engine::request::Scope as Family;
+use dalsegno_engine::request::{Scope as Family, StartOptions};
 
 use super::event_wire::EventWire;
 use super::wire::{
@@ -39,7 +39,11 @@ pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Prob
         body::ours(&bytes)?
     };
     let id = body.id().map(instance_id).transpose()?;
-    let started = call.hub().start(body.into_options(name, id)?).await?;
+    let options = StartOptions {
+        trace: call.trace(),
+        ..body.into_options(name, id)?
+    };
+    let started = call.hub().start(options).await?;
     Ok(json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))))
 }
 
@@ -66,6 +70,7 @@ pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
             .seconds("timeout", WAIT_SECONDS_MAX)?
             .unwrap_or(WAIT_SECONDS),
     );
+    let _slot = call.wait_slot()?;
     let status = match query.text("for").unwrap_or("completion") {
         "completion" => call.hub().wait_for_completion(&id, Some(timeout)).await?,
         "start" => call.hub().wait_for_start(&id, Some(timeout)).await?,
@@ -89,7 +94,8 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
     call.check_event_name(&event)?;
     call.query(&[])?;
     let input = call.payload().await?;
-    call.hub().raise_event(&id, &event, input).await?;
+    let event = call.raised(event, input)?;
+    call.hub().raise_event(&id, event).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::EntityId;
 use dalsegno_core::query::EntityQuery;
+use dalsegno_engine::request::Signal;
 
 use super::wire::{
     DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, instant_if, payload,
@@ -59,9 +60,13 @@ pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<
     call.query(&[])?;
     let body: SignalBody = body::ours(&call.body().await?)?;
     let at = instant_if(body.at.as_ref())?;
-    call.hub()
-        .signal_entity(&id, &body.operation, payload(body.input), at)
-        .await?;
+    let signal = Signal {
+        operation: body.operation,
+        input: payload(body.input),
+        at,
+        trace: call.trace(),
+    };
+    call.hub().signal_entity(&id, signal).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

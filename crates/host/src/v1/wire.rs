@@ -13,10 +13,10 @@ use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId, Payload, TaskId,
-    Timestamp,
+    Timestamp, TraceContext,
 };
 use dalsegno_engine::hub::LimiterDefinition;
-use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started};
+use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, trace_of};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -151,6 +151,7 @@ impl StartBody {
             tags: self.tags.into_iter().collect(),
             reuse: self.reuse.into(),
             idempotency_key: self.idempotency_key,
+            trace: None,
         })
     }
 
@@ -252,6 +253,28 @@ impl TryFrom<FaultWire> for Fault {
     }
 }
 
+/// The headers of W3C Trace Context.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TraceWire {
+    parent: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+}
+
+impl From<&TraceContext> for TraceWire {
+    fn from(trace: &TraceContext) -> Self {
+        Self {
+            parent: trace.trace_parent().to_owned(),
+            state: trace.trace_state().map(str::to_owned),
+        }
+    }
+}
+
+/// Invalid is as good as absent.
+pub(super) fn trace(wire: Option<TraceWire>) -> Option<TraceContext> {
+    wire.and_then(|wire| TraceContext::parse(&wire.parent, wire.state.as_deref()))
+}
+
 /// Who waits for an instance.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -326,6 +349,8 @@ pub(crate) struct InstanceWire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parked: Option<FaultWire>,
     events: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceWire>,
     /// What holds it, in words; only when one instance is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     waits_for: Vec<String>,
@@ -353,6 +378,7 @@ impl From<&InstanceRow> for InstanceWire {
             failure: row.failure.as_ref().map(FailureWire::from),
             parked: row.parked.as_ref().map(FaultWire::from),
             events: row.events,
+            trace: trace_of(row).as_ref().map(TraceWire::from),
             waits_for: Vec::new(),
         }
     }
@@ -362,6 +388,7 @@ impl From<&InstanceStatus> for InstanceWire {
     fn from(status: &InstanceStatus) -> Self {
         Self {
             waits_for: status.waits_for.clone(),
+            trace: status.trace.as_ref().map(TraceWire::from),
             ..Self::from(&status.row)
         }
     }
@@ -372,9 +399,11 @@ impl TryFrom<InstanceWire> for InstanceStatus {
 
     fn try_from(mut wire: InstanceWire) -> Result<Self, Unfit> {
         let waits_for = std::mem::take(&mut wire.waits_for);
+        let trace = trace(wire.trace.take());
         Ok(Self {
             row: wire.try_into()?,
             waits_for,
+            trace,
         })
     }
 }
@@ -693,6 +722,10 @@ mod tests {
         let status = InstanceStatus {
             row: full,
             waits_for: vec!["a worker".into()],
+            trace: TraceContext::parse(
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                Some("a=1"),
+            ),
         };
         let back = InstanceStatus::try_from(there_and_back(&InstanceWire::from(&status))).unwrap();
         assert_eq!(back, status);
@@ -718,6 +751,7 @@ mod tests {
             tags: vec![("a".into(), "1".into())],
             reuse: ReusePolicy::TerminateAndStart,
             idempotency_key: Some("k".into()),
+            trace: None,
         };
         let body = there_and_back(&StartBody::from(options.clone()));
         let id = body.id().map(InstanceId::trusted);

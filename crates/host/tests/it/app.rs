@@ -46,7 +46,7 @@ impl Script {
                 self.input = started.input.clone();
                 self.begin(name.to_owned().as_str())
             }
-            ("Wait", EventKind::EventRaised { name, input }) if name.eq_ignore_ascii_case("go") => {
+            ("Wait", EventKind::EventRaised { name, input, .. }) if name.eq_ignore_ascii_case("go") => {
                 Some(Action::Complete {
                     result: input.clone(),
                 })

@@ -24,7 +24,7 @@ fn scope(method: &str, path: &str) -> Scope {
 async fn guarded() -> (World, Vec<(Scope, String)>) {
     let mut ring = KeyRing::new().unwrap();
     let keys = Scope::ALL.map(|scope| (scope, ring.create(&format!("{scope:?}"), &[scope], None).unwrap()));
-    (world_with_keys(Access::Keys(ring)).await, keys.to_vec())
+    (world_with_keys(Access::Keys(ring.into())).await, keys.to_vec())
 }
 
 async fn ask(world: &World, method: &str, path: &str, key: &str) -> Reply {

@@ -1,9 +1,18 @@
 //! What is too big, too deep, too much.
 
-use dalsegno_core::limits::Limits;
-use dalsegno_host::server::HttpSettings;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::world::{P, world, world_with};
+use dalsegno_core::InstanceId;
+use dalsegno_core::limits::Limits;
+use dalsegno_engine::request::{RaisedEvent, RequestErrorKind, StartOptions};
+use dalsegno_host::keys::{KeyRing, Scope};
+use dalsegno_host::server::{Access, HttpSettings};
+
+use crate::world::{P, Reply, World, world, world_on, world_with};
+
+/// Long enough for anything that happens at all.
+const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn bodies_over_the_limit_are_refused() {
@@ -149,4 +158,128 @@ async fn healthz_tells_progress_and_life() {
     assert_eq!(world.get("/healthz?probe=x").await.status, 400);
     assert_eq!(world.get("/HEALTHZ").await.status, 404);
     assert_eq!(world.get("/").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_is_new_and_nothing_else() {
+    let world = world().await;
+    // The first look at the disk is that of the first start: a second world begins full.
+    world.running("Wait", "w", "1").await;
+    let full = world_on(world.store.fork(), Limits::default(), |server| server).await;
+    full.store.set_free_bytes(Some(1));
+    for (path, body) in [
+        (format!("{P}/orchestrators/Echo"), "1"),
+        (format!("{P}/instances/w/raiseEvent/go"), "1"),
+        (format!("{P}/entities/counter/a?op=add"), "1"),
+        ("/runtime/dalsegno/v1/orchestrators/Echo".into(), "{}"),
+        ("/runtime/dalsegno/v1/instances/w/events/go".into(), "1"),
+        (
+            "/runtime/dalsegno/v1/entities/counter/a/signal".into(),
+            r#"{"operation":"add","input":1}"#,
+        ),
+    ] {
+        let refused = full.post(&path, body).await;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (507, "insufficient_storage"),
+            "{path}"
+        );
+        assert!(
+            refused.body.contains("disk_free_bytes_min is 268435456"),
+            "{}",
+            refused.body
+        );
+    }
+    let remote = full
+        .remote()
+        .raise_event(&InstanceId::trusted("w"), RaisedEvent::new("go", None))
+        .await;
+    assert_eq!(remote.unwrap_err().kind, RequestErrorKind::InsufficientStorage);
+    assert_eq!(full.get(&format!("{P}/instances/w")).await.status, 202);
+    for command in ["suspend", "resume", "terminate"] {
+        let done = full.post(&format!("{P}/instances/w/{command}"), "").await;
+        assert_eq!(done.status, 202, "{command}");
+    }
+    assert_eq!(full.delete(&format!("{P}/instances/w")).await.status, 200);
+
+    full.store.set_free_bytes(Some(u64::MAX));
+    let started = async {
+        while full.post(&format!("{P}/orchestrators/Echo"), "1").await.status != 202 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, started)
+        .await
+        .expect("room is seen within a second");
+}
+
+#[tokio::test]
+async fn one_caller_cannot_have_all_waits() {
+    let mut ring = KeyRing::new().unwrap();
+    let mut key = |id| ring.create(id, &Scope::ALL, None).unwrap();
+    let (own, other) = (key("own"), key("other"));
+    let limits = Limits {
+        waiters_per_key_max: 2,
+        ..Limits::default()
+    };
+    let access = Access::Keys(ring.into());
+    let world = Arc::new(world_with(limits, |server| server.access(access)).await);
+    let options = |id: &str| StartOptions {
+        name: "Wait".into(),
+        id: Some(InstanceId::trusted(id)),
+        ..StartOptions::default()
+    };
+    world.hub.start(options("w")).await.unwrap();
+    let wait = |seconds: u32| format!("/runtime/dalsegno/v1/instances/w/wait?timeout={seconds}");
+    let start = format!("{P}/orchestrators/Wait/n?timeout=0");
+    let [long, longer] = [(), ()].map(|()| tokio::spawn(insist(world.clone(), own.clone(), wait(200))));
+    let asked = async {
+        loop {
+            let reply = ask(&world, &own, "GET", &wait(0)).await;
+            match reply.status {
+                408 => tokio::task::yield_now().await,
+                _ => return reply,
+            }
+        }
+    };
+    let refused = tokio::time::timeout(SOON, asked).await.expect("two wait at last");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "busy"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(
+        refused.body.contains("waiters_per_key_max is 2"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(ask(&world, &own, "POST", &start).await.status, 429);
+    let id = InstanceId::trusted("n");
+    assert_eq!(
+        world.hub.status(&id).await,
+        Ok(None),
+        "what is refused has started nothing"
+    );
+    let others = ask(&world, &other, "GET", &wait(0)).await;
+    assert_eq!(others.status, 408, "another key has its own");
+    let status = ask(&world, &own, "GET", &format!("{P}/instances/w")).await;
+    assert_eq!(status.status, 202, "who does not wait needs no place");
+
+    // Hanging up frees the place.
+    long.abort();
+    longer.abort();
+    let freed = async {
+        while ask(&world, &own, "POST", &start).await.status != 202 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, freed)
+        .await
+        .expect("who hangs up waits no more");
+}
+
+async fn ask(world: &World, key: &str, method: &str, path: &str) -> Reply {
+    world.send(method, path, &[("x-functions-key", key)], b"").await
+}
+
+/// Waits; again while a short wait that is under way stands in its way.
+async fn insist(world: Arc<World>, key: String, path: String) {
+    while ask(&world, &key, "GET", &path).await.status == 429 {}
 }

@@ -4,6 +4,7 @@
 
 mod app;
 mod auth;
+mod ends;
 mod limits;
 mod management;
 mod remote;

@@ -1,5 +1,6 @@
 //! The management API as clients meet it.
 
+use dalsegno_core::{Event, EventKind, InstanceId};
 use expect_test::expect;
 
 use crate::world::{P, mask_times, world};
@@ -148,6 +149,80 @@ async fn an_id_in_use_is_a_conflict_and_a_finished_one_is_replaced() {
         (other.status, other.code().as_str()),
         (409, "idempotency_conflict")
     );
+}
+
+#[tokio::test]
+async fn an_event_with_a_key_is_raised_once() {
+    let world = world().await;
+    world.running("Wait", "k", "1").await;
+    for path in [
+        format!("{P}/instances/k/raiseEvent/other"),
+        "/runtime/dalsegno/v1/instances/k/events/OTHER".to_owned(),
+    ] {
+        let send = async |key: &str, body: &str| {
+            let headers = [("Idempotency-Key", key), ("Content-Type", "application/json")];
+            world.send("POST", &path, &headers, body.as_bytes()).await
+        };
+        assert_eq!(send("e-1", "[1]").await.status, 202);
+        assert_eq!(send("e-1", "[1]").await.status, 202);
+        let other = send("e-1", "[2]").await;
+        assert_eq!((other.status, other.code().as_str()), (409, "event_id_reused"));
+        let none = send("", "[1]").await;
+        assert_eq!((none.status, none.code().as_str()), (400, "invalid"));
+    }
+    let id = InstanceId::trusted("k");
+    let history = world.hub.history(&id).await.unwrap();
+    let raised = |event: &&Event| matches!(event.kind, EventKind::EventRaised { .. });
+    assert_eq!(history.iter().filter(raised).count(), 1);
+}
+
+#[tokio::test]
+async fn trace_headers_are_kept_and_invalid_ones_are_none() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let world = world().await;
+    let both = [
+        ("Traceparent", PARENT),
+        ("tracestate", "a=1"),
+        ("tracestate", "b=2"),
+    ];
+    let twice = [("traceparent", PARENT), ("traceparent", PARENT)];
+    let bad_state = [("traceparent", PARENT), ("tracestate", "A=1")];
+    let cases: [(&str, &[(&str, &str)], Option<&str>); 5] = [
+        ("t1", &both, Some(r#""trace":{"parent":"P","state":"a=1,b=2"}"#)),
+        ("t2", &bad_state, Some(r#""trace":{"parent":"P"}"#)),
+        ("t3", &twice, None),
+        ("t4", &[("traceparent", "00-0-0-0")], None),
+        ("t5", &[("tracestate", "a=1")], None),
+    ];
+    for (id, headers, wanted) in cases {
+        let started = world
+            .send("POST", &format!("{P}/orchestrators/Wait/{id}"), headers, b"")
+            .await;
+        assert_eq!(started.status, 202, "{id}");
+        let shown = world
+            .get(&format!("/runtime/dalsegno/v1/instances/{id}"))
+            .await
+            .body;
+        match wanted.map(|wanted| wanted.replace('P', PARENT)) {
+            Some(wanted) => assert!(shown.contains(&wanted), "{id}: {shown}"),
+            None => assert!(!shown.contains("trace"), "{id}: {shown}"),
+        }
+    }
+    let again = world
+        .send(
+            "POST",
+            "/runtime/dalsegno/v1/orchestrators/Wait",
+            &both,
+            br#"{"id":"t6"}"#,
+        )
+        .await;
+    assert_eq!(again.status, 202);
+    let raised = world
+        .send("POST", &format!("{P}/instances/t6/raiseEvent/other"), &both, b"")
+        .await;
+    assert_eq!(raised.status, 202);
+    let history = world.get("/runtime/dalsegno/v1/instances/t6/history").await.body;
+    assert_eq!(history.matches(PARENT).count(), 2, "{history}");
 }
 
 #[tokio::test]

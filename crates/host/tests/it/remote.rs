@@ -6,7 +6,9 @@ use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
 use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
-use dalsegno_engine::request::{InstanceStatus, PurgeQuery, RequestErrorKind, Scope, StartOptions};
+use dalsegno_engine::request::{
+    InstanceStatus, PurgeQuery, RaisedEvent, RequestErrorKind, Scope, Signal, StartOptions,
+};
 use dalsegno_host::RemoteHub;
 
 use crate::world::{World, world};
@@ -64,7 +66,7 @@ async fn statuses_histories_and_waits_are_the_same() {
         .unwrap_err();
     assert_eq!(soon.kind, RequestErrorKind::TimedOut);
     remote
-        .raise_event(&waiting, "go", Some("[true]".into()))
+        .raise_event(&waiting, RaisedEvent::new("go", Some("[true]".into())))
         .await
         .unwrap();
     let done = remote.wait_for_completion(&waiting, None).await.unwrap();
@@ -140,7 +142,11 @@ async fn refusals_are_the_same() {
     let ended = remote.wait_for_completion(&waiting, None).await.unwrap();
     assert_eq!(ended.row.output, Some("\"enough\"".into()));
     assert_eq!(
-        remote.raise_event(&waiting, "go", None).await.unwrap_err().kind,
+        remote
+            .raise_event(&waiting, RaisedEvent::new("go", None))
+            .await
+            .unwrap_err()
+            .kind,
         RequestErrorKind::Finished
     );
     assert_eq!(remote.restart(&waiting, NewId::Same).await.unwrap().id, waiting);
@@ -233,7 +239,7 @@ async fn entities_and_limiters_are_the_same() {
     let id = EntityId::new("counter", "a b").unwrap();
     assert_eq!(remote.entity(&id).await, Ok(None));
     remote
-        .signal_entity(&id, "add", Some("5".into()), None)
+        .signal_entity(&id, Signal::new("add", Some("5".into())))
         .await
         .unwrap();
     while world

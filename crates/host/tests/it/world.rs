@@ -19,6 +19,7 @@ pub(crate) const P: &str = "/runtime/webhooks/durabletask";
 
 pub(crate) struct World {
     pub(crate) hub: TaskHub,
+    pub(crate) store: Arc<MemoryStore>,
     pub(crate) address: SocketAddr,
 }
 
@@ -63,6 +64,14 @@ pub(crate) async fn world_with_keys(access: Access) -> World {
 }
 
 pub(crate) async fn world_with(limits: Limits, set: impl FnOnce(Server) -> Server) -> World {
+    world_on(MemoryStore::new(2), limits, set).await
+}
+
+pub(crate) async fn world_on(
+    store: MemoryStore,
+    limits: Limits,
+    set: impl FnOnce(Server) -> Server,
+) -> World {
     let rule = LimiterDefinition {
         rate: None,
         burst: None,
@@ -74,12 +83,13 @@ pub(crate) async fn world_with(limits: Limits, set: impl FnOnce(Server) -> Serve
         limiters: vec![("github".into(), rule)],
         ..HubOptions::default()
     };
-    let hub = TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(App), options).unwrap();
+    let store = Arc::new(store);
+    let hub = TaskHub::open(store.clone(), Arc::new(App), options).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = set(Server::new(hub.clone()));
     tokio::spawn(server.serve(listener, std::future::pending()));
-    World { hub, address }
+    World { hub, store, address }
 }
 
 impl World {

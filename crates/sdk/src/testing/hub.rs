@@ -346,6 +346,7 @@ impl<Out> TestOperation<Out> {
                 operation: self.operation.into(),
                 input,
                 at,
+                trace: None,
                 reply,
             });
         Ok(sent?)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::store::InstanceRow;
-use dalsegno_core::{Event, Fault, InstanceId};
+use dalsegno_core::{Event, Fault, InstanceId, Message};
 use dalsegno_engine::input::Command;
 use dalsegno_engine::request::Answer;
 use dalsegno_engine::turn::Reply;
@@ -120,8 +120,12 @@ impl<Out> TestInstance<Out> {
         let (name, input) = (event.name().into(), encode(&data)?);
         self.command(|id, reply| Command::Raise {
             id,
-            name,
-            input,
+            message: Message::EventRaised {
+                name,
+                input,
+                trace: None,
+            },
+            mark: None,
             reply,
         })
     }

@@ -140,6 +140,7 @@ fn info_of(instance: InstanceId, history: &[Event]) -> Result<ExecutionInfo> {
         execution_id: started.execution_id,
         name: started.name.clone(),
         version: started.version.clone(),
+        trace: started.trace.clone(),
     })
 }
 

@@ -76,6 +76,7 @@ fn request(name: &str, input: impl Serialize) -> ActivityRequest {
         input: Some(json(input)),
         attempt: 1,
         last_heartbeat: None,
+        trace: None,
         cancelled: Cancellation::never(),
         heartbeats: Heartbeats::default(),
     }

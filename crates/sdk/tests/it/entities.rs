@@ -137,6 +137,7 @@ fn run(state: Option<i64>, operation: &str, input: impl Serialize) -> OperationO
     let request = OperationRequest {
         operation: operation.into(),
         input: Some(json(input)),
+        trace: None,
     };
     match registry.run_operation(&id, state.as_ref(), request, Timestamp::from_micros(0)) {
         Some(OperationRun::Done(outcome)) => outcome,

@@ -35,6 +35,7 @@ impl Play {
             execution_id: ExecutionId(7),
             name: definition.name().into(),
             version: definition.version_text().map(Into::into),
+            trace: None,
         };
         Self {
             execution: registry.execution(&info).expect("it is registered"),
@@ -58,6 +59,7 @@ impl Play {
             input: Some(json(input)),
             parent: None,
             scheduled_start: None,
+            trace: None,
         };
         self.try_turn(vec![EventKind::ExecutionStarted(Box::new(started))])
     }
@@ -145,6 +147,7 @@ pub(crate) fn raised(name: &str, input: impl Serialize) -> EventKind {
     EventKind::EventRaised {
         name: name.into(),
         input: Some(json(input)),
+        trace: None,
     }
 }
 

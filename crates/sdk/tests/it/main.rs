@@ -13,5 +13,7 @@ mod harness;
 mod hub;
 mod idle;
 mod lethal;
+mod limiters;
 mod logging;
+mod parent_close;
 mod testing;

@@ -6,10 +6,10 @@ use dalsegno::{Client, EventKind, Limiter, Status};
 use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
-    BUDGET, GO, Probe, app_with, fragile, impatient, listening, panics, parent, retried_child, spender,
-    strict_parent, waiter, watching,
+    BUDGET, GO, Probe, app_with, collector, fragile, impatient, listening, panics, parent, retried_child,
+    spender, strict_parent, waiter, watching,
 };
-use super::{eventually, on_both, until};
+use super::{SOON, eventually, on_both, until};
 
 fn app() -> dalsegno::App {
     app_with(&Probe::default())
@@ -184,6 +184,50 @@ async fn a_limiter_slows_down_and_a_429_burns_no_attempt() {
                 .any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_a_key_is_delivered_once() {
+    on_both(app, async |client: Client| {
+        let instance = client.start(collector, Vec::new()).await.unwrap();
+        let raise = |word: &str, key: &str| instance.raise_event(GO, word.to_owned()).idempotency_key(key);
+        raise("a", "1").await.unwrap();
+        raise("a", "1").await.unwrap();
+        let other = raise("b", "1").await.unwrap_err();
+        assert_eq!(other.request_kind(), Some(RequestErrorKind::EventIdReused));
+        assert!(other.to_string().contains("take another key"), "{other}");
+        for (word, key) in [("b", "2"), ("c", "3"), ("a", "1"), ("d", "4")] {
+            raise(word, key).await.unwrap();
+        }
+        // It continued as new after each of them, and ends with the fourth.
+        assert_eq!(instance.wait().await.unwrap(), ["a", "b", "c", "d"]);
+        raise("d", "4")
+            .await
+            .expect("answered as the first time, though it is finished by now");
+        let late = raise("e", "5").await.unwrap_err();
+        assert_eq!(late.request_kind(), Some(RequestErrorKind::Finished));
+        for bad in ["", " 1", "é"] {
+            let refused = raise("e", bad).await.unwrap_err();
+            assert_eq!(refused.request_kind(), Some(RequestErrorKind::Invalid), "{bad:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_event_keeps_its_key() {
+    on_both(app, async |client: Client| {
+        let instance = client.start(collector, Vec::new()).await.unwrap();
+        instance.wait_for_start(SOON).await.unwrap();
+        instance.suspend("").await.unwrap();
+        for word in ["a", "a", "b", "c", "b", "d"] {
+            let raise = instance.raise_event(GO, word.to_owned()).idempotency_key(word);
+            raise.await.unwrap();
+        }
+        instance.resume("").await.unwrap();
+        assert_eq!(instance.wait().await.unwrap(), ["a", "b", "c", "d"]);
     })
     .await;
 }

@@ -1,11 +1,13 @@
 //! Clients on a real hub: in the same process, and over HTTP. Both give the same answers.
 
 mod commands;
+mod disk;
 mod entities;
 mod functions;
 mod restarts;
 mod starts;
 mod stuck;
+mod traces;
 
 use std::time::Duration;
 

@@ -1,8 +1,12 @@
 //! The same folder opened again: by other code, and after an end without goodbye.
 
-use dalsegno::{App, FaultKind, OrchestrationContext, Orchestrator, Result, Status, activity, orchestrator};
+use dalsegno::{
+    App, FaultKind, HostSettings, OrchestrationContext, Orchestrator, Result, Status, activity, orchestrator,
+};
 
-use super::functions::{GO, Probe, Wallet, app_with, fragile, versioned_1, waiter, watching};
+use dalsegno_engine::request::RequestErrorKind;
+
+use super::functions::{GO, Probe, Wallet, app_with, collector, fragile, versioned_1, waiter, watching};
 use super::until;
 
 #[activity]
@@ -117,5 +121,74 @@ async fn everything_goes_on_after_the_hub_was_dropped_in_the_middle() {
     assert_eq!(failed.wait_for(super::SOON).await.unwrap(), 42 + 3);
     let ada = client.entity::<Wallet>("ada").unwrap();
     super::eventually(async || ada.state().await.unwrap() == Some(Wallet { cents: 5 })).await;
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_events_outlive_the_process_and_the_oldest_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = || {
+        let mut settings = HostSettings::in_folder(folder.path());
+        settings.listen = None;
+        settings.limits.event_keys_max = 2;
+        settings
+    };
+    let probe = Probe::default();
+    let host = app_with(&probe).start(settings()).await.unwrap();
+    let instance = host.client().start(collector, Vec::new()).id("k").await.unwrap();
+    for word in ["a", "b"] {
+        let raise = instance.raise_event(GO, word.to_owned()).idempotency_key(word);
+        raise.await.unwrap();
+    }
+    drop(instance);
+    host.shutdown().await;
+
+    let host = app_with(&probe).start(settings()).await.unwrap();
+    let instance = host.client().instance(collector, "k").unwrap();
+    let raise = |word: &str, key: &str| instance.raise_event(GO, word.to_owned()).idempotency_key(key);
+    raise("a", "a").await.unwrap();
+    let other = raise("x", "b").await.unwrap_err();
+    assert_eq!(other.request_kind(), Some(RequestErrorKind::EventIdReused));
+    raise("c", "c").await.unwrap();
+    // Two are remembered: the third pushed out the first, which is taken for a new one.
+    raise("a", "a").await.unwrap();
+    assert_eq!(instance.wait().await.unwrap(), ["a", "b", "c", "a"]);
+    drop(instance);
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_dropped_frees_its_folder_and_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = Probe::default();
+    let host = app_with(&probe)
+        .start(HostSettings::in_folder(folder.path()))
+        .await
+        .unwrap();
+    let address = host.address().unwrap();
+    // Somebody keeps a client, a request waits, an activity runs: all that must not hold it back.
+    let client = host.client().clone();
+    let instance = client.start(waiter, ()).id("w").await.unwrap();
+    let busy = client.start(watching, ()).id("b").await.unwrap();
+    until(&busy, |_| probe.notes("b") == ["began"]).await;
+    let remote = dalsegno::Client::remote(&format!("http://{address}")).unwrap();
+    let remote = remote.instance(waiter, "w").unwrap();
+    let waits = tokio::spawn(async move { remote.wait_for(super::SOON).await });
+    drop(host);
+    waits.await.unwrap().unwrap_err();
+    let late = instance.status().await.unwrap_err();
+    assert_eq!(late.request_kind(), Some(RequestErrorKind::Unavailable));
+
+    let settings = HostSettings {
+        listen: Some(address),
+        ..HostSettings::in_folder(folder.path())
+    };
+    let host = app_with(&probe).start(settings).await.unwrap();
+    let instance = host.client().instance(waiter, "w").unwrap();
+    instance.raise_event(GO, "again".into()).await.unwrap();
+    assert_eq!(instance.wait().await.unwrap(), "again");
+    let busy = host.client().instance(watching, "b").unwrap();
+    until(&busy, |_| probe.notes("b").len() >= 3).await;
+    drop((instance, busy));
     host.shutdown().await;
 }

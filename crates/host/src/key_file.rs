@@ -1,0 +1,186 @@
+//! Keys that follow their file: a key that was revoked there stops working without a restart.
+//!
+//! The file is looked at when somebody asks, at most once a second; nothing runs meanwhile. A file
+//! that cannot be read, or is gone, changes nothing: the keys that were good stay good.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use dalsegno_core::Timestamp;
+
+use crate::keys::KeyRing;
+
+/// How long a look at the file is good, and so how long a revoked key may still work.
+const LOOK_MICROS: i64 = 1_000_000;
+
+/// The keys that callers are held against. Clones are the same keys.
+#[derive(Clone)]
+pub struct Keys(Arc<Source>);
+
+enum Source {
+    Fixed(Arc<KeyRing>),
+    File { path: PathBuf, seen: Mutex<Seen> },
+}
+
+/// What was found at the last look.
+struct Seen {
+    ring: Arc<KeyRing>,
+    mark: Option<Mark>,
+    looked: Timestamp,
+}
+
+/// By what a file is known to be another: `save` puts a new file in the place of the old one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    modified: Option<SystemTime>,
+    bytes: u64,
+    inode: u64,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Source::Fixed(ring) => f.debug_tuple("Keys").field(ring).finish(),
+            Source::File { path, .. } => f.debug_tuple("Keys").field(path).finish(),
+        }
+    }
+}
+
+impl From<KeyRing> for Keys {
+    fn from(ring: KeyRing) -> Self {
+        Self(Arc::new(Source::Fixed(Arc::new(ring))))
+    }
+}
+
+impl Keys {
+    /// The keys of a file, read now and again whenever it changes.
+    ///
+    /// # Errors
+    /// When the file is not there or holds something else.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mark = mark(path).ok();
+        let seen = Mutex::new(Seen {
+            ring: Arc::new(KeyRing::load(path)?),
+            mark,
+            looked: Timestamp::from_micros(0),
+        });
+        let path = path.to_owned();
+        Ok(Self(Arc::new(Source::File { path, seen })))
+    }
+
+    /// The keys as they are now.
+    pub fn ring(&self, now: Timestamp) -> Arc<KeyRing> {
+        match &*self.0 {
+            Source::Fixed(ring) => ring.clone(),
+            Source::File { path, seen } => {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(Err(error)) = seen.look(path, now) {
+                    let path = path.display();
+                    tracing::error!(%path, %error, "the key file cannot be read; the keys before it stay good");
+                }
+                seen.ring.clone()
+            }
+        }
+    }
+}
+
+impl Seen {
+    /// Reads the file if it became another; an error is told once for each state of the file.
+    fn look(&mut self, path: &Path, now: Timestamp) -> Option<io::Result<()>> {
+        // A clock that was set back does not make a look last for ever.
+        let age = now.as_micros() - self.looked.as_micros();
+        if (0..LOOK_MICROS).contains(&age) {
+            return None;
+        }
+        self.looked = now;
+        let found = mark(path);
+        let mark = found.as_ref().ok().copied();
+        if mark == self.mark {
+            return None;
+        }
+        self.mark = mark;
+        let read = found.and_then(|_| KeyRing::load(path));
+        Some(read.map(|ring| self.ring = Arc::new(ring)))
+    }
+}
+
+fn mark(path: &Path) -> io::Result<Mark> {
+    let data = fs::metadata(path)?;
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(&data);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Ok(Mark {
+        modified: data.modified().ok(),
+        bytes: data.len(),
+        inode,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Scope;
+
+    fn second(number: i64) -> Timestamp {
+        Timestamp::from_micros(1_772_357_400_000_000 + number * LOOK_MICROS)
+    }
+
+    fn look(keys: &Keys, now: Timestamp) -> Option<bool> {
+        let Source::File { path, seen } = &*keys.0 else {
+            panic!("a file was given")
+        };
+        seen.lock().unwrap().look(path, now).map(|read| read.is_ok())
+    }
+
+    #[test]
+    fn a_revoked_key_stops_working_within_a_second_and_a_new_one_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let mut ring = KeyRing::new().unwrap();
+        let old = ring.create("old", &[Scope::Read], None).unwrap();
+        ring.save(&path).unwrap();
+        let keys = Keys::of_file(&path).unwrap();
+        let knows = |secret: &str, now| keys.ring(now).find(secret, now).is_some();
+        assert!(knows(&old, second(0)));
+
+        assert!(ring.revoke("old"));
+        let new = ring.create("new", &[Scope::Read], None).unwrap();
+        ring.save(&path).unwrap();
+        let soon = Timestamp::from_micros(second(1).as_micros() - 1);
+        assert!(knows(&old, soon), "looked at less than a second ago");
+        assert!(!knows(&old, second(1)));
+        assert!(knows(&new, second(1)));
+        assert!(knows(&new, second(-5)), "a clock that was set back");
+    }
+
+    #[test]
+    fn a_broken_or_missing_file_keeps_the_old_keys_and_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let mut ring = KeyRing::new().unwrap();
+        let secret = ring.create("ops", &[Scope::Read], None).unwrap();
+        ring.save(&path).unwrap();
+        let keys = Keys::of_file(&path).unwrap();
+        let is_good = |now| keys.ring(now).find(&secret, now).is_some();
+        assert_eq!(look(&keys, second(0)), None, "nothing changed");
+
+        fs::write(&path, "{").unwrap();
+        assert_eq!(look(&keys, second(1)), Some(false));
+        assert_eq!(look(&keys, second(2)), None, "told before");
+        assert!(is_good(second(3)));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(look(&keys, second(4)), Some(false));
+        assert_eq!(look(&keys, second(5)), None, "told before");
+        assert!(is_good(second(6)));
+
+        ring.revoke("ops");
+        ring.save(&path).unwrap();
+        assert_eq!(look(&keys, second(7)), Some(true));
+        assert!(!is_good(second(8)));
+    }
+}
