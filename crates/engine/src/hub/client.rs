@@ -280,7 +280,7 @@ impl TaskHub {
             .await
     }
 
-    /// Starts a finished orchestration again: same name, input, version and tags.
+    /// Starts a finished orchestration again: same name, input, version, tags and trace.
     ///
     /// # Errors
     /// `NotFound`, `WrongState` when it is not finished.
@@ -304,6 +304,7 @@ impl TaskHub {
             input: row.input,
             tags: row.tags,
             reuse: ReusePolicy::RejectRunning,
+            trace: status.trace,
             ..StartOptions::default()
         };
         self.start(options).await

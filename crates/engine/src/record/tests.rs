@@ -186,6 +186,7 @@ fn all_events() -> Vec<Event> {
         .collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn all_messages() -> Vec<Message> {
     let execution = ExecutionKey(9);
     let task = TaskId(3);

@@ -187,7 +187,8 @@ async fn trace_headers_are_kept_and_invalid_ones_are_none() {
     ];
     let twice = [("traceparent", PARENT), ("traceparent", PARENT)];
     let bad_state = [("traceparent", PARENT), ("tracestate", "A=1")];
-    let cases: [(&str, &[(&str, &str)], Option<&str>); 5] = [
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], Option<&'c str>);
+    let cases: [Case<'_>; 5] = [
         ("t1", &both, Some(r#""trace":{"parent":"P","state":"a=1,b=2"}"#)),
         ("t2", &bad_state, Some(r#""trace":{"parent":"P"}"#)),
         ("t3", &twice, None),

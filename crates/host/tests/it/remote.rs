@@ -79,6 +79,7 @@ async fn statuses_histories_and_waits_are_the_same() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn refusals_are_the_same() {
     let world = world().await;
     let remote = world.remote();

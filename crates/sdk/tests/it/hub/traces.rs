@@ -2,7 +2,7 @@
 
 use dalsegno::{
     ActivityContext, App, Client, EntityContext, EntityId, Event, EventKind, HostSettings, Instance,
-    InstanceQuery, OrchestrationContext, Result, TraceContext, activity, entity, orchestrator,
+    InstanceQuery, NewId, OrchestrationContext, Result, TraceContext, activity, entity, orchestrator,
 };
 use dalsegno_engine::request::RequestErrorKind;
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,10 @@ async fn without_a_trace_none_is_made_and_a_bad_one_is_refused() {
         assert_eq!(instance.status().await.unwrap().trace, None);
         let named = client.start(child, ()).trace_parent(OTHER).await.unwrap();
         assert_eq!(named.wait().await.unwrap(), [OTHER, OTHER]);
+        for new_id in [NewId::Generated, NewId::Same] {
+            let again = named.restart(new_id).await.unwrap();
+            assert_eq!(again.wait().await.unwrap(), [OTHER, OTHER]);
+        }
         let refused = client
             .start(child, ())
             .trace_parent("00-1-2-3")
