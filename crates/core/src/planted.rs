@@ -39,11 +39,33 @@ pub enum Bug {
     TimerEarly,
     /// Entity state is written only when it is idle.
     EntityNotStored,
+    /// A host whose partitions another has taken still answers what needs no commit.
+    FencedAnswers,
+    /// A batch whose outcome is unknown counts as written.
+    UnknownTakenAsDone,
+    /// A batch that was not written is passed over.
+    RefusedBatchLost,
+    /// A rewound instance keeps only what is left of its history, not the answers that were no failures.
+    AnswersLostAtRewind,
+    /// A purge is answered and not stored.
+    PurgeNotStored,
+    /// The time of a delayed start is not stored.
+    DelayedStartNotStored,
+    /// A start that replaces a living instance forgets to release what that one holds.
+    LocksKeptAtReplacement,
+    /// A signal for later is not stored.
+    DelayedSignalNotStored,
+    /// A batch is acknowledged before the log is synced.
+    AppendNotSynced,
+    /// A segment is recycled though the tables lack its last batch.
+    SegmentRecycledEarly,
+    /// Recovery takes the last batch of a torn log for its tail and cuts it off.
+    LastBatchCutOff,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 27] = [
         Self::EffectBeforeSync,
         Self::CompletionTakenTwice,
         Self::OldExecutionTaken,
@@ -60,6 +82,17 @@ impl Bug {
         Self::GrantNotReleased,
         Self::TimerEarly,
         Self::EntityNotStored,
+        Self::FencedAnswers,
+        Self::UnknownTakenAsDone,
+        Self::RefusedBatchLost,
+        Self::AnswersLostAtRewind,
+        Self::PurgeNotStored,
+        Self::DelayedStartNotStored,
+        Self::LocksKeptAtReplacement,
+        Self::DelayedSignalNotStored,
+        Self::AppendNotSynced,
+        Self::SegmentRecycledEarly,
+        Self::LastBatchCutOff,
     ];
 }
 

@@ -5,10 +5,12 @@
 
 mod checks;
 mod compare;
+mod failing;
 mod random;
 mod rows;
 
 pub use compare::{Known, assert_same};
+pub use failing::{FailingStore, Fate, Faults, is_planned};
 pub use random::{Generator, Random};
 pub use rows::PARTITIONS;
 

@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use super::{Health, TaskHub};
 use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
-use crate::committer::{Committer, Release};
+use crate::committer::{Committer, Refusal, Release};
 use crate::counts::Counts;
 use crate::dispatcher::Dispatcher;
 use crate::executor::{Executor, OperationOutcome};
@@ -78,6 +78,7 @@ pub(super) struct Runtime {
     pub(super) waiters: Arc<AtomicU64>,
     queue: Arc<CommitQueue>,
     batches: Arc<AtomicU64>,
+    refusal: Arc<Refusal>,
     progress: Vec<Arc<Progress>>,
     /// Rounds of each thread when they were last seen to rise.
     seen: Mutex<Vec<(u64, Instant)>>,
@@ -153,6 +154,7 @@ impl Runtime {
             tickets: AtomicU64::new(0),
             waiters: Arc::default(),
             batches: Arc::default(),
+            refusal: Arc::default(),
             progress: (0..mailboxes.threads()).map(|_| Arc::default()).collect(),
             seen: Mutex::default(),
             is_draining: AtomicBool::new(false),
@@ -189,6 +191,7 @@ impl Runtime {
             durable,
             counts: self.counts.clone(),
             batches: self.batches.clone(),
+            refusal: self.refusal.clone(),
         };
         let release = Released {
             dispatcher: self.dispatcher.clone(),
@@ -291,6 +294,10 @@ impl Runtime {
             let first = PartitionId(u32::try_from(index).unwrap_or(0));
             self.mailboxes.send(first, Input::Nudge);
         }
+        problems.extend(self.refusal.current().map(|(time, cause)| {
+            let seconds = time.as_secs();
+            format!("the store has taken no commit for {seconds} s and is asked again: {cause}")
+        }));
         Health {
             problems,
             draining: self.is_draining(),

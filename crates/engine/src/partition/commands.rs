@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload};
@@ -228,7 +229,9 @@ impl Partition {
         self.write_tasks(id, key, &result, turn);
         turn.moves.push((Some(before), Some(after)));
         for (target, message) in result.outgoing {
-            self.send(target, message, turn);
+            if !planted::has(Bug::LocksKeptAtReplacement) {
+                self.send(target, message, turn);
+            }
         }
         for item in held.drain(..) {
             if let Item::Message {
@@ -255,8 +258,12 @@ impl Partition {
                     slot.state = SlotState::Vacant;
                 }
                 self.keys.remove(&key);
+                let deletion = Op::DeleteExecution { key, id: id.clone() };
                 let turn = Turn {
-                    ops: vec![Op::DeleteExecution { key, id: id.clone() }],
+                    ops: (!planted::has(Bug::PurgeNotStored))
+                        .then_some(deletion)
+                        .into_iter()
+                        .collect(),
                     effects: vec![reply.with(Ok(()))],
                     moves: vec![(Some(status), None)],
                     ..Turn::default()

@@ -404,11 +404,13 @@ impl Partition {
         if let Some(due) = due {
             turn.ops
                 .push(Op::PutInstance(Box::new(resident.orchestration.row.clone())));
-            turn.ops.push(Op::PutTimer {
-                due,
-                key,
-                task: TaskId::START,
-            });
+            if !planted::has(Bug::DelayedStartNotStored) {
+                turn.ops.push(Op::PutTimer {
+                    due,
+                    key,
+                    task: TaskId::START,
+                });
+            }
             self.timers.insert(TimerRow {
                 due,
                 key,
