@@ -5,6 +5,11 @@
 //! terminate meanwhile. Then the faults stop, everything has to come to rest, and an exact model
 //! says what must have come out. The same seed gives the same run.
 
+mod checks;
+mod clients;
+mod ground;
 pub mod interpreter;
 pub mod program;
 pub mod scenario;
+mod subject;
+mod swarm;

@@ -45,7 +45,7 @@ fn open(folder: &Path, programs: &Arc<Vec<Program>>) -> Result<TaskHub, Failed> 
     let store = Arc::new(EmbeddedStore::open(folder, options)?);
     Ok(TaskHub::open(
         store,
-        Arc::new(Programs(programs.clone())),
+        Arc::new(Programs::new(programs.clone())),
         HubOptions::default(),
     )?)
 }

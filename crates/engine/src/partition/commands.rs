@@ -10,6 +10,7 @@ use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload};
 
 use super::Partition;
+use super::instances::delayed_start;
 use super::slot::{Item, Slot, SlotState, Waiter};
 use crate::input::{Command, IdOrigin, InMemory, WaitFor};
 use crate::record;
@@ -222,10 +223,12 @@ impl Partition {
             return;
         };
         let before = resident.orchestration.row.status;
+        let delayed = delayed_start(&resident.orchestration.row);
         let draft = resident.orchestration.draft(std::iter::once(&terminate), now);
         let result = resident.orchestration.conclude(draft, Vec::new(), u64::MAX);
         let key = resident.orchestration.row.key;
         let after = resident.orchestration.row.status;
+        self.forget_start(delayed, turn);
         self.write_tasks(id, key, &result, turn);
         turn.moves.push((Some(before), Some(after)));
         for (target, message) in result.outgoing {

@@ -552,8 +552,12 @@ impl Partition {
             return;
         };
         let before = RowMark::of(&resident.orchestration.row);
+        let delayed = delayed_start(&resident.orchestration.row);
         let result = resident.orchestration.conclude(draft, actions, events_max);
         let key = resident.orchestration.row.key;
+        if resident.orchestration.row.status.is_final() {
+            self.forget_start(delayed, &mut turn);
+        }
         self.write_tasks(id, key, &result, &mut turn);
         match result.next.clone() {
             Some(next) => {
@@ -576,6 +580,14 @@ impl Partition {
             });
         }
         self.commit_slot(id, turn);
+    }
+
+    /// An instance that ends before its delayed start takes the timer of that start along.
+    pub(super) fn forget_start(&mut self, delayed: Option<TimerRow>, turn: &mut Turn) {
+        let Some(timer) = delayed else { return };
+        let TimerRow { due, key, task } = timer;
+        turn.ops.push(Op::DeleteTimer { due, key, task });
+        self.timers.remove(&timer);
     }
 
     /// Consumed messages lose their rows, held ones get one.
@@ -1011,6 +1023,16 @@ impl Partition {
             }
         }
     }
+}
+
+/// The timer by which an instance that has not begun will begin.
+pub(super) fn delayed_start(row: &InstanceRow) -> Option<TimerRow> {
+    let due = row.scheduled_start.filter(|_| row.events == 0)?;
+    Some(TimerRow {
+        due,
+        key: row.key,
+        task: TaskId::START,
+    })
 }
 
 pub(super) fn put_child(key: ExecutionKey, task: TaskId, child: &ChildRecord) -> Op {
