@@ -1,10 +1,10 @@
-//! `dalsegno-sim --seeds N --from S [--failures N] [--bug NAME]`: runs seeds and says which failed,
-//! up to so many (1), and what the others came by.
+//! `dalsegno-sim --seeds N --from S [--failures N] [--bug NAME] [--trace]`: runs seeds and says
+//! which failed, up to so many (1), and what the others came by. `--trace` prints every batch.
 
 use std::process::ExitCode;
 
 use dalsegno_core::planted::{self, Bug};
-use dalsegno_sim::scenario::{self, Marks};
+use dalsegno_sim::scenario::{self, Marks, Trace};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -19,11 +19,15 @@ fn main() -> ExitCode {
         bug.as_ref()
             .and_then(|name| Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name)),
     );
+    let trace = match arguments.iter().any(|argument| argument == "--trace") {
+        true => Trace::Print,
+        false => Trace::Off,
+    };
     let failures_max = number("--failures", 1);
     let mut failures = 0;
     let mut marks = Marks::default();
     for seed in from..from + seeds {
-        match scenario::run(seed) {
+        match scenario::run_traced(seed, trace) {
             Ok(one) => marks = marks.plus(&one),
             Err(problem) => {
                 eprintln!(

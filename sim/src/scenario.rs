@@ -22,6 +22,7 @@ use crate::program::{COUNTERS, Program, below, generate};
 use crate::subject::Subject;
 use crate::swarm::Swarm;
 
+pub use crate::ground::Trace;
 pub use crate::subject::choose_program;
 
 /// Steps under faults.
@@ -179,26 +180,26 @@ pub fn programs_of(seed: u64) -> Vec<Program> {
 /// # Errors
 /// The first invariant that broke, in words.
 pub fn run(seed: u64) -> Result<Marks, String> {
-    World::new(seed, false)?.run()
+    run_traced(seed, Trace::Off)
 }
 
-/// The same with a hash over everything that was appended.
+/// The same with a trace.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_traced(seed: u64) -> Result<Marks, String> {
-    World::new(seed, true)?.run()
+pub fn run_traced(seed: u64, trace: Trace) -> Result<Marks, String> {
+    World::new(seed, trace)?.run()
 }
 
 impl World {
-    fn new(seed: u64, is_traced: bool) -> Result<Self, String> {
+    fn new(seed: u64, trace: Trace) -> Result<Self, String> {
         let mut entropy = Entropy::seeded(seed);
         let swarm = Swarm::of(&mut entropy);
         let count = 2 + below(&mut entropy, 6);
         let programs = Arc::new(generate(&mut entropy, count));
         let executor = Programs::new(programs.clone());
         let ground = Ground::new(&swarm, 1 + below(&mut entropy, 3) as u32)?;
-        let faults = StoreFaults::new(&swarm, entropy.next_u64(), is_traced);
+        let faults = StoreFaults::new(&swarm, entropy.next_u64(), trace);
         let failing = Arc::new(FailingStore::new(ground.store(), faults.clone()));
         let ledger = Ledger::default();
         let options = options(&swarm, entropy.next_u64(), SimOptions::default().start);
