@@ -285,7 +285,10 @@ impl Interpreter {
                 });
                 self.next_statement();
             }
-            Statement::Fragile(value) => self.schedule("fragile", value),
+            Statement::Fragile(value) => {
+                self.schedule("fragile", value);
+                self.schedule("echo", 1);
+            }
             Statement::FailingOperation(target) => {
                 let task = self.task();
                 self.waiting.insert(task, ());

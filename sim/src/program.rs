@@ -32,7 +32,8 @@ pub enum Statement {
     Detached(i64),
     /// Signals a counter for later, in milliseconds.
     SignalLater(u8, i64, u64),
-    /// Calls an activity that fails while the outside world is broken; then the program fails.
+    /// Calls an activity that fails while the outside world is broken, and one that gives 1. When
+    /// the first fails, so does the program.
     Fragile(i64),
     /// Begins the rest of the program as a new execution.
     ContinueAsNew,
@@ -92,7 +93,8 @@ fn statement(entropy: &mut Entropy, number: usize) -> Statement {
 pub fn result_of(programs: &[Program], number: usize) -> i64 {
     let sum = |statement: &Statement| match statement {
         Statement::Activities(values) => values.iter().sum(),
-        Statement::Event(value) | Statement::Fragile(value) => *value,
+        Statement::Event(value) => *value,
+        Statement::Fragile(value) => value + 1,
         Statement::Child(child) => result_of(programs, *child),
         _ => 0,
     };

@@ -183,7 +183,11 @@ impl Orchestration {
             Message::TimerFired { fire_at, .. } => Some(*fire_at),
             _ => None,
         });
-        let mut drafter = Drafter::new(self, fired.fold(now, Timestamp::max));
+        let now = match planted::has(Bug::TimeBeforeTimer) {
+            true => now,
+            false => fired.fold(now, Timestamp::max),
+        };
+        let mut drafter = Drafter::new(self, now);
         let mut fates = Vec::new();
         for message in messages.clone() {
             fates.push(drafter.take(message));
@@ -694,7 +698,7 @@ impl<'o> Drafter<'o> {
             return Fate::Dropped;
         }
         self.started = true;
-        self.frees_held = true;
+        self.frees_held = !planted::has(Bug::EarlyEventsForgotten);
         self.status = Status::Running;
         let started = self.orchestration.started_event();
         self.push(started);

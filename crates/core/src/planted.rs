@@ -61,11 +61,19 @@ pub enum Bug {
     SegmentRecycledEarly,
     /// Recovery takes the last batch of a torn log for its tail and cuts it off.
     LastBatchCutOff,
+    /// A termination leaves behind what the instance held.
+    HeldKeptAtEnd,
+    /// What came before a start is not looked at again after it.
+    EarlyEventsForgotten,
+    /// An instance that ends before its delayed start leaves the timer of that start behind.
+    StartTimerKeptAtEnd,
+    /// A turn's time may be before a timer that fired, when the clock was set back.
+    TimeBeforeTimer,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::EffectBeforeSync,
         Self::CompletionTakenTwice,
         Self::OldExecutionTaken,
@@ -93,6 +101,10 @@ impl Bug {
         Self::AppendNotSynced,
         Self::SegmentRecycledEarly,
         Self::LastBatchCutOff,
+        Self::HeldKeptAtEnd,
+        Self::EarlyEventsForgotten,
+        Self::StartTimerKeptAtEnd,
+        Self::TimeBeforeTimer,
     ];
 }
 

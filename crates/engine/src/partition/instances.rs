@@ -584,7 +584,9 @@ impl Partition {
 
     /// An instance that ends before its delayed start takes the timer of that start along.
     pub(super) fn forget_start(&mut self, delayed: Option<TimerRow>, turn: &mut Turn) {
-        let Some(timer) = delayed else { return };
+        let Some(timer) = delayed.filter(|_| !planted::has(Bug::StartTimerKeptAtEnd)) else {
+            return;
+        };
         let TimerRow { due, key, task } = timer;
         turn.ops.push(Op::DeleteTimer { due, key, task });
         self.timers.remove(&timer);
@@ -1074,18 +1076,18 @@ fn take_batch(slot: &mut Slot) -> Vec<Item> {
     if slot.held.is_empty() {
         return fresh;
     }
-    let is_key = |item: &Item| {
-        matches!(
-            item.as_message(),
+    let is_key = |item: &Item| match item.as_message() {
+        Some(Message::Terminate { .. }) => !planted::has(Bug::HeldKeptAtEnd),
+        message => matches!(
+            message,
             Some(
                 Message::Resume { .. }
-                    | Message::Terminate { .. }
                     | Message::TimerFired {
                         task: TaskId::START,
                         ..
                     }
             )
-        )
+        ),
     };
     let moves = slot.resident().is_some_and(|resident| {
         let row = &resident.orchestration.row;

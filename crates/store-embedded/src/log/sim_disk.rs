@@ -126,6 +126,14 @@ impl SimDisk {
         file.durable = file.cached.clone();
     }
 
+    /// From now on nothing fails that has not failed yet.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        state.fuel = state.fuel.filter(|fuel| *fuel == 0);
+        state.fails_next_sync = false;
+        state.capacity = None;
+    }
+
     /// A file as programs see it.
     pub fn content(&self, name: &str) -> Vec<u8> {
         let state = self.lock();
