@@ -69,11 +69,13 @@ pub enum Bug {
     StartTimerKeptAtEnd,
     /// A turn's time may be before a timer that fired, when the clock was set back.
     TimeBeforeTimer,
+    /// A failed attempt leads to the next one though it was reported before, or was cancelled.
+    AttemptsNotTold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::EffectBeforeSync,
         Self::CompletionTakenTwice,
         Self::OldExecutionTaken,
@@ -105,6 +107,7 @@ impl Bug {
         Self::EarlyEventsForgotten,
         Self::StartTimerKeptAtEnd,
         Self::TimeBeforeTimer,
+        Self::AttemptsNotTold,
     ];
 }
 

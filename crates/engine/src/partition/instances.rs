@@ -672,6 +672,7 @@ impl Partition {
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));
             }
+            self.attempts.insert((key, new.task), 0);
             turn.effects.push(Effect::Dispatch(Arc::new(record)));
         }
         for (due, task) in &result.timers {
@@ -703,6 +704,7 @@ impl Partition {
             });
         }
         for task in &result.cancelled {
+            self.attempts.remove(&(key, *task));
             turn.ops.push(Op::DeleteTask { key, task: *task });
             turn.effects.push(Effect::Cancel { key, task: *task });
         }

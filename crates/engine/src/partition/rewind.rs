@@ -251,6 +251,7 @@ impl Partition {
             match open {
                 OpenTask::Activity { name } => {
                     let record = self.reopened_task(row, *task, name, history);
+                    self.attempts.insert((row.key, *task), 0);
                     turn.ops.push(self.put_task(&record));
                     turn.effects.push(Effect::Dispatch(Arc::new(record)));
                 }
