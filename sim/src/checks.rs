@@ -5,6 +5,7 @@ use dalsegno_core::query::Status;
 use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{EntityId, Event, ExecutionKey, PartitionId};
 use dalsegno_engine::loader::read_history;
+use dalsegno_engine::record::decode_message;
 
 use crate::program::{COUNTERS, counted, result_of};
 use crate::scenario::World;
@@ -187,7 +188,8 @@ impl World {
             ];
             if left != [0; 4] {
                 return Err(format!(
-                    "at rest, messages, tasks, timers and locks are left: {left:?}"
+                    "at rest, messages, tasks, timers and locks are left: {left:?}, {:?}",
+                    loaded.messages.iter().map(|(_, data)| decode_message(data)).collect::<Vec<_>>()
                 ));
             }
         }

@@ -205,7 +205,7 @@ impl World {
     /// As a recursive purge does it: the children are read from the history beforehand.
     fn choose_children(&mut self, number: usize) -> Result<(), String> {
         let subject = &mut self.subjects[number];
-        if !subject.doomed.is_empty() || below(&mut self.entropy, 2) == 0 {
+        if !subject.doomed.is_empty() {
             return Ok(());
         }
         let store = self.ground.store();

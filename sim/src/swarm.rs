@@ -70,7 +70,7 @@ impl Swarm {
         if flip(6) {
             limits.history_events_max = TINY_HISTORY;
         }
-        if flip(4) {
+        if flip(2) {
             limits.inbox_messages_max = 1;
         }
         let is_on_disk = flip(4);

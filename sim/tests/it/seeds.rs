@@ -12,13 +12,52 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const SEEDS_PER_BUG: u64 = 5_000;
 
 /// Seeds of a pass in which every mark has to be hit.
-const SEEDS_OF_A_PASS: u64 = 1_000;
+const SEEDS_OF_A_PASS: u64 = 300;
 
 /// Seeds that found a bug of ours once, of the current generator.
 /// 30: an instance that was terminated before its delayed start left the timer of that start behind.
+/// 772: an attempt that failed when its instance had been terminated was tried again.
+/// 8558: a failed attempt that was reported twice was tried again twice.
 /// 9301: a delayed start that waited for a resume did not free the event that came before it.
 /// 30879: after the clock was set back, a turn's time was before a timer that had fired.
-const REGRESSIONS: [u64; 3] = [30, 9_301, 30_879];
+const REGRESSIONS: [u64; 5] = [30, 772, 8_558, 9_301, 30_879];
+
+/// The seed that found each planted bug when it was last looked for. It is tried first, so that a
+/// pass is short; the search begins anew when it does not find the bug any more.
+const FOUND_BY: [(Bug, u64); 32] = [
+    (Bug::EffectBeforeSync, 11),
+    (Bug::CompletionTakenTwice, 1),
+    (Bug::OldExecutionTaken, 397),
+    (Bug::EventsLostAtContinueAsNew, 6),
+    (Bug::LocksKeptAtEnd, 0),
+    (Bug::TimerRowKept, 2),
+    (Bug::MessageRowKept, 0),
+    (Bug::TaskNotStored, 0),
+    (Bug::MessageNotStored, 0),
+    (Bug::HeldNotStored, 9),
+    (Bug::ParentNotTold, 3),
+    (Bug::FailedOperationKept, 25),
+    (Bug::TornCommit, 0),
+    (Bug::GrantNotReleased, 30),
+    (Bug::TimerEarly, 2),
+    (Bug::EntityNotStored, 11),
+    (Bug::FencedAnswers, 14),
+    (Bug::UnknownTakenAsDone, 6),
+    (Bug::RefusedBatchLost, 3),
+    (Bug::AnswersLostAtRewind, 91),
+    (Bug::PurgeNotStored, 4),
+    (Bug::DelayedStartNotStored, 4),
+    (Bug::LocksKeptAtReplacement, 101),
+    (Bug::DelayedSignalNotStored, 6),
+    (Bug::AppendNotSynced, 0),
+    (Bug::SegmentRecycledEarly, 2883),
+    (Bug::LastBatchCutOff, 6),
+    (Bug::HeldKeptAtEnd, 351),
+    (Bug::EarlyEventsForgotten, 844),
+    (Bug::StartTimerKeptAtEnd, 5),
+    (Bug::TimeBeforeTimer, 2829),
+    (Bug::AttemptsNotTold, 772),
+];
 
 /// Plants a bug, or none, while nobody else runs seeds.
 fn planted(bug: Option<Bug>) -> MutexGuard<'static, ()> {
@@ -65,12 +104,21 @@ fn other_seeds_give_other_runs() {
 
 #[test]
 fn every_planted_bug_is_found() {
-    for bug in Bug::ALL {
+    for (bug, likely) in FOUND_BY {
         let guard = planted(Some(bug));
-        let found = (0..SEEDS_PER_BUG).find(|seed| scenario::run(*seed).is_err());
+        let found = std::iter::once(likely)
+            .chain(0..SEEDS_PER_BUG)
+            .find(|seed| scenario::run(*seed).is_err());
         plant(None);
         drop(guard);
         assert!(found.is_some(), "{bug:?} hid in {SEEDS_PER_BUG} seeds");
-        eprintln!("{bug:?} is found by seed {}", found.unwrap_or_default());
+        if found != Some(likely) {
+            eprintln!("{bug:?} is found by seed {found:?} now: write it down");
+        }
     }
+}
+
+#[test]
+fn every_bug_has_its_seed() {
+    assert_eq!(FOUND_BY.map(|(bug, _)| bug), Bug::ALL);
 }

@@ -218,7 +218,6 @@ impl Partition {
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
-        let mut held = std::mem::take(&mut slot.held);
         let Some(resident) = slot.resident_mut() else {
             return;
         };
@@ -236,14 +235,7 @@ impl Partition {
                 self.send(target, message, turn);
             }
         }
-        for item in held.drain(..) {
-            if let Item::Message {
-                sequence, message, ..
-            } = item
-            {
-                self.drop_message(sequence, &message, turn);
-            }
-        }
+        self.drop_held(id, turn);
         self.answer_waiters(id, turn);
     }
 

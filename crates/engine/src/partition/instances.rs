@@ -555,7 +555,8 @@ impl Partition {
         let delayed = delayed_start(&resident.orchestration.row);
         let result = resident.orchestration.conclude(draft, actions, events_max);
         let key = resident.orchestration.row.key;
-        if resident.orchestration.row.status.is_final() {
+        let is_over = resident.orchestration.row.status.is_final();
+        if is_over {
             self.forget_start(delayed, &mut turn);
         }
         self.write_tasks(id, key, &result, &mut turn);
@@ -569,6 +570,9 @@ impl Partition {
             self.send(target, message, &mut turn);
         }
         self.sort_batch(id, batch, &fates, &mut turn);
+        if is_over {
+            self.drop_held(id, &mut turn);
+        }
         self.answer_waiters(id, &mut turn);
         if planted::has(Bug::TornCommit) {
             let is_row = |op: &Op| matches!(op, Op::PutInstance(_) | Op::TouchInstance { .. });
@@ -611,6 +615,22 @@ impl Partition {
                     self.forget_message(sequence, &message, turn);
                 }
                 Fate::Held => self.hold(id, sequence, message, turn),
+            }
+        }
+    }
+
+    /// A suspended instance may end by itself, when its history is full: what it holds goes with it.
+    pub(super) fn drop_held(&mut self, id: &InstanceId, turn: &mut Turn) {
+        let held = self
+            .slots
+            .get_mut(id)
+            .map(|slot| std::mem::take(&mut slot.held));
+        for item in held.into_iter().flatten() {
+            if let Item::Message {
+                sequence, message, ..
+            } = item
+            {
+                self.drop_message(sequence, &message, turn);
             }
         }
     }

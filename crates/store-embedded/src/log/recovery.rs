@@ -141,6 +141,16 @@ impl Found {
                 return Err(damaged(format!("the first bytes of {name} are damaged")));
             }
         };
+        if header.bytes != bytes.len() as u64
+            && is_last
+            && !must_exist
+            && segment::scan(&bytes, seed, &header).batches.is_empty()
+        {
+            // The crash came before the first sync of a file whose length was not durable either.
+            self.unbegun.push(number);
+            self.epoch = self.epoch.max(header.epoch);
+            return Ok(());
+        }
         if header.bytes != bytes.len() as u64 {
             return Err(damaged(format!(
                 "{name} has {} bytes, it was written with {}",

@@ -217,7 +217,7 @@ fn live(random: &mut Random, disk: &SimDisk, log: &mut Log, known: &mut Known, a
 
 #[test]
 fn no_crash_loses_what_was_acknowledged() {
-    let seeds = if std::env::var_os("RUN_SLOW").is_some() {
+    let seeds = if dalsegno_store_tests::is_slow_run() {
         2_000
     } else {
         120
@@ -372,6 +372,18 @@ fn damages_of_segments_are_refused_by_name() {
     };
     expect!["it ends at position 40, but hub.db holds everything up to 99: it is an older copy"]
         .assert_eq(&refusal(open_sim(&disk.after_kill(), &newer_tables)));
+}
+
+#[test]
+fn a_segment_that_was_never_synced_may_be_shorter_than_it_says() {
+    // A process was killed while it filled a spare; the next one took that spare for its segment
+    // and lost its power before the first sync: the name and the header were there, the end of
+    // the file was not, and the hub was refused.
+    let disk = SimDisk::default();
+    let (_log, _) = open_sim(&disk, &unknown()).unwrap();
+    disk.damage(&segment::name(1), |bytes| bytes.truncate(1_000));
+    let (log, batches) = open_sim(&disk.after_kill(), &unknown()).unwrap();
+    assert_eq!((batches.len(), log.epoch()), (0, 2));
 }
 
 /// Once released these bytes never change: an older hub always opens.
