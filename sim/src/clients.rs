@@ -226,7 +226,10 @@ impl World {
     pub(crate) fn ask_for_the_rest(&mut self) -> Result<(), String> {
         for number in 0..self.subjects.len() {
             self.start(number);
-            self.raise(number);
+            // Who is told that too much waits asks again later, so that time can pass meanwhile.
+            if self.entropy.share() < 0.02 {
+                self.raise(number);
+            }
             self.purge_children(number);
             if self.entropy.share() < 0.01 {
                 let kind = match self.is_to_be_rewound(number)? {
