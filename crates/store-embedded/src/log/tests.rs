@@ -437,6 +437,44 @@ fn a_damaged_batch_is_an_error_and_never_a_panic() {
     assert!(refused > 100);
 }
 
+#[test]
+fn no_change_of_a_frame_goes_unnoticed() {
+    let mut random = Random::new(7);
+    let seed = frame::seed(STORE, 1);
+    let mut original = Vec::new();
+    frame::begin(&mut original);
+    codec::encode_batch(&every_change(), &mut original);
+    frame::finish(&mut original, seed, frame::KIND_BATCH, 7, 3, 6);
+    let whole = frame::read(&original, seed).unwrap();
+    // What stands behind the payload fills up to the next frame, or is the next frame.
+    let end = frame::HEADER_BYTES + whole.len;
+    for _ in 0..20_000 {
+        let changed = random.mutate(&original);
+        let is_taken = frame::read(&changed, seed).is_some();
+        assert!(!is_taken || changed.starts_with(&original[..end]), "{changed:?}");
+        assert!(is_taken || !changed.starts_with(&original), "{changed:?}");
+        assert!(frame::read(&changed, frame::seed(STORE, 2)).is_none());
+    }
+}
+
+#[test]
+fn what_is_taken_of_a_changed_batch_reads_the_same_again() {
+    let mut random = Random::new(8);
+    let mut original = Vec::new();
+    codec::encode_batch(&every_change(), &mut original);
+    let mut taken = 0;
+    for _ in 0..20_000 {
+        let Ok(batch) = codec::decode_batch(&random.mutate(&original)) else {
+            continue;
+        };
+        let mut bytes = Vec::new();
+        codec::encode_batch(&batch, &mut bytes);
+        assert_eq!(codec::decode_batch(&bytes).unwrap(), batch);
+        taken += 1;
+    }
+    assert!(taken > 100, "{taken} taken");
+}
+
 /// A commit with one of each change, made by the generator of the suite's random operations.
 fn every_change() -> Vec<Commit> {
     let model = dalsegno_store_memory::MemoryStore::new(dalsegno_store_tests::PARTITIONS);
