@@ -159,7 +159,11 @@ impl World {
         }
         for number in 0..COUNTERS as usize {
             let id = EntityId::new("counter", &number.to_string()).map_err(|error| error.to_string())?;
-            let row = self.ground.store().entity(&id).map_err(|error| error.to_string())?;
+            let row = self
+                .ground
+                .store()
+                .entity(&id)
+                .map_err(|error| error.to_string())?;
             let state = row
                 .and_then(|row| row.state)
                 .map_or(0, |state| state.as_str().parse::<i64>().unwrap_or(i64::MIN));
@@ -189,11 +193,19 @@ impl World {
             if left != [0; 4] {
                 return Err(format!(
                     "at rest, messages, tasks, timers and locks are left: {left:?}, {:?}",
-                    loaded.messages.iter().map(|(_, data)| decode_message(data)).collect::<Vec<_>>()
+                    loaded
+                        .messages
+                        .iter()
+                        .map(|(_, data)| decode_message(data))
+                        .collect::<Vec<_>>()
                 ));
             }
         }
-        for subject in self.subjects.iter().filter(|subject| subject.presence == Presence::Purged) {
+        for subject in self
+            .subjects
+            .iter()
+            .filter(|subject| subject.presence == Presence::Purged)
+        {
             for (child, _) in &subject.doomed {
                 let row = store.instance(child).map_err(|error| error.to_string())?;
                 if row.is_some() {
@@ -202,10 +214,16 @@ impl World {
             }
         }
         for key in (1..=hub.key_max.0).map(ExecutionKey) {
-            let is_current = store.instance_by_key(key).map_err(|error| error.to_string())?.is_some();
+            let is_current = store
+                .instance_by_key(key)
+                .map_err(|error| error.to_string())?
+                .is_some();
             let history = store.history(key).map_err(|error| error.to_string())?;
             if !is_current && !history.is_empty() {
-                return Err(format!("the history of execution {} is left, which is no more", key.0));
+                return Err(format!(
+                    "the history of execution {} is left, which is no more",
+                    key.0
+                ));
             }
         }
         Ok(())
@@ -218,7 +236,9 @@ impl World {
         let reasons = self.marks.crashes + self.marks.takeovers + self.marks.rewinds_asked + 1;
         let allowed = 2 * u32::try_from(reasons).unwrap_or(u32::MAX);
         match most > allowed {
-            true => Err(format!("an activity ran {most} times, {allowed} can be explained")),
+            true => Err(format!(
+                "an activity ran {most} times, {allowed} can be explained"
+            )),
             false => Ok(()),
         }
     }

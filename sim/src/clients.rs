@@ -54,8 +54,12 @@ impl World {
     /// Starts what was started before: again, instead, or to be refused.
     fn start_again(&mut self, number: usize) {
         let share = self.entropy.share();
-        let kind = [Again::Restart, Again::Replace, Again::Reject, Again::ReturnExisting]
-            [below(&mut self.entropy, 4)];
+        let kind = [
+            Again::Restart,
+            Again::Replace,
+            Again::Reject,
+            Again::ReturnExisting,
+        ][below(&mut self.entropy, 4)];
         let subject = &mut self.subjects[number];
         let (rate, is_allowed) = match kind {
             Again::Restart => {

@@ -128,9 +128,12 @@ pub fn counted(programs: &[Program], number: usize) -> [i64; COUNTERS as usize] 
 
 /// Can it fail, by itself or by a child?
 pub fn is_fragile(programs: &[Program], number: usize) -> bool {
-    programs[number].statements.iter().any(|statement| match statement {
-        Statement::Fragile(_) => true,
-        Statement::Child(child) => is_fragile(programs, *child),
-        _ => false,
-    })
+    programs[number]
+        .statements
+        .iter()
+        .any(|statement| match statement {
+            Statement::Fragile(_) => true,
+            Statement::Child(child) => is_fragile(programs, *child),
+            _ => false,
+        })
 }

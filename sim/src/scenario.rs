@@ -370,7 +370,11 @@ impl World {
             limit: usize::MAX,
             ..InstanceQuery::default()
         };
-        let page = self.ground.store().list(&query).map_err(|error| error.to_string())?;
+        let page = self
+            .ground
+            .store()
+            .list(&query)
+            .map_err(|error| error.to_string())?;
         match page.rows.iter().find(|row| row.updated > self.latest) {
             Some(row) => Err(format!(
                 "{when}: {} moved at {:?}, which no clock has reached: {:?}",
@@ -514,5 +518,11 @@ fn open(
     let run_operation = Box::new(|future: BoxFuture<'static, _>| {
         future.now_or_never().expect("simulated operations do not wait")
     });
-    SimHub::open(store.clone(), Arc::new(executor.clone()), options, run_attempt, run_operation)
+    SimHub::open(
+        store.clone(),
+        Arc::new(executor.clone()),
+        options,
+        run_attempt,
+        run_operation,
+    )
 }

@@ -39,7 +39,12 @@ fn with_garbage(good: &[&str], alphabet: &str, taken_min: usize, check: impl Fn(
 #[test]
 fn schedules_are_refused_or_go_forward() {
     let now = Timestamp::from_micros(1_767_225_600_000_000);
-    let good = ["0 0 7 * * *", "*/5 * * * * *", "0 30 9 1-5 1,6 1-5", "0 0 0 29 2 *"];
+    let good = [
+        "0 0 7 * * *",
+        "*/5 * * * * *",
+        "0 30 9 1-5 1,6 1-5",
+        "0 0 0 29 2 *",
+    ];
     with_garbage(&good, "0123456789*/-,LW#? MONJAN", 100, |text| {
         let Ok(schedule) = Schedule::parse(text, None) else {
             return false;
@@ -65,14 +70,24 @@ fn times_are_refused_or_read_the_same_again() {
             return false;
         };
         let written = time::exact(at);
-        assert_eq!(time::parse(&written, time::ZoneRule::Required), Ok(at), "{text:?} is {written}");
+        assert_eq!(
+            time::parse(&written, time::ZoneRule::Required),
+            Ok(at),
+            "{text:?} is {written}"
+        );
         true
     });
 }
 
 #[test]
 fn query_strings_are_refused_with_a_reason_or_read() {
-    let known = ["top", "createdTimeFrom", "createdTimeTo", "runtimeStatus", "showInput"];
+    let known = [
+        "top",
+        "createdTimeFrom",
+        "createdTimeTo",
+        "runtimeStatus",
+        "showInput",
+    ];
     let good = [
         "top=5&createdTimeFrom=2026-03-01",
         "runtimeStatus=Running&runtimeStatus=Failed",
@@ -136,7 +151,10 @@ fn no_link_key_but_the_signed_one_is_good() {
     for _ in 0..TEXTS {
         let altered = String::from_utf8_lossy(&random.mutate(code.as_bytes())).into_owned();
         // Hexadecimal digits say the same in either case.
-        assert!(!is_good(&altered) || altered.eq_ignore_ascii_case(&code), "{altered}");
+        assert!(
+            !is_good(&altered) || altered.eq_ignore_ascii_case(&code),
+            "{altered}"
+        );
         assert!(!is_good(&random.text("dsl1_0123456789abcdef", 80)));
     }
 }

@@ -96,10 +96,7 @@ impl Remains {
             Crash::Kill => self.disk.after_kill(),
             Crash::PowerLoss => self.disk.after_power_loss(random),
         };
-        Self {
-            disk,
-            ..self.clone()
-        }
+        Self { disk, ..self.clone() }
     }
 
     /// Recovers, as every opening does.

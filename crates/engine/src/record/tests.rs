@@ -389,7 +389,11 @@ fn what_is_taken_of_changed_bytes_reads_the_same_again() {
     let mut originals = vec![encode_events(&all_events())];
     let target = Target::Entity(counter());
     originals.extend(all_events().chunks(1).map(encode_events));
-    originals.extend(all_messages().iter().map(|message| encode_message(&target, message)));
+    originals.extend(
+        all_messages()
+            .iter()
+            .map(|message| encode_message(&target, message)),
+    );
     originals.extend(tasks().iter().map(encode_task));
     let (mut taken, mut refused) = (0, 0);
     let mut count = |is_ok: bool| match is_ok {
@@ -419,7 +423,10 @@ fn what_is_taken_of_changed_bytes_reads_the_same_again() {
         let _ = (decode_extra(&bytes), decode_holder(&bytes));
         let _ = (decode_bucket(&bytes), decode_limiter_rule(&bytes));
     }
-    assert!(taken > 1_000 && refused > 20_000, "{taken} taken, {refused} refused");
+    assert!(
+        taken > 1_000 && refused > 20_000,
+        "{taken} taken, {refused} refused"
+    );
 }
 
 /// Once released these bytes never change: an older hub always opens.
