@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dalsegno_core::Failure;
 use dalsegno_core::action::{ChildOptions, TaskOptions};
@@ -61,6 +62,28 @@ pub fn event_name(statement: usize) -> String {
     format!("e{statement}")
 }
 
+/// The operation that adds and may not happen before its time.
+pub const LATER: &str = "later";
+
+/// What a counter holds more when something happened before its time.
+pub const EARLY: i64 = 1_000_000_000;
+
+/// The input of [`LATER`].
+pub fn later(amount: i64, at: Timestamp) -> Payload {
+    Payload::from(format!("[{amount},{}]", at.as_micros()))
+}
+
+/// What [`LATER`] adds.
+fn amount_at(input: Option<&Payload>, now: Timestamp) -> i64 {
+    let text = input.map_or("", Payload::as_str).trim_matches(['[', ']']);
+    let (amount, due) = text.split_once(',').unwrap_or(("0", "0"));
+    let number = |text: &str| text.parse::<i64>().unwrap_or(0);
+    match now.as_micros() < number(due) {
+        true => EARLY,
+        false => number(amount),
+    }
+}
+
 fn counter(number: u8) -> EntityId {
     EntityId::new("counter", &number.to_string()).expect("digits are a valid key")
 }
@@ -110,9 +133,16 @@ impl Interpreter {
                 self.progress.sum += number(result.as_ref());
                 self.go_on();
             }
-            EventKind::TaskFailed { task, .. }
-            | EventKind::TimerFired { task, .. }
-            | EventKind::SubOrchestrationInstanceFailed { task, .. }
+            EventKind::SubOrchestrationInstanceFailed { task, .. } if self.waiting.remove(task).is_some() => {
+                self.fail()
+            }
+            EventKind::TaskFailed { task, .. } if self.waiting.remove(task).is_some() => {
+                match self.current() {
+                    Some(Statement::Fragile(_)) => self.fail(),
+                    _ => self.go_on(),
+                }
+            }
+            EventKind::TimerFired { task, .. }
             | EventKind::EntityOperationCompleted { task, .. }
             | EventKind::EntityOperationFailed { task, .. }
             | EventKind::EntityLockGranted { task }
@@ -155,6 +185,12 @@ impl Interpreter {
             }
         }
         self.next_statement();
+    }
+
+    fn fail(&mut self) {
+        self.has_ended = true;
+        let failure = Failure::new("Broken", "as planned");
+        self.actions.push(Action::Fail { failure });
     }
 
     fn current(&self) -> Option<Statement> {
@@ -236,6 +272,22 @@ impl Interpreter {
                     at: None,
                 });
                 self.next_statement();
+            }
+            Statement::SignalLater(target, amount, ms) => {
+                let task = self.task();
+                let at = self.now + std::time::Duration::from_millis(ms);
+                self.actions.push(Action::SignalEntity {
+                    task,
+                    entity: counter(target),
+                    operation: LATER.into(),
+                    input: Some(later(amount, at)),
+                    at: Some(at),
+                });
+                self.next_statement();
+            }
+            Statement::Fragile(value) => {
+                self.schedule("fragile", value);
+                self.schedule("echo", 1);
             }
             Statement::FailingOperation(target) => {
                 let task = self.task();
@@ -336,14 +388,32 @@ fn is_event(kind: &EventKind) -> bool {
 }
 
 /// User code of the simulation: the interpreter, its activities and its counters.
-#[derive(Debug)]
-pub struct Programs(pub Arc<Vec<Program>>);
+#[derive(Clone, Debug)]
+pub struct Programs {
+    programs: Arc<Vec<Program>>,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl Programs {
+    /// The code that interprets these, in a world that is whole.
+    pub fn new(programs: Arc<Vec<Program>>) -> Self {
+        Self {
+            programs,
+            is_broken: Arc::default(),
+        }
+    }
+
+    /// Breaks the outside world, in which fragile activities then fail, or repairs it.
+    pub fn set_broken(&self, is_broken: bool) {
+        self.is_broken.store(is_broken, Ordering::Relaxed);
+    }
+}
 
 impl Executor for Programs {
     fn execution(&self, info: &ExecutionInfo) -> Option<Box<dyn Execution>> {
         (&*info.name == "program").then(|| {
             Box::new(Interpreter {
-                programs: self.0.clone(),
+                programs: self.programs.clone(),
                 instance: info.instance.clone(),
                 execution: info.execution_id.to_string(),
                 progress: Progress::parse(None),
@@ -369,7 +439,7 @@ impl Executor for Programs {
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
-        vec!["echo".into(), "fail".into()]
+        vec!["echo".into(), "fail".into(), "fragile".into()]
     }
 
     fn entities(&self) -> Vec<Arc<str>> {
@@ -378,7 +448,7 @@ impl Executor for Programs {
 
     fn activity_settings(&self, name: &str) -> Option<ActivitySettings> {
         let retry = dalsegno_core::retry::RetryPolicy::fixed(2, std::time::Duration::from_millis(50));
-        matches!(name, "echo" | "fail").then(|| ActivitySettings {
+        matches!(name, "echo" | "fail" | "fragile").then(|| ActivitySettings {
             limiter: (name == "echo").then(|| "echo".into()),
             retry: (name == "fail").then_some(retry),
             ..ActivitySettings::default()
@@ -390,8 +460,9 @@ impl Executor for Programs {
     }
 
     fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
+        let is_broken = self.is_broken.load(Ordering::Relaxed);
         Box::pin(async move {
-            if &*request.name == "fail" {
+            if &*request.name == "fail" || (&*request.name == "fragile" && is_broken) {
                 let failure = Failure::new("Planned", "as planned");
                 return AttemptOutcome::Failed {
                     failure,
@@ -407,10 +478,11 @@ impl Executor for Programs {
         _entity: &EntityId,
         state: Option<&Payload>,
         request: OperationRequest,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Option<OperationRun> {
         let sum = number(state) + number(request.input.as_ref());
         let (outcome, sum) = match &*request.operation {
+            LATER => (Ok(None), number(state) + amount_at(request.input.as_ref(), now)),
             "fail" => (Err(Failure::new("Planned", "as planned")), sum + 1_000_000),
             _ => (Ok(None), sum),
         };

@@ -1,9 +1,10 @@
-//! `dalsegno-sim --seeds N --from S [--bug NAME]`: runs seeds and says which failed.
+//! `dalsegno-sim --seeds N --from S [--failures N] [--bug NAME] [--trace]`: runs seeds and says
+//! which failed, up to so many (1), and what the others came by. `--trace` prints every batch.
 
 use std::process::ExitCode;
 
 use dalsegno_core::planted::{self, Bug};
-use dalsegno_sim::scenario;
+use dalsegno_sim::scenario::{self, Marks, Trace};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -18,28 +19,35 @@ fn main() -> ExitCode {
         bug.as_ref()
             .and_then(|name| Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name)),
     );
-    let mut crashes = 0;
-    let mut completed = 0;
-    let mut terminated = 0;
-    let mut replays = 0;
+    let trace = match arguments.iter().any(|argument| argument == "--trace") {
+        true => Trace::Print,
+        false => Trace::Off,
+    };
+    let failures_max = number("--failures", 1);
+    let mut failures = 0;
+    let mut marks = Marks::default();
     for seed in from..from + seeds {
-        match scenario::run(seed) {
-            Ok(marks) => {
-                crashes += marks.crashes;
-                completed += marks.completed;
-                terminated += marks.terminated;
-                replays += marks.counters.replays;
-            }
+        match scenario::run_traced(seed, trace) {
+            Ok(one) => marks = marks.plus(&one),
             Err(problem) => {
                 eprintln!(
                     "seed {seed} failed: {problem}\nrepeat it: cargo xtask sim --seeds 1 --from {seed}"
                 );
-                return ExitCode::FAILURE;
+                failures += 1;
+                if failures == failures_max {
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }
-    eprintln!(
-        "{seeds} seeds from {from}: {crashes} crashes, {replays} replays, {completed} instances completed, {terminated} terminated"
-    );
-    ExitCode::SUCCESS
+    let named: Vec<String> = marks
+        .named()
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    eprintln!("{seeds} seeds from {from}: {}", named.join(", "));
+    match failures {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }

@@ -30,6 +30,11 @@ pub enum Statement {
     Transfer(u8, u8, i64),
     /// Calls an activity and does not wait for it.
     Detached(i64),
+    /// Signals a counter for later, in milliseconds.
+    SignalLater(u8, i64, u64),
+    /// Calls an activity that fails while the outside world is broken, and one that gives 1. When
+    /// the first fails, so does the program.
+    Fragile(i64),
     /// Begins the rest of the program as a new execution.
     ContinueAsNew,
 }
@@ -66,7 +71,7 @@ pub fn below(entropy: &mut Entropy, most: usize) -> usize {
 fn statement(entropy: &mut Entropy, number: usize) -> Statement {
     let amount = 1 + below(entropy, 9) as i64;
     let counter = below(entropy, COUNTERS as usize) as u8;
-    match below(entropy, 14) {
+    match below(entropy, 17) {
         0 | 1 => Statement::Activities((0..=below(entropy, 5)).map(|n| n as i64 + amount).collect()),
         2 => Statement::Failing,
         3 => Statement::Timer(below(entropy, 2_000) as u64),
@@ -78,6 +83,8 @@ fn statement(entropy: &mut Entropy, number: usize) -> Statement {
         9 => Statement::FailingOperation(counter),
         10 => Statement::ContinueAsNew,
         11 => Statement::Detached(amount),
+        12 => Statement::SignalLater(counter, amount, below(entropy, 3_000) as u64),
+        13 => Statement::Fragile(amount),
         _ => Statement::Transfer(counter, (counter + 1) % COUNTERS, amount),
     }
 }
@@ -87,6 +94,7 @@ pub fn result_of(programs: &[Program], number: usize) -> i64 {
     let sum = |statement: &Statement| match statement {
         Statement::Activities(values) => values.iter().sum(),
         Statement::Event(value) => *value,
+        Statement::Fragile(value) => value + 1,
         Statement::Child(child) => result_of(programs, *child),
         _ => 0,
     };
@@ -98,7 +106,9 @@ pub fn counted(programs: &[Program], number: usize) -> [i64; COUNTERS as usize] 
     let mut counters = [0; COUNTERS as usize];
     for statement in &programs[number].statements {
         match statement {
-            Statement::CallCounter(counter, amount) | Statement::SignalCounter(counter, amount) => {
+            Statement::CallCounter(counter, amount)
+            | Statement::SignalCounter(counter, amount)
+            | Statement::SignalLater(counter, amount, _) => {
                 counters[*counter as usize] += amount;
             }
             Statement::Transfer(from, to, amount) => {
@@ -114,4 +124,16 @@ pub fn counted(programs: &[Program], number: usize) -> [i64; COUNTERS as usize] 
         }
     }
     counters
+}
+
+/// Can it fail, by itself or by a child?
+pub fn is_fragile(programs: &[Program], number: usize) -> bool {
+    programs[number]
+        .statements
+        .iter()
+        .any(|statement| match statement {
+            Statement::Fragile(_) => true,
+            Statement::Child(child) => is_fragile(programs, *child),
+            _ => false,
+        })
 }

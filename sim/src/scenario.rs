@@ -1,96 +1,177 @@
-//! One seed: random programs, clients and crashes; then everything heals and is counted.
+//! One seed: random programs, clients and faults; then everything heals and is counted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dalsegno_core::event::ParentClosePolicy;
+use dalsegno_core::Timestamp;
 use dalsegno_core::limiter::LimiterRule;
-use dalsegno_core::limits::Limits;
-use dalsegno_core::message::ReusePolicy;
-use dalsegno_core::orchestration::Orchestration;
-use dalsegno_core::query::Status;
-use dalsegno_core::store::{InstanceRow, Store};
-use dalsegno_core::{EntityId, InstanceId, Message, Payload, Timestamp, hash};
-use dalsegno_engine::input::{Command, IdOrigin};
-use dalsegno_engine::loader::read_history;
+use dalsegno_core::query::InstanceQuery;
+use dalsegno_core::store::CommitError;
+use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome};
+use dalsegno_engine::input::{Command, InMemory};
 use dalsegno_engine::partition::{Counters, Entropy};
-use dalsegno_engine::request::{RequestErrorKind, StartOptions, Started};
 use dalsegno_engine::simulation::{Promise, SimHub, SimOptions, Stepped};
-use dalsegno_engine::task::EventMark;
 use dalsegno_engine::verify::verify;
-use dalsegno_store_memory::MemoryStore;
+use dalsegno_store_tests::{FailingStore, is_planned};
 use futures::FutureExt;
+use futures::future::BoxFuture;
 
-use crate::interpreter::{Programs, event_name, input_of};
-use crate::program::{COUNTERS, Program, Statement, below, counted, generate, result_of};
+use crate::ground::{Ground, StoreFaults};
+use crate::interpreter::Programs;
+use crate::program::{COUNTERS, Program, below, generate};
+use crate::subject::Subject;
+use crate::swarm::Swarm;
+
+pub use crate::ground::Trace;
+pub use crate::subject::choose_program;
 
 /// Steps under faults.
 const STEPS_WITH_FAULTS: usize = 1_500;
 
-/// Steps within which a healed hub has to come to rest.
-const STEPS_TO_HEAL: usize = 400_000;
+/// Steps within which a healed hub has to come to rest; none of 10,000 seeds took 8,000.
+const STEPS_TO_HEAL: usize = 40_000;
+
+/// Steps of a host that has lost its hub and does not know yet.
+const STEPS_FENCED: usize = 200;
 
 /// What a seed was like, so that a pass can tell that it tried something.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Crashes.
+    /// Crashes, whatever the reason.
     pub crashes: u64,
+    /// Crashes of a recovery.
+    pub crashed_recoveries: u64,
+    /// Hubs taken over by another host.
+    pub takeovers: u64,
+    /// Former hosts that were told so by the store.
+    pub fenced: u64,
+    /// Batches that were certainly not written.
+    pub refused: u64,
+    /// Batches of which the store could not tell.
+    pub unknown: u64,
+    /// Processes that ended because the disk failed.
+    pub broken_disks: u64,
+    /// Jumps of the clock.
+    pub clock_jumps: u64,
     /// Instances that completed with the right sum.
     pub completed: u64,
     /// Instances that were terminated.
     pub terminated: u64,
+    /// Living instances that were replaced.
+    pub replaced: u64,
+    /// Finished instances that were started again.
+    pub restarted: u64,
+    /// Failed instances that were rewound.
+    pub rewound: u64,
+    /// Rewinds that were asked for.
+    pub rewinds_asked: u64,
+    /// Instances that were purged.
+    pub purged: u64,
+    /// Children that were purged with them.
+    pub purged_children: u64,
+    /// Instances that failed because their history was full.
+    pub histories_full: u64,
+    /// Events that were refused because too many messages waited.
+    pub busy: u64,
+    /// Starts for later that began in time.
+    pub delayed_starts: u64,
+    /// Clients that waited and were answered.
+    pub waited: u64,
+    /// Seeds whose counters were compared.
+    pub exact: u64,
     /// What the partitions counted, summed over all lives.
     pub counters: Counters,
+    /// A hash over all that was appended, if it was wanted.
+    pub digest: Option<u64>,
 }
 
-/// Something a client asked for and has to ask again until it is answered.
-struct Asked<T> {
-    promise: Option<Promise<T>>,
-    is_done: bool,
-}
-
-impl<T> Asked<T> {
-    fn new() -> Self {
+impl Marks {
+    /// Both together; the hashes are dropped.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
         Self {
-            promise: None,
-            is_done: false,
+            crashes: self.crashes + other.crashes,
+            crashed_recoveries: self.crashed_recoveries + other.crashed_recoveries,
+            takeovers: self.takeovers + other.takeovers,
+            fenced: self.fenced + other.fenced,
+            refused: self.refused + other.refused,
+            unknown: self.unknown + other.unknown,
+            broken_disks: self.broken_disks + other.broken_disks,
+            clock_jumps: self.clock_jumps + other.clock_jumps,
+            completed: self.completed + other.completed,
+            terminated: self.terminated + other.terminated,
+            replaced: self.replaced + other.replaced,
+            restarted: self.restarted + other.restarted,
+            rewound: self.rewound + other.rewound,
+            rewinds_asked: self.rewinds_asked + other.rewinds_asked,
+            purged: self.purged + other.purged,
+            purged_children: self.purged_children + other.purged_children,
+            histories_full: self.histories_full + other.histories_full,
+            busy: self.busy + other.busy,
+            delayed_starts: self.delayed_starts + other.delayed_starts,
+            waited: self.waited + other.waited,
+            exact: self.exact + other.exact,
+            counters: self.counters.plus(&other.counters),
+            digest: None,
         }
     }
 
-    fn is_open(&self) -> bool {
-        !self.is_done && self.promise.is_none()
+    /// Marks that every pass of some size has to hit, by name.
+    pub fn named(&self) -> [(&'static str, u64); 23] {
+        [
+            ("crashes", self.crashes),
+            ("crashed_recoveries", self.crashed_recoveries),
+            ("takeovers", self.takeovers),
+            ("fenced", self.fenced),
+            ("refused", self.refused),
+            ("unknown", self.unknown),
+            ("broken_disks", self.broken_disks),
+            ("clock_jumps", self.clock_jumps),
+            ("completed", self.completed),
+            ("terminated", self.terminated),
+            ("replaced", self.replaced),
+            ("restarted", self.restarted),
+            ("rewound", self.rewound),
+            ("rewinds_asked", self.rewinds_asked),
+            ("purged", self.purged),
+            ("purged_children", self.purged_children),
+            ("histories_full", self.histories_full),
+            ("busy", self.busy),
+            ("delayed_starts", self.delayed_starts),
+            ("waited", self.waited),
+            ("exact", self.exact),
+            ("replays", self.counters.replays),
+            ("dropped_messages", self.counters.dropped_messages),
+        ]
     }
 }
 
-/// One instance under test.
-struct Subject {
-    id: InstanceId,
-    program: usize,
-    start: Asked<Started>,
-    /// Events its program and no child waits for, by name.
-    events: Vec<(String, i64, Asked<()>)>,
-    /// A victim is suspended, resumed and terminated; nothing is known of its sum.
-    is_victim: bool,
-    suspension: Option<Promise<()>>,
+/// All that a seed is made of.
+pub(crate) struct World {
+    pub(crate) entropy: Entropy,
+    pub(crate) swarm: Swarm,
+    pub(crate) programs: Arc<Vec<Program>>,
+    pub(crate) executor: Programs,
+    pub(crate) ground: Ground,
+    pub(crate) failing: Arc<FailingStore>,
+    pub(crate) faults: StoreFaults,
+    pub(crate) hub: SimHub,
+    pub(crate) subjects: Vec<Subject>,
+    /// Signals by clients: answered, and those that may or may not have come through.
+    pub(crate) signals: [i64; COUNTERS as usize],
+    pub(crate) maybe: [i64; COUNTERS as usize],
+    pub(crate) open_signals: Vec<(usize, i64, Promise<()>)>,
+    pub(crate) ledger: Ledger,
+    pub(crate) marks: Marks,
+    /// The latest time that any clock has shown.
+    latest: Timestamp,
+    /// The first answer that was wrong.
+    pub(crate) problem: Option<String>,
 }
 
-struct World {
-    seed: u64,
-    entropy: Entropy,
-    programs: Arc<Vec<Program>>,
-    store: Arc<MemoryStore>,
-    hub: SimHub,
-    subjects: Vec<Subject>,
-    /// Signals by clients: answered, and those that may or may not have come through.
-    signals: [i64; COUNTERS as usize],
-    maybe: [i64; COUNTERS as usize],
-    open_signals: Vec<(usize, i64, Promise<()>)>,
-    /// Attempts by idempotency key: what really ran.
-    ledger: Arc<Mutex<BTreeMap<String, u32>>>,
-    marks: Marks,
-    tiny: bool,
-}
+/// Attempts by idempotency key: what really ran.
+pub(crate) type Ledger = Arc<Mutex<BTreeMap<String, u32>>>;
 
 /// The programs of a seed, for a hub in a process of its own.
 pub fn programs_of(seed: u64) -> Vec<Program> {
@@ -102,77 +183,48 @@ pub fn programs_of(seed: u64) -> Vec<Program> {
 /// # Errors
 /// The first invariant that broke, in words.
 pub fn run(seed: u64) -> Result<Marks, String> {
-    let mut world = World::new(seed)?;
-    world.run_with_faults()?;
-    world.heal()?;
-    world.check()?;
-    Ok(world.marks)
+    run_traced(seed, Trace::Off)
 }
 
-fn options(seed: u64, start: Timestamp, tiny: bool) -> SimOptions {
-    let rule = LimiterRule {
-        rate: Some((200, Duration::from_secs(1))),
-        burst: Some(3),
-        concurrency: Some(2),
-    };
-    let mut limits = Limits::default();
-    if tiny {
-        limits.futures_bytes_max = 1;
-    }
-    SimOptions {
-        seed,
-        start,
-        limits,
-        duplicates: 0.1,
-        limiters: vec![("echo".into(), rule)],
-        ..SimOptions::default()
-    }
-}
-
-fn open(
-    store: &Arc<MemoryStore>,
-    programs: &Arc<Vec<Program>>,
-    options: SimOptions,
-    ledger: &Arc<Mutex<BTreeMap<String, u32>>>,
-) -> Result<SimHub, String> {
-    let ledger = ledger.clone();
-    let run_attempt = Box::new(
-        move |request: &dalsegno_engine::executor::ActivityRequest,
-              future: futures::future::BoxFuture<'static, _>| {
-            let mut ledger = ledger.lock().expect("nobody panics with it");
-            *ledger.entry(request.idempotency_key()).or_insert(0) += 1;
-            future.now_or_never().expect("simulated activities do not wait")
-        },
-    );
-    let run_operation = Box::new(|future: futures::future::BoxFuture<'static, _>| {
-        future.now_or_never().expect("simulated operations do not wait")
-    });
-    let executor = Arc::new(Programs(programs.clone()));
-    SimHub::open(store.clone(), executor, options, run_attempt, run_operation)
+/// The same with a trace.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_traced(seed: u64, trace: Trace) -> Result<Marks, String> {
+    World::new(seed, trace)?.run()
 }
 
 impl World {
-    fn new(seed: u64) -> Result<Self, String> {
+    fn new(seed: u64, trace: Trace) -> Result<Self, String> {
         let mut entropy = Entropy::seeded(seed);
+        let swarm = Swarm::of(&mut entropy);
         let count = 2 + below(&mut entropy, 6);
         let programs = Arc::new(generate(&mut entropy, count));
-        let tiny = below(&mut entropy, 2) == 0;
-        let store = Arc::new(MemoryStore::new(1 + below(&mut entropy, 3) as u32));
-        let ledger = Arc::default();
-        let hub = open(
-            &store,
-            &programs,
-            options(entropy.next_u64(), SimOptions::default().start, tiny),
-            &ledger,
-        )?;
-        let subjects = (0..2 + below(&mut entropy, 6))
-            .map(|number| subject(&mut entropy, &programs, number))
+        let executor = Programs::new(programs.clone());
+        let ground = Ground::new(&swarm, 1 + below(&mut entropy, 3) as u32)?;
+        let faults = StoreFaults::new(&swarm, entropy.next_u64(), trace);
+        let failing = Arc::new(FailingStore::new(ground.store(), faults.clone()));
+        let ledger = Ledger::default();
+        let options = options(&swarm, entropy.next_u64(), SimOptions::default().start);
+        let hub = open(&failing, &executor, options, &ledger)?;
+        let mut subjects: Vec<Subject> = (0..2 + below(&mut entropy, 6))
+            .map(|number| Subject::random(&mut entropy, &programs, number))
             .collect();
+        for subject in &mut subjects {
+            if entropy.share() < swarm.delayed_starts {
+                let delay = Duration::from_millis(below(&mut entropy, 5_000) as u64);
+                subject.scheduled = Some(hub.now() + delay);
+            }
+        }
         Ok(Self {
-            seed,
+            latest: hub.now(),
             entropy,
+            swarm,
             programs,
-            store,
+            executor,
+            ground,
+            failing,
+            faults,
             hub,
             subjects,
             signals: Default::default(),
@@ -180,212 +232,240 @@ impl World {
             open_signals: Vec::new(),
             ledger,
             marks: Marks::default(),
-            tiny,
+            problem: None,
         })
     }
 
-    fn run_with_faults(&mut self) -> Result<(), String> {
-        let crash_share = [0.0, 0.002, 0.01, 0.03][below(&mut self.entropy, 4)];
+    fn run(mut self) -> Result<Marks, String> {
         for _ in 0..STEPS_WITH_FAULTS {
-            if self.entropy.share() < 0.1 {
-                self.act_as_client();
-            }
-            if self.entropy.share() < crash_share {
-                self.crash()?;
+            self.one_fault()?;
+            if self.entropy.share() < self.swarm.clients {
+                self.act_as_client()?;
             }
             self.step()?;
-            self.collect();
+            self.collect()?;
+        }
+        self.heal()?;
+        self.check()?;
+        self.marks.digest = self.faults.digest();
+        Ok(self.marks)
+    }
+
+    fn happens(&mut self, rate: f64) -> bool {
+        rate > 0.0 && self.entropy.share() < rate
+    }
+
+    /// Whatever may go wrong before the next step.
+    fn one_fault(&mut self) -> Result<(), String> {
+        if self.happens(self.swarm.checkpoints) {
+            self.ground.fold(&mut self.entropy);
+        }
+        if self.happens(self.swarm.disk_faults) {
+            self.ground.disturb(&mut self.entropy);
+        }
+        if self.happens(self.swarm.outages) {
+            let is_broken = below(&mut self.entropy, 2) == 0;
+            self.executor.set_broken(is_broken);
+        }
+        if self.happens(self.swarm.clock_jumps) {
+            self.marks.clock_jumps += 1;
+            let hours = 1 + below(&mut self.entropy, 24 * 30) as u64;
+            self.hub.advance(Duration::from_secs(3_600 * hours));
+        }
+        if self.happens(self.swarm.takeovers) {
+            self.take_over()?;
+        }
+        if self.happens(self.swarm.crashes) {
+            self.crash()?;
         }
         Ok(())
     }
 
-    fn step(&mut self) -> Result<Stepped, String> {
-        let stepped = self.hub.step().map_err(|error| error.to_string())?;
-        if let Stepped::WaitsUntil(due) = stepped {
-            let early = Duration::from_millis(1);
-            let far = due.since(self.hub.now());
-            self.hub.advance(if self.entropy.share() < 0.5 {
-                far
-            } else {
-                far.min(early)
-            });
+    /// Lets one thing happen. A process that its store has ended starts again.
+    pub(crate) fn step(&mut self) -> Result<Stepped, String> {
+        self.latest = self.latest.max(self.hub.now());
+        match self.hub.step() {
+            Ok(stepped) => {
+                if let Stepped::WaitsUntil(due) = stepped {
+                    self.wait_for(due);
+                }
+                Ok(stepped)
+            }
+            Err(error) => {
+                self.fail(&error)?;
+                Ok(Stepped::Moved)
+            }
         }
-        Ok(stepped)
+    }
+
+    fn wait_for(&mut self, due: Timestamp) {
+        let early = Duration::from_millis(1);
+        let far = due.since(self.hub.now());
+        self.hub.advance(if self.entropy.share() < 0.5 {
+            far
+        } else {
+            far.min(early)
+        });
+    }
+
+    /// The store failed: as planned, or as the disk made it.
+    fn fail(&mut self, error: &CommitError) -> Result<(), String> {
+        let is_on_disk = self.swarm.is_on_disk;
+        match error {
+            CommitError::NotApplied(_) if is_planned(error) => self.marks.refused += 1,
+            CommitError::NotApplied(cause) if is_on_disk && is_full(&**cause) => {
+                self.marks.refused += 1;
+                if below(&mut self.entropy, 4) == 0 {
+                    self.ground.make_room();
+                }
+            }
+            CommitError::Unknown(_) if is_planned(error) => {
+                self.marks.unknown += 1;
+                self.crash()?;
+            }
+            CommitError::Unknown(_) if is_on_disk => {
+                self.marks.broken_disks += 1;
+                self.crash()?;
+            }
+            // The disk died between two appends: nothing of this one is there.
+            CommitError::NotApplied(_) if is_on_disk => {
+                self.marks.broken_disks += 1;
+                self.crash()?;
+            }
+            error => return Err(format!("the store refused a batch: {error}")),
+        }
+        Ok(())
     }
 
     /// The process dies: what was not appended is gone, what was asked and not answered is unknown.
     fn crash(&mut self) -> Result<(), String> {
-        self.collect();
+        self.collect()?;
         self.marks.crashes += 1;
         self.marks.counters = self.marks.counters.plus(&self.hub.counters());
-        let findings = verify(&*self.store).map_err(|error| error.to_string())?;
-        if let Some(problem) = findings.problems.first() {
-            return Err(format!("after a crash: {problem}"));
+        // What was under way arrives before the next opening, or after it and is fenced.
+        let comes_late = below(&mut self.entropy, 2) == 0;
+        if !comes_late {
+            self.failing.settle();
         }
-        let now = self.hub.now();
-        self.store = Arc::new(self.store.reopen());
-        self.hub = open(
-            &self.store,
-            &self.programs,
-            options(self.entropy.next_u64(), now, self.tiny),
-            &self.ledger,
-        )?;
-        for subject in &mut self.subjects {
-            subject.start.promise = None;
-            subject.suspension = None;
-            for (_, _, asked) in &mut subject.events {
-                asked.promise = None;
-            }
+        let may_crash_again = self.swarm.crashes > 0.0;
+        let (ground, crashes) = self.ground.reopen(&mut self.entropy, may_crash_again)?;
+        self.ground = ground;
+        self.marks.crashed_recoveries += crashes;
+        if comes_late {
+            self.failing.settle();
         }
-        for (counter, amount, _) in self.open_signals.drain(..) {
-            self.maybe[counter] += amount;
-        }
+        self.verify("after a crash")?;
+        let now = self.time_after_restart();
+        self.hub = self.open_hub(now)?;
+        self.forget_promises();
         Ok(())
     }
 
-    fn act_as_client(&mut self) {
-        let number = below(&mut self.entropy, self.subjects.len());
-        match below(&mut self.entropy, 6) {
-            0 | 1 => self.start(number),
-            2 | 3 => self.raise(number),
-            4 => self.signal(),
-            _ => self.harass(number),
+    pub(crate) fn verify(&self, when: &str) -> Result<(), String> {
+        let findings = verify(&*self.ground.store()).map_err(|error| error.to_string())?;
+        if let Some(problem) = findings.problems.first() {
+            return Err(format!("{when}: {problem}"));
         }
-    }
-
-    fn start(&mut self, number: usize) {
-        let subject = &mut self.subjects[number];
-        if !subject.start.is_open() {
-            return;
-        }
-        let options = Box::new(StartOptions {
-            name: "program".to_owned(),
-            input: Some(input_of(subject.program)),
-            reuse: ReusePolicy::ReturnExisting,
-            idempotency_key: Some(subject.id.to_string()),
-            ..StartOptions::default()
-        });
-        let id = subject.id.clone();
-        let promise = self.hub.ask(subject.id.as_str(), |reply| Command::Start {
-            id,
-            is_new_id: IdOrigin::Given,
-            options,
-            reply,
-        });
-        subject.start.promise = Some(promise);
-    }
-
-    fn raise(&mut self, number: usize) {
-        let subject = &mut self.subjects[number];
-        let open: Vec<usize> = (0..subject.events.len())
-            .filter(|at| subject.events[*at].2.is_open())
-            .collect();
-        if open.is_empty() || !subject.start.is_done {
-            return;
-        }
-        let at = open[below(&mut self.entropy, open.len())];
-        let (name, value, asked) = &mut subject.events[at];
-        let (id, key) = (subject.id.clone(), hash::wide(name));
-        let input = Payload::from(value.to_string());
-        // Every event has its own name, so that the name is as good a key as any.
-        let mark = Some(EventMark {
-            key,
-            fingerprint: hash::fingerprint(&[name, input.as_str()]),
-        });
-        let message = Message::EventRaised {
-            name: name.as_str().into(),
-            input: Some(input),
-            trace: None,
+        let query = InstanceQuery {
+            limit: usize::MAX,
+            ..InstanceQuery::default()
         };
-        asked.promise = Some(self.hub.ask(subject.id.as_str(), |reply| Command::Raise {
-            id,
-            message,
-            mark,
-            reply,
-        }));
-    }
-
-    fn signal(&mut self) {
-        let counter = below(&mut self.entropy, COUNTERS as usize);
-        let amount = 1 + below(&mut self.entropy, 5) as i64;
-        let entity = EntityId::new("counter", &counter.to_string()).expect("digits are a valid key");
-        let input = Some(Payload::from(amount.to_string()));
-        let id = entity.to_string();
-        let promise = self.hub.ask(&id, |reply| Command::Signal {
-            entity,
-            operation: "add".into(),
-            input,
-            at: None,
-            trace: None,
-            reply,
-        });
-        self.open_signals.push((counter, amount, promise));
-    }
-
-    /// Suspends and resumes anybody, terminates victims.
-    fn harass(&mut self, number: usize) {
-        let subject = &mut self.subjects[number];
-        if !subject.start.is_done || subject.suspension.is_some() {
-            return;
+        let page = self
+            .ground
+            .store()
+            .list(&query)
+            .map_err(|error| error.to_string())?;
+        match page.rows.iter().find(|row| row.updated > self.latest) {
+            Some(row) => Err(format!(
+                "{when}: {} moved at {:?}, which no clock has reached: {:?}",
+                row.id, row.updated, self.latest
+            )),
+            None => Ok(()),
         }
-        let id = subject.id.clone();
-        let reason = None;
-        let choice = below(&mut self.entropy, if subject.is_victim { 3 } else { 2 });
-        subject.suspension = Some(self.hub.ask(subject.id.as_str(), |reply| match choice {
-            0 => Command::Suspend { id, reason, reply },
-            1 => Command::Resume { id, reason, reply },
-            _ => Command::Terminate {
-                id,
-                reason,
-                children: ParentClosePolicy::Terminate,
-                reply,
-            },
-        }));
     }
 
-    /// Takes the answers that have come.
-    fn collect(&mut self) {
-        for subject in &mut self.subjects {
-            if subject.start.promise.as_ref().and_then(Promise::take).is_some() {
-                subject.start = Asked {
-                    promise: None,
-                    is_done: true,
-                };
-            }
-            for (_, _, asked) in &mut subject.events {
-                if let Some(answer) = asked.promise.as_ref().and_then(Promise::take) {
-                    let is_over = answer
-                        .err()
-                        .is_none_or(|error| error.kind == RequestErrorKind::Finished);
-                    *asked = Asked {
-                        promise: None,
-                        is_done: is_over,
-                    };
+    /// A machine's clock may have been set back while the process was down.
+    fn time_after_restart(&mut self) -> Timestamp {
+        let now = self.hub.now();
+        if !self.happens(self.swarm.clock_jumps * 50.0) {
+            return now;
+        }
+        self.marks.clock_jumps += 1;
+        let back = below(&mut self.entropy, 3_600_000_000) as i64;
+        Timestamp::from_micros(now.as_micros() - back)
+    }
+
+    fn open_hub(&mut self, now: Timestamp) -> Result<SimHub, String> {
+        self.failing = Arc::new(FailingStore::new(self.ground.store(), self.faults.clone()));
+        let options = options(&self.swarm, self.entropy.next_u64(), now);
+        open(&self.failing, &self.executor, options, &self.ledger)
+    }
+
+    fn forget_promises(&mut self) {
+        self.subjects.iter_mut().for_each(Subject::forget_promises);
+        for (counter, amount, _) in self.open_signals.drain(..) {
+            self.maybe[counter] += amount;
+        }
+    }
+
+    /// Another host opens the hub while this one lives. Whatever the former host is asked from
+    /// now on, it must not answer.
+    fn take_over(&mut self) -> Result<(), String> {
+        if self.swarm.is_on_disk {
+            // A folder has a lock: there is no second host.
+            return Ok(());
+        }
+        self.collect()?;
+        self.marks.takeovers += 1;
+        self.marks.counters = self.marks.counters.plus(&self.hub.counters());
+        self.ground = self.ground.reopen(&mut self.entropy, false)?.0;
+        let next = self.open_hub(self.hub.now())?;
+        let mut former = std::mem::replace(&mut self.hub, next);
+        self.forget_promises();
+        let answers = self.ask_former(&mut former);
+        for _ in 0..below(&mut self.entropy, STEPS_FENCED) {
+            match former.step() {
+                Ok(Stepped::Moved) => {}
+                Ok(_) => break,
+                Err(CommitError::Fenced) => {
+                    self.marks.fenced += 1;
+                    break;
                 }
-            }
-            if subject.suspension.as_ref().and_then(Promise::take).is_some() {
-                subject.suspension = None;
+                Err(error) if is_planned(&error) => {}
+                Err(error) => return Err(format!("a fenced host was told: {error}")),
             }
         }
-        let signals = &mut self.signals;
-        self.open_signals.retain(|(counter, amount, promise)| {
-            let answered = promise.take().is_some();
-            if answered {
-                signals[*counter] += amount;
-            }
-            !answered
-        });
+        match answers.0.take().is_some() || answers.1.take().is_some() {
+            true => Err("a host that had lost its hub answered".to_owned()),
+            false => Ok(()),
+        }
     }
 
-    /// No more faults: everything asked for is asked until answered, everybody is resumed.
+    /// A read and a write, as clients ask them who have not heard of the other host.
+    fn ask_former(&mut self, former: &mut SimHub) -> (Promise<InMemory>, Promise<()>) {
+        let number = below(&mut self.entropy, self.subjects.len());
+        let id = self.subjects[number].id.clone();
+        let status = former.ask(id.as_str(), |reply| Command::Status {
+            id: id.clone(),
+            reply,
+        });
+        let write = former.ask("meta", |reply| Command::SetMeta {
+            name: "former".into(),
+            data: Some(Vec::new()),
+            reply,
+        });
+        (status, write)
+    }
+
+    /// No more faults: everything asked for is asked until answered, everybody goes on.
     fn heal(&mut self) -> Result<(), String> {
+        self.swarm = self.swarm.healed();
+        self.faults.heal();
+        self.executor.set_broken(false);
+        self.ground.heal();
         for _ in 0..STEPS_TO_HEAL {
-            for number in 0..self.subjects.len() {
-                self.start(number);
-                self.raise(number);
-                self.resume(number);
-            }
-            self.collect();
+            self.ask_for_the_rest()?;
+            self.collect()?;
             if self.step()? == Stepped::Idle && self.is_settled()? {
                 self.marks.counters = self.marks.counters.plus(&self.hub.counters());
                 return Ok(());
@@ -396,201 +476,53 @@ impl World {
             self.unfinished()?
         ))
     }
-
-    fn resume(&mut self, number: usize) {
-        let subject = &mut self.subjects[number];
-        if subject.start.is_done && subject.suspension.is_none() && self.entropy.share() < 0.01 {
-            let id = subject.id.clone();
-            let promise = self.hub.ask(subject.id.as_str(), |reply| Command::Resume {
-                id,
-                reason: None,
-                reply,
-            });
-            subject.suspension = Some(promise);
-        }
-    }
-
-    fn is_settled(&mut self) -> Result<bool, String> {
-        let asked = self
-            .subjects
-            .iter()
-            .all(|subject| subject.start.is_done && subject.events.iter().all(|event| event.2.is_done));
-        Ok(asked && self.open_signals.is_empty() && self.unfinished()?.is_empty())
-    }
-
-    fn unfinished(&self) -> Result<String, String> {
-        let mut open = Vec::new();
-        for subject in &self.subjects {
-            let row = self
-                .store
-                .instance(&subject.id)
-                .map_err(|error| error.to_string())?;
-            match row {
-                Some(row) if row.status.is_final() => {}
-                Some(row) => open.push(format!(
-                    "{} is {} {:?}, {}",
-                    subject.id,
-                    row.status.as_str(),
-                    row.parked,
-                    self.awaited(&row)?
-                )),
-                None => open.push(format!("{} is not there", subject.id)),
-            }
-        }
-        Ok(open.join(", "))
-    }
-
-    /// What an instance waits for, for the report of a failure.
-    fn awaited(&self, row: &InstanceRow) -> Result<String, String> {
-        let history = read_history(&*self.store, row).map_err(|error| error.to_string())?;
-        let orchestration = Orchestration::fold(row.clone(), &history);
-        Ok(format!(
-            "waits for {:?} after {} events",
-            orchestration.tasks(),
-            history.len()
-        ))
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        let findings = verify(&*self.store).map_err(|error| error.to_string())?;
-        if let Some(problem) = findings.problems.first() {
-            return Err(format!("at the end: {problem}"));
-        }
-        self.check_sums()?;
-        self.check_counters()?;
-        self.check_rest()
-    }
-
-    fn check_sums(&mut self) -> Result<(), String> {
-        for subject in &self.subjects {
-            let row = self
-                .store
-                .instance(&subject.id)
-                .map_err(|error| error.to_string())?;
-            let row = row.ok_or_else(|| format!("{} was acknowledged and is gone", subject.id))?;
-            if row.status == Status::Terminated && subject.is_victim {
-                self.marks.terminated += 1;
-                continue;
-            }
-            let expected = result_of(&self.programs, subject.program).to_string();
-            let output = row.output.as_ref().map(|output| output.as_str().to_owned());
-            if row.status != Status::Completed || output.as_deref() != Some(&expected) {
-                let status = row.status.as_str();
-                return Err(format!(
-                    "{} is {status} with {output:?}, expected {expected}; {:?}",
-                    subject.id, row.failure
-                ));
-            }
-            self.marks.completed += 1;
-        }
-        Ok(())
-    }
-
-    /// Counters hold what was acknowledged, each once; what is unknown may or may not be in.
-    fn check_counters(&mut self) -> Result<(), String> {
-        if self.subjects.iter().any(|subject| subject.is_victim) {
-            return Ok(());
-        }
-        let mut certain = self.signals;
-        for subject in &self.subjects {
-            for (sum, amount) in certain.iter_mut().zip(counted(&self.programs, subject.program)) {
-                *sum += amount;
-            }
-        }
-        for (number, expected) in certain.into_iter().enumerate() {
-            let id = EntityId::new("counter", &number.to_string()).map_err(|error| error.to_string())?;
-            let row = self.store.entity(&id).map_err(|error| error.to_string())?;
-            let state = row
-                .and_then(|row| row.state)
-                .map_or(0, |state| state.as_str().parse::<i64>().unwrap_or(i64::MIN));
-            let most = expected + self.maybe[number];
-            if !(expected..=most).contains(&state) {
-                return Err(format!(
-                    "counter {number} is {state}, expected {expected} to {most}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// At rest nothing is left over: no task, timer, message or lock.
-    fn check_rest(&mut self) -> Result<(), String> {
-        let hub = self.store.load_hub().map_err(|error| error.to_string())?;
-        for partition in 0..hub.partitions {
-            let loaded = self
-                .store
-                .load(dalsegno_core::PartitionId(partition))
-                .map_err(|error| error.to_string())?;
-            let left = [
-                loaded.messages.len(),
-                loaded.tasks.len(),
-                loaded.timers.len(),
-                loaded.busy_entities.len(),
-            ];
-            if left != [0; 4] {
-                return Err(format!(
-                    "at rest, messages, tasks, timers and locks are left: {left:?}"
-                ));
-            }
-        }
-        let most = self
-            .ledger
-            .lock()
-            .map_err(|error| error.to_string())?
-            .values()
-            .copied()
-            .max()
-            .unwrap_or(0);
-        let allowed = 2 * (u32::try_from(self.marks.crashes).unwrap_or(u32::MAX) + 1);
-        if most > allowed {
-            return Err(format!(
-                "an activity ran {most} times with {} crashes (seed {})",
-                self.marks.crashes, self.seed
-            ));
-        }
-        Ok(())
-    }
 }
 
-fn subject(entropy: &mut Entropy, programs: &[Program], number: usize) -> Subject {
-    let program = choose_program(entropy, programs);
-    let statements = programs[program].statements.iter().enumerate();
-    let events = statements.filter_map(|(at, statement)| match statement {
-        Statement::Event(value) => Some((event_name(at), *value, Asked::new())),
-        _ => None,
-    });
-    Subject {
-        id: InstanceId::trusted(format!("subject-{number}")),
-        program,
-        start: Asked::new(),
-        events: events.collect(),
-        is_victim: below(entropy, 5) == 0,
-        suspension: None,
-    }
+fn is_full(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    cause
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }
 
-/// The number of a program whose children wait for no events: nobody knows their ids.
-pub fn choose_program(entropy: &mut Entropy, programs: &[Program]) -> usize {
-    fn waits(programs: &[Program], number: usize) -> bool {
-        programs[number]
-            .statements
-            .iter()
-            .any(|statement| match statement {
-                Statement::Event(_) => true,
-                Statement::Child(child) => waits(programs, *child),
-                _ => false,
-            })
-    }
-    let fits = |number: &usize| {
-        let children = programs[*number]
-            .statements
-            .iter()
-            .filter_map(|statement| match statement {
-                Statement::Child(child) => Some(*child),
-                _ => None,
-            });
-        !children.into_iter().any(|child| waits(programs, child))
+fn options(swarm: &Swarm, seed: u64, start: Timestamp) -> SimOptions {
+    let rule = LimiterRule {
+        rate: Some((200, Duration::from_secs(1))),
+        burst: Some(3),
+        concurrency: Some(2),
     };
-    let fitting: Vec<usize> = (0..programs.len()).filter(fits).collect();
-    fitting[below(entropy, fitting.len())]
+    SimOptions {
+        seed,
+        start,
+        limits: swarm.limits.clone(),
+        duplicates: swarm.duplicates,
+        limiters: vec![("echo".into(), rule)],
+        batch_turns_max: swarm.batch_turns_max,
+        ..SimOptions::default()
+    }
+}
+
+fn open(
+    store: &Arc<FailingStore>,
+    executor: &Programs,
+    options: SimOptions,
+    ledger: &Ledger,
+) -> Result<SimHub, String> {
+    let ledger = ledger.clone();
+    let run_attempt = Box::new(
+        move |request: &ActivityRequest, future: BoxFuture<'static, AttemptOutcome>| {
+            let mut ledger = ledger.lock().expect("nobody panics with it");
+            *ledger.entry(request.idempotency_key()).or_insert(0) += 1;
+            future.now_or_never().expect("simulated activities do not wait")
+        },
+    );
+    let run_operation = Box::new(|future: BoxFuture<'static, _>| {
+        future.now_or_never().expect("simulated operations do not wait")
+    });
+    SimHub::open(
+        store.clone(),
+        Arc::new(executor.clone()),
+        options,
+        run_attempt,
+        run_operation,
+    )
 }

@@ -148,6 +148,8 @@ impl Bucket {
 
     fn refill(&mut self, now: Timestamp) {
         if now <= self.record.updated {
+            // A clock that was set back by an hour must not stop the tokens for an hour.
+            self.record.updated = now;
             return;
         }
         let micros = now.since(self.record.updated).as_micros() as f64;
@@ -251,6 +253,15 @@ mod tests {
         assert_eq!(bucket.ask(9, at(0)), Grant::Go);
         let mut restarted = Bucket::restored(rule(10, 10), bucket.record);
         assert!(matches!(restarted.ask(9, at(0)), Grant::At(_)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_stop_the_tokens() {
+        let mut bucket = Bucket::new(rule(10, 1), at(3_600_000));
+        assert_eq!(bucket.ask(1, at(3_600_000)), Grant::GoAfterCommit);
+        let mut restarted = Bucket::restored(rule(10, 1), bucket.record);
+        assert_eq!(restarted.ask(1, at(0)), Grant::At(at(100)));
+        assert_eq!(restarted.ask(1, at(100)), Grant::GoAfterCommit);
     }
 
     #[test]

@@ -182,11 +182,20 @@ impl Orchestration {
 
     /// Decides what becomes of messages. Changes nothing.
     pub fn draft<'m>(&self, messages: impl Iterator<Item = &'m Message> + Clone, now: Timestamp) -> Draft {
+        // A timer that fired and then waited through a restart may meet a clock that was set back.
+        let fired = messages.clone().filter_map(|message| match message {
+            Message::TimerFired { fire_at, .. } => Some(*fire_at),
+            _ => None,
+        });
+        let now = match planted::has(Bug::TimeBeforeTimer) {
+            true => now,
+            false => fired.fold(now, Timestamp::max),
+        };
         let mut drafter = Drafter::new(self, now);
         let mut fates = Vec::new();
         for message in messages.clone() {
             fates.push(drafter.take(message));
-            if std::mem::take(&mut drafter.frees_held) {
+            while std::mem::take(&mut drafter.frees_held) {
                 drafter.take_held(messages.clone(), &mut fates);
             }
         }
@@ -654,11 +663,14 @@ impl<'o> Drafter<'o> {
     }
 
     /// After a start or a resume, what waited so far comes first and in its old order; after an end
-    /// it is dropped.
+    /// it is dropped. A start among it frees what came before: then it is begun anew.
     fn take_held<'m>(&mut self, messages: impl Iterator<Item = &'m Message>, fates: &mut [Fate]) {
         for (message, fate) in messages.zip(fates) {
             if *fate == Fate::Held {
                 *fate = self.take(message);
+            }
+            if self.frees_held {
+                return;
             }
         }
     }
@@ -697,7 +709,7 @@ impl<'o> Drafter<'o> {
             return Fate::Dropped;
         }
         self.started = true;
-        self.frees_held = true;
+        self.frees_held = !planted::has(Bug::EarlyEventsForgotten);
         self.status = Status::Running;
         let started = self.orchestration.started_event();
         self.push(started);
@@ -895,6 +907,39 @@ mod tests {
             &messages,
             &["a", "b"],
             &[Fate::Taken; 3],
+        );
+    }
+
+    #[test]
+    fn no_time_is_before_a_timer_that_fired() {
+        // A timer fired while its instance was suspended; the machine went down and came back with
+        // its clock set back; after the resume the code saw a time before the timer was due.
+        let due = Timestamp::from_micros(1_000);
+        let fired = Message::TimerFired {
+            execution: ExecutionKey(1),
+            task: TaskId::START,
+            fire_at: due,
+        };
+        let draft = instance(0, Status::Pending).draft([fired].iter(), Timestamp::from_micros(5));
+        assert!(draft.events.iter().all(|event| event.at == due));
+    }
+
+    #[test]
+    fn a_start_that_waited_for_a_resume_lets_in_what_came_before_it() {
+        // A delayed start got an event, was suspended, and became due: after the resume the start
+        // was taken, and nobody looked at the event again.
+        let messages = [
+            event("a"),
+            begin(),
+            event("b"),
+            Message::Resume { reason: None },
+            event("c"),
+        ];
+        check(
+            &instance(0, Status::Suspended),
+            &messages,
+            &["a", "b", "c"],
+            &[Fate::Taken; 5],
         );
     }
 

@@ -39,11 +39,43 @@ pub enum Bug {
     TimerEarly,
     /// Entity state is written only when it is idle.
     EntityNotStored,
+    /// A host whose partitions another has taken still answers what needs no commit.
+    FencedAnswers,
+    /// A batch whose outcome is unknown counts as written.
+    UnknownTakenAsDone,
+    /// A batch that was not written is passed over.
+    RefusedBatchLost,
+    /// A rewound instance keeps only what is left of its history, not the answers that were no failures.
+    AnswersLostAtRewind,
+    /// A purge is answered and not stored.
+    PurgeNotStored,
+    /// The time of a delayed start is not stored.
+    DelayedStartNotStored,
+    /// A start that replaces a living instance forgets to release what that one holds.
+    LocksKeptAtReplacement,
+    /// A signal for later is not stored.
+    DelayedSignalNotStored,
+    /// A batch is acknowledged before the log is synced.
+    AppendNotSynced,
+    /// A segment is recycled though the tables lack its last batch.
+    SegmentRecycledEarly,
+    /// Recovery takes the last batch of a torn log for its tail and cuts it off.
+    LastBatchCutOff,
+    /// A termination leaves behind what the instance held.
+    HeldKeptAtEnd,
+    /// What came before a start is not looked at again after it.
+    EarlyEventsForgotten,
+    /// An instance that ends before its delayed start leaves the timer of that start behind.
+    StartTimerKeptAtEnd,
+    /// A turn's time may be before a timer that fired, when the clock was set back.
+    TimeBeforeTimer,
+    /// A failed attempt leads to the next one though it was reported before, or was cancelled.
+    AttemptsNotTold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 32] = [
         Self::EffectBeforeSync,
         Self::CompletionTakenTwice,
         Self::OldExecutionTaken,
@@ -60,6 +92,22 @@ impl Bug {
         Self::GrantNotReleased,
         Self::TimerEarly,
         Self::EntityNotStored,
+        Self::FencedAnswers,
+        Self::UnknownTakenAsDone,
+        Self::RefusedBatchLost,
+        Self::AnswersLostAtRewind,
+        Self::PurgeNotStored,
+        Self::DelayedStartNotStored,
+        Self::LocksKeptAtReplacement,
+        Self::DelayedSignalNotStored,
+        Self::AppendNotSynced,
+        Self::SegmentRecycledEarly,
+        Self::LastBatchCutOff,
+        Self::HeldKeptAtEnd,
+        Self::EarlyEventsForgotten,
+        Self::StartTimerKeptAtEnd,
+        Self::TimeBeforeTimer,
+        Self::AttemptsNotTold,
     ];
 }
 

@@ -222,7 +222,8 @@ pub enum CommitError {
     Conflict,
     /// Certainly not written. Trying again is safe.
     NotApplied(Cause),
-    /// Perhaps written. On the embedded store the process ends; elsewhere look the position up.
+    /// Perhaps written. Memory is not repaired: the process ends, and the next opening reads what
+    /// became of it.
     Unknown(Cause),
 }
 
@@ -259,7 +260,9 @@ impl std::error::Error for ReadError {}
 /// `append` is called by one thread at a time; reads may come from any thread meanwhile. A read
 /// sees every batch whose `append` has returned.
 pub trait Store: Send + Sync + fmt::Debug + 'static {
-    /// Appends commits as one batch and returns when it is durable.
+    /// Appends commits as one batch and returns when it is durable. An empty batch writes nothing
+    /// and gives the last position, but is refused as any other when the handle is fenced: the
+    /// engine asks so before it answers what needs no commit.
     ///
     /// # Errors
     /// See [`CommitError`]; on any of them nothing of the batch is visible to reads.

@@ -1,9 +1,10 @@
 //! The thread that makes turns durable and then lets out what they lead to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{Commit, CommitError, Store};
 use dalsegno_core::{Epoch, PartitionId};
 
@@ -41,6 +42,33 @@ pub struct Committer {
     pub counts: Arc<Counts>,
     /// How many batches were synced.
     pub batches: Arc<AtomicU64>,
+    /// What keeps the current batch from being written.
+    pub refusal: Arc<Refusal>,
+}
+
+/// A store that takes nothing: since when, and what it said last.
+#[derive(Debug, Default)]
+pub struct Refusal(Mutex<Option<(Instant, String)>>);
+
+impl Refusal {
+    /// For how long the store has taken nothing, and why; `None` while it takes what it is given.
+    pub fn current(&self) -> Option<(Duration, String)> {
+        let refusal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refusal
+            .as_ref()
+            .map(|(since, cause)| (since.elapsed(), cause.clone()))
+    }
+
+    /// Says whether it is the first since the store last took something.
+    fn note(&self, cause: String) -> bool {
+        let mut refusal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = refusal.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        refusal.replace((since, cause)).is_none()
+    }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Committer {
@@ -54,7 +82,9 @@ impl Committer {
             let (commits, rest) = split(turns, self.epoch);
             if !commits.is_empty() {
                 self.slow_down();
-                self.append(&commits)?;
+            }
+            self.append(&commits)?;
+            if !commits.is_empty() {
                 self.batches.fetch_add(1, Ordering::Relaxed);
             }
             for done in rest {
@@ -70,15 +100,19 @@ impl Committer {
 
     fn append(&self, commits: &[Commit]) -> Result<(), CommitError> {
         loop {
-            match self.store.append(commits) {
-                Ok(_) => return Ok(()),
+            match append(&*self.store, commits) {
+                Ok(()) => break,
                 Err(CommitError::NotApplied(cause)) => {
-                    tracing::error!(%cause, "a batch was not written; trying again");
+                    if self.refusal.note(cause.to_string()) {
+                        tracing::error!(%cause, "a batch was not written; it is tried until the store takes it");
+                    }
                     std::thread::sleep(TRY_AGAIN);
                 }
                 Err(error) => return Err(error),
             }
         }
+        self.refusal.clear();
+        Ok(())
     }
 
     /// Gives the checkpoint time in proportion to how far it is behind.
@@ -95,6 +129,19 @@ impl Committer {
                 return;
             }
         }
+    }
+}
+
+/// Appends a batch. One without commits asks the store all the same: a host whose partitions
+/// another has taken answers nothing any more, reads and refusals included.
+pub(crate) fn append(store: &dyn Store, commits: &[Commit]) -> Result<(), CommitError> {
+    if commits.is_empty() && planted::has(Bug::FencedAnswers) {
+        return Ok(());
+    }
+    match store.append(commits) {
+        Err(CommitError::Unknown(_)) if planted::has(Bug::UnknownTakenAsDone) => Ok(()),
+        Err(CommitError::NotApplied(_)) if planted::has(Bug::RefusedBatchLost) => Ok(()),
+        appended => appended.map(drop),
     }
 }
 
@@ -129,4 +176,99 @@ fn split(turns: Vec<QueuedTurn>, epoch: Epoch) -> (Vec<Commit>, Vec<Done>) {
         });
     }
     (commits, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use dalsegno_core::store::Op;
+    use dalsegno_store_memory::MemoryStore;
+    use dalsegno_store_tests::{FailingStore, Fate};
+
+    use super::*;
+    use crate::turn::Turn;
+
+    #[derive(Default)]
+    struct Released(Vec<usize>);
+
+    impl Release for Released {
+        fn release(&mut self, partition: usize, _effects: Vec<Effect>) {
+            self.0.push(partition);
+        }
+    }
+
+    fn turn(number: u64, ops: Vec<Op>) -> Turn {
+        Turn {
+            number,
+            ops,
+            effects: vec![Effect::Nudge],
+            ..Turn::default()
+        }
+    }
+
+    fn note(number: u64) -> Turn {
+        let op = Op::PutMeta {
+            name: number.to_string().into(),
+            data: Vec::new(),
+        };
+        turn(number, vec![op])
+    }
+
+    /// Commits turns to a store that fails like this, and tells what came of it: the result, how
+    /// many effects were let out, how far partition 0 is durable, and what is stored.
+    fn run<const N: usize>(
+        fates: [Fate; N],
+        turns: Vec<Turn>,
+    ) -> (Result<(), CommitError>, usize, u64, usize) {
+        let memory = Arc::new(MemoryStore::new(1));
+        let store = Arc::new(FailingStore::new(memory, VecDeque::from(fates)));
+        let committer = Committer {
+            queue: Arc::new(CommitQueue::new(1_000)),
+            store: store.clone(),
+            epoch: Epoch(1),
+            durable: vec![Arc::default()],
+            counts: Arc::new(Counts::new(&[])),
+            batches: Arc::default(),
+            refusal: Arc::default(),
+        };
+        committer.queue.push(0, turns.into_iter());
+        committer.queue.close();
+        let mut released = Released::default();
+        let result = committer.run(&mut released);
+        assert!(committer.refusal.current().is_none());
+        let durable = committer.durable[0].load(Ordering::Acquire);
+        let stored = store.load_hub().unwrap().meta.len();
+        (result, released.0.len(), durable, stored)
+    }
+
+    #[test]
+    fn what_was_certainly_not_written_is_tried_until_it_is() {
+        let fates = [Fate::Refused, Fate::Refused];
+        let (result, released, durable, stored) = run(fates, vec![note(1), note(2)]);
+        assert!(result.is_ok());
+        assert_eq!((released, durable, stored), (2, 2, 2));
+    }
+
+    #[test]
+    fn nothing_is_let_out_after_any_other_error() {
+        for (fate, stored_then) in [
+            (Fate::Fenced, 0),
+            (Fate::Conflict, 0),
+            (Fate::UnknownLost, 0),
+            (Fate::UnknownWritten, 2),
+        ] {
+            let (result, released, durable, stored) = run([fate], vec![note(1), note(2)]);
+            assert!(result.is_err(), "{fate:?}");
+            assert_eq!((released, durable, stored), (0, 0, stored_then), "{fate:?}");
+        }
+    }
+
+    #[test]
+    fn a_fenced_host_gives_no_answer_that_needs_no_commit() {
+        // A read needs no commit, so it once passed the store by and a fenced host answered it.
+        let (result, released, ..) = run([Fate::Fenced], vec![turn(1, Vec::new())]);
+        assert!(matches!(result, Err(CommitError::Fenced)));
+        assert_eq!(released, 0);
+    }
 }

@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
 use crate::choices::ChoiceTree;
+use crate::committer::append;
 use crate::executor::{
     ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome,
 };
@@ -47,6 +48,8 @@ pub struct SimOptions {
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
     /// Whose code ran when the simulated process died.
     pub suspects: Suspects,
+    /// Most turns in one batch; 0 for as many as there are.
+    pub batch_turns_max: usize,
     /// Who chooses what happens next, instead of the seed.
     pub choices: Option<Arc<Mutex<ChoiceTree>>>,
 }
@@ -60,6 +63,7 @@ impl Default for SimOptions {
             duplicates: 0.0,
             limiters: Vec::new(),
             suspects: Suspects::default(),
+            batch_turns_max: 0,
             choices: None,
         }
     }
@@ -107,12 +111,18 @@ pub struct SimHub {
     loads: Vec<(usize, Load)>,
     /// In the queue, not yet durable.
     turns: VecDeque<(usize, Turn)>,
+    /// Turns at the front of the queue that are being appended, with their commits: a batch that
+    /// was certainly not written is tried again as it is.
+    batch: Option<(usize, Vec<Commit>)>,
+    /// The store said that this process must not go on.
+    is_over: bool,
     /// Durable, not yet let out.
     effects: VecDeque<(usize, Effect)>,
     running: Vec<Arc<TaskRecord>>,
     operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
     rules: HashMap<Arc<str>, LimiterRule>,
     duplicates: f64,
+    batch_turns_max: usize,
     chooser: Option<Arc<Mutex<ChoiceTree>>>,
     run_attempt: RunAttempt,
     run_operation: RunOperation,
@@ -166,10 +176,13 @@ impl SimHub {
             inboxes: (0..count).map(|_| VecDeque::new()).collect(),
             loads: Vec::new(),
             turns: VecDeque::new(),
+            batch: None,
+            is_over: false,
             effects: VecDeque::new(),
             running: Vec::new(),
             operations: Vec::new(),
             duplicates: options.duplicates,
+            batch_turns_max: options.batch_turns_max,
             chooser: options.choices,
             rules: options.limiters.iter().cloned().collect(),
             run_attempt,
@@ -263,8 +276,12 @@ impl SimHub {
     /// Lets one thing happen, chosen by the seed among all that may.
     ///
     /// # Errors
-    /// When the store refuses a batch.
+    /// When the store refuses a batch. After [`CommitError::NotApplied`] a later step tries it
+    /// again; after any other the process is over, see [`SimHub::is_over`].
     pub fn step(&mut self) -> Result<Stepped, CommitError> {
+        if self.is_over {
+            return Ok(Stepped::Idle);
+        }
         let choices = self.choices();
         if choices.is_empty() {
             let due = self.partitions.iter().filter_map(Partition::next_due).min();
@@ -377,20 +394,17 @@ impl SimHub {
 
     /// Makes some of the queue durable: at least one turn, by the seed up to all.
     fn commit(&mut self) -> Result<(), CommitError> {
-        let count = 1 + self.pick(self.turns.len());
-        let mut commits = Vec::new();
-        for (index, turn) in self.turns.iter_mut().take(count) {
-            if !turn.ops.is_empty() {
-                let ops = std::mem::take(&mut turn.ops);
-                commits.push(Commit {
-                    partition: PartitionId(*index as u32),
-                    epoch: self.epoch,
-                    ops,
-                });
+        let (count, commits) = match self.batch.take() {
+            Some(batch) => batch,
+            None => self.gather(),
+        };
+        if let Err(error) = append(&*self.store, &commits) {
+            if matches!(error, CommitError::NotApplied(_)) {
+                self.batch = Some((count, commits));
+            } else {
+                self.end();
             }
-        }
-        if !commits.is_empty() {
-            self.store.append(&commits)?;
+            return Err(error);
         }
         for (index, turn) in self.turns.drain(..count) {
             self.durable[index].store(turn.number, Ordering::Release);
@@ -398,6 +412,41 @@ impl SimHub {
                 .extend(turn.effects.into_iter().map(|effect| (index, effect)));
         }
         Ok(())
+    }
+
+    /// Takes the commits of the first turns in the queue.
+    fn gather(&mut self) -> (usize, Vec<Commit>) {
+        let most = match self.batch_turns_max {
+            0 => self.turns.len(),
+            most => most.min(self.turns.len()),
+        };
+        let count = 1 + self.pick(most);
+        let mut commits = Vec::new();
+        for (index, turn) in self.turns.iter_mut().take(count) {
+            if !turn.ops.is_empty() {
+                commits.push(Commit {
+                    partition: PartitionId(*index as u32),
+                    epoch: self.epoch,
+                    ops: std::mem::take(&mut turn.ops),
+                });
+            }
+        }
+        (count, commits)
+    }
+
+    /// As the real process ends: nothing that waits is ever let out.
+    fn end(&mut self) {
+        self.is_over = true;
+        self.turns.clear();
+        self.effects.clear();
+        self.running.clear();
+        self.operations.clear();
+        self.loads.clear();
+    }
+
+    /// Has the store made the process end? Then nothing moves any more, and recovery is the way on.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     fn release(&mut self, index: usize, effect: Effect) {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
-use dalsegno_core::query::{InstanceCursor, InstanceQuery};
+use dalsegno_core::query::{InstanceCursor, InstanceQuery, Status};
 use dalsegno_core::store::{InstanceRow, ReadError, Store};
 use dalsegno_core::{Event, EventKind, ExecutionKey, InstanceId, PartitionId, TaskId};
 
@@ -212,11 +212,15 @@ fn question_or_answer(kind: &EventKind) -> Option<(TaskId, Side)> {
 }
 
 /// What is open in the history is open in the tables, or its answer waits as a message; a final
-/// execution owns no timer.
+/// execution owns no timer, and a terminated one no activity.
 fn check_open(row: &InstanceRow, history: &[Event], tables: &Tables, report: &mut impl FnMut(String)) {
     if row.status.is_final() {
         let owned = tables.timers.iter().filter(|(key, _)| *key == row.key);
         owned.for_each(|(_, task)| report(format!("it is final and still owns timer {task}")));
+        if row.status == Status::Terminated {
+            let owned = tables.tasks.iter().filter(|(key, _)| *key == row.key);
+            owned.for_each(|(_, task)| report(format!("it was terminated and task {task} is still open")));
+        }
         return;
     }
     let answer_may_wait = tables.receivers.contains(&row.id);

@@ -6,6 +6,8 @@
 
 pub mod app_routes;
 pub mod config;
+#[cfg(test)]
+mod garbage;
 mod http;
 pub mod key_file;
 pub mod keys;

@@ -11,6 +11,8 @@ mod log;
 mod options;
 mod overlay;
 mod recovery;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod sqlite;
 mod store;
 pub mod verify;

@@ -95,6 +95,8 @@ fn an_older_epoch_is_fenced(subject: &mut dyn Subject) {
     // One stale commit refuses the whole batch.
     let refused = subject.store().append(&[commit(epoch), commit(older)]);
     assert!(matches!(refused, Err(CommitError::Fenced)), "{refused:?}");
+    let last = subject.store().append(&[]).expect("nothing is taken as well");
+    assert_eq!(last, subject.store().load_hub().expect("it reads").durable);
     assert_eq!(
         subject.store().instance(&instance_id("a")).expect("it reads"),
         None

@@ -5,10 +5,12 @@
 
 mod checks;
 mod compare;
+mod failing;
 mod random;
 mod rows;
 
 pub use compare::{Known, assert_same};
+pub use failing::{FailingStore, Fate, Faults, is_planned};
 pub use random::{Generator, Random};
 pub use rows::PARTITIONS;
 
@@ -39,11 +41,27 @@ pub fn random_operations<S: Subject>(seeds: std::ops::Range<u64>, make: impl Fn(
     }
 }
 
+/// Are the slow tests to run? They are when `RUN_SLOW` is set to anything but nothing or 0.
+pub fn is_slow_run() -> bool {
+    std::env::var_os("RUN_SLOW").is_some_and(|value| says_yes(&value))
+}
+
+fn says_yes(value: &std::ffi::OsStr) -> bool {
+    !value.is_empty() && value != "0"
+}
+
 #[cfg(test)]
 mod tests {
     use dalsegno_store_memory::MemoryStore;
 
     use super::*;
+
+    #[test]
+    fn nothing_and_zero_ask_for_no_slow_run() {
+        // A pass with RUN_SLOW=0 took as long as one with RUN_SLOW=1.
+        let said = ["", "0", "1", "yes"].map(|value| says_yes(value.as_ref()));
+        assert_eq!(said, [false, false, true, true]);
+    }
 
     struct Model(MemoryStore);
 

@@ -36,6 +36,37 @@ impl Random {
     }
 }
 
+impl Random {
+    /// The same bytes with some changed, left out, doubled or put in.
+    pub fn mutate(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=self.below(3) {
+            let at = self.below(bytes.len() as u64 + 1) as usize;
+            let length = (1 + self.below(4) as usize).min(bytes.len() - at);
+            match self.below(6) {
+                0 => bytes.truncate(at),
+                1 => drop(bytes.drain(at..at + length)),
+                2 => {
+                    let again = bytes[at..at + length].to_vec();
+                    bytes.splice(at..at, again);
+                }
+                3 => bytes.insert(at, self.below(256) as u8),
+                _ if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
+                _ => {}
+            }
+        }
+        bytes
+    }
+
+    /// Up to so many characters of an alphabet.
+    pub fn text(&mut self, alphabet: &str, characters_max: u64) -> String {
+        let alphabet: Vec<char> = alphabet.chars().collect();
+        (0..self.below(characters_max + 1))
+            .map(|_| alphabet[self.below(alphabet.len() as u64) as usize])
+            .collect()
+    }
+}
+
 /// Makes legal batches: histories go on where they end, executions keep their instance.
 #[derive(Debug)]
 pub struct Generator {

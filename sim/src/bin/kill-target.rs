@@ -17,9 +17,13 @@ use dalsegno_sim::interpreter::{Programs, event_name, input_of};
 use dalsegno_sim::program::{COUNTERS, Program, Statement, below};
 use dalsegno_sim::scenario::{choose_program, programs_of};
 use dalsegno_store_embedded::{EmbeddedStore, Options};
+use futures::StreamExt;
 
 /// Seed of the programs; the parent process knows it too.
 const PROGRAMS_SEED: u64 = 11;
+
+/// Instances that are waited for at once at the end.
+const FINISHED_AT_ONCE: usize = 256;
 
 /// Clients that ask at once.
 const CLIENTS: usize = 8;
@@ -45,7 +49,7 @@ fn open(folder: &Path, programs: &Arc<Vec<Program>>) -> Result<TaskHub, Failed> 
     let store = Arc::new(EmbeddedStore::open(folder, options)?);
     Ok(TaskHub::open(
         store,
-        Arc::new(Programs(programs.clone())),
+        Arc::new(Programs::new(programs.clone())),
         HubOptions::default(),
     )?)
 }
@@ -123,24 +127,31 @@ async fn signal(hub: &TaskHub, counter: usize, amount: usize) -> bool {
     .is_ok()
 }
 
+/// Asks for one instance again, waits for it and says what came out.
+async fn finish_one(hub: &TaskHub, programs: &[Program], line: String) -> Result<String, Failed> {
+    let [_, id, program] = line.split(' ').collect::<Vec<_>>()[..] else {
+        return Err(format!("cannot read {line:?}: expected x ID PROGRAM").into());
+    };
+    let program = program.parse()?;
+    start(hub, id, program).await;
+    raise_all(hub, programs, id, program).await;
+    let status = hub.wait_for_completion(&InstanceId::trusted(id), None).await?;
+    let output = status.row.output;
+    let output = output.map_or_else(String::new, |output| output.as_str().to_owned());
+    Ok(format!("done {id} {program} {output}"))
+}
+
 async fn finish(folder: &Path) -> Result<(), Failed> {
     let programs = Arc::new(programs_of(PROGRAMS_SEED));
     let hub = open(folder, &programs)?;
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        let [_, id, program] = line.split(' ').collect::<Vec<_>>()[..] else {
-            continue;
-        };
-        let program = program.parse()?;
-        start(&hub, id, program).await;
-        raise_all(&hub, &programs, id, program).await;
-        let status = hub.wait_for_completion(&InstanceId::trusted(id), None).await?;
-        let output = status
-            .row
-            .output
-            .map_or_else(String::new, |output| output.as_str().to_owned());
-        say(&format!("done {id} {program} {output}"));
+    let lines: Vec<String> = std::io::stdin().lock().lines().collect::<Result<_, _>>()?;
+    let mut finished = futures::stream::iter(lines)
+        .map(|line| finish_one(&hub, &programs, line))
+        .buffer_unordered(FINISHED_AT_ONCE);
+    while let Some(line) = finished.next().await {
+        say(&line?);
     }
+    drop(finished);
     for counter in 0..COUNTERS {
         let entity = EntityId::new("counter", &counter.to_string())?;
         let state = hub.entity(&entity).await?.and_then(|row| row.state);

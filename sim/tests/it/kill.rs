@@ -74,7 +74,7 @@ fn one_life(folder: &Path, cycle: u64, lifetime: Duration, ledger: &mut Ledger) 
 
 #[test]
 fn what_was_acknowledged_survives_every_kill() {
-    let cycles = if std::env::var_os("RUN_SLOW").is_some() {
+    let cycles = if dalsegno_store_tests::is_slow_run() {
         50
     } else {
         5

@@ -1,62 +1,124 @@
 //! Seeds pass, seeds repeat, and bugs that are planted are found.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use dalsegno_core::planted::{Bug, plant};
-use dalsegno_sim::scenario;
+use dalsegno_sim::scenario::{self, Marks, Trace};
 
 /// The planted bug is one switch for the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Seeds within which a planted bug has to be found. The rarest took 1,090.
+/// Seeds within which a planted bug has to be found.
 const SEEDS_PER_BUG: u64 = 5_000;
 
-/// Seeds that found a bug of ours once. 212799: a terminated activity kept its limiter's slot.
-/// 108: a terminated instance left a held message behind. 432525: after a crash an unread event was
-/// read back before the message that begins its execution, and was not looked at again.
-const REGRESSIONS: [u64; 3] = [108, 212_799, 432_525];
+/// Seeds of a pass in which every mark has to be hit.
+const SEEDS_OF_A_PASS: u64 = 300;
+
+/// Seeds that found a bug of ours once, of the current generator.
+/// 30: an instance that was terminated before its delayed start left the timer of that start behind.
+/// 772: an attempt that failed when its instance had been terminated was tried again.
+/// 8558: a failed attempt that was reported twice was tried again twice.
+/// 9301: a delayed start that waited for a resume did not free the event that came before it.
+/// 30879: after the clock was set back, a turn's time was before a timer that had fired.
+const REGRESSIONS: [u64; 5] = [30, 772, 8_558, 9_301, 30_879];
+
+/// The seed that found each planted bug when it was last looked for. It is tried first, so that a
+/// pass is short; the search begins anew when it does not find the bug any more.
+const FOUND_BY: [(Bug, u64); 32] = [
+    (Bug::EffectBeforeSync, 11),
+    (Bug::CompletionTakenTwice, 1),
+    (Bug::OldExecutionTaken, 397),
+    (Bug::EventsLostAtContinueAsNew, 6),
+    (Bug::LocksKeptAtEnd, 0),
+    (Bug::TimerRowKept, 2),
+    (Bug::MessageRowKept, 0),
+    (Bug::TaskNotStored, 0),
+    (Bug::MessageNotStored, 0),
+    (Bug::HeldNotStored, 9),
+    (Bug::ParentNotTold, 3),
+    (Bug::FailedOperationKept, 25),
+    (Bug::TornCommit, 0),
+    (Bug::GrantNotReleased, 30),
+    (Bug::TimerEarly, 2),
+    (Bug::EntityNotStored, 11),
+    (Bug::FencedAnswers, 14),
+    (Bug::UnknownTakenAsDone, 6),
+    (Bug::RefusedBatchLost, 3),
+    (Bug::AnswersLostAtRewind, 91),
+    (Bug::PurgeNotStored, 4),
+    (Bug::DelayedStartNotStored, 4),
+    (Bug::LocksKeptAtReplacement, 101),
+    (Bug::DelayedSignalNotStored, 6),
+    (Bug::AppendNotSynced, 0),
+    (Bug::SegmentRecycledEarly, 2883),
+    (Bug::LastBatchCutOff, 6),
+    (Bug::HeldKeptAtEnd, 351),
+    (Bug::EarlyEventsForgotten, 844),
+    (Bug::StartTimerKeptAtEnd, 5),
+    (Bug::TimeBeforeTimer, 2829),
+    (Bug::AttemptsNotTold, 772),
+];
+
+/// Plants a bug, or none, while nobody else runs seeds.
+fn planted(bug: Option<Bug>) -> MutexGuard<'static, ()> {
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|error| error.into_inner());
+    plant(bug);
+    guard
+}
 
 #[test]
-fn seeds_pass_and_do_something() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|error| error.into_inner());
-    plant(None);
-    let mut crashes = 0;
-    let mut completed = 0;
-    let mut replays = 0;
-    let mut dropped = 0;
-    let mut terminated = 0;
-    for seed in (0..300).chain(REGRESSIONS) {
-        let marks = scenario::run(seed).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
-        crashes += marks.crashes;
-        completed += marks.completed;
-        terminated += marks.terminated;
-        replays += marks.counters.replays;
-        dropped += marks.counters.dropped_messages;
+fn seeds_pass_and_meet_everything() {
+    let _guard = planted(None);
+    let mut marks = Marks::default();
+    for seed in (0..SEEDS_OF_A_PASS).chain(REGRESSIONS) {
+        let one = scenario::run(seed).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+        marks = marks.plus(&one);
     }
-    assert!(crashes > 1_000, "{crashes} crashes");
-    assert!(completed > 500, "{completed} completed");
-    assert!(terminated > 10, "{terminated} terminated");
-    assert!(replays > 1_000, "{replays} replays");
-    assert!(dropped > 100, "{dropped} messages dropped");
+    for (name, count) in marks.named() {
+        assert!(count > 0, "no seed came by {name}");
+    }
+    assert!(marks.completed > SEEDS_OF_A_PASS, "{marks:?}");
+    assert!(marks.crashes > SEEDS_OF_A_PASS, "{marks:?}");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|error| error.into_inner());
-    plant(None);
-    for seed in 0..50 {
-        let (first, second) = (scenario::run(seed).unwrap(), scenario::run(seed).unwrap());
-        assert_eq!(format!("{first:?}"), format!("{second:?}"), "seed {seed}");
+    let _guard = planted(None);
+    let mut on_disk = 0;
+    for seed in 0..100 {
+        let run = || scenario::run_traced(seed, Trace::Digest).unwrap();
+        let (first, second) = (run(), run());
+        assert_eq!(first, second, "seed {seed}");
+        assert!(first.digest.is_some());
+        on_disk += u64::from(first.crashed_recoveries > 0);
     }
+    assert!(on_disk > 5, "only {on_disk} seeds ran on a disk that crashed");
+}
+
+#[test]
+fn other_seeds_give_other_runs() {
+    let _guard = planted(None);
+    let digest = |seed| scenario::run_traced(seed, Trace::Digest).unwrap().digest;
+    assert_ne!(digest(1), digest(2));
 }
 
 #[test]
 fn every_planted_bug_is_found() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|error| error.into_inner());
-    for bug in Bug::ALL {
-        plant(Some(bug));
-        let found = (0..SEEDS_PER_BUG).find(|seed| scenario::run(*seed).is_err());
+    for (bug, likely) in FOUND_BY {
+        let guard = planted(Some(bug));
+        let found = std::iter::once(likely)
+            .chain(0..SEEDS_PER_BUG)
+            .find(|seed| scenario::run(*seed).is_err());
         plant(None);
+        drop(guard);
         assert!(found.is_some(), "{bug:?} hid in {SEEDS_PER_BUG} seeds");
+        if found != Some(likely) {
+            eprintln!("{bug:?} is found by seed {found:?} now: write it down");
+        }
     }
+}
+
+#[test]
+fn every_bug_has_its_seed() {
+    assert_eq!(FOUND_BY.map(|(bug, _)| bug), Bug::ALL);
 }

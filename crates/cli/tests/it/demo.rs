@@ -100,7 +100,7 @@ fn last_line(output: &Output) -> String {
 
 #[test]
 fn a_killed_demonstration_goes_on_and_reports_the_same() {
-    let kills = if std::env::var_os("RUN_SLOW").is_some() {
+    let kills = if dalsegno_store_tests::is_slow_run() {
         50
     } else {
         6

@@ -400,7 +400,7 @@ fn a_new_app_is_made_once() {
 /// Builds what `init` made and speaks to it. Slow: it compiles a whole app.
 #[test]
 fn a_new_app_compiles_and_runs_as_it_is() {
-    if std::env::var_os("RUN_SLOW").is_none() {
+    if !dalsegno_store_tests::is_slow_run() {
         return;
     }
     let world = World::new();

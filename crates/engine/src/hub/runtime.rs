@@ -18,7 +18,7 @@ use super::{Health, TaskHub};
 use crate::alarm::Alarm;
 use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
-use crate::committer::{Committer, Release};
+use crate::committer::{Committer, Refusal, Release};
 use crate::counts::Counts;
 use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
@@ -86,6 +86,7 @@ pub(super) struct Runtime {
     pub(super) disk_space: DiskSpace,
     queue: Arc<CommitQueue>,
     batches: Arc<AtomicU64>,
+    refusal: Arc<Refusal>,
     stations: OnceLock<Vec<Arc<Station>>>,
     /// Rounds of each station when they were last seen to rise.
     seen: Mutex<Vec<(u64, Instant)>>,
@@ -171,6 +172,7 @@ impl Runtime {
             tickets: AtomicU64::new(0),
             waiters: Arc::default(),
             batches: Arc::default(),
+            refusal: Arc::default(),
             stations: OnceLock::new(),
             seen: Mutex::default(),
             is_draining: AtomicBool::new(false),
@@ -212,6 +214,7 @@ impl Runtime {
             durable,
             counts: self.counts.clone(),
             batches: self.batches.clone(),
+            refusal: self.refusal.clone(),
         };
         let release = Released {
             dispatcher: self.dispatcher.clone(),
@@ -348,6 +351,10 @@ impl Runtime {
             let first = PartitionId(u32::try_from(index).unwrap_or(0));
             self.mailboxes.send(first, Input::Nudge);
         }
+        problems.extend(self.refusal.current().map(|(time, cause)| {
+            let seconds = time.as_secs();
+            format!("the store has taken no commit for {seconds} s and is asked again: {cause}")
+        }));
         Health {
             problems,
             stuck_threads: self.stuck.load(Ordering::Relaxed),

@@ -2,11 +2,13 @@
 
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload, hash};
 
 use super::Partition;
+use super::instances::delayed_start;
 use super::slot::{Item, Slot, SlotState, Waiter};
 use crate::input::{Command, IdOrigin, InMemory, WaitFor};
 use crate::record;
@@ -239,28 +241,24 @@ impl Partition {
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
-        let mut held = std::mem::take(&mut slot.held);
         let Some(resident) = slot.resident_mut() else {
             return;
         };
         let before = resident.orchestration.row.status;
+        let delayed = delayed_start(&resident.orchestration.row);
         let draft = resident.orchestration.draft(std::iter::once(&terminate), now);
         let result = resident.orchestration.conclude(draft, Vec::new(), u64::MAX);
         let key = resident.orchestration.row.key;
         let after = resident.orchestration.row.status;
+        self.forget_start(delayed, turn);
         self.write_tasks(id, key, &result, turn);
         turn.moves.push((Some(before), Some(after)));
         for (target, message) in result.outgoing {
-            self.send(target, message, turn);
-        }
-        for item in held.drain(..) {
-            if let Item::Message {
-                sequence, message, ..
-            } = item
-            {
-                self.drop_message(sequence, &message, turn);
+            if !planted::has(Bug::LocksKeptAtReplacement) {
+                self.send(target, message, turn);
             }
         }
+        self.drop_held(id, turn);
         self.answer_waiters(id, turn);
     }
 
@@ -278,8 +276,12 @@ impl Partition {
                     slot.state = SlotState::Vacant;
                 }
                 self.keys.remove(&key);
+                let deletion = Op::DeleteExecution { key, id: id.clone() };
                 let turn = Turn {
-                    ops: vec![Op::DeleteExecution { key, id: id.clone() }],
+                    ops: (!planted::has(Bug::PurgeNotStored))
+                        .then_some(deletion)
+                        .into_iter()
+                        .collect(),
                     effects: vec![reply.with(Ok(()))],
                     moves: vec![(Some(status), None)],
                     ..Turn::default()

@@ -140,6 +140,9 @@ impl Partition {
                 ..Turn::default()
             };
             self.send(Target::Entity(entity), message, &mut turn);
+            if planted::has(Bug::DelayedSignalNotStored) {
+                turn.ops.clear();
+            }
             self.push_turn(turn);
             return;
         }

@@ -335,11 +335,13 @@ impl Partition {
         if let Some(due) = due {
             turn.ops
                 .push(Op::PutInstance(Box::new(resident.orchestration.row.clone())));
-            turn.ops.push(Op::PutTimer {
-                due,
-                key,
-                task: TaskId::START,
-            });
+            if !planted::has(Bug::DelayedStartNotStored) {
+                turn.ops.push(Op::PutTimer {
+                    due,
+                    key,
+                    task: TaskId::START,
+                });
+            }
             self.timers.insert(TimerRow {
                 due,
                 key,
@@ -500,10 +502,15 @@ impl Partition {
             is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max),
             ..RowMark::of(resident)
         };
+        let delayed = delayed_start(&resident.orchestration.row);
         let result = resident.orchestration.conclude(draft, actions, events_max);
         let key = resident.orchestration.row.key;
+        let is_over = resident.orchestration.row.status.is_final();
         if unread.is_some() {
             self.acquit(id);
+        }
+        if is_over {
+            self.forget_start(delayed, &mut turn);
         }
         self.write_tasks(id, key, &result, &mut turn);
         match result.next.clone() {
@@ -516,6 +523,9 @@ impl Partition {
             self.send(target, message, &mut turn);
         }
         self.sort_batch(id, batch, &fates, &mut turn);
+        if is_over {
+            self.drop_held(id, &mut turn);
+        }
         self.answer_waiters(id, &mut turn);
         if planted::has(Bug::TornCommit) {
             let is_row = |op: &Op| matches!(op, Op::PutInstance(_) | Op::TouchInstance { .. });
@@ -527,6 +537,16 @@ impl Partition {
             });
         }
         self.commit_slot(id, turn);
+    }
+
+    /// An instance that ends before its delayed start takes the timer of that start along.
+    pub(super) fn forget_start(&mut self, delayed: Option<TimerRow>, turn: &mut Turn) {
+        let Some(timer) = delayed.filter(|_| !planted::has(Bug::StartTimerKeptAtEnd)) else {
+            return;
+        };
+        let TimerRow { due, key, task } = timer;
+        turn.ops.push(Op::DeleteTimer { due, key, task });
+        self.timers.remove(&timer);
     }
 
     /// Consumed messages lose their rows, held ones get one.
@@ -549,6 +569,19 @@ impl Partition {
                     self.forget_message(sequence, &message, turn);
                 }
                 Fate::Held => self.hold(id, sequence, message, turn),
+            }
+        }
+    }
+
+    /// A suspended instance may end by itself, when its history is full: what it holds goes with it.
+    pub(super) fn drop_held(&mut self, id: &InstanceId, turn: &mut Turn) {
+        let held = self.slots.get_mut(id).map(|slot| std::mem::take(&mut slot.held));
+        for item in held.into_iter().flatten() {
+            if let Item::Message {
+                sequence, message, ..
+            } = item
+            {
+                self.drop_message(sequence, &message, turn);
             }
         }
     }
@@ -609,6 +642,7 @@ impl Partition {
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));
             }
+            self.attempts.insert((key, new.task), 0);
             turn.effects.push(Effect::Dispatch(Arc::new(record)));
         }
         for (due, task) in &result.timers {
@@ -640,6 +674,7 @@ impl Partition {
             });
         }
         for task in &result.cancelled {
+            self.attempts.remove(&(key, *task));
             turn.ops.push(Op::DeleteTask { key, task: *task });
             turn.effects.push(Effect::Cancel { key, task: *task });
         }
@@ -976,6 +1011,16 @@ impl Partition {
             }
         }
     }
+}
+
+/// The timer by which an instance that has not begun will begin.
+pub(super) fn delayed_start(row: &InstanceRow) -> Option<TimerRow> {
+    let due = row.scheduled_start.filter(|_| row.events == 0)?;
+    Some(TimerRow {
+        due,
+        key: row.key,
+        task: TaskId::START,
+    })
 }
 
 pub(super) fn put_child(key: ExecutionKey, task: TaskId, child: &ChildRecord) -> Op {

@@ -155,6 +155,9 @@ pub struct Partition {
     timers: BTreeSet<TimerRow>,
     /// Timers that fired and whose instance the store is asked for.
     fired: HashMap<ExecutionKey, Vec<TimerRow>>,
+    /// Failed attempts of each open activity. A report of another attempt, or of an activity that
+    /// was cancelled meanwhile, leads to no further attempt.
+    attempts: HashMap<(ExecutionKey, TaskId), u32>,
     /// Tasks whose next attempt has a time.
     retries: BTreeMap<(Timestamp, ExecutionKey, TaskId), StoredTask>,
     /// Signals for later, by time and message number.
@@ -200,6 +203,7 @@ impl Partition {
             entities: HashMap::new(),
             timers: BTreeSet::new(),
             fired: HashMap::new(),
+            attempts: HashMap::new(),
             retries: BTreeMap::new(),
             delayed: BTreeMap::new(),
             children: BTreeMap::new(),
@@ -268,7 +272,10 @@ impl Partition {
         turn: &mut Turn,
     ) {
         let due = match &stored {
-            StoredTask::Activity(record) => record.due,
+            StoredTask::Activity(record) => {
+                self.attempts.insert((key, task), record.failed_attempts);
+                record.due
+            }
             StoredTask::Child(child) => {
                 self.children.insert((key, task), child.clone());
                 child.due

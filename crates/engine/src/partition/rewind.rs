@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dalsegno_core::event::Parent;
 use dalsegno_core::message::{StartRequest, Target};
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::rewind::{as_message, before_failure};
 use dalsegno_core::store::{InstanceRow, Op, TimerRow};
@@ -222,7 +223,11 @@ impl Partition {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.state = SlotState::Resident(Box::new(Resident::new(orchestration, Some(history))));
         }
-        let again = rewound.again.into_iter().filter_map(|kind| as_message(kind, key));
+        let again = rewound
+            .again
+            .into_iter()
+            .filter(|_| !planted::has(Bug::AnswersLostAtRewind))
+            .filter_map(|kind| as_message(kind, key));
         self.deliver_again(id, again.collect(), &mut turn);
         Ok(turn)
     }
@@ -278,6 +283,7 @@ impl Partition {
             match open {
                 OpenTask::Activity { name } => {
                     let record = self.reopened_task(orchestration, *task, name, history);
+                    self.attempts.insert((row.key, *task), 0);
                     turn.ops.push(self.put_task(&record));
                     turn.effects.push(Effect::Dispatch(Arc::new(record)));
                 }

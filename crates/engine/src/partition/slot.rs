@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use dalsegno_core::orchestration::Orchestration;
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::{Event, InstanceId, Message, TaskId};
 
@@ -160,18 +161,18 @@ pub(super) fn take_batch(slot: &mut Slot) -> Vec<Item> {
     if slot.held.is_empty() {
         return fresh;
     }
-    let is_key = |item: &Item| {
-        matches!(
-            item.as_message(),
+    let is_key = |item: &Item| match item.as_message() {
+        Some(Message::Terminate { .. }) => !planted::has(Bug::HeldKeptAtEnd),
+        message => matches!(
+            message,
             Some(
                 Message::Resume { .. }
-                    | Message::Terminate { .. }
                     | Message::TimerFired {
                         task: TaskId::START,
                         ..
                     }
             )
-        )
+        ),
     };
     let moves = slot.resident().is_some_and(|resident| {
         let row = &resident.orchestration.row;

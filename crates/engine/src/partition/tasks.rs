@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::message::{ReusePolicy, Target};
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::store::Op;
 use dalsegno_core::{ExecutionKey, Failure, Message, Outcome, Payload, TaskId};
@@ -33,6 +34,7 @@ impl Partition {
     }
 
     pub(super) fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome) {
+        self.attempts.remove(&(record.key, record.task));
         let attempts = record.failed_attempts + 1;
         let message = Message::TaskDone {
             execution: record.key,
@@ -43,6 +45,14 @@ impl Partition {
         self.push_item(record.instance.clone(), Item::message(None, message));
     }
 
+    /// Is this the attempt that is under way? Reports may come twice, and after a cancellation.
+    fn is_current(&mut self, record: &TaskRecord) -> bool {
+        let current = self.attempts.get(&(record.key, record.task));
+        let is_current = current == Some(&record.failed_attempts) || planted::has(Bug::AttemptsNotTold);
+        self.counters.dropped_messages += u64::from(!is_current);
+        is_current
+    }
+
     fn fail_attempt(
         &mut self,
         record: &TaskRecord,
@@ -50,6 +60,9 @@ impl Partition {
         retry_after: Option<Duration>,
         heartbeat: Option<Payload>,
     ) {
+        if !self.is_current(record) {
+            return;
+        }
         let attempt = record.failed_attempts + 1;
         let policy = self.retry_policy(record);
         let draw = self.entropy.share();
@@ -74,6 +87,9 @@ impl Partition {
 
     /// A 429 without a limiter: the task waits and burns no attempt; the retry deadline bounds it.
     fn wait_without_attempt(&mut self, record: &TaskRecord, retry_after: Duration) {
+        if !self.is_current(record) {
+            return;
+        }
         let due = self.now + retry_after;
         let deadline = self.retry_policy(record).deadline;
         if deadline.is_some_and(|deadline| due > record.scheduled + deadline) {
@@ -88,6 +104,8 @@ impl Partition {
     }
 
     fn postpone(&mut self, record: TaskRecord) {
+        self.attempts
+            .insert((record.key, record.task), record.failed_attempts);
         let op = self.put_task(&record);
         let due = record.due.unwrap_or(self.now);
         self.retries
@@ -112,6 +130,8 @@ impl Partition {
     pub(super) fn try_again(&mut self, key: ExecutionKey, task: TaskId, stored: StoredTask) {
         let mut turn = Turn::default();
         match stored {
+            // It was cancelled while it waited.
+            StoredTask::Activity(record) if !self.is_current(&record) => return,
             StoredTask::Activity(mut record) => {
                 record.due = None;
                 turn.effects.push(Effect::Dispatch(Arc::new(record)));

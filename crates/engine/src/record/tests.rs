@@ -440,6 +440,54 @@ fn garbage_is_an_error_and_never_a_panic() {
     assert!(refused > 1_000, "only {refused} damages were noticed");
 }
 
+/// What a decoder takes of changed bytes it writes and reads again as the same value: nothing is
+/// half understood.
+#[test]
+fn what_is_taken_of_changed_bytes_reads_the_same_again() {
+    let mut random = dalsegno_store_tests::Random::new(7);
+    let mut originals = vec![encode_events(&all_events())];
+    let target = Target::Entity(counter());
+    originals.extend(all_events().chunks(1).map(encode_events));
+    originals.extend(
+        all_messages()
+            .iter()
+            .map(|message| encode_message(&target, message)),
+    );
+    originals.extend(tasks().iter().map(encode_task));
+    let (mut taken, mut refused) = (0, 0);
+    let mut count = |is_ok: bool| match is_ok {
+        true => taken += 1,
+        false => refused += 1,
+    };
+    for number in 0..20_000 {
+        let bytes = random.mutate(&originals[number % originals.len()]);
+        let events = decode_events(&bytes);
+        count(events.is_ok());
+        if let Ok(events) = events {
+            assert_eq!(decode_events(&encode_events(&events)), Ok(events), "{bytes:?}");
+        }
+        let message = decode_message(&bytes);
+        count(message.is_ok());
+        if let Ok((target, message)) = message {
+            let again = decode_message(&encode_message(&target, &message));
+            assert_eq!(again, Ok((target, message)), "{bytes:?}");
+        }
+        let task = decode_task(KEY, TASK, &bytes);
+        count(task.is_ok());
+        if let Ok(task) = task {
+            let again = decode_task(KEY, TASK, &encode_task(&task));
+            // A number that is none is not equal to itself.
+            assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, RecordError>(task)));
+        }
+        let _ = (decode_extra(&bytes), decode_holder(&bytes));
+        let _ = (decode_bucket(&bytes), decode_limiter_rule(&bytes));
+    }
+    assert!(
+        taken > 1_000 && refused > 20_000,
+        "{taken} taken, {refused} refused"
+    );
+}
+
 /// Once released these bytes never change: an older hub always opens.
 #[test]
 fn the_bytes_of_events_are_golden() {

@@ -195,6 +195,7 @@ fn options(setup: &Setup, entropy: &mut Entropy, start: Timestamp, executor: &Te
         limiters: limiters
             .map(|limiter| (limiter.name().into(), limiter.definition()))
             .collect(),
+        batch_turns_max: 0,
         choices: setup.choices.clone(),
         ..SimOptions::default()
     }

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::Commit;
 
 use super::disk::Disk;
@@ -98,6 +99,10 @@ pub(crate) fn find(disk: &dyn Disk, known: &Known, segment_bytes: u64) -> Result
         return Err(damaged(format!("{} is missing", segment::name(next))));
     }
     found.check_end(known)?;
+    if planted::has(Bug::LastBatchCutOff) && found.last > found.proven {
+        found.batches.pop();
+        found.last -= 1;
+    }
     for spare in names.iter().filter_map(|name| segment::spare_number_of(name)) {
         let file = disk.open(&segment::spare_name(spare));
         match file.and_then(|file| file.len()) {
@@ -136,6 +141,16 @@ impl Found {
                 return Err(damaged(format!("the first bytes of {name} are damaged")));
             }
         };
+        if header.bytes != bytes.len() as u64
+            && is_last
+            && !must_exist
+            && segment::scan(&bytes, seed, &header).batches.is_empty()
+        {
+            // The crash came before the first sync of a file whose length was not durable either.
+            self.unbegun.push(number);
+            self.epoch = self.epoch.max(header.epoch);
+            return Ok(());
+        }
         if header.bytes != bytes.len() as u64 {
             return Err(damaged(format!(
                 "{name} has {} bytes, it was written with {}",

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_store_tests::Random;
 
@@ -15,7 +15,7 @@ const SECTOR: usize = 512;
 
 /// Clones share the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SimDisk {
+pub struct SimDisk {
     state: Arc<Mutex<State>>,
 }
 
@@ -54,30 +54,32 @@ struct Content {
 
 impl SimDisk {
     /// Syncs of files so far.
-    pub(super) fn syncs(&self) -> usize {
+    pub fn syncs(&self) -> usize {
         self.lock().syncs
     }
 
     /// From now on so many operations succeed.
-    pub(super) fn crash_after(&self, operations: usize) {
+    pub fn crash_after(&self, operations: usize) {
         self.lock().fuel = Some(operations);
     }
 
     /// Did the crash happen?
-    pub(super) fn is_down(&self) -> bool {
+    pub fn is_down(&self) -> bool {
         self.lock().fuel == Some(0)
     }
 
-    pub(super) fn fail_next_sync(&self) {
+    /// The next sync of a file fails, and what it was to sync counts as clean.
+    pub fn fail_next_sync(&self) {
         self.lock().fails_next_sync = true;
     }
 
-    pub(super) fn set_capacity(&self, capacity: Option<usize>) {
+    /// So many bytes fit on the disk.
+    pub fn set_capacity(&self, capacity: Option<usize>) {
         self.lock().capacity = capacity;
     }
 
     /// The process is gone, the operating system lives: everything written is there.
-    pub(super) fn after_kill(&self) -> Self {
+    pub fn after_kill(&self) -> Self {
         let state = self.lock();
         let copy = State {
             files: state.files.clone(),
@@ -92,7 +94,7 @@ impl SimDisk {
     }
 
     /// The power is gone: what was not synced is there in part.
-    pub(super) fn after_power_loss(&self, random: &mut Random) -> Self {
+    pub fn after_power_loss(&self, random: &mut Random) -> Self {
         let state = self.lock();
         let kept = random.below(state.journal.len() as u64 + 1) as usize;
         let mut names = state.durable_names.clone();
@@ -116,7 +118,7 @@ impl SimDisk {
     }
 
     /// Changes a file behind everybody's back; false when it has no such byte.
-    pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
         let index = state.names[name];
         let file = &mut state.files[index];
@@ -124,13 +126,22 @@ impl SimDisk {
         file.durable = file.cached.clone();
     }
 
-    pub(super) fn content(&self, name: &str) -> Vec<u8> {
+    /// From now on nothing fails that has not failed yet.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        state.fuel = state.fuel.filter(|fuel| *fuel == 0);
+        state.fails_next_sync = false;
+        state.capacity = None;
+    }
+
+    /// A file as programs see it.
+    pub fn content(&self, name: &str) -> Vec<u8> {
         let state = self.lock();
         state.files[state.names[name]].cached.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
