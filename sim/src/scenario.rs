@@ -10,6 +10,7 @@ use dalsegno_core::query::InstanceQuery;
 use dalsegno_core::store::CommitError;
 use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome};
 use dalsegno_engine::input::{Command, InMemory};
+use dalsegno_engine::marks::Suspects;
 use dalsegno_engine::partition::{Counters, Entropy};
 use dalsegno_engine::simulation::{Promise, SimHub, SimOptions, Stepped};
 use dalsegno_engine::verify::verify;
@@ -166,6 +167,8 @@ pub(crate) struct World {
     pub(crate) marks: Marks,
     /// The latest time that any clock has shown.
     latest: Timestamp,
+    /// Who is suspected at the next opening.
+    suspects: Suspects,
     /// The first answer that was wrong.
     pub(crate) problem: Option<String>,
 }
@@ -217,6 +220,7 @@ impl World {
             }
         }
         Ok(Self {
+            suspects: Suspects::default(),
             latest: hub.now(),
             entropy,
             swarm,
@@ -339,6 +343,7 @@ impl World {
 
     /// The process dies: what was not appended is gone, what was asked and not answered is unknown.
     fn crash(&mut self) -> Result<(), String> {
+        self.suspects = self.suspects();
         self.collect()?;
         self.marks.crashes += 1;
         self.marks.counters = self.marks.counters.plus(&self.hub.counters());
@@ -397,8 +402,27 @@ impl World {
 
     fn open_hub(&mut self, now: Timestamp) -> Result<SimHub, String> {
         self.failing = Arc::new(FailingStore::new(self.ground.store(), self.faults.clone()));
-        let options = options(&self.swarm, self.entropy.next_u64(), now);
+        let mut options = options(&self.swarm, self.entropy.next_u64(), now);
+        options.suspects = std::mem::take(&mut self.suspects);
         open(&self.failing, &self.executor, options, &self.ledger)
+    }
+
+    /// Some of the activities that run, and anybody whose code might have run.
+    fn suspects(&mut self) -> Suspects {
+        let chance = self.swarm.suspicions;
+        let tasks: Vec<_> = self.hub.running_tasks().collect();
+        let counters = (0..COUNTERS).map(|counter| format!("@counter@{counter}"));
+        let ids: Vec<_> = self
+            .subjects
+            .iter()
+            .map(|subject| subject.id.to_string())
+            .chain(counters)
+            .collect();
+        let mut is_suspect = || self.entropy.share() < chance;
+        Suspects {
+            tasks: tasks.into_iter().filter(|_| is_suspect()).collect(),
+            ids: ids.into_iter().filter(|_| is_suspect()).collect(),
+        }
     }
 
     fn forget_promises(&mut self) {

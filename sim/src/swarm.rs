@@ -48,6 +48,8 @@ pub(crate) struct Swarm {
     pub(crate) delayed_starts: f64,
     /// Share of the signals that are for later.
     pub(crate) delayed_signals: f64,
+    /// Chance that what ran, or might have run, when the process died is suspected of it.
+    pub(crate) suspicions: f64,
     /// The log is real and the disk is simulated.
     pub(crate) is_on_disk: bool,
     /// Most turns in a batch; 0 is no limit.
@@ -62,7 +64,11 @@ const TINY_HISTORY: u64 = 20;
 impl Swarm {
     /// The swarm of a seed.
     pub(crate) fn of(entropy: &mut Entropy) -> Self {
-        let mut limits = Limits::default();
+        let mut limits = Limits {
+            // Nobody here kills the process: however often one is suspected, it may go on.
+            kills_max: u32::MAX,
+            ..Limits::default()
+        };
         let mut flip = |one_in: usize| below(entropy, one_in) == 0;
         if flip(2) {
             limits.futures_bytes_max = 1;
@@ -96,6 +102,7 @@ impl Swarm {
             outages: rate(entropy, 0.3),
             delayed_starts: rate(entropy, 1.0),
             delayed_signals: rate(entropy, 1.0),
+            suspicions: rate(entropy, 1.0),
             is_on_disk,
             batch_turns_max,
             limits,

@@ -163,9 +163,6 @@ impl Partition {
         let slot = self.entities.get_mut(id)?;
         slot.is_queued = false;
         let before = slot.entity.clone()?;
-        if self.takes_suspicion(&Target::Entity(id.clone())) && self.count_entity_kill(id) {
-            return None;
-        }
         self.go_on_with_entity(EntityTurn {
             id: id.clone(),
             before,
@@ -204,6 +201,23 @@ impl Partition {
                         at,
                         trace,
                     };
+                    if self.takes_suspicion(&Target::Entity(id.clone())) {
+                        self.put_back_entity(
+                            &id,
+                            Item::Message {
+                                sequence,
+                                message,
+                                answer,
+                                mark: None,
+                            },
+                        );
+                        if self.count_entity_kill(&id) {
+                            let number = self.end_entity_turn(entity_turn);
+                            self.reload_entity(&id, number);
+                            return None;
+                        }
+                        continue;
+                    }
                     let job = self.operation_job(&id, request)?;
                     entity_turn.asked = Some(Asked {
                         sequence,

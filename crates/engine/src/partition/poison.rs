@@ -63,7 +63,6 @@ impl Partition {
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
-        let begin = slot.queue.iter().find_map(begin_time);
         let Some(resident) = slot.resident_mut() else {
             return;
         };
@@ -82,16 +81,39 @@ impl Partition {
         let was_new = std::mem::take(&mut resident.is_new);
         let row = resident.orchestration.row.clone();
         let mut turn = self.take_prelude(id);
-        if let Some(due) = begin.filter(|_| was_new) {
-            turn.ops.push(Op::PutTimer {
-                due,
-                key: row.key,
-                task: TaskId::START,
-            });
+        if was_new {
+            self.store_start(id, &mut turn);
         }
         turn.ops.push(Op::PutInstance(Box::new(row)));
         self.commit_slot(id, turn);
         self.reload(id);
+    }
+
+    /// The message by which a new instance begins has to outlive the process, as it would not otherwise.
+    fn store_start(&mut self, id: &InstanceId, turn: &mut Turn) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        for item in &mut slot.queue {
+            if let Item::Message {
+                sequence: sequence @ None,
+                message:
+                    message @ Message::TimerFired {
+                        task: TaskId::START, ..
+                    },
+                ..
+            } = item
+            {
+                let seq = self.config.numbers.next_message();
+                let data = record::encode_message(&Target::Orchestration(id.clone()), message);
+                turn.ops.push(Op::PutMessage {
+                    partition: self.config.id,
+                    seq,
+                    data,
+                });
+                *sequence = Some(seq);
+            }
+        }
     }
 
     /// One that was given up is not tried again by a restart: it would kill the process again.
@@ -113,25 +135,17 @@ impl Partition {
         }
     }
 
-    /// Commits the count before an operation runs again. `false`: there were too many, the
-    /// operation is not run.
+    /// Counts; `false`: there were too many, the operation is not run. Otherwise the count has to be
+    /// durable before it is.
     pub(super) fn count_entity_kill(&mut self, id: &EntityId) -> bool {
         let most = self.config.limits.kills_max;
         let Some(entity) = self.entity_mut(id) else {
             return true;
         };
-        let before = entity.clone();
         entity.kills += 1;
         let kills = entity.kills;
         tracing::warn!(entity = %id, kills, "an operation of this entity ran when the process died");
-        if kills >= most {
-            return false;
-        }
-        let mut turn = Turn::default();
-        self.write_entity(id, &before, &mut turn);
-        let number = self.push_turn(turn);
-        self.reload_entity(id, number);
-        true
+        kills < most
     }
 
     /// Why the next operation of this entity is not run any more.
@@ -147,17 +161,6 @@ impl Partition {
             "the process died {kills} times while {what} ran, kills_max is {}: it is not run again by itself; see why the process ends (an abort, a stack overflow, memory)",
             self.config.limits.kills_max
         )
-    }
-}
-
-fn begin_time(item: &Item) -> Option<dalsegno_core::Timestamp> {
-    match item.as_message() {
-        Some(Message::TimerFired {
-            task: TaskId::START,
-            fire_at,
-            ..
-        }) => Some(*fire_at),
-        _ => None,
     }
 }
 
