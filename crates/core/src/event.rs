@@ -164,6 +164,42 @@ impl EventKind {
         )
     }
 
+    /// The user's value in it. No event has more than one.
+    pub fn value(&self) -> Option<&Payload> {
+        match self {
+            Self::ExecutionStarted(started) => started.input.as_ref(),
+            Self::TaskScheduled { input: value, .. }
+            | Self::TaskCompleted { result: value, .. }
+            | Self::SubOrchestrationInstanceCreated { input: value, .. }
+            | Self::SubOrchestrationInstanceCompleted { result: value, .. }
+            | Self::EventSent { input: value, .. }
+            | Self::EventRaised { input: value, .. }
+            | Self::EntityOperationCalled { input: value, .. }
+            | Self::EntityOperationSignaled { input: value, .. }
+            | Self::EntityOperationCompleted { result: value, .. }
+            | Self::ExecutionCompleted { result: value } => value.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The place of that value; `None` for events that cannot have one.
+    pub fn value_mut(&mut self) -> Option<&mut Option<Payload>> {
+        match self {
+            Self::ExecutionStarted(started) => Some(&mut started.input),
+            Self::TaskScheduled { input: value, .. }
+            | Self::TaskCompleted { result: value, .. }
+            | Self::SubOrchestrationInstanceCreated { input: value, .. }
+            | Self::SubOrchestrationInstanceCompleted { result: value, .. }
+            | Self::EventSent { input: value, .. }
+            | Self::EventRaised { input: value, .. }
+            | Self::EntityOperationCalled { input: value, .. }
+            | Self::EntityOperationSignaled { input: value, .. }
+            | Self::EntityOperationCompleted { result: value, .. }
+            | Self::ExecutionCompleted { result: value } => Some(value),
+            _ => None,
+        }
+    }
+
     /// The name of the event, as histories show it.
     pub fn name(&self) -> &'static str {
         match self {

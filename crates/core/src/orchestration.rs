@@ -15,7 +15,7 @@ use crate::message::{Caller, Message, Outcome, ReusePolicy, StartRequest, Target
 use crate::payload::Payload;
 use crate::planted::{self, Bug};
 use crate::query::Status;
-use crate::store::InstanceRow;
+use crate::store::{Field, InstanceRow};
 use crate::time::Timestamp;
 
 /// A durable operation in progress.
@@ -348,7 +348,7 @@ impl Orchestration {
             }
             Action::Complete { result } => self.end(Status::Completed, Ok(result), at, turn),
             Action::Fail { failure } => self.end(Status::Failed, Err(failure), at, turn),
-            Action::SetCustomStatus { status } => self.row.custom_status = status,
+            Action::SetCustomStatus { status } => self.row.set_value(Field::CustomStatus, status),
         }
     }
 
@@ -456,7 +456,8 @@ impl Orchestration {
             turn,
         );
         self.row.failure = None;
-        self.row.output = reason.map(|reason| json_string(&reason));
+        self.row
+            .set_value(Field::Output, reason.map(|reason| json_string(&reason)));
     }
 
     fn end(&mut self, status: Status, outcome: Outcome, at: Timestamp, turn: &mut TurnResult) {
@@ -479,7 +480,7 @@ impl Orchestration {
             turn.outgoing.push((Target::Orchestration(parent.instance), done));
         }
         match outcome {
-            Ok(result) => self.row.output = result,
+            Ok(result) => self.row.set_value(Field::Output, result),
             Err(failure) => self.row.failure = Some(failure),
         }
     }
@@ -843,6 +844,7 @@ mod tests {
             parked: None,
             events,
             extra: Vec::new(),
+            apart: Default::default(),
         })
     }
 
