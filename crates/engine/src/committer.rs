@@ -51,10 +51,10 @@ impl Committer {
     /// Whatever made a batch impossible to write.
     pub fn run(&self, release: &mut dyn Release) -> Result<(), CommitError> {
         while let Some(turns) = self.queue.take() {
-            let (commits, rest) = split(turns, self.epoch);
+            let (mut commits, rest) = split(turns, self.epoch);
             if !commits.is_empty() {
                 self.slow_down();
-                self.append(&commits)?;
+                self.append(&mut commits)?;
                 self.batches.fetch_add(1, Ordering::Relaxed);
             }
             for done in rest {
@@ -68,7 +68,7 @@ impl Committer {
         Ok(())
     }
 
-    fn append(&self, commits: &[Commit]) -> Result<(), CommitError> {
+    fn append(&self, commits: &mut Vec<Commit>) -> Result<(), CommitError> {
         loop {
             match self.store.append(commits) {
                 Ok(_) => return Ok(()),

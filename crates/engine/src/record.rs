@@ -25,7 +25,10 @@ use stored::event::Kind as StoredEvent;
 use stored::message::Kind as StoredMessage;
 
 /// The newest record format this version reads. Absent in a record stands for 1.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// The format of events whose value is elsewhere.
+const FORMAT_APART: u32 = 2;
 
 /// Causes of a failure that are kept, the outermost first. Deeper ones are cut: a decoder follows
 /// only so many levels.
@@ -53,31 +56,59 @@ impl From<prost::DecodeError> for RecordError {
 
 /// Events as length-delimited records, one after the other.
 pub fn encode_events(events: &[Event]) -> Vec<u8> {
+    encode_events_apart(events, |_, _| None)
+}
+
+/// The same without the values that `number` gives a number to: these are found under it among
+/// the payloads of the execution. It is asked with the place of each event among `events`.
+pub fn encode_events_apart(
+    events: &[Event],
+    mut number: impl FnMut(usize, &EventKind) -> Option<u64>,
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(events.len() * 64);
-    for event in events {
-        store_event(event)
+    for (place, event) in events.iter().enumerate() {
+        let record = match number(place, &event.kind) {
+            None => store_event(event),
+            Some(number) => store_event_apart(event, number),
+        };
+        record
             .encode_length_delimited(&mut bytes)
             .expect("a Vec grows as needed");
     }
     bytes
 }
 
+/// Events as they were stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredEvents {
+    /// In order. Those whose value is elsewhere have none.
+    pub events: Vec<Event>,
+    /// Which these are, by their place among `events`, and under which number to find the value.
+    pub apart: Vec<(usize, u64)>,
+}
+
 /// What [`encode_events`] wrote, also several of its results joined.
 ///
 /// # Errors
 /// When a record is damaged or from a newer version.
-pub fn decode_events(mut bytes: &[u8]) -> Result<Vec<Event>, RecordError> {
-    let mut events = Vec::new();
+pub fn decode_events(mut bytes: &[u8]) -> Result<StoredEvents, RecordError> {
+    let mut stored = StoredEvents::default();
     while !bytes.is_empty() {
         let record = stored::Event::decode_length_delimited(&mut bytes)?;
         check_format(record.format)?;
-        let kind = record.kind.ok_or_else(unknown_kind)?;
-        events.push(Event {
+        let mut kind = load_event(record.kind.ok_or_else(unknown_kind)?)?;
+        if let Some(number) = record.value_number {
+            if kind.value_mut().is_none() || kind.value().is_some() {
+                return Err(damaged("an event says that a value of it is elsewhere, but has none"));
+            }
+            stored.apart.push((stored.events.len(), number));
+        }
+        stored.events.push(Event {
             at: Timestamp::from_micros(record.at),
-            kind: load_event(kind)?,
+            kind,
         });
     }
-    Ok(events)
+    Ok(stored)
 }
 
 /// A message and whom it is for.
@@ -326,6 +357,19 @@ fn store_event(event: &Event) -> stored::Event {
         format: 0,
         at: event.at.as_micros(),
         kind: Some(store_event_kind(&event.kind)),
+        value_number: None,
+    }
+}
+
+fn store_event_apart(event: &Event, number: u64) -> stored::Event {
+    let mut event = event.clone();
+    if let Some(value) = event.kind.value_mut() {
+        *value = None;
+    }
+    stored::Event {
+        format: FORMAT_APART,
+        value_number: Some(number),
+        ..store_event(&event)
     }
 }
 

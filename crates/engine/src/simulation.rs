@@ -192,9 +192,7 @@ impl SimHub {
                 durable: self.durable[index as usize].clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(self.entropy.next_u64()));
-            let open = self
-                .store
-                .load(PartitionId(index))
+            let open = loader::load(&*self.store, PartitionId(index))
                 .map_err(|error| error.to_string())?;
             partition
                 .recover(open, self.now)
@@ -378,7 +376,7 @@ impl SimHub {
             }
         }
         if !commits.is_empty() {
-            self.store.append(&commits)?;
+            self.store.append(&mut commits)?;
         }
         for (index, turn) in self.turns.drain(..count) {
             self.durable[index].store(turn.number, Ordering::Release);

@@ -8,8 +8,8 @@ use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
 use dalsegno_core::{EntityId, Message};
 
-use super::Partition;
 use super::slot::Item;
+use super::{Partition, values};
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
 use crate::input::{Command, EntityInMemory, Load};
 use crate::record;
@@ -100,6 +100,7 @@ impl Partition {
             partition,
             last_operation: dalsegno_core::Timestamp::from_micros(0),
             state: None,
+            is_state_apart: false,
             queue: Vec::new(),
         });
         let holder = record::decode_holder(&row.queue).unwrap_or_default();
@@ -409,6 +410,7 @@ impl Partition {
     }
 
     fn write_entity(&mut self, id: &EntityId, before: &Entity, turn: &mut Turn) {
+        let inline_max = self.config.limits.payload_inline_bytes;
         let Some(slot) = self.entities.get_mut(id) else {
             return;
         };
@@ -421,11 +423,12 @@ impl Partition {
                 turn.ops.push(Op::DeleteEntity { id: id.clone() });
             }
             slot.is_stored = false;
+            entity.row.is_state_apart = false;
             return;
         }
         entity.row.queue = record::encode_holder(entity.holder.as_ref());
         if !planted::has(Bug::EntityNotStored) || slot.queue.is_empty() {
-            turn.ops.push(Op::PutEntity(Box::new(entity.row.clone())));
+            values::put_entity(&mut entity.row, &before.row, inline_max, &mut turn.ops);
         }
         slot.is_stored = true;
     }

@@ -13,6 +13,7 @@ mod rewind;
 mod slot;
 mod tasks;
 mod timers;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -8,12 +8,12 @@ use dalsegno_core::message::Target;
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
 use dalsegno_core::query::Status;
 use dalsegno_core::rewind::{as_message, before_failure};
-use dalsegno_core::store::{InstanceRow, Op, TimerRow};
+use dalsegno_core::store::{Apart, Field, InstanceRow, Op, TimerRow};
 use dalsegno_core::{Event, EventKind, Failure, InstanceId, Message, TaskId};
 
-use super::Partition;
 use super::commands::wrong_state;
 use super::slot::{Item, Resident, Slot, SlotState};
+use super::{Partition, values};
 use crate::input::{Command, Load};
 use crate::record;
 use crate::request::{RequestError, RequestErrorKind};
@@ -77,7 +77,7 @@ impl Partition {
         };
         let status = slot.resident().map(|resident| resident.orchestration.row.status);
         let needs_history = status == Some(Status::Failed) && !self.has_history(id);
-        if needs_history {
+        if needs_history || self.lacks_output(id) {
             return self.read_history_first(
                 id,
                 Item::Message {
@@ -113,6 +113,7 @@ impl Partition {
 
     fn adopt(&mut self, id: &InstanceId, parent: &Parent) -> Turn {
         let mut turn = Turn::default();
+        let inline_max = self.config.limits.payload_inline_bytes;
         let outcome = match self.slots.get_mut(id).and_then(Slot::resident_mut) {
             None => Some(Err(Failure::new(
                 "NotFound",
@@ -121,7 +122,7 @@ impl Partition {
             Some(resident) => {
                 let row = &mut resident.orchestration.row;
                 row.parent = Some(parent.clone());
-                turn.ops.push(Op::PutInstance(Box::new(row.clone())));
+                values::put_instance(row, row.apart, inline_max, &mut turn.ops);
                 outcome_of(row)
             }
         };
@@ -141,6 +142,12 @@ impl Partition {
             .get(id)
             .and_then(Slot::resident)
             .is_some_and(|resident| resident.history.is_some())
+    }
+
+    /// Its output is stored apart and was not read with the row.
+    fn lacks_output(&self, id: &InstanceId) -> bool {
+        self.row(id)
+            .is_some_and(|row| row.missing().any(|field| field == Field::Output))
     }
 
     fn read_history_first(&mut self, id: &InstanceId, item: Item) {
@@ -186,9 +193,10 @@ impl Partition {
             failure: None,
             parent: parent.or_else(|| old.parent.clone()),
             events: history.len() as u64,
+            apart: Apart::default(),
             ..old.clone()
         };
-        let orchestration = Orchestration::fold(row, &history);
+        let mut orchestration = Orchestration::fold(row, &history);
         if orchestration.holds_locks() {
             let detail =
                 format!("instance {id} failed while it held locks, which are gone: restart it instead");
@@ -200,15 +208,10 @@ impl Partition {
             key: old.key,
             id: id.clone(),
         });
-        turn.ops
-            .push(Op::PutInstance(Box::new(orchestration.row.clone())));
-        let data = record::encode_events(&history);
-        turn.ops.push(Op::AppendHistory {
-            key,
-            first: 0,
-            count: history.len() as u32,
-            data,
-        });
+        let (row, ops) = (&mut orchestration.row, &mut turn.ops);
+        let inline_max = self.config.limits.payload_inline_bytes;
+        values::put_instance(row, Apart::default(), inline_max, ops);
+        values::append_history(row, 0, &history, inline_max, ops);
         self.reopen(&orchestration, &history, &mut turn);
         self.keys.remove(&old.key);
         self.keys.insert(key, id.clone());

@@ -277,10 +277,16 @@ fn check_golden(bytes: &[u8], expected: &Expect) {
     expected.assert_eq(&hex(bytes));
 }
 
+/// Events none of which has its value elsewhere.
+fn all_here(stored: StoredEvents) -> Vec<Event> {
+    assert!(stored.apart.is_empty());
+    stored.events
+}
+
 #[test]
 fn every_event_comes_back_as_it_went() {
     let events = all_events();
-    assert_eq!(decode_events(&encode_events(&events)), Ok(events));
+    assert_eq!(decode_events(&encode_events(&events)).map(all_here), Ok(events));
 }
 
 #[test]
@@ -288,7 +294,38 @@ fn joined_chunks_of_history_decode_as_one() {
     let events = all_events();
     let (first, second) = events.split_at(7);
     let joined = [encode_events(first), encode_events(second)].concat();
-    assert_eq!(decode_events(&joined), Ok(events));
+    assert_eq!(decode_events(&joined).map(all_here), Ok(events));
+}
+
+#[test]
+fn an_event_says_where_its_value_is() {
+    let events = all_events();
+    let with_value = |event: &Event| event.kind.value().is_some();
+    let bytes = encode_events_apart(&events, |place, kind| kind.value().map(|_| 100 + place as u64));
+    assert!(!String::from_utf8_lossy(&bytes).contains("1.0"), "no value is left");
+    let stored = decode_events(&bytes).unwrap();
+    let expected: Vec<(usize, u64)> = (0..events.len())
+        .filter(|place| with_value(&events[*place]))
+        .map(|place| (place, 100 + place as u64))
+        .collect();
+    assert_eq!(stored.apart, expected);
+    assert_eq!(expected.len(), 8, "as many as there are events with a value");
+    let mut filled = stored.events;
+    for (place, _) in stored.apart {
+        *filled[place].kind.value_mut().unwrap() = events[place].kind.value().cloned();
+    }
+    assert_eq!(filled, events);
+}
+
+#[test]
+fn an_event_that_cannot_have_a_value_cannot_have_it_elsewhere() {
+    let record = stored::Event {
+        format: FORMAT_APART,
+        at: 1,
+        kind: Some(StoredEvent::OrchestratorStarted(stored::Empty {})),
+        value_number: Some(3),
+    };
+    assert!(decode_events(&record.encode_length_delimited_to_vec()).is_err());
 }
 
 #[test]
@@ -326,13 +363,14 @@ fn the_other_records_come_back_as_they_went() {
 #[test]
 fn a_record_from_a_newer_version_is_refused_by_name() {
     let record = stored::Event {
-        format: 2,
+        format: 3,
         at: 1,
         kind: Some(StoredEvent::OrchestratorStarted(stored::Empty {})),
+        value_number: None,
     };
     let error = decode_events(&record.encode_length_delimited_to_vec()).unwrap_err();
     expect![
-        "a stored record cannot be read: it has format 2, this version knows up to 1: use a newer version"
+        "a stored record cannot be read: it has format 3, this version knows up to 2: use a newer version"
     ]
     .assert_eq(&error.to_string());
 }
@@ -415,6 +453,19 @@ fn the_bytes_of_events_are_golden() {
         096174206c696e652031220d0a02496f1205726573657428011508b080f28183
         898506e201090a07626563617573650b08b280f281838985067200"#]],
     );
+}
+
+#[test]
+fn the_bytes_of_events_with_values_elsewhere_are_golden() {
+    let bytes = encode_events_apart(&all_events()[..6], |place, kind| kind.value().map(|_| place as u64));
+    check_golden(&bytes, &expect![[r#"
+        0b088080f28183898506120040088280f281838985061a300a054f7264657212
+        01321a100123456789abcdef00112233445566772a0d0a076f726465722d3710
+        0918033080ade2047802e801011a088480f28183898506220a08031206436861
+        7267657802e8010214088680f281838985062a04080318027802e801033f0888
+        80f2818389850632340803122e0a0754696d656f757412096e6f20616e737765
+        721a096174206c696e652031220d0a02496f120572657365742801180512088a
+        80f281838985063a0708031080ade204"#]]);
 }
 
 #[test]
