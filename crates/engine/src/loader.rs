@@ -102,10 +102,7 @@ pub fn load(store: &dyn Store, partition: PartitionId) -> Result<store::Loaded, 
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn read_entity(
-    store: &dyn Store,
-    id: &dalsegno_core::EntityId,
-) -> Result<Option<EntityRow>, ReadError> {
+pub fn read_entity(store: &dyn Store, id: &dalsegno_core::EntityId) -> Result<Option<EntityRow>, ReadError> {
     let Some(mut row) = store.entity(id)? else {
         return Ok(None);
     };

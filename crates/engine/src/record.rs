@@ -99,7 +99,9 @@ pub fn decode_events(mut bytes: &[u8]) -> Result<StoredEvents, RecordError> {
         let mut kind = load_event(record.kind.ok_or_else(unknown_kind)?)?;
         if let Some(number) = record.value_number {
             if kind.value_mut().is_none() || kind.value().is_some() {
-                return Err(damaged("an event says that a value of it is elsewhere, but has none"));
+                return Err(damaged(
+                    "an event says that a value of it is elsewhere, but has none",
+                ));
             }
             stored.apart.push((stored.events.len(), number));
         }

@@ -192,8 +192,7 @@ impl SimHub {
                 durable: self.durable[index as usize].clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(self.entropy.next_u64()));
-            let open = loader::load(&*self.store, PartitionId(index))
-                .map_err(|error| error.to_string())?;
+            let open = loader::load(&*self.store, PartitionId(index)).map_err(|error| error.to_string())?;
             partition
                 .recover(open, self.now)
                 .map_err(|error| error.to_string())?;

@@ -391,11 +391,7 @@ impl TaskHub {
     ///
     /// # Errors
     /// As [`TaskHub::status`].
-    pub async fn status_with(
-        &self,
-        id: &InstanceId,
-        large: LargeValues,
-    ) -> Answer<Option<InstanceStatus>> {
+    pub async fn status_with(&self, id: &InstanceId, large: LargeValues) -> Answer<Option<InstanceStatus>> {
         match self.status_as_stored(id).await? {
             Some(status) => self.complete(status, large).await,
             None => Ok(None),
@@ -418,7 +414,11 @@ impl TaskHub {
     }
 
     /// With the values that are wanted; `None` when the execution is gone meanwhile.
-    async fn complete(&self, mut status: InstanceStatus, large: LargeValues) -> Answer<Option<InstanceStatus>> {
+    async fn complete(
+        &self,
+        mut status: InstanceStatus,
+        large: LargeValues,
+    ) -> Answer<Option<InstanceStatus>> {
         if status.row.missing().next().is_none() {
             return Ok(Some(status));
         }

@@ -302,7 +302,10 @@ fn an_event_says_where_its_value_is() {
     let events = all_events();
     let with_value = |event: &Event| event.kind.value().is_some();
     let bytes = encode_events_apart(&events, |place, kind| kind.value().map(|_| 100 + place as u64));
-    assert!(!String::from_utf8_lossy(&bytes).contains("1.0"), "no value is left");
+    assert!(
+        !String::from_utf8_lossy(&bytes).contains("1.0"),
+        "no value is left"
+    );
     let stored = decode_events(&bytes).unwrap();
     let expected: Vec<(usize, u64)> = (0..events.len())
         .filter(|place| with_value(&events[*place]))
@@ -457,15 +460,20 @@ fn the_bytes_of_events_are_golden() {
 
 #[test]
 fn the_bytes_of_events_with_values_elsewhere_are_golden() {
-    let bytes = encode_events_apart(&all_events()[..6], |place, kind| kind.value().map(|_| place as u64));
-    check_golden(&bytes, &expect![[r#"
+    let bytes = encode_events_apart(&all_events()[..6], |place, kind| {
+        kind.value().map(|_| place as u64)
+    });
+    check_golden(
+        &bytes,
+        &expect![[r#"
         0b088080f28183898506120040088280f281838985061a300a054f7264657212
         01321a100123456789abcdef00112233445566772a0d0a076f726465722d3710
         0918033080ade2047802e801011a088480f28183898506220a08031206436861
         7267657802e8010214088680f281838985062a04080318027802e801033f0888
         80f2818389850632340803122e0a0754696d656f757412096e6f20616e737765
         721a096174206c696e652031220d0a02496f120572657365742801180512088a
-        80f281838985063a0708031080ade204"#]]);
+        80f281838985063a0708031080ade204"#]],
+    );
 }
 
 #[test]

@@ -31,7 +31,14 @@ fn unknown(id: &EntityId) -> Problem {
 
 pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&["name", "lastOperationFrom", "lastOperationTo", "top", "after", "largeValues"])?;
+    let query = call.query(&[
+        "name",
+        "lastOperationFrom",
+        "lastOperationTo",
+        "top",
+        "after",
+        "largeValues",
+    ])?;
     let (from, to) = query.span("lastOperationFrom", "lastOperationTo")?;
     let after = query.text("after").map(|text| {
         EntityId::parse(text).map_err(|_| {

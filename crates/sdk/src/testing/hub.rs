@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_engine::loader::read_entity;
 use dalsegno_core::{EntityId, Payload, Timestamp};
 use dalsegno_engine::executor::AttemptOutcome;
 use dalsegno_engine::input::{Command, IdOrigin};
+use dalsegno_engine::loader::read_entity;
 use dalsegno_engine::request::{RequestError, RequestErrorKind, StartOptions, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -5,6 +5,7 @@ mod entities;
 mod functions;
 mod restarts;
 mod starts;
+mod values;
 
 use std::time::Duration;
 
