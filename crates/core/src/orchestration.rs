@@ -237,6 +237,7 @@ impl Orchestration {
             let failure = Failure::new("HistoryLimit", message).permanent();
             return self.perform_one(Action::Fail { failure }, at, turn);
         }
+        turn.events.reserve_exact(actions.len() + 1);
         for action in actions {
             self.perform_one(action, at, turn);
             if self.row.status.is_final() || turn.next.is_some() {
@@ -787,12 +788,12 @@ fn completion_event(message: &Message, open: &OpenTask) -> Option<EventKind> {
             Ok(result) => EventKind::TaskCompleted {
                 task: *task,
                 result,
-                attempts: *attempts,
+                attempts: attempts.clone(),
             },
             Err(failure) => EventKind::TaskFailed {
                 task: *task,
                 failure,
-                attempts: *attempts,
+                attempts: attempts.clone(),
             },
         },
         (Message::TimerFired { task, .. }, OpenTask::Timer { fire_at }) => EventKind::TimerFired {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::{ExecutionKey, Failure, PartitionId, Payload, TaskId};
@@ -14,12 +14,15 @@ use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Canceller, Executor, Heartbeats,
     cancellation,
 };
-use crate::input::{Input, LimiterAsk};
+use crate::input::{AttemptRun, Input, LimiterAsk};
 use crate::mailbox::Mailboxes;
 use crate::task::TaskRecord;
 
 /// How long a cancelled attempt may take to end before its future is dropped.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// Characters of the host's name that histories keep.
+const HOST_CHARS_MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Dispatcher {
     mailboxes: Arc<Mailboxes>,
     rules: RwLock<HashMap<Arc<str>, LimiterRule>>,
     running_max: usize,
+    /// How this process is named in histories.
+    worker: Arc<str>,
     state: Mutex<State>,
 }
 
@@ -48,6 +53,17 @@ struct Active {
     canceller: Option<Canceller>,
 }
 
+/// Host and process, as histories name who ran an attempt.
+fn worker_name() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = told
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default();
+    let host: String = host.trim().chars().take(HOST_CHARS_MAX).collect();
+    let host = if host.is_empty() { "localhost" } else { &host };
+    format!("{host}/{}", std::process::id())
+}
+
 impl Dispatcher {
     /// One that runs at most so many attempts at once.
     pub fn new(
@@ -62,6 +78,7 @@ impl Dispatcher {
             mailboxes,
             rules: RwLock::default(),
             running_max: running_max.max(1),
+            worker: worker_name().into(),
             state: Mutex::default(),
         }
     }
@@ -181,6 +198,7 @@ impl Dispatcher {
         let request = ActivityRequest::new(&record, cancelled.clone(), heartbeats.clone());
         let this = self.clone();
         self.runtime.spawn(async move {
+            let begin = Instant::now();
             let timeout = record.options.timeout.or(settings.timeout);
             let attempt = std::panic::AssertUnwindSafe(this.executor.run_activity(request)).catch_unwind();
             let attempt = attempt.map(|result| result.unwrap_or_else(|panic| panicked(panic.as_ref())));
@@ -192,7 +210,11 @@ impl Dispatcher {
                 this.cancel_running(&record)
             })
             .await;
-            this.end(&record, &settings, outcome, heartbeats.latest().details);
+            let run = AttemptRun {
+                worker: this.worker.clone(),
+                took: begin.elapsed(),
+            };
+            this.end(&record, &settings, outcome, heartbeats.latest().details, run);
         });
     }
 
@@ -212,6 +234,7 @@ impl Dispatcher {
         settings: &ActivitySettings,
         outcome: Option<AttemptOutcome>,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     ) {
         let mut state = self.lock();
         state.running -= 1;
@@ -224,7 +247,7 @@ impl Dispatcher {
         self.fill(&mut state);
         drop(state);
         match outcome {
-            Some(outcome) if was_wanted => self.report(record, settings, outcome, heartbeat),
+            Some(outcome) if was_wanted => self.report(record, settings, outcome, heartbeat, run),
             _ => self.give_back(record),
         }
     }
@@ -236,6 +259,7 @@ impl Dispatcher {
         settings: &ActivitySettings,
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     ) {
         let ask = self.limiter_ask(settings, record);
         match (ask, outcome) {
@@ -254,6 +278,7 @@ impl Dispatcher {
                     record: record.clone(),
                     outcome,
                     heartbeat,
+                    run,
                 };
                 self.mailboxes.send(partition, input);
             }

@@ -30,6 +30,7 @@ pub enum Input {
         record: Arc<TaskRecord>,
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     },
     /// An entity operation that does I/O ended.
     OperationEnded {
@@ -37,7 +38,7 @@ pub enum Input {
         outcome: OperationOutcome,
     },
     /// What was asked of the store is here.
-    Loaded(Loaded),
+    Loaded(Box<Loaded>),
     /// An activity asks a limiter bucket of this partition to be let go.
     Acquire(LimiterAsk),
     /// One that was let go has ended.
@@ -48,6 +49,15 @@ pub enum Input {
     RuleChanged { limiter: Arc<str>, rule: LimiterRule },
     /// Something became durable, or time went on.
     Nudge,
+}
+
+/// How an attempt was run.
+#[derive(Clone, Debug)]
+pub struct AttemptRun {
+    /// Who ran it: host and process.
+    pub worker: Arc<str>,
+    /// From its begin to its end.
+    pub took: Duration,
 }
 
 /// An activity that waits for a limiter.

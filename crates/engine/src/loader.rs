@@ -30,7 +30,7 @@ pub async fn serve(
         tokio::task::spawn_blocking(move || {
             for (index, load) in reads {
                 let partition = PartitionId(u32::try_from(index).expect("partitions are counted in u32"));
-                mailboxes.send(partition, Input::Loaded(read(&*store, load)));
+                mailboxes.send(partition, Input::Loaded(Box::new(read(&*store, load))));
             }
         });
     }

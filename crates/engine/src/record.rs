@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::action::{ChildOptions, TaskOptions};
-use dalsegno_core::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy};
+use dalsegno_core::event::{
+    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent,
+    ParentClosePolicy,
+};
 use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
 use dalsegno_core::retry::RetryPolicy;
@@ -167,7 +170,7 @@ pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
         attempts: task.failed_attempts,
         scheduled: task.scheduled.as_micros(),
         due: task.due.map(Timestamp::as_micros),
-        failures: task.failures.iter().map(store_failure).collect(),
+        failures: task.failures.iter().map(store_attempt_failure).collect(),
     };
     record.encode_to_vec()
 }
@@ -216,7 +219,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             failed_attempts: record.attempts,
             due,
             last_heartbeat: activity.last_heartbeat.map(Payload::from),
-            failures: record.failures.into_iter().map(load_failure).collect(),
+            failures: record.failures.into_iter().map(load_attempt_failure).collect(),
         }),
         stored::task::Kind::Child(child) => StoredTask::Child(ChildRecord {
             instance: InstanceId::trusted(child.instance),
@@ -393,7 +396,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
         } => StoredEvent::TaskCompleted(stored::TaskCompleted {
             task: task.0,
             result: payload(result.as_ref()),
-            attempts: *attempts,
+            attempts: attempts.count,
+            last_attempt: store_attempt(attempts),
         }),
         EventKind::TaskFailed {
             task,
@@ -402,7 +406,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
         } => StoredEvent::TaskFailed(stored::TaskFailed {
             task: task.0,
             failure: Some(store_failure(failure)),
-            attempts: *attempts,
+            attempts: attempts.count,
+            last_attempt: store_attempt(attempts),
         }),
         EventKind::TimerCreated { task, fire_at } => StoredEvent::TimerCreated(store_timer(*task, *fire_at)),
         EventKind::TimerFired { task, fire_at } => StoredEvent::TimerFired(store_timer(*task, *fire_at)),
@@ -511,12 +516,12 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
         StoredEvent::TaskCompleted(event) => EventKind::TaskCompleted {
             task: TaskId(event.task),
             result: event.result.map(Payload::from),
-            attempts: event.attempts,
+            attempts: load_attempts(event.attempts, event.last_attempt),
         },
         StoredEvent::TaskFailed(event) => EventKind::TaskFailed {
             task: TaskId(event.task),
             failure: required_failure(event.failure)?,
-            attempts: event.attempts,
+            attempts: load_attempts(event.attempts, event.last_attempt),
         },
         StoredEvent::TimerCreated(timer) => EventKind::TimerCreated {
             task: TaskId(timer.task),
@@ -608,7 +613,7 @@ fn store_message(message: &Message) -> StoredMessage {
             task,
             outcome,
             attempts,
-        } => StoredMessage::TaskDone(store_completion(*execution, *task, outcome, *attempts)),
+        } => StoredMessage::TaskDone(store_completion(*execution, *task, outcome, Some(attempts))),
         Message::TimerFired {
             execution,
             task,
@@ -622,12 +627,12 @@ fn store_message(message: &Message) -> StoredMessage {
             execution,
             task,
             outcome,
-        } => StoredMessage::ChildDone(store_completion(*execution, *task, outcome, 0)),
+        } => StoredMessage::ChildDone(store_completion(*execution, *task, outcome, None)),
         Message::EntityAnswered {
             execution,
             task,
             outcome,
-        } => StoredMessage::EntityAnswered(store_completion(*execution, *task, outcome, 0)),
+        } => StoredMessage::EntityAnswered(store_completion(*execution, *task, outcome, None)),
         Message::LockGranted {
             execution,
             task,
@@ -680,10 +685,10 @@ fn store_message(message: &Message) -> StoredMessage {
 
 fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
     Ok(match kind {
-        StoredMessage::TaskDone(done) => Message::TaskDone {
+        StoredMessage::TaskDone(mut done) => Message::TaskDone {
             execution: ExecutionKey(done.execution),
             task: TaskId(done.task),
-            attempts: done.attempts,
+            attempts: load_attempts(done.attempts, done.last_attempt.take()),
             outcome: load_outcome(done),
         },
         StoredMessage::TimerFired(firing) => Message::TimerFired {
@@ -787,7 +792,7 @@ fn store_completion(
     execution: ExecutionKey,
     task: TaskId,
     outcome: &Outcome,
-    attempts: u32,
+    attempts: Option<&Attempts>,
 ) -> stored::Completion {
     let (value, failure) = match outcome {
         Ok(value) => (payload(value.as_ref()), None),
@@ -798,7 +803,8 @@ fn store_completion(
         task: task.0,
         value,
         failure,
-        attempts,
+        attempts: attempts.map_or(0, |attempts| attempts.count),
+        last_attempt: attempts.and_then(store_attempt),
     }
 }
 
@@ -806,6 +812,42 @@ fn load_outcome(completion: stored::Completion) -> Outcome {
     match completion.failure {
         Some(failure) => Err(load_failure(failure)),
         None => Ok(completion.value.map(Payload::from)),
+    }
+}
+
+fn store_attempt(attempts: &Attempts) -> Option<stored::AttemptRecord> {
+    attempts.record.as_ref().map(|record| stored::AttemptRecord {
+        started: record.started.as_micros(),
+        worker: text(&record.worker),
+        failures: record.failures.iter().map(store_attempt_failure).collect(),
+    })
+}
+
+fn load_attempts(count: u32, record: Option<stored::AttemptRecord>) -> Attempts {
+    let load = |record: stored::AttemptRecord| AttemptRecord {
+        started: Timestamp::from_micros(record.started),
+        worker: record.worker.into(),
+        failures: record.failures.into_iter().map(load_attempt_failure).collect(),
+    };
+    Attempts {
+        count,
+        record: record.map(load).map(Box::new),
+    }
+}
+
+fn store_attempt_failure(failure: &AttemptFailure) -> stored::AttemptFailure {
+    stored::AttemptFailure {
+        at: failure.at.as_micros(),
+        kind: failure.kind.clone(),
+        message: failure.message.clone(),
+    }
+}
+
+fn load_attempt_failure(failure: stored::AttemptFailure) -> AttemptFailure {
+    AttemptFailure {
+        at: Timestamp::from_micros(failure.at),
+        kind: failure.kind,
+        message: failure.message,
     }
 }
 

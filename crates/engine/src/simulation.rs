@@ -23,7 +23,7 @@ use crate::choices::ChoiceTree;
 use crate::executor::{
     ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome,
 };
-use crate::input::{Command, Input, LimiterAsk, Load};
+use crate::input::{AttemptRun, Command, Input, LimiterAsk, Load};
 use crate::loader;
 use crate::partition::{Counters, Entropy, Numbers, Partition, PartitionConfig, Step, partition_of};
 use crate::record;
@@ -316,7 +316,7 @@ impl SimHub {
             }
             Choice::Load(at) => {
                 let (index, load) = self.loads.swap_remove(at);
-                self.inboxes[index].push_back(Input::Loaded(loader::read(&*self.store, load)));
+                self.inboxes[index].push_back(Input::Loaded(Box::new(loader::read(&*self.store, load))));
             }
             Choice::EndAttempt(at) => {
                 let record = self.running.swap_remove(at);
@@ -473,6 +473,10 @@ impl SimHub {
                     record,
                     outcome: outcome.clone(),
                     heartbeat: heartbeat.clone(),
+                    run: AttemptRun {
+                        worker: "simulation".into(),
+                        took: Duration::ZERO,
+                    },
                 };
                 if self.entropy.share() < self.duplicates {
                     self.inboxes[place].push_back(ended(record.clone()));

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use dalsegno_core::action::{ChildOptions, TaskOptions};
+use dalsegno_core::event::AttemptFailure;
 use dalsegno_core::message::StartRequest;
-use dalsegno_core::{ExecutionId, ExecutionKey, Failure, InstanceId, Payload, TaskId, Timestamp};
+use dalsegno_core::{ExecutionId, ExecutionKey, InstanceId, Payload, TaskId, Timestamp};
 
 /// How many of the last failures a task keeps.
 pub const FAILURES_KEPT: usize = 5;
+
+/// Bytes that are kept of the message of such a failure, and of its kind.
+pub const FAILURE_TEXT_BYTES_MAX: usize = 512;
 
 /// An activity that was asked for and has not ended. One logical task: attempts are counted inside.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +39,7 @@ pub struct TaskRecord {
     /// What the last attempt reported last.
     pub last_heartbeat: Option<Payload>,
     /// The last failures, oldest first.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<AttemptFailure>,
 }
 
 /// A child with options that its start does not carry.

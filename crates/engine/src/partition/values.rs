@@ -211,7 +211,7 @@ mod tests {
         let result = |result: &str| EventKind::TaskCompleted {
             task: TaskId(0),
             result: Some(result.into()),
-            attempts: 1,
+            attempts: 1.into(),
         };
         let events = [
             event(result(LARGE)),
