@@ -62,8 +62,8 @@ pub(crate) fn peak_bytes() -> u64 {
 pub(crate) struct Activity {
     /// CPU time.
     pub(crate) cpu: Duration,
-    /// Calls that write.
-    pub(crate) writes: u64,
+    /// Bytes that went to the disk.
+    pub(crate) written: u64,
     /// How often its threads were woken.
     pub(crate) wakes: u64,
 }
@@ -74,7 +74,7 @@ pub(crate) fn activity() -> Activity {
     let status = threads.map(|thread| thread.path().join("status"));
     Activity {
         cpu: cpu_time(),
-        writes: number_in("/proc/self/io", "syscw:"),
+        written: number_in("/proc/self/io", "write_bytes:"),
         wakes: status
             .map(|path| number_in(path, "voluntary_ctxt_switches:"))
             .sum(),
