@@ -1,5 +1,6 @@
 //! The workloads: the same for every engine that is compared.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -282,7 +283,7 @@ pub(crate) async fn idle(host: &Host, instances: u64) -> Result<Figure> {
 pub(crate) async fn run_until_killed(host: &Host, load: &str, count: u64) -> Result<()> {
     if load == "W3" {
         drop(park(host, count).await?);
-        println!("ready");
+        say_ready()?;
         std::future::pending::<()>().await;
     }
     let client = host.client();
@@ -293,10 +294,17 @@ pub(crate) async fn run_until_killed(host: &Host, load: &str, count: u64) -> Res
         run?;
         done += 1;
         if done == count {
-            println!("ready");
+            say_ready()?;
         }
     }
     Ok(())
+}
+
+/// Tells the one who waits to kill this process.
+fn say_ready() -> Result<()> {
+    let mut output = std::io::stdout();
+    writeln!(output, "ready")?;
+    Ok(output.flush()?)
 }
 
 /// R1: the time until a hub that was killed works again: it is open, and a new orchestration ends.

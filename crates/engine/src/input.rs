@@ -15,10 +15,6 @@ use crate::task::TaskRecord;
 use crate::turn::{Delivery, Reply};
 
 /// One thing for a partition to take in.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most inputs are commands, and each is moved twice"
-)]
 #[derive(Debug)]
 pub enum Input {
     /// A client asks.

@@ -191,7 +191,10 @@ impl Partition {
 /// As much of a text as a task keeps of a failure.
 fn cut(mut text: String) -> String {
     if text.len() > FAILURE_TEXT_BYTES_MAX {
-        let end = text.floor_char_boundary(FAILURE_TEXT_BYTES_MAX - '…'.len_utf8());
+        let mut end = FAILURE_TEXT_BYTES_MAX - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
         text.truncate(end);
         text.push('…');
     }

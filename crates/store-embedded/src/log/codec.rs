@@ -163,6 +163,7 @@ fn encode_op(op: &Op, to: &mut Vec<u8>) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one match over all changes")]
 fn decode_op(reader: &mut Reader<'_>) -> Result<Op, Damage> {
     Ok(match reader.byte()? {
         1 => Op::PutInstance(Box::new(decode_row(reader)?)),
