@@ -49,17 +49,55 @@ pub(crate) fn cpu_time() -> Duration {
 
 /// Resident memory in bytes.
 pub(crate) fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap_or_default();
-    let kilobytes: u64 = line
-        .split_whitespace()
-        .nth(1)
+    number_in("/proc/self/status", "VmRSS:") * 1024
+}
+
+/// The most that was resident so far, in bytes.
+pub(crate) fn peak_bytes() -> u64 {
+    number_in("/proc/self/status", "VmHWM:") * 1024
+}
+
+/// What this process has done so far to be noticed when it idles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Activity {
+    /// CPU time.
+    pub(crate) cpu: Duration,
+    /// Bytes that went to the disk.
+    pub(crate) written: u64,
+    /// How often its threads were woken.
+    pub(crate) wakes: u64,
+}
+
+/// So far, of all threads that live.
+pub(crate) fn activity() -> Activity {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let status = threads.map(|thread| thread.path().join("status"));
+    Activity {
+        cpu: cpu_time(),
+        written: number_in("/proc/self/io", "write_bytes:"),
+        wakes: status
+            .map(|path| number_in(path, "voluntary_ctxt_switches:"))
+            .sum(),
+    }
+}
+
+/// How long threads of this process were ready to run while others had the CPUs, all threads together.
+pub(crate) fn cpu_wait() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let nanos = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// The number behind a name, 0 when there is none.
+fn number_in(path: impl AsRef<Path>, name: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_whitespace().nth(1))
         .and_then(|number| number.parse().ok())
-        .unwrap_or(0);
-    kilobytes * 1024
+        .unwrap_or(0)
 }
 
 /// Runnable processes over the last minute: how busy others kept the machine.

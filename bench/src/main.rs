@@ -4,7 +4,9 @@
 mod machine;
 mod workloads;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use dalsegno::Result;
 use serde_json::json;
@@ -50,6 +52,10 @@ fn main() -> Result<()> {
         .position(|argument| argument == "--only")
         .and_then(|at| arguments.get(at + 1));
     let runtime = tokio::runtime::Runtime::new()?;
+    if let Some(at) = arguments.iter().position(|argument| argument == CHILD) {
+        let [load, place] = [1, 2].map(|offset| arguments.get(at + offset).cloned().unwrap_or_default());
+        return runtime.block_on(be_killed(&load, Path::new(&place), &sizes));
+    }
     let folder = tempfile::tempdir_in(std::env::current_dir()?)?;
     let before = machine::sync_latency(folder.path())?;
     eprintln!(
@@ -58,12 +64,12 @@ fn main() -> Result<()> {
         machine::load()
     );
     eprintln!(
-        "{:<34} {:>9} {:>8} {:>10} {:>8} {:>7} {:>6}",
-        "workload", "count", "seconds", "per s", "CPU µs", "syncs", "MB"
+        "{:<34} {:>9} {:>8} {:>10} {:>8} {:>7} {:>6} {:>6}",
+        "workload", "count", "seconds", "per s", "CPU µs", "syncs", "MB", "peak"
     );
     let wanted = |name: &str| only.is_none_or(|only| name.starts_with(only.as_str()));
     let mut figures = Vec::new();
-    for name in ["L1", "W1", "W2", "W3", "W4", "E1"]
+    for name in ["L1", "W1", "W2", "W3", "W3e", "W4", "E1", "I1", "R1"]
         .into_iter()
         .filter(|name| wanted(name))
     {
@@ -83,8 +89,48 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-async fn measure(name: &str, place: &std::path::Path, sizes: &Sizes) -> Result<Vec<Figure>> {
+/// Makes this program the one that is killed for R1: `--be-killed LOAD FOLDER`.
+const CHILD: &str = "--be-killed";
+
+async fn be_killed(load: &str, place: &Path, sizes: &Sizes) -> Result<()> {
     let host = workloads::open(place).await?;
+    workloads::run_until_killed(&host, load, killed_at(load, sizes)).await
+}
+
+/// How much of a load is done when it is killed.
+fn killed_at(load: &str, sizes: &Sizes) -> u64 {
+    if load == "W3" {
+        sizes.waiting
+    } else {
+        sizes.instances
+    }
+}
+
+/// Runs a load in another process, kills that in the middle and opens what it left.
+async fn kill_and_recover(load: &str, place: &Path, sizes: &Sizes) -> Result<Figure> {
+    let place = place.join(load);
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(CHILD).arg(load).arg(&place).stdout(Stdio::piped());
+    command.args(std::env::args().filter(|argument| argument == "--quick"));
+    let mut child = command.spawn()?;
+    let mut said = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut said)?;
+    }
+    child.kill()?;
+    child.wait()?;
+    workloads::recover(&place, load, killed_at(load, sizes)).await
+}
+
+async fn measure(name: &str, place: &Path, sizes: &Sizes) -> Result<Vec<Figure>> {
+    if name == "R1" {
+        let after_sequences = kill_and_recover("W1", place, sizes).await?;
+        return Ok(vec![after_sequences, kill_and_recover("W3", place, sizes).await?]);
+    }
+    let host = match name {
+        "W3e" => workloads::open_evicting(place).await?,
+        _ => workloads::open(place).await?,
+    };
     let figures = match name {
         "L1" => vec![workloads::latency(&host, sizes.latency_runs).await?],
         "W1" => vec![workloads::throughput(&host, sizes.instances).await?],
@@ -96,6 +142,8 @@ async fn measure(name: &str, place: &std::path::Path, sizes: &Sizes) -> Result<V
             figures
         }
         "W3" => workloads::park_and_drain(&host, sizes.waiting).await?.into(),
+        "W3e" => vec![workloads::park_evicted(&host, sizes.waiting).await?],
+        "I1" => vec![workloads::idle(&host, sizes.waiting).await?],
         "W4" => vec![workloads::long(&host, sizes.history).await?],
         _ => vec![workloads::signals(&host, sizes.signals, sizes.signals / 100).await?],
     };
@@ -105,7 +153,7 @@ async fn measure(name: &str, place: &std::path::Path, sizes: &Sizes) -> Result<V
 
 fn print(figure: &Figure) {
     eprintln!(
-        "{:<34} {:>9} {:>8.2} {:>10.0} {:>8.1} {:>7} {:>6}  {}",
+        "{:<34} {:>9} {:>8.2} {:>10.0} {:>8.1} {:>7} {:>6} {:>6}  {}",
         figure.workload,
         figure.count,
         figure.seconds,
@@ -113,6 +161,7 @@ fn print(figure: &Figure) {
         figure.cpu_micros_each,
         figure.syncs,
         figure.resident_megabytes,
+        figure.peak_megabytes,
         figure.note
     );
 }

@@ -1,11 +1,12 @@
 //! The workloads: the same for every engine that is compared.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dalsegno::{
-    App, ExternalEvent, Host, InstanceQuery, OrchestrationContext, Result, activity, entity, join_all,
-    orchestrator,
+    App, ExternalEvent, Host, HostSettings, Instance, InstanceQuery, OrchestrationContext, Result, activity,
+    entity, join_all, orchestrator,
 };
 use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,15 @@ async fn waiting(ctx: &OrchestrationContext) -> Result<u64> {
     Ok(ctx.wait_for_event(GO).await?)
 }
 
+/// Timers of an idle hub.
+const IDLE_TIMERS: u64 = 1_000;
+
+#[orchestrator]
+async fn sleeping(ctx: &OrchestrationContext) -> Result<()> {
+    ctx.timer(Duration::from_secs(7 * 24 * 3600)).await;
+    Ok(())
+}
+
 /// As many activities as asked, one after the other, in one execution.
 #[orchestrator]
 async fn long_history(ctx: &OrchestrationContext, count: u64) -> Result<u64> {
@@ -83,6 +93,8 @@ pub(crate) struct Figure {
     pub(crate) cpu_micros_each: f64,
     pub(crate) syncs: u64,
     pub(crate) resident_megabytes: u64,
+    /// Of the process so far: of this workload when it is the only one.
+    pub(crate) peak_megabytes: u64,
     pub(crate) note: String,
 }
 
@@ -93,13 +105,22 @@ pub(crate) fn app() -> App {
         .register(square)
         .register(fan_out)
         .register(waiting)
+        .register(sleeping)
         .register(long_history)
         .entity::<Tally>()
 }
 
-/// A hub in a fresh folder.
+/// The hub in a folder, a fresh one if it is empty.
 pub(crate) async fn open(folder: &Path) -> Result<Host> {
     app().embedded(folder.join("hub")).await
+}
+
+/// The same with so little room for live futures that instances which wait are evicted.
+pub(crate) async fn open_evicting(folder: &Path) -> Result<Host> {
+    let mut settings = HostSettings::in_folder(folder.join("hub"));
+    settings.listen = None;
+    settings.limits.futures_bytes_max = 0;
+    app().start(settings).await
 }
 
 /// Measures what runs between its making and its end.
@@ -129,6 +150,7 @@ impl Measure {
             cpu_micros_each: cpu * 1e6 / count as f64,
             syncs: host.hub().synced_batches() - self.syncs,
             resident_megabytes: machine::resident_bytes() / (1024 * 1024),
+            peak_megabytes: machine::peak_bytes() / (1024 * 1024),
             note: String::new(),
         }
     }
@@ -140,16 +162,26 @@ pub(crate) async fn latency(host: &Host, runs: usize) -> Result<Figure> {
     let measure = Measure::begin(host);
     let mut times = Vec::with_capacity(runs);
     for _ in 0..runs {
+        let wait = machine::cpu_wait();
         let begin = Instant::now();
         client.start(sequence, ()).await?.wait().await?;
-        times.push(begin.elapsed());
+        let took = begin.elapsed();
+        times.push((took, machine::cpu_wait().saturating_sub(wait)));
     }
     times.sort();
     let mut figure = measure.end(host, "L1 latency of 5 activities", runs as u64);
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    let (p50, p99) = (millis(times[runs / 2]), millis(times[runs * 99 / 100]));
+    let (p50, p99) = (millis(times[runs / 2].0), millis(times[runs * 99 / 100].0));
     let syncs = figure.syncs as f64 / runs as f64;
-    figure.note = format!("p50 {p50:.2} ms, p99 {p99:.2} ms, {syncs:.2} syncs each");
+    // On a busy machine most of the slow ones' time is waiting for a CPU, which is not ours.
+    let slowest = times.iter().rev().take(4);
+    let slowest: Vec<String> = slowest
+        .map(|(took, wait)| format!("{:.1} ms ({:.1} waiting for a CPU)", millis(*took), millis(*wait)))
+        .collect();
+    figure.note = format!(
+        "p50 {p50:.2} ms, p99 {p99:.2} ms, {syncs:.2} syncs each; slowest {}",
+        slowest.join(", ")
+    );
     Ok(figure)
 }
 
@@ -179,22 +211,130 @@ pub(crate) async fn fan(host: &Host, count: u64) -> Result<Figure> {
     Ok(measure.end(host, "W2 fan-out, activities", count))
 }
 
-/// W3: so many instances wait for an event; then all get it.
-pub(crate) async fn park_and_drain(host: &Host, instances: u64) -> Result<[Figure; 2]> {
+/// So many instances that wait for an event.
+async fn park(host: &Host, instances: u64) -> Result<Vec<Instance<u64>>> {
     let client = host.client();
-    let before = machine::resident_bytes();
-    let measure = Measure::begin(host);
     let starts = stream::iter(0..instances).map(|_| async { client.start(waiting, ()).await });
     let started: Vec<_> = starts.buffer_unordered(CLIENTS).collect().await;
-    let started: Vec<_> = started.into_iter().collect::<Result<_>>()?;
+    let started = started.into_iter().collect::<Result<_>>()?;
+    Ok(started)
+}
+
+/// Waits for a checkpoint, as a list does.
+async fn fold(host: &Host) -> Result<()> {
+    let query = InstanceQuery {
+        limit: 1,
+        ..InstanceQuery::default()
+    };
+    host.client().list(query).await.map(drop)
+}
+
+/// W3 without futures: what an instance that waits costs when nothing of it is kept alive.
+pub(crate) async fn park_evicted(host: &Host, instances: u64) -> Result<Figure> {
+    let before = machine::resident_bytes();
+    let measure = Measure::begin(host);
+    // Nobody keeps a handle: that would be the client's memory.
+    drop(park(host, instances).await?);
+    let mut figure = measure.end(host, "W3 instances parked and evicted", instances);
+    fold(host).await?;
+    let first = machine::resident_bytes();
+    // What the first ones left with the allocator and in caches is used again by the next.
+    drop(park(host, instances).await?);
+    fold(host).await?;
+    let next = machine::resident_bytes();
+    figure.note = format!(
+        "{} bytes resident per waiting instance, {} for each of as many more",
+        first.saturating_sub(before) / instances,
+        next.saturating_sub(first) / instances
+    );
+    Ok(figure)
+}
+
+/// How long it is watched.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// I1: a hub with so many instances that wait and some timers that are far away does nothing.
+pub(crate) async fn idle(host: &Host, instances: u64) -> Result<Figure> {
+    let waiting = park(host, instances).await?;
+    let timers = stream::iter(0..IDLE_TIMERS).map(|_| async { host.client().start(sleeping, ()).await });
+    let timers: Vec<_> = timers.buffer_unordered(CLIENTS).collect().await;
+    for timer in timers {
+        timer?.wait_for_start(IDLE).await?;
+    }
+    fold(host).await?;
+    // What the load left behind, such as the tables' own log, is done by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let measure = Measure::begin(host);
+    let before = machine::activity();
+    tokio::time::sleep(IDLE).await;
+    let after = machine::activity();
+    let mut figure = measure.end(host, "I1 idle, instances that wait", instances);
+    figure.note = format!(
+        "{:.2}% CPU, {} bytes written, {:.1} wake-ups a second",
+        (after.cpu.saturating_sub(before.cpu)).as_secs_f64() / IDLE.as_secs_f64() * 100.0,
+        after.written - before.written,
+        after.wakes.saturating_sub(before.wakes) as f64 / IDLE.as_secs_f64(),
+    );
+    drop(waiting);
+    Ok(figure)
+}
+
+/// What is killed for R1, until it is.
+pub(crate) async fn run_until_killed(host: &Host, load: &str, count: u64) -> Result<()> {
+    if load == "W3" {
+        drop(park(host, count).await?);
+        say_ready()?;
+        std::future::pending::<()>().await;
+    }
+    let client = host.client();
+    let runs = stream::iter(0..).map(|_| async { client.start(sequence, ()).await?.wait().await });
+    let mut runs = std::pin::pin!(runs.buffer_unordered(CLIENTS));
+    let mut done = 0;
+    while let Some(run) = runs.next().await {
+        run?;
+        done += 1;
+        if done == count {
+            say_ready()?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the one who waits to kill this process.
+fn say_ready() -> Result<()> {
+    let mut output = std::io::stdout();
+    writeln!(output, "ready")?;
+    Ok(output.flush()?)
+}
+
+/// R1: the time until a hub that was killed works again: it is open, and a new orchestration ends.
+pub(crate) async fn recover(folder: &Path, load: &str, count: u64) -> Result<Figure> {
+    let begin = Instant::now();
+    let host = open(folder).await?;
+    let opened = begin.elapsed();
+    let measure = Measure::begin(&host);
+    host.client().start(sequence, ()).await?.wait().await?;
+    let works = begin.elapsed();
+    let mut figure = measure.end(&host, &format!("R1 recovery after kill in {load}"), count);
+    figure.seconds = works.as_secs_f64();
+    figure.per_second = count as f64 / figure.seconds;
+    figure.note = format!(
+        "open in {:.0} ms, a new orchestration done after {:.0} ms",
+        opened.as_secs_f64() * 1e3,
+        works.as_secs_f64() * 1e3
+    );
+    host.shutdown().await;
+    Ok(figure)
+}
+
+/// W3: so many instances wait for an event; then all get it.
+pub(crate) async fn park_and_drain(host: &Host, instances: u64) -> Result<[Figure; 2]> {
+    let before = machine::resident_bytes();
+    let measure = Measure::begin(host);
+    let started = park(host, instances).await?;
     let mut parked = measure.end(host, "W3 instances parked", instances);
-    // A list waits for a checkpoint: what is only on its way to the tables is no cost of waiting.
-    client
-        .list(InstanceQuery {
-            limit: 1,
-            ..InstanceQuery::default()
-        })
-        .await?;
+    // What is only on its way to the tables is no cost of waiting.
+    fold(host).await?;
     let bytes = (machine::resident_bytes().saturating_sub(before)) / instances;
     parked.note = format!("{bytes} bytes resident per waiting instance");
     let measure = Measure::begin(host);

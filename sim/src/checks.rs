@@ -1,10 +1,10 @@
 //! What must have come out, once everything is at rest.
 
 use dalsegno_core::orchestration::Orchestration;
-use dalsegno_core::query::Status;
+use dalsegno_core::query::{LargeValues, Status};
 use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{EntityId, Event, ExecutionKey, PartitionId};
-use dalsegno_engine::loader::read_history;
+use dalsegno_engine::loader::{complete, read_entity, read_history};
 use dalsegno_engine::record::decode_message;
 
 use crate::program::{COUNTERS, counted, result_of};
@@ -33,8 +33,13 @@ impl World {
     }
 
     fn row(&self, subject: &Subject) -> Result<Option<InstanceRow>, String> {
-        let row = self.ground.store().instance(&subject.id);
-        row.map_err(|error| error.to_string())
+        let store = self.ground.store();
+        let row = store.instance(&subject.id).map_err(|error| error.to_string())?;
+        let Some(mut row) = row else {
+            return Ok(None);
+        };
+        complete(&*store, &mut row, LargeValues::Read).map_err(|error| error.to_string())?;
+        Ok(Some(row))
     }
 
     /// Who is not final, and what for; empty when all are.
@@ -159,11 +164,7 @@ impl World {
         }
         for number in 0..COUNTERS as usize {
             let id = EntityId::new("counter", &number.to_string()).map_err(|error| error.to_string())?;
-            let row = self
-                .ground
-                .store()
-                .entity(&id)
-                .map_err(|error| error.to_string())?;
+            let row = read_entity(&*self.ground.store(), &id).map_err(|error| error.to_string())?;
             let state = row
                 .and_then(|row| row.state)
                 .map_or(0, |state| state.as_str().parse::<i64>().unwrap_or(i64::MIN));

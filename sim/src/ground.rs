@@ -159,6 +159,18 @@ impl StoreFaults {
         (state.refusals, state.unknowns, state.failed_reads) = (0.0, 0.0, 0.0);
     }
 
+    /// Opens a hub: one that cannot read its store does not open, which is no scenario.
+    pub(crate) fn without_failed_reads<T>(&self, open: impl FnOnce() -> T) -> T {
+        let swap = |rate| {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut state.failed_reads, rate)
+        };
+        let rate = swap(0.0);
+        let opened = open();
+        swap(rate);
+        opened
+    }
+
     /// The hash of the run, if it was wanted.
     pub(crate) fn digest(&self) -> Option<u64> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

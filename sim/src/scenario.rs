@@ -209,7 +209,7 @@ impl World {
         let failing = Arc::new(FailingStore::new(ground.store(), faults.clone()));
         let ledger = Ledger::default();
         let options = options(&swarm, entropy.next_u64(), SimOptions::default().start);
-        let hub = open(&failing, &executor, options, &ledger)?;
+        let hub = faults.without_failed_reads(|| open(&failing, &executor, options, &ledger))?;
         let mut subjects: Vec<Subject> = (0..2 + below(&mut entropy, 6))
             .map(|number| Subject::random(&mut entropy, &programs, number))
             .collect();
@@ -404,7 +404,8 @@ impl World {
         self.failing = Arc::new(FailingStore::new(self.ground.store(), self.faults.clone()));
         let mut options = options(&self.swarm, self.entropy.next_u64(), now);
         options.suspects = std::mem::take(&mut self.suspects);
-        open(&self.failing, &self.executor, options, &self.ledger)
+        let faults = self.faults.clone();
+        faults.without_failed_reads(|| open(&self.failing, &self.executor, options, &self.ledger))
     }
 
     /// Some of the activities that run, and anybody whose code might have run.

@@ -79,6 +79,10 @@ impl Swarm {
         if flip(2) {
             limits.inbox_messages_max = 1;
         }
+        if flip(3) {
+            // Almost every value is large then, and kept apart.
+            limits.payload_inline_bytes = 2;
+        }
         let is_on_disk = flip(4);
         let batch_turns_max = usize::from(flip(4));
         Self {

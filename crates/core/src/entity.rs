@@ -124,6 +124,7 @@ mod tests {
             partition: PartitionId(0),
             last_operation: Timestamp::from_micros(0),
             state: None,
+            is_state_apart: false,
             queue: Vec::new(),
         };
         Entity {

@@ -66,6 +66,43 @@ pub struct ExecutionStarted {
     pub trace: Option<TraceContext>,
 }
 
+/// How often a task was tried, and how it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempts {
+    /// How many attempts there were, the last one included.
+    pub count: u32,
+    /// What is known of them; nothing in histories of earlier versions.
+    pub record: Option<Box<AttemptRecord>>,
+}
+
+impl From<u32> for Attempts {
+    fn from(count: u32) -> Self {
+        Self { count, record: None }
+    }
+}
+
+/// The last attempt of a task, and the failures before it. For people; code never sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// When the last attempt began.
+    pub started: Timestamp,
+    /// Who ran it.
+    pub worker: Arc<str>,
+    /// The last failures before it, oldest first.
+    pub failures: Vec<AttemptFailure>,
+}
+
+/// How an attempt failed that was not the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptFailure {
+    /// When.
+    pub at: Timestamp,
+    /// Kind of the failure.
+    pub kind: String,
+    /// Its message, cut.
+    pub message: String,
+}
+
 /// The kinds of event. Names are those of the Durable Task Framework where it has one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
@@ -83,13 +120,13 @@ pub enum EventKind {
     TaskCompleted {
         task: TaskId,
         result: Option<Payload>,
-        attempts: u32,
+        attempts: Attempts,
     },
     /// Its last attempt failed.
     TaskFailed {
         task: TaskId,
         failure: Failure,
-        attempts: u32,
+        attempts: Attempts,
     },
     /// A timer was set.
     TimerCreated { task: TaskId, fire_at: Timestamp },
@@ -184,6 +221,42 @@ impl EventKind {
                 | Self::EntityLockRequested { .. }
                 | Self::EntityUnlockSent { .. }
         )
+    }
+
+    /// The user's value in it. No event has more than one.
+    pub fn value(&self) -> Option<&Payload> {
+        match self {
+            Self::ExecutionStarted(started) => started.input.as_ref(),
+            Self::TaskScheduled { input: value, .. }
+            | Self::TaskCompleted { result: value, .. }
+            | Self::SubOrchestrationInstanceCreated { input: value, .. }
+            | Self::SubOrchestrationInstanceCompleted { result: value, .. }
+            | Self::EventSent { input: value, .. }
+            | Self::EventRaised { input: value, .. }
+            | Self::EntityOperationCalled { input: value, .. }
+            | Self::EntityOperationSignaled { input: value, .. }
+            | Self::EntityOperationCompleted { result: value, .. }
+            | Self::ExecutionCompleted { result: value } => value.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The place of that value; `None` for events that cannot have one.
+    pub fn value_mut(&mut self) -> Option<&mut Option<Payload>> {
+        match self {
+            Self::ExecutionStarted(started) => Some(&mut started.input),
+            Self::TaskScheduled { input: value, .. }
+            | Self::TaskCompleted { result: value, .. }
+            | Self::SubOrchestrationInstanceCreated { input: value, .. }
+            | Self::SubOrchestrationInstanceCompleted { result: value, .. }
+            | Self::EventSent { input: value, .. }
+            | Self::EventRaised { input: value, .. }
+            | Self::EntityOperationCalled { input: value, .. }
+            | Self::EntityOperationSignaled { input: value, .. }
+            | Self::EntityOperationCompleted { result: value, .. }
+            | Self::ExecutionCompleted { result: value } => Some(value),
+            _ => None,
+        }
     }
 
     /// The name of the event, as histories show it.

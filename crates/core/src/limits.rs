@@ -11,6 +11,9 @@ pub const HUB_PARTITIONS: u32 = 32;
 pub struct Limits {
     /// Largest input, output, event, custom status or entity state, in bytes.
     pub payload_bytes_max: usize,
+    /// Larger values are kept apart from rows and histories, which are then read and written
+    /// without them.
+    pub payload_inline_bytes: usize,
     /// Most events in the history of one execution; beyond it the orchestration fails.
     pub history_events_max: u64,
     /// Most actions of one turn; beyond it the instance is parked (`BusyLoop`).
@@ -58,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             payload_bytes_max: 2 * 1024 * 1024,
+            payload_inline_bytes: 64 * 1024,
             history_events_max: 1_000_000,
             turn_actions_max: 200_000,
             turn_ms_max: 10_000,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Parent, ParentClosePolicy};
+use crate::event::{Attempts, Parent, ParentClosePolicy};
 use crate::failure::Failure;
 use crate::id::{EntityId, ExecutionKey, InstanceId, TaskId};
 use crate::payload::Payload;
@@ -75,7 +75,7 @@ pub enum Message {
         execution: ExecutionKey,
         task: TaskId,
         outcome: Outcome,
-        attempts: u32,
+        attempts: Attempts,
     },
     /// A timer is due.
     TimerFired {

@@ -15,7 +15,7 @@ use crate::message::{Caller, Message, Outcome, ReusePolicy, StartRequest, Target
 use crate::payload::Payload;
 use crate::planted::{self, Bug};
 use crate::query::Status;
-use crate::store::InstanceRow;
+use crate::store::{Field, InstanceRow};
 use crate::time::Timestamp;
 use crate::trace::TraceContext;
 
@@ -250,6 +250,7 @@ impl Orchestration {
             let failure = Failure::new("HistoryLimit", message).permanent();
             return self.perform_one(Action::Fail { failure }, at, turn);
         }
+        turn.events.reserve_exact(actions.len() + 1);
         for action in actions {
             self.perform_one(action, at, turn);
             if self.row.status.is_final() || turn.next.is_some() {
@@ -365,7 +366,7 @@ impl Orchestration {
             }
             Action::Complete { result } => self.end(Status::Completed, Ok(result), at, turn),
             Action::Fail { failure } => self.end(Status::Failed, Err(failure), at, turn),
-            Action::SetCustomStatus { status } => self.row.custom_status = status,
+            Action::SetCustomStatus { status } => self.row.set_value(Field::CustomStatus, status),
         }
     }
 
@@ -473,7 +474,8 @@ impl Orchestration {
             turn,
         );
         self.row.failure = None;
-        self.row.output = reason.map(|reason| json_string(&reason));
+        self.row
+            .set_value(Field::Output, reason.map(|reason| json_string(&reason)));
     }
 
     fn end(&mut self, status: Status, outcome: Outcome, at: Timestamp, turn: &mut TurnResult) {
@@ -496,7 +498,7 @@ impl Orchestration {
             turn.outgoing.push((Target::Orchestration(parent.instance), done));
         }
         match outcome {
-            Ok(result) => self.row.output = result,
+            Ok(result) => self.row.set_value(Field::Output, result),
             Err(failure) => self.row.failure = Some(failure),
         }
     }
@@ -809,12 +811,12 @@ fn completion_event(message: &Message, open: &OpenTask) -> Option<EventKind> {
             Ok(result) => EventKind::TaskCompleted {
                 task: *task,
                 result,
-                attempts: *attempts,
+                attempts: attempts.clone(),
             },
             Err(failure) => EventKind::TaskFailed {
                 task: *task,
                 failure,
-                attempts: *attempts,
+                attempts: attempts.clone(),
             },
         },
         (Message::TimerFired { task, .. }, OpenTask::Timer { fire_at }) => EventKind::TimerFired {
@@ -866,6 +868,7 @@ mod tests {
             parked: None,
             events,
             extra: Vec::new(),
+            apart: Default::default(),
         })
     }
 

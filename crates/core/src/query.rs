@@ -67,6 +67,18 @@ impl Status {
     }
 }
 
+/// Which values that are stored apart are read for an answer. Those left out are absent in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LargeValues {
+    /// All.
+    #[default]
+    Read,
+    /// All but inputs of instances.
+    LeaveOutInputs,
+    /// None.
+    LeaveOut,
+}
+
 /// Rows on a page when nothing else is said.
 pub const PAGE_ROWS: usize = 100;
 
@@ -89,6 +101,8 @@ pub struct InstanceQuery {
     pub limit: usize,
     /// Go on behind this one.
     pub after: Option<InstanceCursor>,
+    /// What a hub adds to what its store has listed.
+    pub large: LargeValues,
 }
 
 impl Default for InstanceQuery {
@@ -102,6 +116,7 @@ impl Default for InstanceQuery {
             tags: Vec::new(),
             limit: PAGE_ROWS,
             after: None,
+            large: LargeValues::Read,
         }
     }
 }
@@ -152,6 +167,8 @@ pub struct EntityQuery {
     pub limit: usize,
     /// Go on behind this one.
     pub after: Option<EntityId>,
+    /// What a hub adds to what its store has listed.
+    pub large: LargeValues,
 }
 
 impl Default for EntityQuery {
@@ -162,6 +179,7 @@ impl Default for EntityQuery {
             to: None,
             limit: PAGE_ROWS,
             after: None,
+            large: LargeValues::Read,
         }
     }
 }

@@ -184,12 +184,12 @@ mod tests {
             'c' => EventKind::TaskCompleted {
                 task,
                 result: None,
-                attempts: 1,
+                attempts: 1.into(),
             },
             'f' => EventKind::TaskFailed {
                 task,
                 failure,
-                attempts: 1,
+                attempts: 1.into(),
             },
             'F' => EventKind::ExecutionFailed { failure },
             _ => EventKind::OrchestratorCompleted,

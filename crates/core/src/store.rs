@@ -87,12 +87,79 @@ pub enum Op {
         key: Arc<str>,
         data: Vec<u8>,
     },
+    /// A value that is kept apart from the rows that would hold it. Goes with its owner.
+    PutPayload { owner: Owner, n: u64, value: Payload },
+    /// Another value took its place, or none.
+    DeletePayload { owner: Owner, n: u64 },
     /// The bucket is back in its first state.
     DeleteLimiter { name: Arc<str>, key: Arc<str> },
     /// Anything small that a hub keeps by name: limiter definitions, last occurrences of schedules.
     PutMeta { name: Arc<str>, data: Vec<u8> },
     /// Removes it.
     DeleteMeta { name: Arc<str> },
+}
+
+/// Whose a value in the table of payloads is. Deleting the owner deletes its values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// An execution's: of its row and of its history.
+    Execution(ExecutionKey),
+    /// An entity's: its state.
+    Entity(EntityId),
+}
+
+/// A value of a row that may be large. Its code is its number in the table of payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The input of an instance.
+    Input,
+    /// Its custom status.
+    CustomStatus,
+    /// Its output.
+    Output,
+    /// The state of an entity.
+    State,
+}
+
+impl Field {
+    /// Those of an instance.
+    pub const OF_INSTANCE: [Self; 3] = [Self::Input, Self::CustomStatus, Self::Output];
+
+    /// The number of its value among its owner's payloads. Part of the storage format.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Input | Self::State => 0,
+            Self::CustomStatus => 1,
+            Self::Output => 2,
+        }
+    }
+}
+
+/// Which values of a row are in the table of payloads. A stored row does not hold these itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Apart(u8);
+
+impl Apart {
+    /// Is this one there?
+    pub fn has(self, field: Field) -> bool {
+        self.0 & (1 << field.number()) != 0
+    }
+
+    /// Notes whether it is.
+    pub fn set(&mut self, field: Field, is_apart: bool) {
+        let bit = 1 << field.number();
+        self.0 = if is_apart { self.0 | bit } else { self.0 & !bit };
+    }
+
+    /// As stored: one bit for each number.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// What [`Apart::bits`] gave; `None` for bits that mean nothing.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        (bits < 8).then_some(Self(bits))
+    }
 }
 
 /// The status row of an instance.
@@ -138,6 +205,45 @@ pub struct InstanceRow {
     pub events: u64,
     /// What the engine keeps beside: encoded, opaque to the store.
     pub extra: Vec<u8>,
+    /// Which of input, custom status and output are payloads of their own.
+    pub apart: Apart,
+}
+
+impl InstanceRow {
+    /// One of its values.
+    pub fn value(&self, field: Field) -> Option<&Payload> {
+        match field {
+            Field::Input => self.input.as_ref(),
+            Field::CustomStatus => self.custom_status.as_ref(),
+            Field::Output => self.output.as_ref(),
+            Field::State => None,
+        }
+    }
+
+    /// Changes a value. What is stored apart of the former one does not count any more.
+    pub fn set_value(&mut self, field: Field, value: Option<Payload>) {
+        self.apart.set(field, false);
+        self.fill(field, value);
+    }
+
+    /// Puts a value in the row as it is stored, or takes it out.
+    pub fn fill(&mut self, field: Field, value: Option<Payload>) {
+        match field {
+            Field::Input => self.input = value,
+            Field::CustomStatus => self.custom_status = value,
+            Field::Output => self.output = value,
+            Field::State => {}
+        }
+    }
+
+    /// Values that the row has and that were not read with it.
+    pub fn missing(&self) -> impl Iterator<Item = Field> + use<> {
+        let missing = Field::OF_INSTANCE.map(|field| self.apart.has(field) && self.value(field).is_none());
+        Field::OF_INSTANCE
+            .into_iter()
+            .zip(missing)
+            .filter_map(|(field, is_missing)| is_missing.then_some(field))
+    }
 }
 
 /// An entity as stored.
@@ -149,8 +255,10 @@ pub struct EntityRow {
     pub partition: PartitionId,
     /// When its last operation ended.
     pub last_operation: Timestamp,
-    /// Its state; `None` when it has none (only a queue or a lock).
+    /// Its state; `None` when it has none (only a queue or a lock), or is stored apart.
     pub state: Option<Payload>,
+    /// The state is a payload of its own.
+    pub is_state_apart: bool,
     /// Queue and lock, encoded, opaque to the store. Empty when there are none.
     pub queue: Vec<u8>,
 }
@@ -260,13 +368,15 @@ impl std::error::Error for ReadError {}
 /// `append` is called by one thread at a time; reads may come from any thread meanwhile. A read
 /// sees every batch whose `append` has returned.
 pub trait Store: Send + Sync + fmt::Debug + 'static {
-    /// Appends commits as one batch and returns when it is durable. An empty batch writes nothing
-    /// and gives the last position, but is refused as any other when the handle is fenced: the
-    /// engine asks so before it answers what needs no commit.
+    /// Appends commits as one batch and returns when it is durable. Takes them out of `batch`, for
+    /// they are many and nobody else needs them; a batch that was certainly not written stays there
+    /// whole. An empty batch writes nothing and gives the last position, but is refused as any other
+    /// when the handle is fenced: the engine asks so before it answers what needs no commit.
     ///
     /// # Errors
-    /// See [`CommitError`]; on any of them nothing of the batch is visible to reads.
-    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError>;
+    /// See [`CommitError`]; on any of them nothing of the batch is visible to reads, and `batch`
+    /// is as it was, to be compared or tried again.
+    fn append(&self, batch: &mut Vec<Commit>) -> Result<Lsn, CommitError>;
 
     /// What belongs to the hub as a whole, as of the opening.
     ///
@@ -279,6 +389,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError>;
+
+    /// A value that is stored apart. Rows and histories come without; whoever wants one asks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn payload(&self, owner: &Owner, n: u64) -> Result<Option<Payload>, ReadError>;
 
     /// The row of an instance.
     ///

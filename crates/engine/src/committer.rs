@@ -79,12 +79,13 @@ impl Committer {
     /// Whatever made a batch impossible to write.
     pub fn run(&self, release: &mut dyn Release) -> Result<(), CommitError> {
         while let Some(turns) = self.queue.take() {
-            let (commits, rest) = split(turns, self.epoch);
-            if !commits.is_empty() {
+            let (mut commits, rest) = split(turns, self.epoch);
+            let has_commits = !commits.is_empty();
+            if has_commits {
                 self.slow_down();
             }
-            self.append(&commits)?;
-            if !commits.is_empty() {
+            self.append(&mut commits)?;
+            if has_commits {
                 self.batches.fetch_add(1, Ordering::Relaxed);
             }
             for done in rest {
@@ -98,7 +99,7 @@ impl Committer {
         Ok(())
     }
 
-    fn append(&self, commits: &[Commit]) -> Result<(), CommitError> {
+    fn append(&self, commits: &mut Vec<Commit>) -> Result<(), CommitError> {
         loop {
             match append(&*self.store, commits) {
                 Ok(()) => break,
@@ -134,7 +135,7 @@ impl Committer {
 
 /// Appends a batch. One without commits asks the store all the same: a host whose partitions
 /// another has taken answers nothing any more, reads and refusals included.
-pub(crate) fn append(store: &dyn Store, commits: &[Commit]) -> Result<(), CommitError> {
+pub(crate) fn append(store: &dyn Store, commits: &mut Vec<Commit>) -> Result<(), CommitError> {
     if commits.is_empty() && planted::has(Bug::FencedAnswers) {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::{ExecutionKey, Failure, PartitionId, Payload, TaskId};
@@ -14,7 +14,7 @@ use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Canceller, Executor, Heartbeats,
     cancellation,
 };
-use crate::input::{Input, LimiterAsk};
+use crate::input::{AttemptRun, Input, LimiterAsk};
 use crate::mailbox::Mailboxes;
 use crate::marks::{Mark, Marks};
 use crate::task::TaskRecord;
@@ -26,6 +26,9 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// the fault of any that ran at the time.
 const SUSPECT_KILLS: u32 = 3;
 
+/// Characters of the host's name that histories keep.
+const HOST_CHARS_MAX: usize = 64;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Dispatcher {
@@ -35,6 +38,8 @@ pub struct Dispatcher {
     marks: Marks,
     rules: RwLock<HashMap<Arc<str>, LimiterRule>>,
     running_max: usize,
+    /// How this process is named in histories.
+    worker: Arc<str>,
     state: Mutex<State>,
 }
 
@@ -56,6 +61,17 @@ struct Active {
     canceller: Option<Canceller>,
 }
 
+/// Host and process, as histories name who ran an attempt.
+fn worker_name() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = told
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default();
+    let host: String = host.trim().chars().take(HOST_CHARS_MAX).collect();
+    let host = if host.is_empty() { "localhost" } else { &host };
+    format!("{host}/{}", std::process::id())
+}
+
 impl Dispatcher {
     /// One that runs at most so many attempts at once.
     pub fn new(
@@ -72,6 +88,7 @@ impl Dispatcher {
             marks,
             rules: RwLock::default(),
             running_max: running_max.max(1),
+            worker: worker_name().into(),
             state: Mutex::default(),
         }
     }
@@ -198,6 +215,7 @@ impl Dispatcher {
         let slot = self.marks.slot();
         self.runtime.spawn(async move {
             slot.set(&Mark::Attempt(record.key, record.task));
+            let begin = Instant::now();
             let timeout = record.options.timeout.or(settings.timeout);
             let attempt = std::panic::AssertUnwindSafe(this.executor.run_activity(request)).catch_unwind();
             let attempt = attempt.map(|result| result.unwrap_or_else(|panic| panicked(panic.as_ref())));
@@ -210,7 +228,11 @@ impl Dispatcher {
             })
             .await;
             slot.clear();
-            this.end(&record, &settings, outcome, heartbeats.latest().details);
+            let run = AttemptRun {
+                worker: this.worker.clone(),
+                took: begin.elapsed(),
+            };
+            this.end(&record, &settings, outcome, heartbeats.latest().details, run);
         });
     }
 
@@ -230,6 +252,7 @@ impl Dispatcher {
         settings: &ActivitySettings,
         outcome: Option<AttemptOutcome>,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     ) {
         let mut state = self.lock();
         state.running -= 1;
@@ -245,7 +268,7 @@ impl Dispatcher {
         self.fill(&mut state);
         drop(state);
         match outcome {
-            Some(outcome) if was_wanted => self.report(record, settings, outcome, heartbeat),
+            Some(outcome) if was_wanted => self.report(record, settings, outcome, heartbeat, run),
             _ => self.give_back(record),
         }
     }
@@ -257,6 +280,7 @@ impl Dispatcher {
         settings: &ActivitySettings,
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     ) {
         let ask = self.limiter_ask(settings, record);
         match (ask, outcome) {
@@ -275,6 +299,7 @@ impl Dispatcher {
                     record: record.clone(),
                     outcome,
                     heartbeat,
+                    run,
                 };
                 self.mailboxes.send(partition, input);
             }

@@ -15,10 +15,6 @@ use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
 
 /// One thing for a partition to take in.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most inputs are commands, and each is moved twice"
-)]
 #[derive(Debug)]
 pub enum Input {
     /// A client asks.
@@ -30,6 +26,7 @@ pub enum Input {
         record: Arc<TaskRecord>,
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     },
     /// An entity operation that does I/O ended.
     OperationEnded {
@@ -37,7 +34,7 @@ pub enum Input {
         outcome: OperationOutcome,
     },
     /// What was asked of the store is here.
-    Loaded(Loaded),
+    Loaded(Box<Loaded>),
     /// An activity asks a limiter bucket of this partition to be let go.
     Acquire(LimiterAsk),
     /// One that was let go has ended.
@@ -48,6 +45,15 @@ pub enum Input {
     RuleChanged { limiter: Arc<str>, rule: LimiterRule },
     /// Something became durable, or time went on.
     Nudge,
+}
+
+/// How an attempt was run.
+#[derive(Clone, Debug)]
+pub struct AttemptRun {
+    /// Who ran it: host and process.
+    pub worker: Arc<str>,
+    /// From its begin to its end.
+    pub took: Duration,
 }
 
 /// An activity that waits for a limiter.

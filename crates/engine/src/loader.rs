@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use dalsegno_core::store::{ReadError, Store};
-use dalsegno_core::{Event, InstanceId, PartitionId};
+use dalsegno_core::query::LargeValues;
+use dalsegno_core::store::{self, EntityRow, Field, InstanceRow, Owner, ReadError, Store};
+use dalsegno_core::{Event, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::input::{Input, Load, Loaded, StoredInstance};
@@ -12,6 +13,9 @@ use crate::record;
 
 /// Reads that are taken together by one blocking task.
 const READS_MAX: usize = 256;
+
+/// How often a row is read again whose values have changed since it was read.
+const TRIES_MAX: usize = 10;
 
 /// Serves reads until all who may ask are gone.
 pub async fn serve(
@@ -26,7 +30,7 @@ pub async fn serve(
         tokio::task::spawn_blocking(move || {
             for (index, load) in reads {
                 let partition = PartitionId(u32::try_from(index).expect("partitions are counted in u32"));
-                mailboxes.send(partition, Input::Loaded(read(&*store, load)));
+                mailboxes.send(partition, Input::Loaded(Box::new(read(&*store, load))));
             }
         });
     }
@@ -51,7 +55,7 @@ pub fn read(store: &dyn Store, load: Load) -> Loaded {
             }
         }
         Load::Entity(id) => {
-            let found = store.entity(&id).map_err(|error| error.to_string());
+            let found = read_entity(store, &id).map_err(|error| error.to_string());
             Loaded::Entity { id, found }
         }
     }
@@ -69,30 +73,153 @@ fn read_instance(
     wanted: History,
 ) -> Result<Option<StoredInstance>, String> {
     let row = store.instance(id).map_err(|error| error.to_string())?;
-    let Some(row) = row else { return Ok(None) };
-    let history = match row.status.is_final() && wanted == History::IfOpen {
-        true => Ok(Vec::new()),
-        false => read_history(store, &row).map_err(|error| error.to_string()),
-    };
+    let Some(mut row) = row else { return Ok(None) };
+    if row.status.is_final() && wanted == History::IfOpen {
+        // Nobody runs it any more, and who wants its values asks for them.
+        let history = Ok(Vec::new());
+        return Ok(Some(StoredInstance { row, history }));
+    }
+    if !complete(store, &mut row, LargeValues::Read).map_err(|error| error.to_string())? {
+        return Ok(None);
+    }
+    let history = read_history(store, &row).map_err(|error| error.to_string());
     Ok(Some(StoredInstance { row, history }))
 }
 
-/// The decoded history of a row's execution, as far as the row knows it.
+/// What a partition needs to go on after a restart, with all values.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn load(store: &dyn Store, partition: PartitionId) -> Result<store::Loaded, ReadError> {
+    let mut loaded = store.load(partition)?;
+    for row in &mut loaded.busy_entities {
+        complete_entity(store, row, LargeValues::Read)?;
+    }
+    Ok(loaded)
+}
+
+/// One entity with its state.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn read_entity(store: &dyn Store, id: &dalsegno_core::EntityId) -> Result<Option<EntityRow>, ReadError> {
+    let Some(mut row) = store.entity(id)? else {
+        return Ok(None);
+    };
+    let is_there = complete_entity(store, &mut row, LargeValues::Read)?;
+    Ok(is_there.then_some(row))
+}
+
+/// Reads the values of a row that are stored apart, as far as they are wanted. False when the
+/// execution is gone meanwhile.
+///
+/// # Errors
+/// When the store cannot be read, or a value is missing.
+pub fn complete(store: &dyn Store, row: &mut InstanceRow, large: LargeValues) -> Result<bool, ReadError> {
+    let is_wanted = |field: &Field| match large {
+        LargeValues::Read => true,
+        LargeValues::LeaveOutInputs => *field != Field::Input,
+        LargeValues::LeaveOut => false,
+    };
+    for _ in 0..TRIES_MAX {
+        let mut is_complete = true;
+        for field in row.missing().filter(is_wanted) {
+            let value = store.payload(&Owner::Execution(row.key), field.number())?;
+            is_complete &= value.is_some();
+            row.fill(field, value);
+        }
+        if is_complete {
+            return Ok(true);
+        }
+        match store.instance_by_key(row.key)? {
+            Some(newer) => *row = newer,
+            None => return Ok(false),
+        }
+    }
+    Err(missing_value(&format!("instance {}", row.id)))
+}
+
+/// The same for an entity.
+///
+/// # Errors
+/// When the store cannot be read, or the state is missing.
+pub fn complete_entity(
+    store: &dyn Store,
+    row: &mut EntityRow,
+    large: LargeValues,
+) -> Result<bool, ReadError> {
+    for _ in 0..TRIES_MAX {
+        if !row.is_state_apart || row.state.is_some() || large == LargeValues::LeaveOut {
+            return Ok(true);
+        }
+        row.state = store.payload(&Owner::Entity(row.id.clone()), Field::State.number())?;
+        if row.state.is_none() {
+            match store.entity(&row.id)? {
+                Some(newer) => *row = newer,
+                None => return Ok(false),
+            }
+        }
+    }
+    Err(missing_value(&format!("entity {}", row.id)))
+}
+
+fn missing_value(whose: &str) -> ReadError {
+    ReadError(format!("a value of {whose} is missing: restore the hub from a backup").into())
+}
+
+/// The decoded history of a row's execution, as far as the row knows it, with all values.
 ///
 /// # Errors
 /// When the store cannot be read, or the records are damaged or not dense.
-pub fn read_history(
+pub fn read_history(store: &dyn Store, row: &InstanceRow) -> Result<Vec<Event>, ReadError> {
+    read_history_with(store, row, LargeValues::Read)
+}
+
+/// The same, with the values that are wanted.
+///
+/// # Errors
+/// When the store cannot be read, or the records are damaged or not dense.
+pub fn read_history_with(
     store: &dyn Store,
-    row: &dalsegno_core::store::InstanceRow,
+    row: &InstanceRow,
+    large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
     let mut events = Vec::new();
     for chunk in store.history(row.key)? {
-        let decoded = record::decode_events(&chunk.data).map_err(|error| ReadError(Box::new(error)))?;
-        if chunk.first != events.len() as u64 || decoded.len() != chunk.count as usize {
+        let stored = record::decode_events(&chunk.data).map_err(|error| ReadError(Box::new(error)))?;
+        if chunk.first != events.len() as u64 || stored.events.len() != chunk.count as usize {
             let text = format!("the history of {} has a gap at event {}", row.id, events.len());
             return Err(ReadError(text.into()));
         }
-        events.extend(decoded);
+        let first = events.len();
+        events.extend(stored.events);
+        if large == LargeValues::LeaveOut {
+            continue;
+        }
+        for (place, n) in stored.apart {
+            let value = event_value(store, row, n)?;
+            if value.is_none() && store.history(row.key)?.is_empty() {
+                // The execution went while it was read.
+                return Ok(Vec::new());
+            }
+            let kind = &mut events[first + place].kind;
+            match (kind.value_mut(), value) {
+                (Some(place), Some(value)) => *place = Some(value),
+                _ => return Err(missing_value(&format!("the history of {}", row.id))),
+            }
+        }
     }
     Ok(events)
+}
+
+/// A value of an event; one that the row has too is not read twice.
+fn event_value(store: &dyn Store, row: &InstanceRow, n: u64) -> Result<Option<Payload>, ReadError> {
+    let in_row = Field::OF_INSTANCE
+        .into_iter()
+        .filter(|field| field.number() == n && row.apart.has(*field))
+        .find_map(|field| row.value(field).cloned());
+    match in_row {
+        Some(value) => Ok(Some(value)),
+        None => store.payload(&Owner::Execution(row.key), n),
+    }
 }

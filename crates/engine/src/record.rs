@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::action::{ChildOptions, TaskOptions};
-use dalsegno_core::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy};
+use dalsegno_core::event::{
+    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent,
+    ParentClosePolicy,
+};
 use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
 use dalsegno_core::retry::RetryPolicy;
@@ -26,7 +29,10 @@ use stored::event::Kind as StoredEvent;
 use stored::message::Kind as StoredMessage;
 
 /// The newest record format this version reads. Absent in a record stands for 1.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// The format of events whose value is elsewhere.
+const FORMAT_APART: u32 = 2;
 
 /// Causes of a failure that are kept, the outermost first. Deeper ones are cut: a decoder follows
 /// only so many levels.
@@ -54,31 +60,61 @@ impl From<prost::DecodeError> for RecordError {
 
 /// Events as length-delimited records, one after the other.
 pub fn encode_events(events: &[Event]) -> Vec<u8> {
+    encode_events_apart(events, |_, _| None)
+}
+
+/// The same without the values that `number` gives a number to: these are found under it among
+/// the payloads of the execution. It is asked with the place of each event among `events`.
+pub fn encode_events_apart(
+    events: &[Event],
+    mut number: impl FnMut(usize, &EventKind) -> Option<u64>,
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(events.len() * 64);
-    for event in events {
-        store_event(event)
+    for (place, event) in events.iter().enumerate() {
+        let record = match number(place, &event.kind) {
+            None => store_event(event),
+            Some(number) => store_event_apart(event, number),
+        };
+        record
             .encode_length_delimited(&mut bytes)
             .expect("a Vec grows as needed");
     }
     bytes
 }
 
+/// Events as they were stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredEvents {
+    /// In order. Those whose value is elsewhere have none.
+    pub events: Vec<Event>,
+    /// Which these are, by their place among `events`, and under which number to find the value.
+    pub apart: Vec<(usize, u64)>,
+}
+
 /// What [`encode_events`] wrote, also several of its results joined.
 ///
 /// # Errors
 /// When a record is damaged or from a newer version.
-pub fn decode_events(mut bytes: &[u8]) -> Result<Vec<Event>, RecordError> {
-    let mut events = Vec::new();
+pub fn decode_events(mut bytes: &[u8]) -> Result<StoredEvents, RecordError> {
+    let mut stored = StoredEvents::default();
     while !bytes.is_empty() {
         let record = stored::Event::decode_length_delimited(&mut bytes)?;
         check_format(record.format)?;
-        let kind = record.kind.ok_or_else(unknown_kind)?;
-        events.push(Event {
+        let mut kind = load_event(record.kind.ok_or_else(unknown_kind)?)?;
+        if let Some(number) = record.value_number {
+            if kind.value_mut().is_none() || kind.value().is_some() {
+                return Err(damaged(
+                    "an event says that a value of it is elsewhere, but has none",
+                ));
+            }
+            stored.apart.push((stored.events.len(), number));
+        }
+        stored.events.push(Event {
             at: Timestamp::from_micros(record.at),
-            kind: load_event(kind)?,
+            kind,
         });
     }
-    Ok(events)
+    Ok(stored)
 }
 
 /// A message and whom it is for.
@@ -136,7 +172,7 @@ pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
         attempts: task.failed_attempts,
         scheduled: task.scheduled.as_micros(),
         due: task.due.map(Timestamp::as_micros),
-        failures: task.failures.iter().map(store_failure).collect(),
+        failures: task.failures.iter().map(store_attempt_failure).collect(),
         kills: task.kills,
     };
     record.encode_to_vec()
@@ -187,7 +223,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             failed_attempts: record.attempts,
             due,
             last_heartbeat: activity.last_heartbeat.map(Payload::from),
-            failures: record.failures.into_iter().map(load_failure).collect(),
+            failures: record.failures.into_iter().map(load_attempt_failure).collect(),
             kills: record.kills,
             trace: load_trace(activity.trace),
         }),
@@ -366,6 +402,19 @@ fn store_event(event: &Event) -> stored::Event {
         format: 0,
         at: event.at.as_micros(),
         kind: Some(store_event_kind(&event.kind)),
+        value_number: None,
+    }
+}
+
+fn store_event_apart(event: &Event, number: u64) -> stored::Event {
+    let mut event = event.clone();
+    if let Some(value) = event.kind.value_mut() {
+        *value = None;
+    }
+    stored::Event {
+        format: FORMAT_APART,
+        value_number: Some(number),
+        ..store_event(&event)
     }
 }
 
@@ -387,7 +436,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
         } => StoredEvent::TaskCompleted(stored::TaskCompleted {
             task: task.0,
             result: payload(result.as_ref()),
-            attempts: *attempts,
+            attempts: attempts.count,
+            last_attempt: store_attempt(attempts),
         }),
         EventKind::TaskFailed {
             task,
@@ -396,7 +446,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
         } => StoredEvent::TaskFailed(stored::TaskFailed {
             task: task.0,
             failure: Some(store_failure(failure)),
-            attempts: *attempts,
+            attempts: attempts.count,
+            last_attempt: store_attempt(attempts),
         }),
         EventKind::TimerCreated { task, fire_at } => StoredEvent::TimerCreated(store_timer(*task, *fire_at)),
         EventKind::TimerFired { task, fire_at } => StoredEvent::TimerFired(store_timer(*task, *fire_at)),
@@ -505,12 +556,12 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
         StoredEvent::TaskCompleted(event) => EventKind::TaskCompleted {
             task: TaskId(event.task),
             result: event.result.map(Payload::from),
-            attempts: event.attempts,
+            attempts: load_attempts(event.attempts, event.last_attempt),
         },
         StoredEvent::TaskFailed(event) => EventKind::TaskFailed {
             task: TaskId(event.task),
             failure: required_failure(event.failure)?,
-            attempts: event.attempts,
+            attempts: load_attempts(event.attempts, event.last_attempt),
         },
         StoredEvent::TimerCreated(timer) => EventKind::TimerCreated {
             task: TaskId(timer.task),
@@ -603,7 +654,7 @@ fn store_message(message: &Message) -> StoredMessage {
             task,
             outcome,
             attempts,
-        } => StoredMessage::TaskDone(store_completion(*execution, *task, outcome, *attempts)),
+        } => StoredMessage::TaskDone(store_completion(*execution, *task, outcome, Some(attempts))),
         Message::TimerFired {
             execution,
             task,
@@ -617,12 +668,12 @@ fn store_message(message: &Message) -> StoredMessage {
             execution,
             task,
             outcome,
-        } => StoredMessage::ChildDone(store_completion(*execution, *task, outcome, 0)),
+        } => StoredMessage::ChildDone(store_completion(*execution, *task, outcome, None)),
         Message::EntityAnswered {
             execution,
             task,
             outcome,
-        } => StoredMessage::EntityAnswered(store_completion(*execution, *task, outcome, 0)),
+        } => StoredMessage::EntityAnswered(store_completion(*execution, *task, outcome, None)),
         Message::LockGranted {
             execution,
             task,
@@ -677,10 +728,10 @@ fn store_message(message: &Message) -> StoredMessage {
 
 fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
     Ok(match kind {
-        StoredMessage::TaskDone(done) => Message::TaskDone {
+        StoredMessage::TaskDone(mut done) => Message::TaskDone {
             execution: ExecutionKey(done.execution),
             task: TaskId(done.task),
-            attempts: done.attempts,
+            attempts: load_attempts(done.attempts, done.last_attempt.take()),
             outcome: load_outcome(done),
         },
         StoredMessage::TimerFired(firing) => Message::TimerFired {
@@ -791,7 +842,7 @@ fn store_completion(
     execution: ExecutionKey,
     task: TaskId,
     outcome: &Outcome,
-    attempts: u32,
+    attempts: Option<&Attempts>,
 ) -> stored::Completion {
     let (value, failure) = match outcome {
         Ok(value) => (payload(value.as_ref()), None),
@@ -802,7 +853,8 @@ fn store_completion(
         task: task.0,
         value,
         failure,
-        attempts,
+        attempts: attempts.map_or(0, |attempts| attempts.count),
+        last_attempt: attempts.and_then(store_attempt),
     }
 }
 
@@ -810,6 +862,42 @@ fn load_outcome(completion: stored::Completion) -> Outcome {
     match completion.failure {
         Some(failure) => Err(load_failure(failure)),
         None => Ok(completion.value.map(Payload::from)),
+    }
+}
+
+fn store_attempt(attempts: &Attempts) -> Option<stored::AttemptRecord> {
+    attempts.record.as_ref().map(|record| stored::AttemptRecord {
+        started: record.started.as_micros(),
+        worker: text(&record.worker),
+        failures: record.failures.iter().map(store_attempt_failure).collect(),
+    })
+}
+
+fn load_attempts(count: u32, record: Option<stored::AttemptRecord>) -> Attempts {
+    let load = |record: stored::AttemptRecord| AttemptRecord {
+        started: Timestamp::from_micros(record.started),
+        worker: record.worker.into(),
+        failures: record.failures.into_iter().map(load_attempt_failure).collect(),
+    };
+    Attempts {
+        count,
+        record: record.map(load).map(Box::new),
+    }
+}
+
+fn store_attempt_failure(failure: &AttemptFailure) -> stored::AttemptFailure {
+    stored::AttemptFailure {
+        at: failure.at.as_micros(),
+        kind: failure.kind.clone(),
+        message: failure.message.clone(),
+    }
+}
+
+fn load_attempt_failure(failure: stored::AttemptFailure) -> AttemptFailure {
+    AttemptFailure {
+        at: Timestamp::from_micros(failure.at),
+        kind: failure.kind,
+        message: failure.message,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::committer::append;
 use crate::executor::{
     ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome,
 };
-use crate::input::{Command, Input, LimiterAsk, Load};
+use crate::input::{AttemptRun, Command, Input, LimiterAsk, Load};
 use crate::loader;
 use crate::marks::Suspects;
 use crate::partition::{Counters, Entropy, Numbers, Partition, PartitionConfig, Step, partition_of};
@@ -210,10 +210,7 @@ impl SimHub {
                 durable: self.durable[index as usize].clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(self.entropy.next_u64()));
-            let open = self
-                .store
-                .load(PartitionId(index))
-                .map_err(|error| error.to_string())?;
+            let open = loader::load(&*self.store, PartitionId(index)).map_err(|error| error.to_string())?;
             partition
                 .recover(open, suspects, self.now)
                 .map_err(|error| error.to_string())?;
@@ -346,7 +343,7 @@ impl SimHub {
             }
             Choice::Load(at) => {
                 let (index, load) = self.loads.swap_remove(at);
-                self.inboxes[index].push_back(Input::Loaded(loader::read(&*self.store, load)));
+                self.inboxes[index].push_back(Input::Loaded(Box::new(loader::read(&*self.store, load))));
             }
             Choice::EndAttempt(at) => {
                 let record = self.running.swap_remove(at);
@@ -394,11 +391,11 @@ impl SimHub {
 
     /// Makes some of the queue durable: at least one turn, by the seed up to all.
     fn commit(&mut self) -> Result<(), CommitError> {
-        let (count, commits) = match self.batch.take() {
+        let (count, mut commits) = match self.batch.take() {
             Some(batch) => batch,
             None => self.gather(),
         };
-        if let Err(error) = append(&*self.store, &commits) {
+        if let Err(error) = append(&*self.store, &mut commits) {
             if matches!(error, CommitError::NotApplied(_)) {
                 self.batch = Some((count, commits));
             } else {
@@ -537,6 +534,10 @@ impl SimHub {
                     record,
                     outcome: outcome.clone(),
                     heartbeat: heartbeat.clone(),
+                    run: AttemptRun {
+                        worker: "simulation".into(),
+                        took: Duration::ZERO,
+                    },
                 };
                 if self.entropy.share() < self.duplicates {
                     self.inboxes[place].push_back(ended(record.clone()));

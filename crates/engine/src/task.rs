@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use dalsegno_core::action::{ChildOptions, TaskOptions};
+use dalsegno_core::event::AttemptFailure;
 use dalsegno_core::message::StartRequest;
-use dalsegno_core::{
-    ExecutionId, ExecutionKey, Failure, InstanceId, Payload, TaskId, Timestamp, TraceContext,
-};
+use dalsegno_core::{ExecutionId, ExecutionKey, InstanceId, Payload, TaskId, Timestamp, TraceContext};
 
 /// How many of the last failures a task keeps.
 pub const FAILURES_KEPT: usize = 5;
+
+/// Bytes that are kept of the message of such a failure, and of its kind.
+pub const FAILURE_TEXT_BYTES_MAX: usize = 512;
 
 /// An activity that was asked for and has not ended. One logical task: attempts are counted inside.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +39,7 @@ pub struct TaskRecord {
     /// What the last attempt reported last.
     pub last_heartbeat: Option<Payload>,
     /// The last failures, oldest first.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<AttemptFailure>,
     /// How often the process died while it ran, since an attempt last came back.
     pub kills: u32,
     /// The trace that it is part of.

@@ -40,6 +40,7 @@ impl Turn {
 fn op_bytes(op: &Op) -> usize {
     48 + match op {
         Op::AppendHistory { data, .. } | Op::PutMessage { data, .. } | Op::PutTask { data, .. } => data.len(),
+        Op::PutPayload { value, .. } => value.len_bytes(),
         Op::PutInstance(row) => 256 + row.input.as_ref().map_or(0, dalsegno_core::Payload::len_bytes),
         Op::PutEntity(row) => 128 + row.state.as_ref().map_or(0, dalsegno_core::Payload::len_bytes),
         _ => 0,

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
-use dalsegno_core::query::{InstanceCursor, InstanceQuery, Status};
+use dalsegno_core::query::{EntityQuery, InstanceCursor, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{InstanceRow, ReadError, Store};
 use dalsegno_core::{Event, EventKind, ExecutionKey, InstanceId, PartitionId, TaskId};
 
-use crate::loader::read_history;
+use crate::loader::{complete, complete_entity, read_history};
 use crate::record;
 use crate::task::StoredTask;
 
@@ -55,8 +55,12 @@ pub fn verify(store: &dyn Store) -> Result<Findings, ReadError> {
             ..InstanceQuery::default()
         };
         let page = store.list(&query)?;
-        for row in &page.rows {
+        for mut row in page.rows {
             findings.instances += 1;
+            if let Err(error) = complete(store, &mut row, LargeValues::Read) {
+                findings.problems.push(error.to_string());
+            }
+            let row = &row;
             *counts.entry(row.status).or_insert(0_u64) += 1;
             owners.insert(row.key);
             check_instance(store, row, hub.partitions, &tables, &mut findings);
@@ -66,6 +70,7 @@ pub fn verify(store: &dyn Store) -> Result<Findings, ReadError> {
             break;
         }
     }
+    check_entities(store, &mut findings)?;
     for (status, count) in hub.counts {
         let found = counts.get(&status).copied().unwrap_or(0);
         if found != count {
@@ -82,6 +87,26 @@ pub fn verify(store: &dyn Store) -> Result<Findings, ReadError> {
         ));
     }
     Ok(findings)
+}
+
+/// Every entity has the state that its row says it has.
+fn check_entities(store: &dyn Store, findings: &mut Findings) -> Result<(), ReadError> {
+    let mut query = EntityQuery {
+        limit: PAGE,
+        ..EntityQuery::default()
+    };
+    loop {
+        let page = store.list_entities(&query)?;
+        for mut row in page.rows {
+            if let Err(error) = complete_entity(store, &mut row, LargeValues::Read) {
+                findings.problems.push(error.to_string());
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 fn read_tables(store: &dyn Store, partitions: u32, findings: &mut Findings) -> Result<Tables, ReadError> {

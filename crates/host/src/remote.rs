@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use dalsegno_core::event::Event;
-use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
+use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{EntityId, InstanceId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
@@ -580,6 +580,7 @@ fn list_path(query: &InstanceQuery) -> String {
     pairs.extend(query.created_from.map(|at| ("createdFrom", time::exact(at))));
     pairs.extend(query.created_to.map(|at| ("createdTo", time::exact(at))));
     pairs.extend(query.after.as_ref().map(|after| ("after", cursor_text(after))));
+    pairs.extend(without_large(query.large));
     with_query("/instances", &pairs)
 }
 
@@ -589,7 +590,12 @@ fn entities_path(query: &EntityQuery) -> String {
     pairs.extend(query.from.map(|at| ("lastOperationFrom", time::exact(at))));
     pairs.extend(query.to.map(|at| ("lastOperationTo", time::exact(at))));
     pairs.extend(query.after.as_ref().map(|after| ("after", after.to_string())));
+    pairs.extend(without_large(query.large));
     with_query("/entities", &pairs)
+}
+
+fn without_large(large: LargeValues) -> Option<(&'static str, String)> {
+    (large == LargeValues::LeaveOut).then(|| ("largeValues", "false".to_owned()))
 }
 
 fn with_query(path: &str, pairs: &[(&str, String)]) -> String {

@@ -14,7 +14,6 @@ use std::task::{Context, Poll, Waker};
 
 use dalsegno_core::{EventKind, Failure, Payload, TraceContext};
 use futures::future::FusedFuture;
-use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
 
 use crate::codec::decode;
@@ -146,8 +145,9 @@ impl<T> fmt::Debug for EventTask<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     unread: VecDeque<Arrived>,
-    waits: HashMap<u32, Wait>,
-    queues: HashMap<Arc<str>, VecDeque<u32>>,
+    /// By number, which is the order in which they came. Few: most executions wait for one event
+    /// or none, and hundreds of thousands of executions wait at once.
+    waits: Vec<Wait>,
     waits_created: u32,
     arrivals: u64,
 }
@@ -164,6 +164,7 @@ pub(crate) struct Arrived {
 
 #[derive(Debug)]
 struct Wait {
+    number: u32,
     /// In lower case.
     name: Arc<str>,
     arrived: Option<Arrived>,
@@ -181,12 +182,20 @@ impl Events {
             .iter()
             .position(|event| event.name.to_lowercase() == *name);
         let arrived = unread.and_then(|at| self.unread.remove(at));
-        if arrived.is_none() {
-            self.queues.entry(name.clone()).or_default().push_back(wait);
+        if self.waits.is_empty() {
+            self.waits.reserve_exact(1);
         }
-        let waker = None;
-        self.waits.insert(wait, Wait { name, arrived, waker });
+        self.waits.push(Wait {
+            number: wait,
+            name,
+            arrived,
+            waker: None,
+        });
         wait
+    }
+
+    fn place_of(&self, wait: u32) -> Option<usize> {
+        self.waits.binary_search_by_key(&wait, |wait| wait.number).ok()
     }
 
     /// An event arrived: the longest wait of its name gets it. Returns whom to wake.
@@ -209,21 +218,16 @@ impl Events {
     }
 
     fn hand_out(&mut self, arrived: Arrived, awaited: &mut usize) -> Option<Waker> {
-        let key = arrived.name.to_lowercase();
-        let first = self.queues.get_mut(key.as_str()).and_then(|queue| {
-            let first = queue.pop_front();
-            let emptied = queue.is_empty();
-            first.map(|first| (first, emptied))
-        });
-        let Some((wait, emptied)) = first else {
+        let name = arrived.name.to_lowercase();
+        let first = self
+            .waits
+            .iter_mut()
+            .find(|wait| wait.arrived.is_none() && *wait.name == *name);
+        let Some(wait) = first else {
             let at = self.unread.partition_point(|event| event.number < arrived.number);
             self.unread.insert(at, arrived);
             return None;
         };
-        if emptied {
-            self.queues.remove(key.as_str());
-        }
-        let wait = self.waits.get_mut(&wait).expect("a queued wait exists");
         wait.arrived = Some(arrived);
         let waker = wait.waker.take();
         *awaited -= usize::from(waker.is_some());
@@ -231,12 +235,10 @@ impl Events {
     }
 
     fn poll(&mut self, wait: u32, waker: &Waker, awaited: &mut usize) -> (Poll<Arrived>, Option<Waker>) {
-        let entry = self
-            .waits
-            .get_mut(&wait)
-            .expect("a wait exists until it is dropped");
+        let place = self.place_of(wait).expect("a wait exists until it is dropped");
+        let entry = &mut self.waits[place];
         if let Some(arrived) = entry.arrived.take() {
-            let old = self.waits.remove(&wait).and_then(|wait| wait.waker);
+            let old = self.waits.remove(place).waker;
             return (Poll::Ready(arrived), old);
         }
         let old = entry.waker.replace(waker.clone());
@@ -247,25 +249,20 @@ impl Events {
     /// A wait was dropped: it leaves its queue, and an event it had not taken goes to the next.
     /// Returns whom to wake, and the waker nobody needs any more.
     fn leave(&mut self, wait: u32, awaited: &mut usize) -> (Option<Waker>, Option<Waker>) {
-        let Some(entry) = self.waits.remove(&wait) else {
+        let Some(place) = self.place_of(wait) else {
             return (None, None);
         };
+        let entry = self.waits.remove(place);
         *awaited -= usize::from(entry.waker.is_some());
         if let Some(arrived) = entry.arrived {
             return (self.hand_out(arrived, awaited), entry.waker);
-        }
-        if let Some(queue) = self.queues.get_mut(&entry.name) {
-            queue.retain(|queued| *queued != wait);
-            if queue.is_empty() {
-                self.queues.remove(&entry.name);
-            }
         }
         (None, entry.waker)
     }
 
     /// What nobody took, in order of arrival.
     pub(crate) fn unread(&self) -> Vec<EventKind> {
-        let waiting = self.waits.values().filter_map(|wait| wait.arrived.as_ref());
+        let waiting = self.waits.iter().filter_map(|wait| wait.arrived.as_ref());
         let mut unread: Vec<&Arrived> = self.unread.iter().chain(waiting).collect();
         unread.sort_unstable_by_key(|event| event.number);
         unread
@@ -279,12 +276,10 @@ impl Events {
     }
 
     pub(crate) fn waits_for(&self) -> Vec<String> {
-        let mut names: Vec<_> = self
-            .queues
-            .keys()
-            .map(|name| format!("event {:?}", &**name))
-            .collect();
+        let open = self.waits.iter().filter(|wait| wait.arrived.is_none());
+        let mut names: Vec<_> = open.map(|wait| format!("event {:?}", &*wait.name)).collect();
         names.sort_unstable();
+        names.dedup();
         names
     }
 
@@ -295,9 +290,6 @@ impl Events {
             .filter_map(|event| event.input.as_ref())
             .map(Payload::len_bytes)
             .sum();
-        unread
-            + self.unread.capacity() * size_of::<Arrived>()
-            + self.waits.capacity() * (size_of::<Wait>() + 8)
-            + self.queues.capacity() * (size_of::<(Arc<str>, VecDeque<u32>)>() + 32)
+        unread + self.unread.capacity() * size_of::<Arrived>() + self.waits.capacity() * size_of::<Wait>()
     }
 }

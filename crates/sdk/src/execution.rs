@@ -214,6 +214,8 @@ impl Execution for LiveExecution {
             let next = std::collections::VecDeque::new();
             std::mem::replace(&mut state.asked, next)
         };
+        // By way of a Vec, so that the actions take the place of what held them.
+        let asked = Vec::from(asked);
         Ok(asked.into_iter().map(|asked| asked.action).collect())
     }
 

@@ -17,6 +17,7 @@ enum Kind {
     InUse,
     Foreign,
     Newer,
+    Older,
     Damaged,
     Io,
 }
@@ -35,6 +36,11 @@ impl OpenError {
     /// A newer version of dalsegno wrote it.
     pub fn is_newer(&self) -> bool {
         self.kind == Kind::Newer
+    }
+
+    /// A version of dalsegno wrote it that is too old to read.
+    pub fn is_older(&self) -> bool {
+        self.kind == Kind::Older
     }
 
     /// Files are missing, damaged, or do not belong together.
@@ -57,6 +63,13 @@ impl OpenError {
         Self::new(Kind::Newer, text)
     }
 
+    pub(crate) fn older(what: &str, found: u32, known: u32) -> Self {
+        let text = format!(
+            "{what} has format {found}, this version reads {known} only: use the version that made it, or a new folder"
+        );
+        Self::new(Kind::Older, text)
+    }
+
     pub(crate) fn damaged(what: &str) -> Self {
         Self::new(Kind::Damaged, format!("{what}: restore the hub from a backup"))
     }
@@ -69,8 +82,10 @@ impl OpenError {
     }
 
     pub(crate) fn sqlite(what: &str, error: rusqlite::Error) -> Self {
+        let is_checksum = matches!(error, rusqlite::Error::FromSqlConversionFailure(..));
         let kind = match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Kind::Damaged,
+            _ if is_checksum => Kind::Damaged,
             _ => Kind::Io,
         };
         Self {

@@ -4,11 +4,11 @@
 //! Reads look here first and at the tables after, while nothing leaves: a window is dropped only
 //! after its transaction has committed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dalsegno_core::store::{Commit, EntityRow, HistoryChunk, InstanceRow, Op};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, TaskId, Timestamp};
+use dalsegno_core::store::{Commit, EntityRow, HistoryChunk, InstanceRow, Op, Owner};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Payload, TaskId, Timestamp};
 use hashbrown::HashMap;
 
 use crate::log::Batch;
@@ -48,6 +48,7 @@ pub(crate) struct Window {
     /// By partition, due time, execution and task; whether it is there.
     pub(crate) timers: HashMap<(u32, Timestamp, ExecutionKey, TaskId), bool>,
     pub(crate) entities: HashMap<EntityId, Option<Box<EntityRow>>>,
+    pub(crate) entity_payloads: HashMap<EntityId, Payloads>,
     pub(crate) limiters: HashMap<BucketId, Option<Vec<u8>>>,
     pub(crate) meta: HashMap<Arc<str>, Option<Vec<u8>>>,
     /// The highest execution key so far, of all windows.
@@ -73,6 +74,17 @@ pub(crate) struct Execution {
     pub(crate) is_wiped: bool,
     /// New events.
     pub(crate) history: Vec<HistoryChunk>,
+    /// Values stored apart, by number; `None` is a removal.
+    pub(crate) payloads: BTreeMap<u64, Option<Payload>>,
+}
+
+/// What changed of an entity's values.
+#[derive(Debug, Default)]
+pub(crate) struct Payloads {
+    /// What the tables have of them goes first.
+    pub(crate) is_wiped: bool,
+    /// By number; `None` is a removal.
+    pub(crate) values: BTreeMap<u64, Option<Payload>>,
 }
 
 impl Overlay {
@@ -225,6 +237,33 @@ impl Layers {
         }
     }
 
+    /// A value that is stored apart; `table` is asked when no window knows of it.
+    pub(crate) fn payload<E>(
+        &self,
+        owner: &Owner,
+        n: u64,
+        table: impl FnOnce() -> Result<Option<Payload>, E>,
+    ) -> Result<Option<Payload>, E> {
+        for window in self.newest_first() {
+            let known = match owner {
+                Owner::Execution(key) => window
+                    .executions
+                    .get(key)
+                    .map(|execution| (&execution.payloads, execution.is_wiped)),
+                Owner::Entity(id) => window
+                    .entity_payloads
+                    .get(id)
+                    .map(|payloads| (&payloads.values, payloads.is_wiped)),
+            };
+            match known.map(|(values, is_wiped)| (values.get(&n), is_wiped)) {
+                Some((Some(value), _)) => return Ok(value.clone()),
+                Some((None, true)) => return Ok(None),
+                _ => {}
+            }
+        }
+        table()
+    }
+
     /// A row with what windows newer than `depth` did to it.
     fn patched(&self, row: Option<InstanceRow>, depth: usize) -> Option<InstanceRow> {
         let mut row = row?;
@@ -314,8 +353,23 @@ impl Window {
             Op::DeleteTimer { due, key, task } => {
                 self.timers.insert((partition, due, key, task), false);
             }
+            Op::PutPayload { owner, n, value } => self.put_payload(owner, n, Some(value)),
+            Op::DeletePayload { owner, n } => self.put_payload(owner, n, None),
             named => self.apply_named(named),
         }
+    }
+
+    fn put_payload(&mut self, owner: Owner, n: u64, value: Option<Payload>) {
+        let values = match owner {
+            Owner::Execution(key) => {
+                if value.is_some() {
+                    self.key_max = self.key_max.max(key.0);
+                }
+                &mut self.executions.entry(key).or_default().payloads
+            }
+            Owner::Entity(id) => &mut self.entity_payloads.entry(id).or_default().values,
+        };
+        values.insert(n, value);
     }
 
     fn apply_named(&mut self, op: Op) {
@@ -324,6 +378,11 @@ impl Window {
                 self.entities.insert(row.id.clone(), Some(row));
             }
             Op::DeleteEntity { id } => {
+                let gone = Payloads {
+                    is_wiped: true,
+                    ..Payloads::default()
+                };
+                self.entity_payloads.insert(id.clone(), gone);
                 self.entities.insert(id, None);
             }
             Op::PutLimiter { name, key, data } => {

@@ -200,6 +200,9 @@ fn check_tables(connection: &Connection, identity: &Identity) -> Result<(), Open
     if format > schema::VERSION {
         return Err(OpenError::newer("hub.db", format, schema::VERSION));
     }
+    if format < schema::VERSION {
+        return Err(OpenError::older("hub.db", format, schema::VERSION));
+    }
     if store != format!("{:032x}", identity.store) {
         return Err(OpenError::damaged("hub.db belongs to another hub"));
     }

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, ReadError, Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
+    Store,
 };
-use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 use dalsegno_store_memory::MemoryStore;
 use dalsegno_store_tests::Random;
 
@@ -139,14 +140,14 @@ fn apply(tables: &MemoryStore, commits: &[Commit]) -> Result<Lsn, CommitError> {
         .load_hub()
         .map_err(|error| CommitError::NotApplied(Box::new(error)))?
         .epoch;
-    let stamped: Vec<Commit> = commits
+    let mut stamped: Vec<Commit> = commits
         .iter()
         .map(|commit| Commit {
             epoch,
             ..commit.clone()
         })
         .collect();
-    tables.append(&stamped)
+    tables.append(&mut stamped)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -210,7 +211,7 @@ impl SimStore {
 }
 
 impl Store for SimStore {
-    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError> {
+    fn append(&self, batch: &mut Vec<Commit>) -> Result<Lsn, CommitError> {
         if batch.iter().any(|commit| commit.epoch != self.epoch) {
             return Err(CommitError::Fenced);
         }
@@ -226,6 +227,7 @@ impl Store for SimStore {
             }
         })?;
         apply(&self.view, batch).map_err(|error| CommitError::Unknown(Box::new(error)))?;
+        batch.clear();
         Ok(Lsn(lsn))
     }
 
@@ -256,6 +258,11 @@ impl Store for SimStore {
     fn history(&self, key: ExecutionKey) -> Result<Vec<HistoryChunk>, ReadError> {
         self.check()?;
         self.view.history(key)
+    }
+
+    fn payload(&self, owner: &Owner, number: u64) -> Result<Option<Payload>, ReadError> {
+        self.check()?;
+        self.view.payload(owner, number)
     }
 
     fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {

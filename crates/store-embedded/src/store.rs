@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, ReadError, Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner, ReadError,
+    Store,
 };
-use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 
 use crate::checkpoint::{Checkpoint, Need, Stop};
 use crate::error::OpenError;
@@ -140,7 +141,7 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError> {
+    fn append(&self, batch: &mut Vec<Commit>) -> Result<Lsn, CommitError> {
         if self.is_broken.load(Ordering::SeqCst) {
             return Err(CommitError::NotApplied(
                 "an earlier write or sync has failed".into(),
@@ -167,7 +168,7 @@ impl Store for EmbeddedStore {
         })?;
         let batch = Batch {
             lsn,
-            commits: batch.to_vec(),
+            commits: std::mem::take(batch),
             bytes,
         };
         self.checkpoint.push(batch, log.active_segment());
@@ -193,6 +194,17 @@ impl Store for EmbeddedStore {
 
     fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError> {
         self.read_tables(Need::Now, |connection| read::load(connection, partition))
+    }
+
+    fn payload(&self, owner: &Owner, n: u64) -> Result<Option<Payload>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        layers
+            .payload(owner, n, || {
+                self.readers
+                    .with(|connection| read::payload(connection, owner, n))
+            })
+            .map_err(read_error)
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {

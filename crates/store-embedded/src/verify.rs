@@ -3,12 +3,12 @@
 //! What the store can know is checked here: files, frames, rows, and that tables and log fit
 //! together. What histories mean is the engine's to check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use dalsegno_core::query::Status;
-use dalsegno_core::store::Op;
+use dalsegno_core::store::{Field, Op, Owner};
 use rusqlite::Connection;
 
 use crate::error::OpenError;
@@ -41,6 +41,8 @@ pub struct Report {
     pub histories: u64,
     /// Events in them.
     pub events: u64,
+    /// Values in the tables that are kept apart from rows and histories.
+    pub payloads: u64,
     /// Instances in the tables by status.
     pub counts: Vec<(Status, u64)>,
 }
@@ -120,7 +122,8 @@ fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report)
         }
     }
     let mut histories = history_ends(connection, report)?;
-    let claimed = check_instances(connection, report)?;
+    let mut expected = BTreeSet::new();
+    let claimed = check_instances(connection, &mut expected, report)?;
     for (key, (id, events)) in &claimed {
         let found = histories.get(key).copied().unwrap_or_default();
         if found != *events {
@@ -128,6 +131,16 @@ fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report)
                 "instance {id} says {events} events, its history has {found}"
             ));
         }
+    }
+    check_entities(connection, &mut expected, report)?;
+    check_payloads(connection, &claimed, expected, report)?;
+    read::every_queued(connection, |error| report.add(format!("hub.db: {error}")))?;
+    let named = [
+        read::limiters(connection).map(drop),
+        read::meta(connection).map(drop),
+    ];
+    for error in named.into_iter().filter_map(Result::err) {
+        report.add(format!("hub.db: {error}"));
     }
     follow_log(batches, &mut histories, report);
     report.histories = histories.len() as u64;
@@ -164,9 +177,11 @@ fn history_ends(connection: &Connection, report: &mut Report) -> rusqlite::Resul
     Ok(ends)
 }
 
-/// Instances by key, with the number of events that each row claims.
+/// Instances by key, with the number of events that each row claims. Notes the values that are to
+/// be elsewhere.
 fn check_instances(
     connection: &Connection,
+    expected: &mut BTreeSet<(Owner, u64)>,
     report: &mut Report,
 ) -> rusqlite::Result<BTreeMap<u64, (String, u64)>> {
     let mut claimed = BTreeMap::new();
@@ -179,11 +194,64 @@ fn check_instances(
                     row.id
                 ));
             }
+            let fields = Field::OF_INSTANCE
+                .into_iter()
+                .filter(|field| row.apart.has(*field));
+            expected.extend(fields.map(|field| (Owner::Execution(row.key), field.number())));
             claimed.insert(row.key.0, (row.id.to_string(), row.events));
         }
         Err(error) => report.add(format!("an instance cannot be read: {error}")),
     })?;
     Ok(claimed)
+}
+
+/// Are the entities readable? Notes the values that are to be elsewhere.
+fn check_entities(
+    connection: &Connection,
+    expected: &mut BTreeSet<(Owner, u64)>,
+    report: &mut Report,
+) -> rusqlite::Result<()> {
+    read::every_entity(connection, |row| match row {
+        Ok(row) if row.is_state_apart => {
+            expected.insert((Owner::Entity(row.id), Field::State.number()));
+        }
+        Ok(_) => {}
+        Err(error) => report.add(format!("an entity cannot be read: {error}")),
+    })
+}
+
+/// Every value belongs to somebody and is as it was written, and none is missing.
+fn check_payloads(
+    connection: &Connection,
+    claimed: &BTreeMap<u64, (String, u64)>,
+    mut expected: BTreeSet<(Owner, u64)>,
+    report: &mut Report,
+) -> rusqlite::Result<()> {
+    read::every_payload(connection, |payload| match payload {
+        Ok((owner, n)) => {
+            report.payloads += 1;
+            let has_owner = match &owner {
+                Owner::Execution(key) => claimed.contains_key(&key.0),
+                Owner::Entity(_) => expected.contains(&(owner.clone(), n)),
+            };
+            if !has_owner {
+                report.add(format!("value {n} of {} belongs to nobody", name_of(&owner)));
+            }
+            expected.remove(&(owner, n));
+        }
+        Err(error) => report.add(format!("hub.db: {error}")),
+    })?;
+    for (owner, n) in expected {
+        report.add(format!("value {n} of {} is missing or damaged", name_of(&owner)));
+    }
+    Ok(())
+}
+
+fn name_of(owner: &Owner) -> String {
+    match owner {
+        Owner::Execution(key) => format!("execution {}", key.0),
+        Owner::Entity(id) => format!("entity {id}"),
+    }
 }
 
 /// Do the histories in the log go on where those in the tables end?

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, ReadError, Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
+    Store,
 };
-use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 
 use crate::tables::Tables;
 
@@ -95,7 +96,7 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError> {
+    fn append(&self, batch: &mut Vec<Commit>) -> Result<Lsn, CommitError> {
         let mut hub = self.lock();
         let current = hub.epoch;
         if self.epoch != current || batch.iter().any(|commit| commit.epoch != current) {
@@ -105,7 +106,7 @@ impl Store for MemoryStore {
             return Ok(hub.last);
         }
         hub.tables.check(batch).map_err(CommitError::NotApplied)?;
-        for commit in batch {
+        for commit in std::mem::take(batch) {
             hub.tables.apply(commit);
         }
         hub.last = Lsn(hub.last.0 + 1);
@@ -128,6 +129,11 @@ impl Store for MemoryStore {
 
     fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError> {
         Ok(self.lock().tables.load(partition))
+    }
+
+    fn payload(&self, owner: &Owner, n: u64) -> Result<Option<Payload>, ReadError> {
+        let hub = self.lock();
+        Ok(hub.tables.payloads.get(owner).and_then(|of| of.get(&n)).cloned())
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {
@@ -167,7 +173,7 @@ impl Store for MemoryStore {
     fn list_entities(&self, query: &EntityQuery) -> Result<EntityPage, ReadError> {
         let hub = self.lock();
         let mut found = hub.tables.entities.values().filter(|row| {
-            row.state.is_some()
+            (row.state.is_some() || row.is_state_apart)
                 && query.after.as_ref().is_none_or(|after| row.id > *after)
                 && query.name.as_ref().is_none_or(|name| row.id.name() == name)
                 && query.from.is_none_or(|from| row.last_operation >= from)

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dalsegno_core::query::Status;
-use dalsegno_core::store::{Cause, Commit, EntityRow, HistoryChunk, InstanceRow, Loaded, Op, TimerRow};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, TaskId};
+use dalsegno_core::store::{
+    Cause, Commit, EntityRow, HistoryChunk, InstanceRow, Loaded, Op, Owner, TimerRow,
+};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload, TaskId};
 
 type NamedRecords = Vec<(Arc<str>, Vec<u8>)>;
 
@@ -19,6 +21,7 @@ pub(crate) struct Tables {
     messages: BTreeMap<(PartitionId, u64), Vec<u8>>,
     tasks: BTreeMap<(PartitionId, ExecutionKey, TaskId), Vec<u8>>,
     timers: BTreeMap<(PartitionId, TimerRow), ()>,
+    pub(crate) payloads: BTreeMap<Owner, BTreeMap<u64, Payload>>,
     pub(crate) entities: BTreeMap<EntityId, EntityRow>,
     limiters: BTreeMap<(Arc<str>, Arc<str>), Vec<u8>>,
     meta: BTreeMap<Arc<str>, Vec<u8>>,
@@ -55,8 +58,9 @@ impl Tables {
     }
 
     /// Tasks and timers belong to the partition whose commit put them.
-    pub(crate) fn apply(&mut self, commit: &Commit) {
-        for op in &commit.ops {
+    pub(crate) fn apply(&mut self, commit: Commit) {
+        let owner = commit.partition;
+        for op in commit.ops {
             match op {
                 Op::PutInstance(_) | Op::TouchInstance { .. } | Op::DeleteExecution { .. } => {
                     self.apply_instance(op);
@@ -67,34 +71,41 @@ impl Tables {
                     count,
                     data,
                 } => {
-                    self.key_max = self.key_max.max(*key);
-                    self.history.entry(*key).or_default().push(HistoryChunk {
-                        first: *first,
-                        count: *count,
-                        data: data.clone(),
-                    });
+                    self.key_max = self.key_max.max(key);
+                    let chunk = HistoryChunk { first, count, data };
+                    self.history.entry(key).or_default().push(chunk);
                 }
                 Op::PutMessage { partition, seq, data } => {
-                    self.message_max = self.message_max.max(*seq);
-                    self.messages.insert((*partition, *seq), data.clone());
+                    self.message_max = self.message_max.max(seq);
+                    self.messages.insert((partition, seq), data);
                 }
                 Op::DeleteMessage { partition, seq } => {
-                    self.messages.remove(&(*partition, *seq));
+                    self.messages.remove(&(partition, seq));
                 }
                 Op::PutTask { key, task, data } => {
-                    self.key_max = self.key_max.max(*key);
-                    self.tasks.insert((commit.partition, *key, *task), data.clone());
+                    self.key_max = self.key_max.max(key);
+                    self.tasks.insert((owner, key, task), data);
                 }
                 Op::DeleteTask { key, task } => {
-                    self.tasks.remove(&(commit.partition, *key, *task));
+                    self.tasks.remove(&(owner, key, task));
                 }
                 Op::PutTimer { due, key, task } => {
-                    self.key_max = self.key_max.max(*key);
-                    self.timers
-                        .insert((commit.partition, timer(*due, *key, *task)), ());
+                    self.key_max = self.key_max.max(key);
+                    self.timers.insert((owner, timer(due, key, task)), ());
                 }
                 Op::DeleteTimer { due, key, task } => {
-                    self.timers.remove(&(commit.partition, timer(*due, *key, *task)));
+                    self.timers.remove(&(owner, timer(due, key, task)));
+                }
+                Op::PutPayload { owner, n, value } => {
+                    if let Owner::Execution(key) = owner {
+                        self.key_max = self.key_max.max(key);
+                    }
+                    self.payloads.entry(owner).or_default().insert(n, value);
+                }
+                Op::DeletePayload { owner, n } => {
+                    if let Some(of) = self.payloads.get_mut(&owner) {
+                        of.remove(&n);
+                    }
                 }
                 _ => self.apply_named(op),
             }
@@ -170,25 +181,29 @@ impl Tables {
             .map_or(0, |chunk| chunk.first + u64::from(chunk.count))
     }
 
-    fn apply_instance(&mut self, op: &Op) {
+    fn apply_instance(&mut self, op: Op) {
         match op {
             Op::PutInstance(row) => {
                 self.key_max = self.key_max.max(row.key);
-                if let Some(former) = self.instances.insert(row.id.clone(), (**row).clone()) {
+                self.ids.insert(row.key, row.id.clone());
+                let key = row.key;
+                if let Some(former) = self.instances.insert(row.id.clone(), *row)
+                    && former.key != key
+                {
                     self.ids.remove(&former.key);
                 }
-                self.ids.insert(row.key, row.id.clone());
             }
             Op::TouchInstance { key, updated, events } => {
-                let row = self.ids.get(key).and_then(|id| self.instances.get_mut(id));
+                let row = self.ids.get(&key).and_then(|id| self.instances.get_mut(id));
                 if let Some(row) = row {
-                    row.updated = *updated;
-                    row.events = *events;
+                    row.updated = updated;
+                    row.events = events;
                 }
             }
             Op::DeleteExecution { key, .. } => {
-                self.history.remove(key);
-                if let Some(id) = self.ids.remove(key) {
+                self.history.remove(&key);
+                self.payloads.remove(&Owner::Execution(key));
+                if let Some(id) = self.ids.remove(&key) {
                     self.instances.remove(&id);
                 }
             }
@@ -196,26 +211,26 @@ impl Tables {
         }
     }
 
-    fn apply_named(&mut self, op: &Op) {
+    fn apply_named(&mut self, op: Op) {
         match op {
             Op::PutEntity(row) => {
-                self.entities.insert(row.id.clone(), (**row).clone());
+                self.entities.insert(row.id.clone(), *row);
             }
             Op::DeleteEntity { id } => {
-                self.entities.remove(id);
+                self.entities.remove(&id);
+                self.payloads.remove(&Owner::Entity(id));
             }
             Op::PutLimiter { name, key, data } => {
-                self.limiters
-                    .insert((Arc::clone(name), Arc::clone(key)), data.clone());
+                self.limiters.insert((name, key), data);
             }
             Op::DeleteLimiter { name, key } => {
-                self.limiters.remove(&(Arc::clone(name), Arc::clone(key)));
+                self.limiters.remove(&(name, key));
             }
             Op::PutMeta { name, data } => {
-                self.meta.insert(Arc::clone(name), data.clone());
+                self.meta.insert(name, data);
             }
             Op::DeleteMeta { name } => {
-                self.meta.remove(name);
+                self.meta.remove(&name);
             }
             _ => unreachable!("the caller passes changes of named records only"),
         }

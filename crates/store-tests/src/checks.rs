@@ -1,13 +1,14 @@
 //! The checks, one behaviour each.
 
 use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
-use dalsegno_core::store::{Commit, CommitError, Op, TimerRow};
+use dalsegno_core::store::{Commit, CommitError, Field, Op, Owner, TimerRow};
 use dalsegno_core::{Epoch, ExecutionKey, PartitionId, TaskId};
 
 use crate::Subject;
 use crate::compare::{all_entities, all_instances, joined};
 use crate::rows::{
-    append, append_in, at, entity_id, entity_row, epoch_of, events, full_row, instance_id, plain_row, put,
+    append, append_in, at, entity_id, entity_row, epoch_of, events, full_row, instance_id, of_execution,
+    plain_row, put, put_value,
 };
 
 type Check = fn(&mut dyn Subject);
@@ -27,6 +28,8 @@ pub(crate) const ALL: &[(&str, Check)] = &[
     ("histories are dense and apart", histories_are_dense_and_apart),
     ("messages, tasks and timers", messages_tasks_and_timers),
     ("entities", entities),
+    ("values apart from their rows", values_apart_from_their_rows),
+    ("values go with their owner", values_go_with_their_owner),
     ("limiters and meta", limiters_and_meta),
     ("lists filter and page", lists_filter_and_page),
     ("a page goes on when rows change", a_page_goes_on_when_rows_change),
@@ -64,7 +67,11 @@ fn positions_are_dense(subject: &mut dyn Subject) {
     let first = append(subject.store(), vec![put(plain_row(1, "a"))]);
     assert_eq!(append(subject.store(), Vec::new()).0, first.0 + 1);
     assert_eq!(
-        subject.store().append(&[]).expect("nothing is no error").0,
+        subject
+            .store()
+            .append(&mut Vec::new())
+            .expect("nothing is no error")
+            .0,
         first.0 + 1
     );
     assert_eq!(
@@ -93,9 +100,12 @@ fn an_older_epoch_is_fenced(subject: &mut dyn Subject) {
         ops: vec![put(plain_row(1, "a"))],
     };
     // One stale commit refuses the whole batch.
-    let refused = subject.store().append(&[commit(epoch), commit(older)]);
+    let refused = subject.store().append(&mut vec![commit(epoch), commit(older)]);
     assert!(matches!(refused, Err(CommitError::Fenced)), "{refused:?}");
-    let last = subject.store().append(&[]).expect("nothing is taken as well");
+    let last = subject
+        .store()
+        .append(&mut Vec::new())
+        .expect("nothing is taken as well");
     assert_eq!(last, subject.store().load_hub().expect("it reads").durable);
     assert_eq!(
         subject.store().instance(&instance_id("a")).expect("it reads"),
@@ -103,7 +113,7 @@ fn an_older_epoch_is_fenced(subject: &mut dyn Subject) {
     );
     subject
         .store()
-        .append(&[commit(epoch)])
+        .append(&mut vec![commit(epoch)])
         .expect("the current epoch is taken");
     assert!(
         subject
@@ -376,6 +386,112 @@ fn entities(subject: &mut dyn Subject) {
         let loaded = store.load(busy.partition).expect("it loads");
         assert_eq!(loaded.busy_entities, [busy]);
     });
+}
+
+fn values_apart_from_their_rows(subject: &mut dyn Subject) {
+    let mut row = plain_row(1, "a");
+    row.apart.set(Field::Input, true);
+    row.apart.set(Field::Output, true);
+    let mut entity = entity_row("counter", "a", None);
+    entity.is_state_apart = true;
+    let (execution, owner) = (of_execution(1), Owner::Entity(entity.id.clone()));
+    let large = format!("\"{}ü\"", "x".repeat(3_000_000));
+    append(
+        subject.store(),
+        vec![
+            put(row.clone()),
+            put_value(execution.clone(), 0, &large),
+            put_value(execution.clone(), 2, "2"),
+            put_value(execution.clone(), 1 << 24, "{}"),
+            Op::PutEntity(Box::new(entity.clone())),
+            put_value(owner.clone(), 0, &large),
+        ],
+    );
+    in_every_state(subject, |subject| {
+        let store = subject.store();
+        assert_eq!(
+            store.instance(&row.id).expect("it reads").as_ref(),
+            Some(&row),
+            "the row comes without"
+        );
+        assert_eq!(all_instances(store, &InstanceQuery::default(), 5), [row.clone()]);
+        assert_eq!(
+            all_entities(store, &EntityQuery::default(), 5),
+            [entity.clone()],
+            "an entity with its state elsewhere has state"
+        );
+        let value = |owner: &Owner, n| store.payload(owner, n).expect("it reads");
+        assert_eq!(value(&execution, 0), Some(large.as_str().into()));
+        assert_eq!(value(&execution, 2), Some("2".into()));
+        assert_eq!(value(&execution, 1 << 24), Some("{}".into()));
+        assert_eq!(value(&owner, 0), Some(large.as_str().into()));
+        assert_eq!(value(&execution, 1), None);
+        assert_eq!(value(&of_execution(2), 0), None);
+    });
+    append(
+        subject.store(),
+        vec![
+            put_value(execution.clone(), 2, "3"),
+            Op::DeletePayload {
+                owner: execution.clone(),
+                n: 0,
+            },
+        ],
+    );
+    in_every_state(subject, |subject| {
+        let value = |n| subject.store().payload(&execution, n).expect("it reads");
+        assert_eq!((value(0), value(2)), (None, Some("3".into())));
+    });
+}
+
+fn values_go_with_their_owner(subject: &mut dyn Subject) {
+    let entity = entity_row("counter", "a", Some("1"));
+    let owner = Owner::Entity(entity.id.clone());
+    for is_folded in [false, true] {
+        let key = 10 + u64::from(is_folded);
+        append(
+            subject.store(),
+            vec![
+                put(plain_row(key, "a")),
+                put_value(of_execution(key), 0, "1"),
+                put_value(of_execution(key), 99, "2"),
+                put_value(of_execution(key + 10), 0, "3"),
+                Op::PutEntity(Box::new(entity.clone())),
+                put_value(owner.clone(), 0, "4"),
+                put_value(owner.clone(), 1, "5"),
+            ],
+        );
+        if is_folded {
+            subject.store().checkpoint().expect("the checkpoint succeeds");
+        }
+        append(
+            subject.store(),
+            vec![
+                Op::DeleteExecution {
+                    key: ExecutionKey(key),
+                    id: instance_id("a"),
+                },
+                Op::DeleteEntity {
+                    id: entity.id.clone(),
+                },
+                // It comes again, with one value only.
+                Op::PutEntity(Box::new(entity.clone())),
+                put_value(owner.clone(), 1, "6"),
+            ],
+        );
+        in_every_state(subject, |subject| {
+            let value = |owner: &Owner, n| subject.store().payload(owner, n).expect("it reads");
+            assert_eq!(value(&of_execution(key), 0), None);
+            assert_eq!(value(&of_execution(key), 99), None);
+            assert_eq!(
+                value(&of_execution(key + 10), 0),
+                Some("3".into()),
+                "a neighbour's"
+            );
+            assert_eq!(value(&owner, 0), None);
+            assert_eq!(value(&owner, 1), Some("6".into()));
+        });
+    }
 }
 
 fn limiters_and_meta(subject: &mut dyn Subject) {

@@ -1,9 +1,10 @@
 //! Two stores side by side.
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
-use dalsegno_core::store::{EntityRow, HistoryChunk, HubLoaded, InstanceRow, Store};
+use dalsegno_core::store::{EntityRow, HistoryChunk, HubLoaded, InstanceRow, Owner, Store};
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId};
 
+use crate::random::PAYLOADS;
 use crate::rows::PARTITIONS;
 
 /// What to ask for one by one; the rest is listed.
@@ -58,10 +59,20 @@ pub(crate) fn assert_same_points(subject: &dyn Store, model: &dyn Store, known: 
             joined(&model.history(*key).expect("the model reads")),
             "history of {key:?}"
         );
+        assert_same_payloads(subject, model, &Owner::Execution(*key));
     }
     for id in &known.entities {
         let found = subject.entity(id).expect("the entity is read");
         assert_eq!(found, model.entity(id).expect("the model reads"), "entity {id}");
+        assert_same_payloads(subject, model, &Owner::Entity(id.clone()));
+    }
+}
+
+fn assert_same_payloads(subject: &dyn Store, model: &dyn Store, owner: &Owner) {
+    for n in 0..PAYLOADS {
+        let found = subject.payload(owner, n).expect("the value is read");
+        let expected = model.payload(owner, n).expect("the model reads");
+        assert_eq!(found, expected, "value {n} of {owner:?}");
     }
 }
 

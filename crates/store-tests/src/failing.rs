@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, ReadError, Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
+    Store,
 };
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload};
 
 /// What becomes of one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +82,9 @@ impl FailingStore {
     /// What was under way arrives now, if the store below still takes it.
     pub fn settle(&self) {
         let late = std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
-        for batch in late {
+        for mut batch in late {
             // A batch that comes too late is fenced, which is what fences are for.
-            let _ = self.store.append(&batch);
+            let _ = self.store.append(&mut batch);
         }
     }
 
@@ -100,7 +101,7 @@ impl FailingStore {
 }
 
 impl Store for FailingStore {
-    fn append(&self, batch: &[Commit]) -> Result<Lsn, CommitError> {
+    fn append(&self, batch: &mut Vec<Commit>) -> Result<Lsn, CommitError> {
         let fate = self.faults().append(batch);
         match fate {
             Fate::Taken => return self.store.append(batch),
@@ -111,7 +112,7 @@ impl Store for FailingStore {
             Fate::UnknownLost => {}
             Fate::UnknownLate => {
                 let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-                late.push(batch.to_vec());
+                late.push(std::mem::take(batch));
             }
         }
         Err(CommitError::Unknown(PLANNED.into()))
@@ -135,6 +136,10 @@ impl Store for FailingStore {
 
     fn history(&self, key: ExecutionKey) -> Result<Vec<HistoryChunk>, ReadError> {
         self.store.history(key)
+    }
+
+    fn payload(&self, owner: &Owner, number: u64) -> Result<Option<Payload>, ReadError> {
+        self.store.payload(owner, number)
     }
 
     fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {
@@ -195,7 +200,7 @@ mod tests {
     fn check(fate: Fate, said: &str, is_there: [bool; 2]) {
         let memory = Arc::new(MemoryStore::new(1));
         let store = FailingStore::new(memory.clone(), VecDeque::from([fate]));
-        let answer = format!("{:?}", store.append(&[commit()]));
+        let answer = format!("{:?}", store.append(&mut vec![commit()]));
         assert!(answer.contains(said), "{fate:?}: {answer}");
         let has = || !memory.load_hub().unwrap().meta.is_empty();
         assert_eq!(has(), is_there[0], "{fate:?}");
@@ -218,7 +223,7 @@ mod tests {
     fn what_arrives_after_the_next_opening_is_fenced() {
         let memory = Arc::new(MemoryStore::new(1));
         let store = FailingStore::new(memory.clone(), VecDeque::from([Fate::UnknownLate]));
-        assert!(store.append(&[commit()]).is_err());
+        assert!(store.append(&mut vec![commit()]).is_err());
         let next = memory.reopen();
         store.settle();
         assert_eq!(next.load_hub().unwrap().meta, Vec::new());

@@ -1,7 +1,7 @@
 //! Random changes, and what the model makes of them.
 
 use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
-use dalsegno_core::store::{Commit, Op, Store};
+use dalsegno_core::store::{Commit, Field, Op, Owner, Store};
 use dalsegno_core::{Epoch, ExecutionKey, Fault, FaultKind, PartitionId, Payload, TaskId, Timestamp};
 use dalsegno_store_memory::MemoryStore;
 
@@ -11,6 +11,8 @@ use crate::rows::{PARTITIONS, at, entity_id, entity_row, full_row, instance_id, 
 
 const IDS: u64 = 12;
 const STEPS: usize = 60;
+/// Values of one owner.
+pub(crate) const PAYLOADS: u64 = 4;
 
 /// A small xorshift: the same numbers from the same seed, everywhere.
 #[derive(Clone, Debug)]
@@ -103,7 +105,7 @@ impl Generator {
             let mut commit = self.commit(&draft);
             commit.epoch = draft_epoch;
             draft
-                .append(std::slice::from_ref(&commit))
+                .append(&mut vec![commit.clone()])
                 .expect("the generator is legal");
             commit.epoch = epoch;
             batch.push(commit);
@@ -117,7 +119,7 @@ impl Generator {
         let mut ops = Vec::new();
         let mut end = joined(&model.history(ExecutionKey(key)).expect("the model reads")).0;
         for _ in 0..=self.random.below(6) {
-            match self.random.below(5) {
+            match self.random.below(6) {
                 0 => ops.push(self.instance_op(key, &mut end)),
                 1 => {
                     let count = self.random.below(3) as u32;
@@ -131,6 +133,7 @@ impl Generator {
                 }
                 2 => ops.push(self.message_op()),
                 3 => ops.push(self.task_op(key)),
+                4 => ops.push(self.payload_op(key)),
                 _ => ops.push(self.named_op()),
             }
         }
@@ -179,7 +182,10 @@ impl Generator {
                     kind: FaultKind::Missing,
                     message: "no code".into(),
                 });
-                if self.random.one_in(8) {
+                if self.random.one_in(4) {
+                    row.output = None;
+                    row.apart.set(Field::Output, true);
+                } else if self.random.one_in(8) {
                     row.output = Some(Payload::from(format!("\"{}\"", "x".repeat(100_000))));
                 }
                 Op::PutInstance(Box::new(row))
@@ -206,6 +212,21 @@ impl Generator {
             let seq = self.message_max - self.random.below(self.message_max.min(6));
             Op::DeleteMessage { partition, seq }
         }
+    }
+
+    fn payload_op(&mut self, key: u64) -> Op {
+        let owner = if self.random.one_in(3) {
+            Owner::Entity(entity_id("counter", &self.random.below(4).to_string()))
+        } else {
+            Owner::Execution(ExecutionKey(key))
+        };
+        let n = self.random.below(PAYLOADS);
+        if self.random.one_in(4) {
+            return Op::DeletePayload { owner, n };
+        }
+        let length = if self.random.one_in(8) { 100_000 } else { 10 };
+        let value = Payload::from("7".repeat(length));
+        Op::PutPayload { owner, n, value }
     }
 
     fn task_op(&mut self, key: u64) -> Op {
@@ -235,6 +256,7 @@ impl Generator {
                 if self.random.one_in(2) {
                     row.queue = data;
                 }
+                row.is_state_apart = state.is_none() && self.random.one_in(2);
                 Op::PutEntity(Box::new(row))
             }
             2 => Op::DeleteEntity {
@@ -268,9 +290,11 @@ pub(crate) fn compare_with_model(seed: u64, subject: &mut dyn Subject) {
     let mut epoch = subject.store().load_hub().expect("the hub loads").epoch;
     for _ in 0..STEPS {
         let mut batch = generator.batch(epoch, &model);
-        let lsn = subject.store().append(&batch).expect("the append succeeds");
-        batch.iter_mut().for_each(|commit| commit.epoch = model_epoch);
-        assert_eq!(model.append(&batch).expect("the model takes it"), lsn);
+        let mut same = batch.clone();
+        same.iter_mut().for_each(|commit| commit.epoch = model_epoch);
+        let lsn = subject.store().append(&mut batch).expect("the append succeeds");
+        assert!(batch.is_empty(), "what is durable is taken");
+        assert_eq!(model.append(&mut same).expect("the model takes it"), lsn);
         match random.below(12) {
             0 => {
                 subject.reopen();

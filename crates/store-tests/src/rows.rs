@@ -2,7 +2,7 @@
 
 use dalsegno_core::event::Parent;
 use dalsegno_core::query::Status;
-use dalsegno_core::store::{Commit, EntityRow, InstanceRow, Lsn, Op, Store};
+use dalsegno_core::store::{Apart, Commit, EntityRow, InstanceRow, Lsn, Op, Owner, Store};
 use dalsegno_core::{
     EntityId, Epoch, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId, Payload,
     TaskId, Timestamp,
@@ -51,6 +51,7 @@ pub(crate) fn plain_row(key: u64, id: &str) -> InstanceRow {
         parked: None,
         events: 0,
         extra: Vec::new(),
+        apart: Apart::default(),
     }
 }
 
@@ -93,12 +94,22 @@ pub(crate) fn entity_row(name: &str, key: &str, state: Option<&str>) -> EntityRo
         id,
         last_operation: at(10),
         state: state.map(Payload::from),
+        is_state_apart: false,
         queue: Vec::new(),
     }
 }
 
 pub(crate) fn put(row: InstanceRow) -> Op {
     Op::PutInstance(Box::new(row))
+}
+
+pub(crate) fn of_execution(key: u64) -> Owner {
+    Owner::Execution(ExecutionKey(key))
+}
+
+pub(crate) fn put_value(owner: Owner, n: u64, value: &str) -> Op {
+    let value = Payload::from(value);
+    Op::PutPayload { owner, n, value }
 }
 
 pub(crate) fn events(key: u64, first: u64, count: u32, data: &[u8]) -> Op {
@@ -125,5 +136,5 @@ pub(crate) fn append_in(store: &dyn Store, partition: PartitionId, ops: Vec<Op>)
         epoch: epoch_of(store),
         ops,
     };
-    store.append(&[commit]).expect("the append succeeds")
+    store.append(&mut vec![commit]).expect("the append succeeds")
 }

@@ -49,7 +49,7 @@ async fn three_attempts_are_one_task_and_no_timer() {
     assert_eq!(
         count(&instance, |kind| matches!(
             kind,
-            EventKind::TaskCompleted { attempts: 3, .. }
+            EventKind::TaskCompleted { attempts, .. } if attempts.count == 3
         ))
         .await,
         1
@@ -74,7 +74,7 @@ async fn after_three_attempts_the_failure_is_the_orchestrators() {
     assert_eq!(
         count(&instance, |kind| matches!(
             kind,
-            EventKind::TaskFailed { attempts: 3, .. }
+            EventKind::TaskFailed { attempts, .. } if attempts.count == 3
         ))
         .await,
         1

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use dalsegno_core::Timestamp;
-use dalsegno_core::query::{InstanceQuery, Status};
+use dalsegno_core::query::{InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::InstanceRow;
 use dalsegno_host::v1::json;
 
@@ -52,6 +52,7 @@ impl List {
             tags: self.tags,
             limit: most.min(PAGE_ROWS),
             after: None,
+            large: LargeValues::LeaveOut,
         };
         let mut rows = Vec::new();
         let more = loop {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::ReusePolicy;
-use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
+use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{EntityRow, ReadError, Store};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, Timestamp, hash};
 use tokio::sync::oneshot;
@@ -334,7 +334,8 @@ impl TaskHub {
     async fn collect_children(&self, family: &mut Vec<InstanceId>) -> Answer<()> {
         let mut next = 0;
         while next < family.len() && family.len() < FAMILY_MAX {
-            let Ok(history) = self.history(&family[next].clone()).await else {
+            let id = family[next].clone();
+            let Ok(history) = self.history_with(&id, LargeValues::LeaveOut).await else {
                 next += 1;
                 continue;
             };
@@ -380,6 +381,7 @@ impl TaskHub {
             created_from: query.created_from,
             created_to: Some(query.created_to.unwrap_or_else(|| self.now())),
             limit: PURGE_PAGE,
+            large: LargeValues::LeaveOut,
             ..InstanceQuery::default()
         };
         let mut purged = 0;
@@ -403,6 +405,22 @@ impl TaskHub {
     /// # Errors
     /// `Internal` when the store cannot be read.
     pub async fn status(&self, id: &InstanceId) -> Answer<Option<InstanceStatus>> {
+        self.status_with(id, LargeValues::Read).await
+    }
+
+    /// The same, with the values that are wanted. Others may be there too.
+    ///
+    /// # Errors
+    /// As [`TaskHub::status`].
+    pub async fn status_with(&self, id: &InstanceId, large: LargeValues) -> Answer<Option<InstanceStatus>> {
+        match self.status_as_stored(id).await? {
+            Some(status) => self.complete(status, large).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Without the values that are stored apart and not in memory.
+    async fn status_as_stored(&self, id: &InstanceId) -> Answer<Option<InstanceStatus>> {
         match self.ask(id, |id, reply| Command::Status { id, reply }).await? {
             InMemory::Resident(status) => Ok(Some(*status)),
             InMemory::Elsewhere => {
@@ -414,6 +432,23 @@ impl TaskHub {
                 }))
             }
         }
+    }
+
+    /// With the values that are wanted; `None` when the execution is gone meanwhile.
+    async fn complete(
+        &self,
+        mut status: InstanceStatus,
+        large: LargeValues,
+    ) -> Answer<Option<InstanceStatus>> {
+        if status.row.missing().next().is_none() {
+            return Ok(Some(status));
+        }
+        self.runtime
+            .blocking(move |store| {
+                let is_there = loader::complete(store, &mut status.row, large)?;
+                Ok(is_there.then_some(status))
+            })
+            .await
     }
 
     /// Waits until it is final: for the completion itself, without polling.
@@ -457,7 +492,9 @@ impl TaskHub {
                 Err(RequestError::new(RequestErrorKind::TimedOut, detail).about(id))
             }),
         };
-        answered?.ok_or_else(|| RequestError::not_found(id))
+        let status = answered?.ok_or_else(|| RequestError::not_found(id))?;
+        let complete = self.complete(status, LargeValues::Read).await?;
+        complete.ok_or_else(|| RequestError::not_found(id))
     }
 
     /// The current execution's history.
@@ -465,12 +502,21 @@ impl TaskHub {
     /// # Errors
     /// `NotFound`; `Internal` when the history cannot be read.
     pub async fn history(&self, id: &InstanceId) -> Answer<Vec<Event>> {
+        self.history_with(id, LargeValues::Read).await
+    }
+
+    /// The current execution's history, with the values that are wanted: without the large ones
+    /// they are not read.
+    ///
+    /// # Errors
+    /// As [`TaskHub::history`].
+    pub async fn history_with(&self, id: &InstanceId, large: LargeValues) -> Answer<Vec<Event>> {
         let status = self
-            .status(id)
+            .status_as_stored(id)
             .await?
             .ok_or_else(|| RequestError::not_found(id))?;
         self.runtime
-            .blocking(move |store| loader::read_history(store, &status.row))
+            .blocking(move |store| loader::read_history_with(store, &status.row, large))
             .await
     }
 
@@ -480,7 +526,19 @@ impl TaskHub {
     /// `Internal` when the store cannot be read.
     pub async fn list(&self, query: InstanceQuery) -> Answer<InstancePage> {
         self.runtime.barrier_all().await;
-        self.runtime.blocking(move |store| store.list(&query)).await
+        self.runtime
+            .blocking(move |store| {
+                let mut page = store.list(&query)?;
+                let mut rows = Vec::with_capacity(page.rows.len());
+                for mut row in page.rows {
+                    if loader::complete(store, &mut row, query.large)? {
+                        rows.push(row);
+                    }
+                }
+                page.rows = rows;
+                Ok(page)
+            })
+            .await
     }
 
     /// How many instances are in each status.
@@ -508,7 +566,9 @@ impl TaskHub {
             EntityInMemory::Resident(row) => Ok(row.map(|row| *row)),
             EntityInMemory::Elsewhere => {
                 let id = id.clone();
-                self.runtime.blocking(move |store| store.entity(&id)).await
+                self.runtime
+                    .blocking(move |store| loader::read_entity(store, &id))
+                    .await
             }
         }
     }
@@ -520,7 +580,17 @@ impl TaskHub {
     pub async fn list_entities(&self, query: EntityQuery) -> Answer<EntityPage> {
         self.runtime.barrier_all().await;
         self.runtime
-            .blocking(move |store| store.list_entities(&query))
+            .blocking(move |store| {
+                let mut page = store.list_entities(&query)?;
+                let mut rows = Vec::with_capacity(page.rows.len());
+                for mut row in page.rows {
+                    if loader::complete_entity(store, &mut row, query.large)? {
+                        rows.push(row);
+                    }
+                }
+                page.rows = rows;
+                Ok(page)
+            })
             .await
     }
 

@@ -293,7 +293,7 @@ impl Runtime {
                 durable: durable.clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
-            let open = self.store.load(id).map_err(|error| failed(&error))?;
+            let open = loader::load(&*self.store, id).map_err(|error| failed(&error))?;
             partition
                 .recover(open, suspects, now)
                 .map_err(|error| failed(&error))?;

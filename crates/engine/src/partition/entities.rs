@@ -8,9 +8,9 @@ use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
 use dalsegno_core::{EntityId, Failure, Fault, Message, TraceContext};
 
-use super::Partition;
 use super::job::{Job, OperationJob, Running};
 use super::slot::Item;
+use super::{Partition, values};
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
 use crate::input::{Command, EntityInMemory, Load};
 use crate::record;
@@ -119,6 +119,7 @@ impl Partition {
             partition,
             last_operation: dalsegno_core::Timestamp::from_micros(0),
             state: None,
+            is_state_apart: false,
             queue: Vec::new(),
         });
         let (holder, kills) = record::decode_holder(&row.queue).unwrap_or_default();
@@ -541,6 +542,7 @@ impl Partition {
     }
 
     pub(super) fn write_entity(&mut self, id: &EntityId, before: &Entity, turn: &mut Turn) {
+        let inline_max = self.config.limits.payload_inline_bytes;
         let Some(slot) = self.entities.get_mut(id) else {
             return;
         };
@@ -553,11 +555,12 @@ impl Partition {
                 turn.ops.push(Op::DeleteEntity { id: id.clone() });
             }
             slot.is_stored = false;
+            entity.row.is_state_apart = false;
             return;
         }
         entity.row.queue = record::encode_holder(entity.holder.as_ref(), entity.kills);
         if !planted::has(Bug::EntityNotStored) || slot.queue.is_empty() {
-            turn.ops.push(Op::PutEntity(Box::new(entity.row.clone())));
+            values::put_entity(&mut entity.row, &before.row, inline_max, &mut turn.ops);
         }
         slot.is_stored = true;
     }

@@ -1,16 +1,22 @@
 //! Why an instance does not move, in words.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dalsegno_core::Timestamp;
 use dalsegno_core::orchestration::OpenTask;
 use dalsegno_core::query::Status;
+use dalsegno_core::{ExecutionKey, TaskId, Timestamp};
 
 use super::Partition;
 use super::slot::Resident;
+use crate::task::{StoredTask, TaskRecord};
 
 /// Open tasks named in one answer; the rest is counted.
 const TASKS_NAMED_MAX: usize = 20;
+
+/// Tasks of the partition among which those of one instance that wait for an attempt are sought,
+/// the next due first.
+const RETRIES_LOOKED_AT_MAX: usize = 10_000;
 
 impl Partition {
     /// What holds the instance; empty when it is final.
@@ -33,8 +39,10 @@ impl Partition {
             reasons.push(format!("its start is due {}", self.until(due)));
         }
         let tasks = resident.orchestration.tasks();
+        let failed = self.failed_attempts(row.key);
         for (task, open) in tasks.iter().take(TASKS_NAMED_MAX) {
-            reasons.push(format!("task {task}: {}", self.describe(open)));
+            let tried = failed.get(task).map_or("", String::as_str);
+            reasons.push(format!("task {task}: {}{tried}", self.describe(open)));
         }
         if tasks.len() > TASKS_NAMED_MAX {
             reasons.push(format!("{} more tasks", tasks.len() - TASKS_NAMED_MAX));
@@ -43,6 +51,31 @@ impl Partition {
             reasons.extend(live.waits_for());
         }
         reasons
+    }
+
+    /// What there is to say of tasks that wait for their next attempt, as far as they are looked at.
+    fn failed_attempts(&self, execution: ExecutionKey) -> BTreeMap<TaskId, String> {
+        let waiting = self.retries.iter().take(RETRIES_LOOKED_AT_MAX);
+        let own = waiting.filter(|((_, key, _), _)| *key == execution);
+        own.filter_map(|((due, _, task), stored)| match stored {
+            StoredTask::Activity(record) => Some((*task, self.tried(record, *due))),
+            StoredTask::Child(_) => None,
+        })
+        .collect()
+    }
+
+    fn tried(&self, record: &TaskRecord, due: Timestamp) -> String {
+        let last = record.failures.last().map_or_else(String::new, |failure| {
+            format!(", the last with {}: {}", failure.kind, failure.message)
+        });
+        format!(
+            ", {} failed{last}; the next attempt is due {}",
+            match record.failed_attempts {
+                1 => "1 attempt".to_owned(),
+                count => format!("{count} attempts"),
+            },
+            self.until(due)
+        )
     }
 
     fn until(&self, due: Timestamp) -> String {

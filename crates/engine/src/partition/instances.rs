@@ -8,14 +8,14 @@ use dalsegno_core::message::{ReusePolicy, StartRequest, Target};
 use dalsegno_core::orchestration::{Draft, Fate, NextExecution, Orchestration, TurnResult};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
-use dalsegno_core::store::{InstanceRow, Op, TimerRow};
+use dalsegno_core::store::{Apart, InstanceRow, Op, TimerRow};
 use dalsegno_core::{
     Action, EventKind, ExecutionKey, Failure, Fault, FaultKind, InstanceId, Message, Payload, TaskId,
 };
 
-use super::Partition;
 use super::job::{Job, Running, RunningTurn, TurnDone, TurnJob};
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
+use super::{Partition, values};
 use crate::executor::ExecutionInfo;
 use crate::input::{Load, Loaded, StoredInstance};
 use crate::record;
@@ -282,6 +282,7 @@ impl Partition {
             parked: None,
             events: 0,
             extra,
+            apart: Apart::default(),
         }
     }
 
@@ -333,8 +334,9 @@ impl Partition {
         };
         slot.held.clear();
         if let Some(due) = due {
-            turn.ops
-                .push(Op::PutInstance(Box::new(resident.orchestration.row.clone())));
+            let row = &mut resident.orchestration.row;
+            let inline_max = self.config.limits.payload_inline_bytes;
+            values::put_instance(row, Apart::default(), inline_max, &mut turn.ops);
             if !planted::has(Bug::DelayedStartNotStored) {
                 turn.ops.push(Op::PutTimer {
                     due,
@@ -725,21 +727,19 @@ impl Partition {
 
     /// Appends the history and writes the row, or only touches it.
     fn write_row(&mut self, id: &InstanceId, before: &RowMark, result: &TurnResult, turn: &mut Turn) {
+        let inline_max = self.config.limits.payload_inline_bytes;
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
             return;
         };
-        let row = &resident.orchestration.row;
-        if !result.events.is_empty() {
-            turn.ops.push(Op::AppendHistory {
-                key: row.key,
-                first: result.first_event,
-                count: result.events.len() as u32,
-                data: record::encode_events(&result.events),
-            });
+        let is_put = resident.is_new || before.differs(resident);
+        let row = &mut resident.orchestration.row;
+        if is_put {
+            values::put_instance(row, before.apart, inline_max, &mut turn.ops);
         }
-        if resident.is_new || before.differs(resident) {
-            turn.ops.push(Op::PutInstance(Box::new(row.clone())));
-        } else if !result.events.is_empty() {
+        if !result.events.is_empty() {
+            values::append_history(row, result.first_event, &result.events, inline_max, &mut turn.ops);
+        }
+        if !is_put && !result.events.is_empty() {
             turn.ops.push(Op::TouchInstance {
                 key: row.key,
                 updated: row.updated,
@@ -763,6 +763,7 @@ impl Partition {
     ) {
         let key = self.config.numbers.next_key();
         let execution_id = self.entropy.execution_id();
+        let inline_max = self.config.limits.payload_inline_bytes;
         let now = self.now;
         let Some(slot) = self.slots.get_mut(id) else {
             return;
@@ -772,7 +773,7 @@ impl Partition {
         };
         let old = &resident.orchestration.row;
         let old_key = old.key;
-        let row = InstanceRow {
+        let mut row = InstanceRow {
             key,
             execution_id,
             version: next.version.or_else(|| old.version.clone()),
@@ -780,6 +781,7 @@ impl Partition {
             updated: old.updated.max(now),
             input: next.input,
             events: 0,
+            apart: Apart::default(),
             ..old.clone()
         };
         let bytes = resident.live_bytes;
@@ -787,7 +789,7 @@ impl Partition {
             key: old_key,
             id: id.clone(),
         });
-        turn.ops.push(Op::PutInstance(Box::new(row.clone())));
+        values::put_instance(&mut row, Apart::default(), inline_max, &mut turn.ops);
         if status_before != Status::Running {
             turn.moves.push((Some(status_before), Some(Status::Running)));
         }
@@ -831,6 +833,7 @@ impl Partition {
                 self.hold(id, sequence, message, &mut turn);
             }
         }
+        let inline_max = self.config.limits.payload_inline_bytes;
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
             return;
         };
@@ -838,7 +841,7 @@ impl Partition {
         let bytes = std::mem::take(&mut resident.live_bytes);
         let row = &mut resident.orchestration.row;
         row.parked = Some(fault);
-        turn.ops.push(Op::PutInstance(Box::new(row.clone())));
+        values::put_instance(row, row.apart, inline_max, &mut turn.ops);
         self.futures.forget(bytes);
         self.answer_waiters(id, &mut turn);
         self.commit_slot(id, turn);
@@ -846,6 +849,7 @@ impl Partition {
 
     /// Lets a parked instance try again, from its stored history.
     pub(super) fn unpark(&mut self, id: &InstanceId) {
+        let inline_max = self.config.limits.payload_inline_bytes;
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
@@ -862,15 +866,13 @@ impl Partition {
         let Some(resident) = slot.resident_mut() else {
             return;
         };
-        let row = resident.orchestration.row.clone();
+        let mut turn = Turn::default();
+        let row = &mut resident.orchestration.row;
+        values::put_instance(row, row.apart, inline_max, &mut turn.ops);
         let held = std::mem::take(&mut slot.held);
         for item in held.into_iter().rev() {
             slot.queue.push_front(item);
         }
-        let turn = Turn {
-            ops: vec![Op::PutInstance(Box::new(row))],
-            ..Turn::default()
-        };
         self.commit_slot(id, turn);
         self.reload(id);
     }
@@ -1082,6 +1084,7 @@ struct RowMark {
     kills: u32,
     /// It has got new event keys to remember.
     is_marked: bool,
+    apart: Apart,
 }
 
 impl RowMark {
@@ -1093,6 +1096,7 @@ impl RowMark {
             is_parked: row.parked.is_some(),
             kills: resident.kills,
             is_marked: false,
+            apart: row.apart,
         }
     }
 

@@ -15,6 +15,7 @@ mod rewind;
 mod slot;
 mod tasks;
 mod timers;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -298,9 +299,10 @@ impl Partition {
                 record,
                 outcome,
                 heartbeat,
-            } => self.end_attempt(record, outcome, heartbeat),
+                run,
+            } => self.end_attempt(record, outcome, heartbeat, run),
             Input::OperationEnded { entity, outcome } => self.end_operation(&entity, outcome),
-            Input::Loaded(loaded) => self.take_loaded(loaded),
+            Input::Loaded(loaded) => self.take_loaded(*loaded),
             Input::Acquire(ask) => self.acquire(ask),
             Input::GiveBack { limiter, key } => self.give_back(&limiter, &key),
             Input::Shut { ask, retry_after } => self.shut(ask, retry_after),

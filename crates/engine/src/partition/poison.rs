@@ -5,13 +5,15 @@
 //! is not run any more: the activity fails, the instance is parked, the operation fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dalsegno_core::message::Target;
 use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Message, PartitionId, TaskId};
 
-use super::Partition;
 use super::slot::{Item, Slot, take_batch};
+use super::{Partition, values};
+use crate::input::AttemptRun;
 use crate::marks::Suspects;
 use crate::record;
 use crate::task::TaskRecord;
@@ -41,7 +43,11 @@ impl Partition {
             let what = format!("activity \"{}\"", record.name);
             let mut failure = Failure::new("Poisoned", self.kills_text(&what, record.kills));
             failure.permanent = true;
-            return self.complete_task(&record, Err(failure));
+            let run = AttemptRun {
+                worker: "unknown".into(),
+                took: Duration::ZERO,
+            };
+            return self.complete_task(&record, Err(failure), run);
         }
         turn.effects.push(Effect::Dispatch(Arc::new(record)));
     }
@@ -60,6 +66,7 @@ impl Partition {
     /// Commits the count, and the start if the instance is new, before the code runs again.
     pub(super) fn count_kill(&mut self, id: &InstanceId) {
         let most = self.config.limits.kills_max;
+        let inline_max = self.config.limits.payload_inline_bytes;
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
@@ -79,12 +86,12 @@ impl Partition {
             return self.park(id, fault, batch);
         }
         let was_new = std::mem::take(&mut resident.is_new);
-        let row = resident.orchestration.row.clone();
-        let mut turn = self.take_prelude(id);
+        let mut turn = resident.prelude.take().map(|turn| *turn).unwrap_or_default();
+        let row = &mut resident.orchestration.row;
+        values::put_instance(row, row.apart, inline_max, &mut turn.ops);
         if was_new {
             self.store_start(id, &mut turn);
         }
-        turn.ops.push(Op::PutInstance(Box::new(row)));
         self.commit_slot(id, turn);
         self.reload(id);
     }

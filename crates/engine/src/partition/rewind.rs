@@ -9,13 +9,13 @@ use dalsegno_core::orchestration::{OpenTask, Orchestration};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::rewind::{as_message, before_failure};
-use dalsegno_core::store::{InstanceRow, Op, TimerRow};
+use dalsegno_core::store::{Apart, Field, InstanceRow, Op, TimerRow};
 use dalsegno_core::{Event, EventKind, ExecutionKey, Failure, InstanceId, Message, TaskId};
 
-use super::Partition;
 use super::commands::wrong_state;
 use super::instances::{fresh, put_child};
 use super::slot::{Item, Resident, Slot, SlotState};
+use super::{Partition, values};
 use crate::input::{Command, Load};
 use crate::record;
 use crate::request::{RequestError, RequestErrorKind};
@@ -80,7 +80,7 @@ impl Partition {
         };
         let status = slot.resident().map(|resident| resident.orchestration.row.status);
         let needs_history = status == Some(Status::Failed) && !self.has_history(id);
-        if needs_history {
+        if needs_history || self.lacks_output(id) {
             return self.read_history_first(
                 id,
                 Item::Message {
@@ -117,6 +117,7 @@ impl Partition {
 
     fn adopt(&mut self, id: &InstanceId, parent: &Parent) -> Turn {
         let mut turn = Turn::default();
+        let inline_max = self.config.limits.payload_inline_bytes;
         let outcome = match self.slots.get_mut(id).and_then(Slot::resident_mut) {
             None => Some(Err(Failure::new(
                 "NotFound",
@@ -125,7 +126,7 @@ impl Partition {
             Some(resident) => {
                 let row = &mut resident.orchestration.row;
                 row.parent = Some(parent.clone());
-                turn.ops.push(Op::PutInstance(Box::new(row.clone())));
+                values::put_instance(row, row.apart, inline_max, &mut turn.ops);
                 outcome_of(row)
             }
         };
@@ -145,6 +146,12 @@ impl Partition {
             .get(id)
             .and_then(Slot::resident)
             .is_some_and(|resident| resident.history.is_some())
+    }
+
+    /// Its output is stored apart and was not read with the row.
+    fn lacks_output(&self, id: &InstanceId) -> bool {
+        self.row(id)
+            .is_some_and(|row| row.missing().any(|field| field == Field::Output))
     }
 
     fn read_history_first(&mut self, id: &InstanceId, item: Item) {
@@ -190,9 +197,10 @@ impl Partition {
             failure: None,
             parent: parent.or_else(|| old.parent.clone()),
             events: history.len() as u64,
+            apart: Apart::default(),
             ..old.clone()
         };
-        let orchestration = match history.is_empty() {
+        let mut orchestration = match history.is_empty() {
             true => fresh(row),
             false => Orchestration::fold(row, &history),
         };
@@ -207,15 +215,10 @@ impl Partition {
             key: old.key,
             id: id.clone(),
         });
-        turn.ops
-            .push(Op::PutInstance(Box::new(orchestration.row.clone())));
-        let data = record::encode_events(&history);
-        turn.ops.push(Op::AppendHistory {
-            key,
-            first: 0,
-            count: history.len() as u32,
-            data,
-        });
+        let (row, ops) = (&mut orchestration.row, &mut turn.ops);
+        let inline_max = self.config.limits.payload_inline_bytes;
+        values::put_instance(row, Apart::default(), inline_max, ops);
+        values::append_history(row, 0, &history, inline_max, ops);
         self.move_children(old.key, &orchestration, &mut turn);
         self.reopen(&orchestration, &history, &mut turn);
         self.keys.remove(&old.key);

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dalsegno_core::event::{AttemptFailure, AttemptRecord, Attempts};
 use dalsegno_core::message::{ReusePolicy, Target};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::store::Op;
-use dalsegno_core::{ExecutionKey, Failure, Message, Outcome, Payload, TaskId};
+use dalsegno_core::{ExecutionKey, Failure, Message, Outcome, Payload, TaskId, Timestamp};
 
 use super::Partition;
 use super::instances::put_child;
 use super::slot::Item;
 use crate::executor::AttemptOutcome;
-use crate::task::{ChildRecord, FAILURES_KEPT, StoredTask, TaskRecord};
+use crate::input::AttemptRun;
+use crate::task::{ChildRecord, FAILURE_TEXT_BYTES_MAX, FAILURES_KEPT, StoredTask, TaskRecord};
 use crate::turn::{Effect, Turn};
 
 impl Partition {
@@ -23,19 +25,29 @@ impl Partition {
         record: Arc<TaskRecord>,
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     ) {
         match outcome {
-            AttemptOutcome::Completed(result) => self.complete_task(&record, Ok(result)),
+            AttemptOutcome::Completed(result) => self.complete_task(&record, Ok(result), run),
             AttemptOutcome::Failed { failure, retry_after } => {
-                self.fail_attempt(&record, failure, retry_after, heartbeat);
+                self.fail_attempt(&record, failure, retry_after, heartbeat, run);
             }
-            AttemptOutcome::Limited { retry_after } => self.wait_without_attempt(&record, retry_after),
+            AttemptOutcome::Limited { retry_after } => self.wait_without_attempt(&record, retry_after, run),
         }
     }
 
-    pub(super) fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome) {
+    pub(super) fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome, run: AttemptRun) {
         self.attempts.remove(&(record.key, record.task));
-        let attempts = record.failed_attempts + 1;
+        let took = i64::try_from(run.took.as_micros()).unwrap_or(i64::MAX);
+        let started = self.now.as_micros().saturating_sub(took);
+        let attempts = Attempts {
+            count: record.failed_attempts + 1,
+            record: Some(Box::new(AttemptRecord {
+                started: record.scheduled.max(Timestamp::from_micros(started)),
+                worker: run.worker,
+                failures: record.failures.clone(),
+            })),
+        };
         let message = Message::TaskDone {
             execution: record.key,
             task: record.task,
@@ -59,6 +71,7 @@ impl Partition {
         failure: Failure,
         retry_after: Option<Duration>,
         heartbeat: Option<Payload>,
+        run: AttemptRun,
     ) {
         if !self.is_current(record) {
             return;
@@ -71,7 +84,7 @@ impl Partition {
             false => policy.next_attempt(attempt, record.scheduled, self.now, draw, retry_after),
         };
         let Some(due) = next else {
-            return self.complete_task(record, Err(failure));
+            return self.complete_task(record, Err(failure), run);
         };
         let mut again = record.clone();
         again.failed_attempts = attempt;
@@ -81,12 +94,16 @@ impl Partition {
         if again.failures.len() == FAILURES_KEPT {
             again.failures.remove(0);
         }
-        again.failures.push(failure);
+        again.failures.push(AttemptFailure {
+            at: self.now,
+            kind: cut(failure.kind),
+            message: cut(failure.message),
+        });
         self.postpone(again);
     }
 
     /// A 429 without a limiter: the task waits and burns no attempt; the retry deadline bounds it.
-    fn wait_without_attempt(&mut self, record: &TaskRecord, retry_after: Duration) {
+    fn wait_without_attempt(&mut self, record: &TaskRecord, retry_after: Duration, run: AttemptRun) {
         if !self.is_current(record) {
             return;
         }
@@ -94,7 +111,7 @@ impl Partition {
         let deadline = self.retry_policy(record).deadline;
         if deadline.is_some_and(|deadline| due > record.scheduled + deadline) {
             let message = format!("limited for another {retry_after:?}, which is beyond the retry deadline");
-            return self.complete_task(record, Err(Failure::new("Limited", message)));
+            return self.complete_task(record, Err(Failure::new("Limited", message)), run);
         }
         self.postpone(TaskRecord {
             due: Some(due),
@@ -190,5 +207,33 @@ impl Partition {
             .insert((due, *execution, *task), StoredTask::Child(again));
         self.push_turn(turn);
         true
+    }
+}
+
+/// As much of a text as a task keeps of a failure.
+fn cut(mut text: String) -> String {
+    if text.len() > FAILURE_TEXT_BYTES_MAX {
+        let mut end = FAILURE_TEXT_BYTES_MAX - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(cut("short".to_owned()), "short");
+        for letter in ["x", "ü", "€"] {
+            let text = cut(letter.repeat(1000));
+            assert!(text.len() <= FAILURE_TEXT_BYTES_MAX && text.len() > FAILURE_TEXT_BYTES_MAX - 8);
+            assert!(text.starts_with(letter) && text.ends_with('…'));
+        }
     }
 }

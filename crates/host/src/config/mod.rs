@@ -336,6 +336,7 @@ impl Values<'_> {
     fn limits(&self) -> Limits {
         Limits {
             payload_bytes_max: self.size("limits.payload_bytes_max"),
+            payload_inline_bytes: self.size("limits.payload_inline_bytes"),
             history_events_max: self.count("limits.history_events_max"),
             turn_actions_max: self.size("limits.turn_actions_max"),
             turn_ms_max: self.count("limits.turn_ms_max"),

@@ -278,6 +278,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Largest input, output, event, custom status or entity state, in bytes.",
     ),
     row(
+        "limits.payload_inline_bytes",
+        ANY,
+        "65536",
+        "Larger values are kept apart from rows and histories, in the table of payloads.",
+    ),
+    row(
         "limits.history_events_max",
         ANY,
         "1000000",

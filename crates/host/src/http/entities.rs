@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::Payload;
-use dalsegno_core::query::EntityQuery;
+use dalsegno_core::query::{EntityQuery, LargeValues};
 use dalsegno_engine::request::Signal;
 
 use super::body::{self, empty, json};
@@ -49,6 +49,10 @@ pub(super) async fn list(call: Call, name: Option<String>) -> Result<Response, P
         to,
         limit,
         after: None,
+        large: match fetch_state {
+            true => LargeValues::Read,
+            false => LargeValues::LeaveOut,
+        },
     };
     if let Some(token) = token(&call)? {
         filter.after = Some(page_token::to_entities(call.hub().name(), &filter, token)?);

@@ -377,7 +377,7 @@ mod tests {
                 EventKind::TaskCompleted {
                     task: TaskId(0),
                     result: Some("\"Hello Tokyo!\"".into()),
-                    attempts: 1,
+                    attempts: 1.into(),
                 },
             ]
         };
@@ -422,7 +422,7 @@ mod tests {
                 EventKind::TaskFailed {
                     task: TaskId(0),
                     failure: failure.clone(),
-                    attempts: 3,
+                    attempts: 3.into(),
                 },
                 child,
                 EventKind::SubOrchestrationInstanceCompleted {

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use dalsegno_core::query::{InstancePage, InstanceQuery, Status};
+use dalsegno_core::query::{InstancePage, InstanceQuery, LargeValues, Status};
 
 use super::body::json;
 use super::page_token;
@@ -42,12 +42,17 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     let limit = query.integer("top", PAGE_ROWS, call.state.settings.page_max)?;
     let (created_from, created_to) = query.span("createdTimeFrom", "createdTimeTo")?;
     let statuses = statuses(&query, "runtimeStatus")?;
+    let large = match show_input {
+        true => LargeValues::Read,
+        false => LargeValues::LeaveOutInputs,
+    };
     let mut filter = InstanceQuery {
         statuses: statuses.clone().unwrap_or_default(),
         created_from,
         created_to,
         id_prefix: id_prefix(&query, "instanceIdPrefix")?,
         limit,
+        large,
         ..InstanceQuery::default()
     };
     if let Some(token) = token(&call)? {

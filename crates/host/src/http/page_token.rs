@@ -3,7 +3,7 @@
 //! Holds a version, a hash of the filters, the last key and a checksum. It grants nothing: who
 //! makes one up can only ask for a page he may ask for anyway.
 
-use dalsegno_core::query::{EntityQuery, InstanceCursor, InstanceQuery};
+use dalsegno_core::query::{EntityQuery, InstanceCursor, InstanceQuery, LargeValues};
 use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -53,6 +53,7 @@ fn instance_filter(hub: &str, query: &InstanceQuery) -> String {
     let filter = InstanceQuery {
         limit: 0,
         after: None,
+        large: LargeValues::default(),
         ..query.clone()
     };
     format!("{hub:?} {filter:?}")
@@ -62,6 +63,7 @@ fn entity_filter(hub: &str, query: &EntityQuery) -> String {
     let filter = EntityQuery {
         limit: 0,
         after: None,
+        large: LargeValues::default(),
         ..query.clone()
     };
     format!("{hub:?} {filter:?}")

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use dalsegno_core::query::Status;
+use dalsegno_core::query::{LargeValues, Status};
 use dalsegno_core::store::InstanceRow;
 
 use super::body::json;
@@ -49,10 +49,20 @@ pub(super) async fn show(call: Call, id: String) -> Result<Response, Problem> {
         return Err(Problem::not_found());
     }
     let id = instance_id(&id)?;
-    let row = call.hub().status(&id).await?.ok_or_else(Problem::not_found)?.row;
+    let large = match show_input {
+        true => LargeValues::Read,
+        false => LargeValues::LeaveOutInputs,
+    };
+    let status = call.hub().status_with(&id, large).await?;
+    let row = status.ok_or_else(Problem::not_found)?.row;
     let mut told = StatusWire::of(&row, show_input);
     if show_history && row.status != Status::Pending {
-        told = told.history(history::events(&id, &call.hub().history(&id).await?, shown));
+        let large = match shown.input || shown.output {
+            true => LargeValues::Read,
+            false => LargeValues::LeaveOut,
+        };
+        let events = call.hub().history_with(&id, large).await?;
+        told = told.history(history::events(&id, &events, shown));
     }
     let mut response = json(code(row.status, failed), to_json(&told));
     if !row.status.is_final() {

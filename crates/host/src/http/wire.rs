@@ -207,6 +207,7 @@ pub(crate) mod samples {
             parked: None,
             events: 9,
             extra: vec![],
+            apart: Default::default(),
         }
     }
 }
@@ -258,6 +259,7 @@ mod tests {
             partition: dalsegno_core::PartitionId(0),
             last_operation: at("2026-03-01T09:30:01.5Z"),
             state: Some("5".into()),
+            is_state_apart: false,
             queue: vec![],
         };
         let golden = r#"[{"entityId":{"name":"counter","key":"a"},"lastOperationTime":"2026-03-01T09:30:01.5Z","state":5}]"#;

@@ -1,6 +1,8 @@
 //! A history event as JSON: flat, lossless, with the members its kind has.
 
-use dalsegno_core::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent};
+use dalsegno_core::event::{
+    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent,
+};
 use dalsegno_core::{EntityId, ExecutionId, Failure, InstanceId, Payload, TaskId, TraceContext};
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +53,46 @@ pub(crate) struct EventWire {
     failure: Option<FailureWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
+    /// When the last attempt began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt_started: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    /// How attempts before the last failed, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed_attempts: Vec<FailedAttemptWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+/// An attempt that failed and was not the last.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FailedAttemptWire {
+    at: String,
+    kind: String,
+    message: String,
+}
+
+impl From<&AttemptFailure> for FailedAttemptWire {
+    fn from(failure: &AttemptFailure) -> Self {
+        Self {
+            at: time::exact(failure.at),
+            kind: failure.kind.clone(),
+            message: failure.message.clone(),
+        }
+    }
+}
+
+impl TryFrom<FailedAttemptWire> for AttemptFailure {
+    type Error = Unfit;
+
+    fn try_from(wire: FailedAttemptWire) -> Result<Self, Unfit> {
+        Ok(Self {
+            at: instant(&wire.at)?,
+            kind: wire.kind,
+            message: wire.message,
+        })
+    }
 }
 
 impl EventWire {
@@ -81,8 +121,13 @@ impl EventWire {
         self
     }
 
-    fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = Some(attempts);
+    fn attempts(mut self, attempts: &Attempts) -> Self {
+        self.attempts = Some(attempts.count);
+        if let Some(record) = &attempts.record {
+            self.attempt_started = Some(time::exact(record.started));
+            self.worker = Some(record.worker.to_string());
+            self.failed_attempts = record.failures.iter().map(FailedAttemptWire::from).collect();
+        }
         self
     }
 
@@ -133,12 +178,12 @@ impl From<&Event> for EventWire {
                 task,
                 result,
                 attempts,
-            } => wire.task(*task).result(result.as_ref()).attempts(*attempts),
+            } => wire.task(*task).result(result.as_ref()).attempts(attempts),
             Kind::TaskFailed {
                 task,
                 failure,
                 attempts,
-            } => wire.task(*task).failure(failure).attempts(*attempts),
+            } => wire.task(*task).failure(failure).attempts(attempts),
             Kind::TimerCreated { task, fire_at } | Kind::TimerFired { task, fire_at } => Self {
                 fire_at: Some(time::exact(*fire_at)),
                 ..wire.task(*task)
@@ -266,8 +311,21 @@ impl Reader {
             .ok_or_else(|| self.missing("failure"))
     }
 
-    fn attempts(&self) -> Result<u32, Unfit> {
-        self.0.attempts.ok_or_else(|| self.missing("attempts"))
+    fn attempts(&mut self) -> Result<Attempts, Unfit> {
+        let count = self.0.attempts.ok_or_else(|| self.missing("attempts"))?;
+        let failed = std::mem::take(&mut self.0.failed_attempts);
+        let record = match (&self.0.attempt_started, self.0.worker.take()) {
+            (Some(started), Some(worker)) => Some(Box::new(AttemptRecord {
+                started: instant(started)?,
+                worker: worker.into(),
+                failures: failed
+                    .into_iter()
+                    .map(AttemptFailure::try_from)
+                    .collect::<Result<_, _>>()?,
+            })),
+            _ => None,
+        };
+        Ok(Attempts { count, record })
     }
 
     fn fire_at(&self) -> Result<dalsegno_core::Timestamp, Unfit> {
@@ -480,12 +538,23 @@ mod tests {
             Kind::TaskCompleted {
                 task,
                 result: None,
-                attempts: 2,
+                attempts: Attempts {
+                    count: 2,
+                    record: Some(Box::new(AttemptRecord {
+                        started: fire_at,
+                        worker: "host/7".into(),
+                        failures: vec![AttemptFailure {
+                            at: fire_at,
+                            kind: "Io".into(),
+                            message: "reset".into(),
+                        }],
+                    })),
+                },
             },
             Kind::TaskFailed {
                 task,
                 failure: failure.clone().permanent(),
-                attempts: 9,
+                attempts: 9.into(),
             },
             Kind::TimerCreated { task, fire_at },
             Kind::TimerFired {

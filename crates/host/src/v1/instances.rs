@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::InstanceId;
-use dalsegno_core::query::{InstanceCursor, InstanceQuery};
+use dalsegno_core::query::{InstanceCursor, InstanceQuery, LargeValues};
 use dalsegno_engine::hub::NewId;
 use dalsegno_engine::request::{Scope as Family, StartOptions};
 
@@ -82,8 +82,8 @@ pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
 pub(super) async fn history(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
-    call.query(&[])?;
-    let history = call.hub().history(&id).await?;
+    let large = large_values(&call.query(&["largeValues"])?)?;
+    let history = call.hub().history_with(&id, large).await?;
     let events: Vec<EventWire> = history.iter().map(EventWire::from).collect();
     Ok(json(StatusCode::OK, to_json(&events)))
 }
@@ -175,6 +175,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         "createdTo",
         "top",
         "after",
+        "largeValues",
     ])?;
     let statuses = statuses(&query, "status")?;
     let (created_from, created_to) = query.span("createdFrom", "createdTo")?;
@@ -187,6 +188,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         tags: tags(&query)?,
         limit: query.integer("top", PAGE_ROWS, call.state.settings.page_max)?,
         after: query.text("after").map(cursor).transpose()?,
+        large: large_values(&query)?,
     };
     let page = if statuses.is_some_and(|statuses| statuses.is_empty()) {
         Default::default()
@@ -196,6 +198,14 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     let rows = page.rows.iter().map(InstanceWire::from).collect();
     let next = page.next.as_ref().map(cursor_text);
     Ok(json(StatusCode::OK, to_json(&PageWire { rows, next })))
+}
+
+/// `largeValues=false`: without those that are stored apart, which then are not read either.
+pub(super) fn large_values(query: &Query) -> Result<LargeValues, Problem> {
+    Ok(match query.boolean("largeValues", true)? {
+        true => LargeValues::Read,
+        false => LargeValues::LeaveOut,
+    })
 }
 
 fn tags(query: &Query) -> Result<Vec<(String, String)>, Problem> {

@@ -32,7 +32,14 @@ fn unknown(id: &EntityId) -> Problem {
 
 pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&["name", "lastOperationFrom", "lastOperationTo", "top", "after"])?;
+    let query = call.query(&[
+        "name",
+        "lastOperationFrom",
+        "lastOperationTo",
+        "top",
+        "after",
+        "largeValues",
+    ])?;
     let (from, to) = query.span("lastOperationFrom", "lastOperationTo")?;
     let after = query.text("after").map(|text| {
         EntityId::parse(text).map_err(|_| {
@@ -47,6 +54,7 @@ pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
         to,
         limit: query.integer("top", PAGE_ROWS, call.state.settings.page_max)?,
         after: after.transpose()?,
+        large: super::instances::large_values(&query)?,
     };
     let page = call.hub().list_entities(filter).await?;
     let rows = page.rows.iter().map(EntityRowWire::from).collect();

@@ -434,6 +434,7 @@ impl TryFrom<InstanceWire> for InstanceRow {
             parked: wire.parked.map(Fault::try_from).transpose()?,
             events: wire.events,
             extra: Vec::new(),
+            apart: Default::default(),
         })
     }
 }
@@ -541,6 +542,7 @@ impl TryFrom<EntityRowWire> for EntityRow {
             partition: PartitionId(wire.partition),
             last_operation: instant(&wire.last_operation)?,
             state: payload(wire.state),
+            is_state_apart: false,
             queue: Vec::new(),
         })
     }

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::store::Store;
 use dalsegno_core::{EntityId, Payload, Timestamp};
 use dalsegno_engine::executor::AttemptOutcome;
 use dalsegno_engine::input::{Command, IdOrigin};
+use dalsegno_engine::loader::read_entity;
 use dalsegno_engine::request::{RequestError, RequestErrorKind, StartOptions, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -222,7 +222,7 @@ impl TestHub {
     #[track_caller]
     pub fn entity_state<E: Entity + DeserializeOwned>(&self, key: impl AsRef<str>) -> Option<E> {
         let id = entity_id::<E>(key.as_ref());
-        let row = self.world().store().entity(&id);
+        let row = read_entity(self.world().store(), &id);
         let state = row.expect("a store in memory can be read")?.state?;
         Some(decode(Some(&state)).unwrap_or_else(|error| panic!("the state of {id} does not fit: {error}")))
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dalsegno_core::store::{InstanceRow, Store};
+use dalsegno_core::query::LargeValues;
+use dalsegno_core::store::{InstanceRow, ReadError, Store};
 use dalsegno_core::{Event, InstanceId, Timestamp};
 use dalsegno_engine::choices::ChoiceTree;
 use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, OperationOutcome};
 use dalsegno_engine::input::Command;
-use dalsegno_engine::loader::read_history;
+use dalsegno_engine::loader::{complete, read_history};
 use dalsegno_engine::partition::Entropy;
 use dalsegno_engine::request::Answer;
 use dalsegno_engine::simulation::{Promise, SimHub, SimOptions, Stepped};
@@ -154,9 +155,12 @@ impl World {
     }
 
     pub(super) fn row(&self, id: &InstanceId) -> Result<Option<InstanceRow>> {
-        self.store
-            .instance(id)
-            .map_err(|error| Error::msg(error.to_string()))
+        let failed = |error: ReadError| Error::msg(error.to_string());
+        let Some(mut row) = self.store.instance(id).map_err(failed)? else {
+            return Ok(None);
+        };
+        complete(&*self.store, &mut row, LargeValues::Read).map_err(failed)?;
+        Ok(Some(row))
     }
 
     pub(super) fn history_of(&self, row: &InstanceRow) -> Result<Vec<Event>> {

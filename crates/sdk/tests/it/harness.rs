@@ -124,7 +124,7 @@ pub(crate) fn done(task: u32, result: impl Serialize) -> EventKind {
     EventKind::TaskCompleted {
         task: TaskId(task),
         result: Some(json(result)),
-        attempts: 1,
+        attempts: 1.into(),
     }
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn failed(task: u32, failure: Failure) -> EventKind {
     EventKind::TaskFailed {
         task: TaskId(task),
         failure,
-        attempts: 1,
+        attempts: 1.into(),
     }
 }
 

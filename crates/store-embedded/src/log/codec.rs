@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dalsegno_core::event::Parent;
 use dalsegno_core::query::Status;
-use dalsegno_core::store::{Commit, EntityRow, InstanceRow, Op};
+use dalsegno_core::store::{Apart, Commit, EntityRow, InstanceRow, Op, Owner};
 use dalsegno_core::{
     EntityId, Epoch, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId, Payload,
     TaskId, Timestamp,
@@ -149,9 +149,21 @@ fn encode_op(op: &Op, to: &mut Vec<u8>) {
             to.push(16);
             block(name.as_bytes(), to);
         }
+        Op::PutPayload { owner: of, n, value } => {
+            to.push(17);
+            owner(of, to);
+            number(*n, to);
+            block(value.as_str().as_bytes(), to);
+        }
+        Op::DeletePayload { owner: of, n } => {
+            to.push(18);
+            owner(of, to);
+            number(*n, to);
+        }
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one match over all changes")]
 fn decode_op(reader: &mut Reader<'_>) -> Result<Op, Damage> {
     Ok(match reader.byte()? {
         1 => Op::PutInstance(Box::new(decode_row(reader)?)),
@@ -218,6 +230,15 @@ fn decode_op(reader: &mut Reader<'_>) -> Result<Op, Damage> {
         16 => Op::DeleteMeta {
             name: reader.text()?.into(),
         },
+        17 => Op::PutPayload {
+            owner: reader.owner()?,
+            n: reader.number()?,
+            value: reader.payload()?,
+        },
+        18 => Op::DeletePayload {
+            owner: reader.owner()?,
+            n: reader.number()?,
+        },
         _ => return Err("a change of unknown kind"),
     })
 }
@@ -232,8 +253,14 @@ const CUSTOM_STATUS: u64 = 1 << 5;
 const OUTPUT: u64 = 1 << 6;
 const FAILURE: u64 = 1 << 7;
 const PARKED: u64 = 1 << 8;
+const APART: u64 = 1 << 9;
 
 fn encode_row(row: &InstanceRow, to: &mut Vec<u8>) {
+    encode_row_at(row, row.updated, row.events, to);
+}
+
+/// A row with other numbers in place of those that a touch changes.
+pub(crate) fn encode_row_at(row: &InstanceRow, updated: Timestamp, events: u64, to: &mut Vec<u8>) {
     let present = flag(row.version.is_some(), VERSION)
         | flag(row.completed.is_some(), COMPLETED)
         | flag(row.scheduled_start.is_some(), SCHEDULED_START)
@@ -242,7 +269,8 @@ fn encode_row(row: &InstanceRow, to: &mut Vec<u8>) {
         | flag(row.custom_status.is_some(), CUSTOM_STATUS)
         | flag(row.output.is_some(), OUTPUT)
         | flag(row.failure.is_some(), FAILURE)
-        | flag(row.parked.is_some(), PARKED);
+        | flag(row.parked.is_some(), PARKED)
+        | flag(row.apart != Apart::default(), APART);
     number(present, to);
     number(row.key.0, to);
     number(u64::from(row.partition.0), to);
@@ -251,8 +279,8 @@ fn encode_row(row: &InstanceRow, to: &mut Vec<u8>) {
     block(row.name.as_bytes(), to);
     to.push(row.status.code());
     time(row.created, to);
-    time(row.updated, to);
-    number(row.events, to);
+    time(updated, to);
+    number(events, to);
     number(row.tags.len() as u64, to);
     for (name, value) in &row.tags {
         block(name.as_bytes(), to);
@@ -283,12 +311,15 @@ fn encode_row(row: &InstanceRow, to: &mut Vec<u8>) {
         to.push(fault_code(fault.kind));
         block(fault.message.as_bytes(), to);
     }
+    if row.apart != Apart::default() {
+        to.push(row.apart.bits());
+    }
 }
 
 fn decode_row(reader: &mut Reader<'_>) -> Result<InstanceRow, Damage> {
     let present = reader.number()?;
     let has = |flag: u64| present & flag != 0;
-    if present >= PARKED << 1 {
+    if present >= APART << 1 {
         return Err("a row with unknown fields");
     }
     let mut row = InstanceRow {
@@ -312,6 +343,7 @@ fn decode_row(reader: &mut Reader<'_>) -> Result<InstanceRow, Damage> {
         parked: None,
         events: reader.number()?,
         extra: Vec::new(),
+        apart: Apart::default(),
     };
     for _ in 0..reader.number()? {
         row.tags
@@ -332,6 +364,9 @@ fn decode_row(reader: &mut Reader<'_>) -> Result<InstanceRow, Damage> {
             message: reader.text()?.to_owned(),
         })
     })?;
+    if has(APART) {
+        row.apart = Apart::from_bits(reader.byte()?).ok_or("a row with unknown values")?;
+    }
     Ok(row)
 }
 
@@ -375,12 +410,21 @@ fn decode_failure(reader: &mut Reader<'_>, causes: usize) -> Result<Failure, Dam
     })
 }
 
-fn encode_entity(row: &EntityRow, to: &mut Vec<u8>) {
+/// Where an entity's state is.
+const STATE_ABSENT: u8 = 0;
+const STATE_HERE: u8 = 1;
+const STATE_APART: u8 = 2;
+
+pub(crate) fn encode_entity(row: &EntityRow, to: &mut Vec<u8>) {
     entity_id(&row.id, to);
     number(u64::from(row.partition.0), to);
     time(row.last_operation, to);
-    to.push(u8::from(row.state.is_some()));
-    if let Some(state) = &row.state {
+    to.push(match (&row.state, row.is_state_apart) {
+        (_, true) => STATE_APART,
+        (Some(_), false) => STATE_HERE,
+        (None, false) => STATE_ABSENT,
+    });
+    if let Some(state) = row.state.as_ref().filter(|_| !row.is_state_apart) {
         block(state.as_str().as_bytes(), to);
     }
     block(&row.queue, to);
@@ -390,12 +434,16 @@ fn decode_entity(reader: &mut Reader<'_>) -> Result<EntityRow, Damage> {
     let id = reader.entity_id()?;
     let partition = PartitionId(reader.small()?);
     let last_operation = reader.time()?;
-    let has_state = reader.byte()? == 1;
+    let state = reader.byte()?;
+    if state > STATE_APART {
+        return Err("an entity's state is nowhere known");
+    }
     Ok(EntityRow {
         id,
         partition,
         last_operation,
-        state: reader.when(has_state, Reader::payload)?,
+        state: reader.when(state == STATE_HERE, Reader::payload)?,
+        is_state_apart: state == STATE_APART,
         queue: reader.block()?.to_vec(),
     })
 }
@@ -426,6 +474,19 @@ fn block(bytes: &[u8], to: &mut Vec<u8>) {
 fn entity_id(id: &EntityId, to: &mut Vec<u8>) {
     block(id.name().as_bytes(), to);
     block(id.key().as_bytes(), to);
+}
+
+fn owner(owner: &Owner, to: &mut Vec<u8>) {
+    match owner {
+        Owner::Execution(key) => {
+            to.push(1);
+            number(key.0, to);
+        }
+        Owner::Entity(id) => {
+            to.push(2);
+            entity_id(id, to);
+        }
+    }
 }
 
 /// Number of a kind of fault in stored records.
@@ -501,6 +562,14 @@ impl<'b> Reader<'b> {
     fn entity_id(&mut self) -> Result<EntityId, Damage> {
         let (name, key) = (self.text()?, self.text()?);
         EntityId::new(name, key).map_err(|_| "an entity id is malformed")
+    }
+
+    fn owner(&mut self) -> Result<Owner, Damage> {
+        match self.byte()? {
+            1 => self.key().map(Owner::Execution),
+            2 => self.entity_id().map(Owner::Entity),
+            _ => Err("an owner of unknown kind"),
+        }
     }
 
     fn execution_id(&mut self) -> Result<ExecutionId, Damage> {

@@ -2,6 +2,7 @@
 //!
 //! One connection writes, in the checkpoint's transactions; a small pool reads.
 
+pub(crate) mod checksum;
 pub(crate) mod read;
 pub(crate) mod schema;
 mod text;
@@ -18,6 +19,10 @@ const READERS_MAX: usize = 4;
 const STATEMENTS_MAX: usize = 64;
 /// How long to wait for somebody else's lock, in milliseconds.
 const BUSY_MS: u32 = 2_000;
+/// Pages that the writer keeps, in KiB. A window is written in the order of its keys, so that more helps little.
+const WRITER_CACHE_KB: u32 = 16 * 1024;
+/// Pages that each reader keeps, in KiB; the system caches the file too.
+const READER_CACHE_KB: u32 = 4 * 1024;
 
 /// The database's file name.
 pub(crate) const FILE: &str = "hub.db";
@@ -64,19 +69,19 @@ impl Readers {
 /// A connection that writes nothing.
 pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    configured(Connection::open_with_flags(path, flags)?)
+    configured(Connection::open_with_flags(path, flags)?, READER_CACHE_KB)
 }
 
 /// The connection of the checkpoint. The file is there, perhaps empty.
 pub(crate) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    configured(Connection::open_with_flags(path, flags)?)
+    configured(Connection::open_with_flags(path, flags)?, WRITER_CACHE_KB)
 }
 
-fn configured(connection: Connection) -> rusqlite::Result<Connection> {
+fn configured(connection: Connection, cache_kb: u32) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.execute_batch(&format!(
-        "PRAGMA busy_timeout = {BUSY_MS}; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;"
+        "PRAGMA busy_timeout = {BUSY_MS}; PRAGMA cache_size = -{cache_kb}; PRAGMA temp_store = MEMORY;"
     ))?;
     Ok(connection)
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, Status};
-use dalsegno_core::store::{EntityRow, HistoryChunk, InstanceRow, Loaded, TimerRow};
+use dalsegno_core::store::{Apart, EntityRow, HistoryChunk, InstanceRow, Loaded, Owner, TimerRow};
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, InstanceId, PartitionId, Payload, TaskId, Timestamp,
 };
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::text;
-use super::write::history_checksum;
+use super::{checksum, text};
 
 const INSTANCE_COLUMNS: &str = "key, id, execution_id, partition, name, version, status, created, updated,
-  completed, scheduled_start, parent, tags, input, custom_status, output, failure, parked, events, large, extra";
-const ENTITY_COLUMNS: &str = "name, key, partition, last_operation, state, queue";
+  completed, scheduled_start, parent, tags, input, custom_status, output, failure, parked, events, large, extra,
+  touch_crc, crc";
+const ENTITY_COLUMNS: &str = "name, key, partition, last_operation, state, large, queue, crc";
 
 type NamedRecords = Vec<(Arc<str>, Vec<u8>)>;
 type LimiterRecords = Vec<(Arc<str>, Arc<str>, Vec<u8>)>;
@@ -40,7 +40,7 @@ fn one_instance(
         .prepare_cached(&format!(
             "SELECT {INSTANCE_COLUMNS} FROM instances WHERE {filter}"
         ))?
-        .query_row([value], |row| instance_row(connection, row))
+        .query_row([value], instance_row)
         .optional()
 }
 
@@ -58,12 +58,9 @@ pub(crate) fn history(connection: &Connection, key: ExecutionKey) -> rusqlite::R
 pub(crate) fn history_chunk(row: &Row<'_>) -> rusqlite::Result<HistoryChunk> {
     let position = row.get::<_, i64>(0)? as u64;
     let data: Vec<u8> = row.get(3)?;
-    if history_checksum(position, &data) != row.get::<_, u32>(2)? {
-        return Err(damaged(
-            3,
-            format!("history of execution {} is damaged", position >> 24),
-        ));
-    }
+    check(row, 2, checksum::of_history(position, &data), || {
+        format!("the history of execution {}", position >> 24)
+    })?;
     Ok(HistoryChunk {
         first: position & 0xff_ffff,
         count: row.get(1)?,
@@ -124,9 +121,7 @@ pub(crate) fn list(connection: &Connection, query: &InstanceQuery) -> rusqlite::
     );
     let mut rows: Vec<InstanceRow> = connection
         .prepare_cached(&sql)?
-        .query_map(params_from_iter(filter.values), |row| {
-            instance_row(connection, row)
-        })?
+        .query_map(params_from_iter(filter.values), instance_row)?
         .collect::<rusqlite::Result<_>>()?;
     let has_more = rows.len() > query.limit;
     rows.truncate(query.limit);
@@ -139,7 +134,7 @@ pub(crate) fn list(connection: &Connection, query: &InstanceQuery) -> rusqlite::
 
 pub(crate) fn list_entities(connection: &Connection, query: &EntityQuery) -> rusqlite::Result<EntityPage> {
     let mut filter = Filter::default();
-    filter.conditions.push("state IS NOT NULL".to_owned());
+    filter.conditions.push("(state IS NOT NULL OR large)".to_owned());
     if let Some(name) = &query.name {
         filter.add("name = ?", text_value(name));
     }
@@ -171,24 +166,18 @@ pub(crate) fn list_entities(connection: &Connection, query: &EntityQuery) -> rus
 pub(crate) fn load(connection: &Connection, partition: PartitionId) -> rusqlite::Result<Loaded> {
     let PartitionId(partition) = partition;
     let messages = connection
-        .prepare_cached("SELECT sequence, record FROM messages WHERE partition = ?1 ORDER BY sequence")?
-        .query_map([partition], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?
+        .prepare_cached("SELECT sequence, record, crc FROM messages WHERE partition = ?1 ORDER BY sequence")?
+        .query_map([partition], |row| message(row, partition))?
         .collect::<rusqlite::Result<_>>()?;
     let tasks = connection
-        .prepare_cached("SELECT key, task, record FROM tasks WHERE partition = ?1 ORDER BY key, task")?
-        .query_map([partition], |row| {
-            Ok((key(row, 0)?, TaskId(row.get(1)?), row.get(2)?))
-        })?
+        .prepare_cached("SELECT key, task, record, crc FROM tasks WHERE partition = ?1 ORDER BY key, task")?
+        .query_map([partition], |row| task(row, partition))?
         .collect::<rusqlite::Result<_>>()?;
     let timers = connection
-        .prepare_cached("SELECT due, key, task FROM timers WHERE partition = ?1 ORDER BY due, key, task")?
-        .query_map([partition], |row| {
-            Ok(TimerRow {
-                due: time(row, 0)?,
-                key: key(row, 1)?,
-                task: TaskId(row.get(2)?),
-            })
-        })?
+        .prepare_cached(
+            "SELECT due, key, task, crc FROM timers WHERE partition = ?1 ORDER BY due, key, task",
+        )?
+        .query_map([partition], |row| timer(row, partition))?
         .collect::<rusqlite::Result<_>>()?;
     let parked = connection
         .prepare_cached("SELECT id FROM instances WHERE parked IS NOT NULL AND partition = ?1 ORDER BY id")?
@@ -222,15 +211,27 @@ pub(crate) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(Status, u
 
 pub(crate) fn limiters(connection: &Connection) -> rusqlite::Result<LimiterRecords> {
     connection
-        .prepare_cached("SELECT name, key, record FROM limiters ORDER BY name, key")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .prepare_cached("SELECT name, key, record, crc FROM limiters ORDER BY name, key")?
+        .query_map([], |row| {
+            let (name, key, record): (Arc<str>, Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            check(row, 3, checksum::of_named(&[&name, &key], &record), || {
+                format!("limiter {name}")
+            })?;
+            Ok((name, key, record))
+        })?
         .collect()
 }
 
 pub(crate) fn meta(connection: &Connection) -> rusqlite::Result<NamedRecords> {
     connection
-        .prepare_cached("SELECT name, record FROM meta ORDER BY name")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare_cached("SELECT name, record, crc FROM meta ORDER BY name")?
+        .query_map([], |row| {
+            let (name, record): (Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            check(row, 2, checksum::of_named(&[&name], &record), || {
+                format!("the record \"{name}\"")
+            })?;
+            Ok((name, record))
+        })?
         .collect()
 }
 
@@ -243,26 +244,144 @@ pub(crate) fn every_instance(
         connection.prepare(&format!("SELECT {INSTANCE_COLUMNS} FROM instances ORDER BY key"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        check(instance_row(connection, row));
+        check(instance_row(row));
     }
     Ok(())
 }
 
-fn instance_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
-    let key = key(row, 0)?;
-    let large: i64 = row.get(19)?;
-    let value = |n: usize| -> rusqlite::Result<Option<Payload>> {
-        if large & (1 << n) == 0 {
-            return Ok(row.get::<_, Option<String>>(13 + n)?.map(Payload::from));
+/// Calls `check` with every value that is stored apart, or with why it cannot be read.
+pub(crate) fn every_payload(
+    connection: &Connection,
+    mut check: impl FnMut(rusqlite::Result<(Owner, u64)>),
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT value, crc, n, key FROM payloads ORDER BY key, n")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let owner = Owner::Execution(key(row, 3)?);
+        let n = row.get::<_, i64>(2)? as u64;
+        check(payload_row(row, &owner, n).map(|_| (owner, n)));
+    }
+    let mut statement =
+        connection.prepare("SELECT value, crc, n, name, key FROM entity_payloads ORDER BY name, key, n")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let owner = Owner::Entity(entity_id(row, 3)?);
+        let n = row.get::<_, i64>(2)? as u64;
+        check(payload_row(row, &owner, n).map(|_| (owner, n)));
+    }
+    Ok(())
+}
+
+/// Calls `check` with every entity row, or with why it cannot be read.
+pub(crate) fn every_entity(
+    connection: &Connection,
+    mut check: impl FnMut(rusqlite::Result<EntityRow>),
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(&format!(
+        "SELECT {ENTITY_COLUMNS} FROM entities ORDER BY name, key"
+    ))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        check(entity_row(row));
+    }
+    Ok(())
+}
+
+/// Calls `check` with what is wrong in the queues.
+pub(crate) fn every_queued(
+    connection: &Connection,
+    mut check: impl FnMut(rusqlite::Error),
+) -> rusqlite::Result<()> {
+    type Reads = fn(&Row<'_>, u32) -> rusqlite::Result<()>;
+    let tables: [(&str, Reads); 3] = [
+        (
+            "SELECT sequence, record, crc, partition FROM messages",
+            |row, partition| message(row, partition).map(drop),
+        ),
+        (
+            "SELECT key, task, record, crc, partition FROM tasks",
+            |row, partition| task(row, partition).map(drop),
+        ),
+        (
+            "SELECT due, key, task, crc, partition FROM timers",
+            |row, partition| timer(row, partition).map(drop),
+        ),
+    ];
+    for (sql, read) in tables {
+        let mut statement = connection.prepare(sql)?;
+        let last = statement.column_count() - 1;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Err(error) = row.get(last).and_then(|partition| read(row, partition)) {
+                check(error);
+            }
         }
-        connection
-            .prepare_cached("SELECT value FROM payloads WHERE key = ?1 AND n = ?2")?
-            .query_row(params![key.0 as i64, n as i64], |row| row.get::<_, String>(0))
-            .map(|value| Some(Payload::from(value)))
+    }
+    Ok(())
+}
+
+pub(crate) fn payload(connection: &Connection, owner: &Owner, n: u64) -> rusqlite::Result<Option<Payload>> {
+    let number = n as i64;
+    match owner {
+        Owner::Execution(key) => connection
+            .prepare_cached("SELECT value, crc FROM payloads WHERE key = ?1 AND n = ?2")?
+            .query_row([key.0 as i64, number], |row| payload_row(row, owner, n))
+            .optional(),
+        Owner::Entity(id) => connection
+            .prepare_cached("SELECT value, crc FROM entity_payloads WHERE name = ?1 AND key = ?2 AND n = ?3")?
+            .query_row(params![id.name(), id.key(), number], |row| {
+                payload_row(row, owner, n)
+            })
+            .optional(),
+    }
+}
+
+/// A value from columns value, crc.
+fn payload_row(row: &Row<'_>, owner: &Owner, n: u64) -> rusqlite::Result<Payload> {
+    let value: Arc<str> = row.get(0)?;
+    check(row, 1, checksum::of_payload(owner, n, &value), || match owner {
+        Owner::Execution(key) => format!("value {n} of execution {}", key.0),
+        Owner::Entity(id) => format!("value {n} of entity {id}"),
+    })?;
+    Ok(Payload::from_json(value))
+}
+
+/// A message from columns sequence, record, crc.
+fn message(row: &Row<'_>, partition: u32) -> rusqlite::Result<(u64, Vec<u8>)> {
+    let sequence = row.get::<_, i64>(0)? as u64;
+    let record: Vec<u8> = row.get(1)?;
+    check(row, 2, checksum::of_message(partition, sequence, &record), || {
+        format!("message {sequence}")
+    })?;
+    Ok((sequence, record))
+}
+
+/// A task from columns key, task, record, crc.
+fn task(row: &Row<'_>, partition: u32) -> rusqlite::Result<(ExecutionKey, TaskId, Vec<u8>)> {
+    let (key, task) = (key(row, 0)?, TaskId(row.get(1)?));
+    let record: Vec<u8> = row.get(2)?;
+    check(row, 3, checksum::of_task(partition, key, task, &record), || {
+        format!("task {task} of execution {}", key.0)
+    })?;
+    Ok((key, task, record))
+}
+
+/// A timer from columns due, key, task, crc.
+fn timer(row: &Row<'_>, partition: u32) -> rusqlite::Result<TimerRow> {
+    let (due, key, task) = (time(row, 0)?, key(row, 1)?, TaskId(row.get(2)?));
+    check(row, 3, checksum::of_timer(partition, due, key, task), || {
+        format!("timer {task} of execution {}", key.0)
+    })?;
+    Ok(TimerRow { due, key, task })
+}
+
+fn instance_row(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
+    let value = |column| -> rusqlite::Result<Option<Payload>> {
+        Ok(row.get::<_, Option<Arc<str>>>(column)?.map(Payload::from_json))
     };
     let execution_id: String = row.get(2)?;
-    Ok(InstanceRow {
-        key,
+    let found = InstanceRow {
+        key: key(row, 0)?,
         partition: PartitionId(row.get(3)?),
         id: InstanceId::trusted(row.get::<_, String>(1)?),
         execution_id: u128::from_str_radix(&execution_id, 16)
@@ -277,25 +396,50 @@ fn instance_row(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Inst
         scheduled_start: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
         parent: parsed(row, 11, text::read_parent)?,
         tags: parsed(row, 12, text::read_tags)?.unwrap_or_default(),
-        input: value(0)?,
-        custom_status: value(1)?,
-        output: value(2)?,
+        input: value(13)?,
+        custom_status: value(14)?,
+        output: value(15)?,
         failure: parsed(row, 16, text::read_failure)?,
         parked: parsed(row, 17, text::read_fault)?,
         events: row.get::<_, i64>(18)? as u64,
+        apart: Apart::from_bits(row.get(19)?)
+            .ok_or_else(|| damaged(19, "it has unknown values".to_owned()))?,
         extra: row.get(20)?,
-    })
+    };
+    let name = || format!("the row of instance {}", found.id);
+    let touch = checksum::of_touch(found.key, found.updated, found.events);
+    check(row, 21, touch, name)?;
+    check(row, 22, checksum::of_instance(&found), name)?;
+    Ok(found)
 }
 
 fn entity_row(row: &Row<'_>) -> rusqlite::Result<EntityRow> {
-    let (name, key): (String, String) = (row.get(0)?, row.get(1)?);
-    Ok(EntityRow {
-        id: EntityId::new(&name, &key).map_err(|error| damaged(0, error.reason))?,
+    let found = EntityRow {
+        id: entity_id(row, 0)?,
         partition: PartitionId(row.get(2)?),
         last_operation: time(row, 3)?,
-        state: row.get::<_, Option<String>>(4)?.map(Payload::from),
-        queue: row.get(5)?,
-    })
+        state: row.get::<_, Option<Arc<str>>>(4)?.map(Payload::from_json),
+        is_state_apart: row.get(5)?,
+        queue: row.get(6)?,
+    };
+    check(row, 7, checksum::of_entity(&found), || {
+        format!("the row of entity {}", found.id)
+    })?;
+    Ok(found)
+}
+
+/// From two columns, the first of which is this.
+fn entity_id(row: &Row<'_>, column: usize) -> rusqlite::Result<EntityId> {
+    let (name, key): (String, String) = (row.get(column)?, row.get(column + 1)?);
+    EntityId::new(&name, &key).map_err(|error| damaged(column, error.reason))
+}
+
+/// Is a row as it was written?
+fn check(row: &Row<'_>, column: usize, sum: u32, what: impl Fn() -> String) -> rusqlite::Result<()> {
+    if row.get::<_, u32>(column)? == sum {
+        return Ok(());
+    }
+    Err(damaged(column, format!("{} is damaged", what())))
 }
 
 fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<ExecutionKey> {

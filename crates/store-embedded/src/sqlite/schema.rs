@@ -1,11 +1,15 @@
 //! The tables as people see them, and the hub's own few values.
 //!
-//! Times are microseconds since 1970, UTC; values of users are JSON text as they gave it.
+//! Every row ends with a checksum over all of it (`checksum.rs`), but the history's, which comes before
+//! the events. Times are microseconds since 1970, UTC; values of users are JSON text as they gave it.
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::checksum;
+
 /// Version of the tables.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE hub (
@@ -33,7 +37,9 @@ CREATE TABLE instances (
   parked TEXT,
   events INTEGER NOT NULL,
   large INTEGER NOT NULL,
-  extra BLOB NOT NULL
+  extra BLOB NOT NULL,
+  touch_crc INTEGER NOT NULL,
+  crc INTEGER NOT NULL
 );
 CREATE INDEX instances_created ON instances (created DESC, id);
 CREATE INDEX instances_status ON instances (status, created DESC, id);
@@ -50,6 +56,7 @@ CREATE TABLE messages (
   partition INTEGER,
   sequence INTEGER,
   record BLOB NOT NULL,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (partition, sequence)
 ) WITHOUT ROWID;
 CREATE TABLE tasks (
@@ -57,6 +64,7 @@ CREATE TABLE tasks (
   key INTEGER,
   task INTEGER,
   record BLOB NOT NULL,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (partition, key, task)
 ) WITHOUT ROWID;
 CREATE TABLE timers (
@@ -64,6 +72,7 @@ CREATE TABLE timers (
   due INTEGER,
   key INTEGER,
   task INTEGER,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (partition, due, key, task)
 ) WITHOUT ROWID;
 CREATE TABLE entities (
@@ -72,7 +81,9 @@ CREATE TABLE entities (
   partition INTEGER NOT NULL,
   last_operation INTEGER NOT NULL,
   state TEXT,
+  large INTEGER NOT NULL,
   queue BLOB NOT NULL,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (name, key)
 );
 CREATE INDEX entities_busy ON entities (partition) WHERE queue <> x'';
@@ -80,12 +91,22 @@ CREATE TABLE payloads (
   key INTEGER,
   n INTEGER,
   value TEXT NOT NULL,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (key, n)
+);
+CREATE TABLE entity_payloads (
+  name TEXT,
+  key TEXT,
+  n INTEGER,
+  value TEXT NOT NULL,
+  crc INTEGER NOT NULL,
+  PRIMARY KEY (name, key, n)
 );
 CREATE TABLE limiters (
   name TEXT,
   key TEXT,
   record BLOB NOT NULL,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (name, key)
 ) WITHOUT ROWID;
 CREATE TABLE leases (
@@ -95,7 +116,8 @@ CREATE TABLE leases (
 );
 CREATE TABLE meta (
   name TEXT PRIMARY KEY,
-  record BLOB NOT NULL
+  record BLOB NOT NULL,
+  crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 ";
 
@@ -152,14 +174,23 @@ pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Option<(Stri
 pub(crate) fn read_position(connection: &Connection) -> rusqlite::Result<Position> {
     let number =
         |name| -> rusqlite::Result<u64> { Ok(get::<i64>(connection, name)?.unwrap_or_default() as u64) };
-    Ok(Position {
+    let position = Position {
         applied: number("applied_lsn")?,
         durable: number("durable_lsn")?,
         segment: number("segment")?,
         epoch: number("epoch")?,
         key_max: number("key_max")?,
         message_max: number("message_max")?,
-    })
+    };
+    if number("position_crc")? != u64::from(checksum::of_position(&position)) {
+        let reason = "the hub's position is damaged: restore the hub from a backup";
+        return Err(rusqlite::Error::FromSqlConversionFailure(
+            0,
+            Type::Integer,
+            reason.into(),
+        ));
+    }
+    Ok(position)
 }
 
 pub(crate) fn write_position(connection: &Connection, position: &Position) -> rusqlite::Result<()> {
@@ -170,6 +201,7 @@ pub(crate) fn write_position(connection: &Connection, position: &Position) -> ru
         ("epoch", position.epoch),
         ("key_max", position.key_max),
         ("message_max", position.message_max),
+        ("position_crc", checksum::of_position(position).into()),
     ];
     for (name, value) in values {
         set(connection, name, &(value as i64))?;

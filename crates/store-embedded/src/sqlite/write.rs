@@ -1,15 +1,14 @@
 //! A window into the tables.
 
-use dalsegno_core::store::{EntityRow, InstanceRow, TimerRow};
-use dalsegno_core::{ExecutionKey, Payload, TaskId};
+use dalsegno_core::store::{EntityRow, InstanceRow, Owner, TimerRow};
+use dalsegno_core::{ExecutionKey, Payload};
 use rusqlite::{Connection, Params, params};
 
+use super::checksum;
 use super::schema::{self, Position};
 use super::text;
 use crate::overlay::{Execution, Window};
 
-/// Values longer than this are kept out of the rows that every window may rewrite.
-const INLINE_BYTES_MAX: usize = 32 * 1024;
 /// Free pages given back to the file system after a checkpoint.
 const VACUUM_PAGES_MAX: u32 = 1_000;
 
@@ -64,29 +63,36 @@ fn write_tables(connection: &Connection, window: &Window) -> rusqlite::Result<()
     for (key, execution) in executions {
         if let Some((updated, events)) = execution.touch {
             db.run(
-                "UPDATE instances SET updated = ?2, events = ?3 WHERE key = ?1",
-                params![key.0 as i64, updated.as_micros(), events as i64],
+                "UPDATE instances SET updated = ?2, events = ?3, touch_crc = ?4 WHERE key = ?1",
+                params![
+                    key.0 as i64,
+                    updated.as_micros(),
+                    events as i64,
+                    checksum::of_touch(*key, updated, events)
+                ],
             )?;
         }
         for chunk in &execution.history {
+            let position = key.0 << 24 | chunk.first;
             db.run(
                 "INSERT OR REPLACE INTO history VALUES (?1, ?2, ?3, ?4)",
                 params![
-                    (key.0 << 24 | chunk.first) as i64,
+                    position as i64,
                     chunk.count,
-                    history_checksum(key.0 << 24 | chunk.first, &chunk.data),
+                    checksum::of_history(position, &chunk.data),
                     chunk.data
                 ],
             )?;
         }
+        let is_fresh = key.0 > window.fresh_above;
+        for (n, value) in &execution.payloads {
+            if value.is_some() || !is_fresh {
+                db.put_payload(&Owner::Execution(*key), *n, value.as_ref())?;
+            }
+        }
     }
     write_queues(&db, window)?;
     write_named(&db, window)
-}
-
-/// Over position and events, so that a row in the wrong place is noticed too.
-pub(super) fn history_checksum(position: u64, events: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), events)
 }
 
 fn write_queues(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
@@ -95,8 +101,13 @@ fn write_queues(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
     for ((partition, seq), record) in messages {
         match record {
             Some(record) => db.run(
-                "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3)",
-                params![partition, *seq as i64, record],
+                "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4)",
+                params![
+                    partition,
+                    *seq as i64,
+                    record,
+                    checksum::of_message(*partition, *seq, record)
+                ],
             )?,
             None => db.run(
                 "DELETE FROM messages WHERE partition = ?1 AND sequence = ?2",
@@ -110,8 +121,14 @@ fn write_queues(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
     for ((partition, key, task), record) in tasks {
         match record {
             Some(record) => db.run(
-                "INSERT OR REPLACE INTO tasks VALUES (?1, ?2, ?3, ?4)",
-                params![partition, key.0 as i64, task.0, record],
+                "INSERT OR REPLACE INTO tasks VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    partition,
+                    key.0 as i64,
+                    task.0,
+                    record,
+                    checksum::of_task(*partition, *key, *task, record)
+                ],
             )?,
             None if is_fresh(*key) => {}
             None => db.run(
@@ -129,23 +146,26 @@ fn write_queues(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
             task: *task,
         };
         if *is_there {
-            db.timer(
-                "INSERT OR REPLACE INTO timers VALUES (?1, ?2, ?3, ?4)",
-                *partition,
-                &timer,
-            )?;
+            db.put_timer(*partition, &timer)?;
         } else if !is_fresh(*key) {
-            db.timer(
-                "DELETE FROM timers WHERE partition = ?1 AND due = ?2 AND key = ?3 AND task = ?4",
-                *partition,
-                &timer,
-            )?;
+            db.delete_timer(*partition, &timer)?;
         }
     }
     Ok(())
 }
 
 fn write_named(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
+    for (id, payloads) in &window.entity_payloads {
+        if payloads.is_wiped {
+            db.run(
+                "DELETE FROM entity_payloads WHERE name = ?1 AND key = ?2",
+                [id.name(), id.key()],
+            )?;
+        }
+        for (n, value) in &payloads.values {
+            db.put_payload(&Owner::Entity(id.clone()), *n, value.as_ref())?;
+        }
+    }
     for (id, row) in &window.entities {
         match row {
             Some(row) => db.put_entity(row)?,
@@ -158,8 +178,8 @@ fn write_named(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
     for ((name, key), record) in &window.limiters {
         match record {
             Some(record) => db.run(
-                "INSERT OR REPLACE INTO limiters VALUES (?1, ?2, ?3)",
-                params![name, key, record],
+                "INSERT OR REPLACE INTO limiters VALUES (?1, ?2, ?3, ?4)",
+                params![name, key, record, checksum::of_named(&[name, key], record)],
             )?,
             None => db.run("DELETE FROM limiters WHERE name = ?1 AND key = ?2", [name, key])?,
         }
@@ -167,8 +187,8 @@ fn write_named(db: &Writer<'_>, window: &Window) -> rusqlite::Result<()> {
     for (name, record) in &window.meta {
         match record {
             Some(record) => db.run(
-                "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
-                params![name, record],
+                "INSERT OR REPLACE INTO meta VALUES (?1, ?2, ?3)",
+                params![name, record, checksum::of_named(&[name], record)],
             )?,
             None => db.run("DELETE FROM meta WHERE name = ?1", [name])?,
         }
@@ -197,40 +217,14 @@ impl Writer<'_> {
     }
 
     fn put_instance(&self, row: &InstanceRow, is_fresh: bool) -> rusqlite::Result<()> {
-        if !is_fresh {
-            self.run("DELETE FROM payloads WHERE key = ?1", [row.key.0 as i64])?;
-        }
-        let mut large = 0;
-        let mut inline = [None; 3];
-        for (n, payload) in [&row.input, &row.custom_status, &row.output]
-            .into_iter()
-            .enumerate()
-        {
-            match payload.as_ref().map(Payload::as_str) {
-                Some(value) if value.len() > INLINE_BYTES_MAX => {
-                    large |= 1 << n;
-                    self.run(
-                        "INSERT OR REPLACE INTO payloads VALUES (?1, ?2, ?3)",
-                        params![row.key.0 as i64, n as i64, value],
-                    )?;
-                }
-                value => inline[n] = value,
-            }
-        }
-        if !is_fresh && self.execute_row(UPDATE_INSTANCE, row, inline, large)? > 0 {
+        if !is_fresh && self.execute_row(UPDATE_INSTANCE, row)? > 0 {
             return Ok(());
         }
         // Replaces the row of an earlier execution of the same id.
-        self.execute_row(INSERT_INSTANCE, row, inline, large).map(drop)
+        self.execute_row(INSERT_INSTANCE, row).map(drop)
     }
 
-    fn execute_row(
-        &self,
-        sql: &str,
-        row: &InstanceRow,
-        [input, custom_status, output]: [Option<&str>; 3],
-        large: i64,
-    ) -> rusqlite::Result<usize> {
+    fn execute_row(&self, sql: &str, row: &InstanceRow) -> rusqlite::Result<usize> {
         self.connection.prepare_cached(sql)?.execute(params![
             row.key.0 as i64,
             row.id.as_str(),
@@ -245,45 +239,99 @@ impl Writer<'_> {
             row.scheduled_start.map(|at| at.as_micros()),
             row.parent.as_ref().map(text::parent_text),
             text::tags_text(&row.tags),
-            input,
-            custom_status,
-            output,
+            row.input.as_ref().map(Payload::as_str),
+            row.custom_status.as_ref().map(Payload::as_str),
+            row.output.as_ref().map(Payload::as_str),
             row.failure.as_ref().map(text::failure_text),
             row.parked.as_ref().map(text::fault_text),
             row.events as i64,
-            large,
+            row.apart.bits(),
             row.extra,
+            checksum::of_touch(row.key, row.updated, row.events),
+            checksum::of_instance(row),
         ])
+    }
+
+    fn put_payload(&self, owner: &Owner, n: u64, value: Option<&Payload>) -> rusqlite::Result<()> {
+        let n_stored = n as i64;
+        match (owner, value.map(Payload::as_str)) {
+            (Owner::Execution(key), Some(value)) => self.run(
+                "INSERT OR REPLACE INTO payloads VALUES (?1, ?2, ?3, ?4)",
+                params![
+                    key.0 as i64,
+                    n_stored,
+                    value,
+                    checksum::of_payload(owner, n, value)
+                ],
+            ),
+            (Owner::Execution(key), None) => self.run(
+                "DELETE FROM payloads WHERE key = ?1 AND n = ?2",
+                [key.0 as i64, n_stored],
+            ),
+            (Owner::Entity(id), Some(value)) => self.run(
+                "INSERT OR REPLACE INTO entity_payloads VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    id.name(),
+                    id.key(),
+                    n_stored,
+                    value,
+                    checksum::of_payload(owner, n, value)
+                ],
+            ),
+            (Owner::Entity(id), None) => self.run(
+                "DELETE FROM entity_payloads WHERE name = ?1 AND key = ?2 AND n = ?3",
+                params![id.name(), id.key(), n_stored],
+            ),
+        }
     }
 
     fn put_entity(&self, row: &EntityRow) -> rusqlite::Result<()> {
         self.run(
-            "INSERT OR REPLACE INTO entities VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO entities VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 row.id.name(),
                 row.id.key(),
                 row.partition.0,
                 row.last_operation.as_micros(),
                 row.state.as_ref().map(Payload::as_str),
-                row.queue
+                row.is_state_apart,
+                row.queue,
+                checksum::of_entity(row),
             ],
         )
     }
 
-    fn timer(&self, sql: &str, partition: u32, timer: &TimerRow) -> rusqlite::Result<()> {
-        let TimerRow { due, key, task } = timer;
-        let TaskId(task) = task;
-        self.run(sql, params![partition, due.as_micros(), key.0 as i64, task])
+    fn put_timer(&self, partition: u32, timer: &TimerRow) -> rusqlite::Result<()> {
+        let TimerRow { due, key, task } = *timer;
+        self.run(
+            "INSERT OR REPLACE INTO timers VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                partition,
+                due.as_micros(),
+                key.0 as i64,
+                task.0,
+                checksum::of_timer(partition, due, key, task)
+            ],
+        )
+    }
+
+    fn delete_timer(&self, partition: u32, timer: &TimerRow) -> rusqlite::Result<()> {
+        let TimerRow { due, key, task } = *timer;
+        self.run(
+            "DELETE FROM timers WHERE partition = ?1 AND due = ?2 AND key = ?3 AND task = ?4",
+            params![partition, due.as_micros(), key.0 as i64, task.0],
+        )
     }
 }
 
 const INSERT_INSTANCE: &str = "INSERT OR REPLACE INTO instances VALUES
-  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
 
 const UPDATE_INSTANCE: &str = "UPDATE instances SET
   id = ?2, execution_id = ?3, partition = ?4, name = ?5, version = ?6, status = ?7, created = ?8,
   updated = ?9, completed = ?10, scheduled_start = ?11, parent = ?12, tags = ?13, input = ?14,
-  custom_status = ?15, output = ?16, failure = ?17, parked = ?18, events = ?19, large = ?20, extra = ?21
+  custom_status = ?15, output = ?16, failure = ?17, parked = ?18, events = ?19, large = ?20, extra = ?21,
+  touch_crc = ?22, crc = ?23
   WHERE key = ?1";
 
 /// Says who owns a partition since when.

@@ -35,7 +35,9 @@ fn crashed_hub() -> TempDir {
     let store = fill(folder.path(), 1..1);
     let epoch = store.load_hub().unwrap().epoch;
     for key in 1..=80 {
-        store.append(&[crate::opening::commit(epoch, key)]).unwrap();
+        store
+            .append(&mut vec![crate::opening::commit(epoch, key)])
+            .unwrap();
         if key == 40 {
             store.checkpoint().unwrap();
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dalsegno_core::query::{InstanceQuery, Status};
-use dalsegno_core::store::{Commit, CommitError, InstanceRow, Op, Store};
+use dalsegno_core::store::{Apart, Commit, CommitError, InstanceRow, Op, Store};
 use dalsegno_core::{Epoch, ExecutionId, ExecutionKey, InstanceId, PartitionId, Timestamp};
 use dalsegno_store_embedded::{EmbeddedStore, Options, verify};
 use expect_test::expect;
@@ -37,6 +37,7 @@ pub(crate) fn row(key: u64) -> InstanceRow {
         parked: None,
         events: 2,
         extra: Vec::new(),
+        apart: Apart::default(),
     }
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn fill(folder: &Path, keys: std::ops::Range<u64>) -> EmbeddedStore {
     let store = EmbeddedStore::open(folder, options()).unwrap();
     let epoch = store.load_hub().unwrap().epoch;
     for key in keys {
-        store.append(&[commit(epoch, key)]).unwrap();
+        store.append(&mut vec![commit(epoch, key)]).unwrap();
     }
     store
 }
@@ -133,7 +134,7 @@ fn an_older_opening_is_fenced() {
     let older = store.load_hub().unwrap().epoch;
     drop(store);
     let store = EmbeddedStore::open(folder.path(), options()).unwrap();
-    let refused = store.append(&[commit(older, 2)]);
+    let refused = store.append(&mut vec![commit(older, 2)]);
     assert!(matches!(refused, Err(CommitError::Fenced)));
 }
 
@@ -202,7 +203,7 @@ fn segments_are_recycled_below_the_checkpoint() {
     let store = fill(folder.path(), 1..1);
     let epoch = store.load_hub().unwrap().epoch;
     for key in 1..=600 {
-        store.append(&[commit(epoch, key)]).unwrap();
+        store.append(&mut vec![commit(epoch, key)]).unwrap();
         if key % 50 == 0 {
             store.checkpoint().unwrap();
         }
@@ -236,7 +237,7 @@ fn people_read_the_tables_while_the_hub_runs() {
     let mut rows = statement.query([]).unwrap();
     rows.next().unwrap();
     let epoch = store.load_hub().unwrap().epoch;
-    store.append(&[commit(epoch, 4)]).unwrap();
+    store.append(&mut vec![commit(epoch, 4)]).unwrap();
     store.checkpoint().unwrap();
     let page = store
         .list(&InstanceQuery {
@@ -256,7 +257,7 @@ fn an_idle_hub_writes_nothing() {
     };
     let store = EmbeddedStore::open(folder.path(), busy).unwrap();
     let epoch = store.load_hub().unwrap().epoch;
-    store.append(&[commit(epoch, 1)]).unwrap();
+    store.append(&mut vec![commit(epoch, 1)]).unwrap();
     store.checkpoint().unwrap();
     let before = snapshot(folder.path());
     // Reads of a clean hub fold nothing.

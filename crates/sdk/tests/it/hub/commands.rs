@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use dalsegno::{Client, EventKind, Limiter, Status};
+use dalsegno::{
+    App, Client, Error, EventKind, Limiter, OrchestrationContext, Result, RetryPolicy, Status, activity,
+    orchestrator,
+};
 use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
-    BUDGET, GO, Probe, app_with, collector, fragile, impatient, listening, panics, parent, retried_child,
-    spender, strict_parent, waiter, watching,
+    BUDGET, GO, Probe, app_with, collector, fragile, impatient, insistent, listening, panics, parent,
+    retried_child, spender, strict_parent, waiter, watching,
 };
 use super::{SOON, eventually, on_both, until};
 
@@ -217,6 +220,37 @@ async fn an_event_with_a_key_is_delivered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_tells_of_the_attempts_of_a_task() {
+    on_both(app, async |client: Client| {
+        for (failures, attempts, kept) in [(0, 1, 0), (2, 3, 2), (4, 5, 4)] {
+            let instance = client.start(insistent, failures).await.unwrap();
+            assert_eq!(instance.wait().await.unwrap(), attempts);
+            let history = instance.history().await.unwrap();
+            let find = |wanted: fn(&EventKind) -> bool| history.iter().find(|event| wanted(&event.kind));
+            let scheduled = find(|kind| matches!(kind, EventKind::TaskScheduled { .. })).unwrap();
+            let completed = find(|kind| matches!(kind, EventKind::TaskCompleted { .. })).unwrap();
+            let EventKind::TaskCompleted { attempts: told, .. } = &completed.kind else {
+                panic!("{completed:?}");
+            };
+            assert_eq!(told.count, attempts);
+            let record = told.record.as_ref().unwrap();
+            assert!(scheduled.at <= record.started && record.started <= completed.at);
+            assert!(
+                record.worker.ends_with(&format!("/{}", std::process::id())),
+                "{}",
+                record.worker
+            );
+            let messages: Vec<&str> = record.failures.iter().map(|failure| &*failure.message).collect();
+            let expected: Vec<String> = (1..=kept).map(|number| format!("failure {number}")).collect();
+            assert_eq!(messages, expected);
+            assert!(record.failures.iter().all(|failure| failure.kind == "Flaky"));
+            assert!(record.failures.is_sorted_by_key(|failure| failure.at));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_held_event_keeps_its_key() {
     on_both(app, async |client: Client| {
         let instance = client.start(collector, Vec::new()).await.unwrap();
@@ -228,6 +262,66 @@ async fn a_held_event_keeps_its_key() {
         }
         instance.resume("").await.unwrap();
         assert_eq!(instance.wait().await.unwrap(), ["a", "b", "c", "d"]);
+    })
+    .await;
+}
+
+#[activity(retry = RetryPolicy::fixed(9, Duration::from_millis(1)))]
+async fn hopeless() -> Result<()> {
+    Err(Error::with_kind("Hopeless", "x".repeat(2_000)))
+}
+
+#[activity(retry = RetryPolicy::fixed(2, Duration::from_secs(3_600)))]
+async fn patient() -> Result<()> {
+    Err(Error::with_kind("Early", "come back later"))
+}
+
+#[orchestrator]
+async fn hoping(ctx: &OrchestrationContext) -> Result<()> {
+    Ok(ctx.call(hopeless, ()).await?)
+}
+
+#[orchestrator]
+async fn trying(ctx: &OrchestrationContext) -> Result<()> {
+    Ok(ctx.call(patient, ()).await?)
+}
+
+fn app_that_fails() -> App {
+    let app = App::new().register(hopeless).register(patient);
+    app.register(hoping).register(trying)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_five_failures_are_kept_and_cut() {
+    on_both(app_that_fails, async |client: Client| {
+        let instance = client.start(hoping, ()).await.unwrap();
+        assert!(instance.wait().await.is_err());
+        let history = instance.history().await.unwrap();
+        let told = history.iter().find_map(|event| match &event.kind {
+            EventKind::TaskFailed { attempts, .. } => Some(attempts.clone()),
+            _ => None,
+        });
+        let told = told.unwrap();
+        assert_eq!(told.count, 9);
+        let failures = told.record.unwrap().failures;
+        assert_eq!(failures.len(), 5);
+        assert!(failures.iter().all(|failure| failure.message.len() == 512));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_between_two_attempts_says_so() {
+    on_both(app_that_fails, async |client: Client| {
+        let instance = client.start(trying, ()).await.unwrap();
+        let tried = |text: &String| {
+            text.starts_with(
+                "task 0: activity \"patient\", 1 attempt failed, the last with Early: come back later; the \
+                 next attempt is due in 59 min",
+            )
+        };
+        until(&instance, |status| status.waits_for.iter().any(tried)).await;
+        instance.terminate("").await.unwrap();
     })
     .await;
 }

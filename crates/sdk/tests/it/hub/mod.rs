@@ -8,6 +8,7 @@ mod restarts;
 mod starts;
 mod stuck;
 mod traces;
+mod values;
 
 use std::time::Duration;
 
