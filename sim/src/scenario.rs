@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 
 use crate::ground::{Ground, StoreFaults};
 use crate::interpreter::Programs;
-use crate::program::{COUNTERS, Program, below, generate};
+use crate::program::{COUNTERS, Program, Statement, below, generate};
 use crate::subject::Subject;
 use crate::swarm::Swarm;
 
@@ -176,9 +176,17 @@ pub(crate) struct World {
 /// Attempts by idempotency key: what really ran.
 pub(crate) type Ledger = Arc<Mutex<BTreeMap<String, u32>>>;
 
-/// The programs of a seed, for a hub in a process of its own.
+/// The programs of a seed, for a hub in a process of its own. Their signals are due at once: who
+/// waits for the instances cannot tell when a later one has come.
 pub fn programs_of(seed: u64) -> Vec<Program> {
-    generate(&mut Entropy::seeded(seed), 12)
+    let mut programs = generate(&mut Entropy::seeded(seed), 12);
+    let statements = programs.iter_mut().flat_map(|program| &mut program.statements);
+    for statement in statements {
+        if let Statement::SignalLater(counter, amount, _) = *statement {
+            *statement = Statement::SignalCounter(counter, amount);
+        }
+    }
+    programs
 }
 
 /// Runs one seed.

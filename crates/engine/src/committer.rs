@@ -185,7 +185,7 @@ mod tests {
 
     use dalsegno_core::store::Op;
     use dalsegno_store_memory::MemoryStore;
-    use dalsegno_store_tests::{FailingStore, Fate};
+    use dalsegno_store_tests::{FailingStore, Fate, Faults};
 
     use super::*;
     use crate::turn::Turn;
@@ -222,8 +222,16 @@ mod tests {
         fates: [Fate; N],
         turns: Vec<Turn>,
     ) -> (Result<(), CommitError>, usize, u64, usize) {
+        run_with(VecDeque::from(fates), Arc::default(), turns)
+    }
+
+    fn run_with(
+        faults: impl Faults,
+        refusal: Arc<Refusal>,
+        turns: Vec<Turn>,
+    ) -> (Result<(), CommitError>, usize, u64, usize) {
         let memory = Arc::new(MemoryStore::new(1));
-        let store = Arc::new(FailingStore::new(memory, VecDeque::from(fates)));
+        let store = Arc::new(FailingStore::new(memory, faults));
         let committer = Committer {
             queue: Arc::new(CommitQueue::new(1_000)),
             store: store.clone(),
@@ -231,7 +239,7 @@ mod tests {
             durable: vec![Arc::default()],
             counts: Arc::new(Counts::new(&[])),
             batches: Arc::default(),
-            refusal: Arc::default(),
+            refusal,
         };
         committer.queue.push(0, turns.into_iter());
         committer.queue.close();
@@ -249,6 +257,36 @@ mod tests {
         let (result, released, durable, stored) = run(fates, vec![note(1), note(2)]);
         assert!(result.is_ok());
         assert_eq!((released, durable, stored), (2, 2, 2));
+    }
+
+    /// Refuses once, and notes what is told of it at each append.
+    struct Watched {
+        refusal: Arc<Refusal>,
+        told: Arc<Mutex<Vec<Option<String>>>>,
+    }
+
+    impl Faults for Watched {
+        fn append(&mut self, _batch: &[Commit]) -> Fate {
+            let mut told = self.told.lock().unwrap();
+            told.push(self.refusal.current().map(|(_, cause)| cause));
+            match told.len() {
+                1 => Fate::Refused,
+                _ => Fate::Taken,
+            }
+        }
+    }
+
+    #[test]
+    fn while_the_store_takes_nothing_its_reason_is_told() {
+        let (refusal, told) = (Arc::<Refusal>::default(), Arc::default());
+        let watched = Watched {
+            refusal: refusal.clone(),
+            told: Arc::clone(&told),
+        };
+        assert!(run_with(watched, refusal.clone(), vec![note(1)]).0.is_ok());
+        let planned = Some("a planned failure of the store".to_owned());
+        assert_eq!(*told.lock().unwrap(), [None, planned]);
+        assert_eq!(refusal.current(), None);
     }
 
     #[test]

@@ -577,6 +577,9 @@ impl Partition {
 
     /// A suspended instance may end by itself, when its history is full: what it holds goes with it.
     pub(super) fn drop_held(&mut self, id: &InstanceId, turn: &mut Turn) {
+        if planted::has(Bug::HeldKeptAtEnd) {
+            return;
+        }
         let held = self.slots.get_mut(id).map(|slot| std::mem::take(&mut slot.held));
         for item in held.into_iter().flatten() {
             if let Item::Message {
