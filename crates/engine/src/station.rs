@@ -127,8 +127,19 @@ impl Station {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works until the mailbox is closed, or until this worker was relieved.
+    /// Works until the mailbox is closed, or until this worker was relieved. Whoever still waits
+    /// for an answer of a closed station learns that none will come.
     pub fn work(&self, worker: u64) {
+        self.work_until_closed(worker);
+        let mut state = self.lock();
+        if state.worker == worker {
+            let partitions = std::mem::take(&mut state.partitions);
+            drop(state);
+            drop(partitions);
+        }
+    }
+
+    fn work_until_closed(&self, worker: u64) {
         let slot = self.marks.slot();
         let mut state = self.lock();
         let mut inputs = Vec::new();
