@@ -8,8 +8,8 @@ use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload, hash};
 
 use super::Partition;
-use super::instances::delayed_start;
 use super::slot::{Item, Slot, SlotState, Waiter};
+use super::starts::delayed_start;
 use crate::input::{Command, IdOrigin, InMemory, WaitFor};
 use crate::record;
 use crate::request::{Answer, InstanceStatus, RequestError, RequestErrorKind, StartOptions, Started};
@@ -332,7 +332,7 @@ impl Partition {
         }
     }
 
-    pub(super) fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
+    fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
         let resident = self.slots.get(id).and_then(Slot::resident)?;
         let waits_for = self.explain(resident);
         Some(InstanceStatus::new(resident.orchestration.row.clone(), waits_for))

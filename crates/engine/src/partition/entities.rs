@@ -331,7 +331,7 @@ impl Partition {
     }
 
     /// Leaves memory and is read again once this turn is durable; what waits for it stays.
-    pub(super) fn reload_entity(&mut self, id: &EntityId, turn: u64) {
+    fn reload_entity(&mut self, id: &EntityId, turn: u64) {
         if let Some(slot) = self.entities.get_mut(id) {
             slot.entity = None;
         }
@@ -541,7 +541,7 @@ impl Partition {
         })
     }
 
-    pub(super) fn write_entity(&mut self, id: &EntityId, before: &Entity, turn: &mut Turn) {
+    fn write_entity(&mut self, id: &EntityId, before: &Entity, turn: &mut Turn) {
         let inline_max = self.config.limits.payload_inline_bytes;
         let Some(slot) = self.entities.get_mut(id) else {
             return;

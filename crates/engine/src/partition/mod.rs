@@ -10,11 +10,15 @@ mod explain;
 mod instances;
 mod job;
 mod limiters;
+mod parking;
 mod poison;
+mod residence;
 mod rewind;
 mod slot;
+mod starts;
 mod tasks;
 mod timers;
+mod turns;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -13,8 +13,9 @@ use dalsegno_core::store::{Apart, Field, InstanceRow, Op, TimerRow};
 use dalsegno_core::{Event, EventKind, ExecutionKey, Failure, InstanceId, Message, TaskId};
 
 use super::commands::wrong_state;
-use super::instances::{fresh, put_child};
 use super::slot::{Item, Resident, Slot, SlotState};
+use super::starts::fresh;
+use super::tasks::put_child;
 use super::{Partition, values};
 use crate::input::{Command, Load};
 use crate::record;

@@ -1,24 +1,139 @@
-//! How attempts of activities and children end: recorded, or tried again.
+//! Tasks, timers and children of an execution: opened, tried again, ended.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::event::{AttemptFailure, AttemptRecord, Attempts};
+use dalsegno_core::event::{AttemptFailure, AttemptRecord, Attempts, ParentClosePolicy};
 use dalsegno_core::message::{ReusePolicy, Target};
+use dalsegno_core::orchestration::TurnResult;
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::retry::RetryPolicy;
-use dalsegno_core::store::Op;
-use dalsegno_core::{ExecutionKey, Failure, Message, Outcome, Payload, TaskId, Timestamp};
+use dalsegno_core::store::{Op, TimerRow};
+use dalsegno_core::{ExecutionKey, Failure, InstanceId, Message, Outcome, Payload, TaskId, Timestamp};
 
 use super::Partition;
-use super::instances::put_child;
-use super::slot::Item;
+use super::slot::{Item, Slot};
 use crate::executor::AttemptOutcome;
 use crate::input::AttemptRun;
+use crate::record;
 use crate::task::{ChildRecord, FAILURE_TEXT_BYTES_MAX, FAILURES_KEPT, StoredTask, TaskRecord};
 use crate::turn::{Effect, Turn};
 
 impl Partition {
+    /// Tasks, timers, children: everything that a turn opened or closed.
+    pub(super) fn write_tasks(
+        &mut self,
+        id: &InstanceId,
+        key: ExecutionKey,
+        result: &TurnResult,
+        turn: &mut Turn,
+    ) {
+        let Some(resident) = self.slots.get(id).and_then(Slot::resident) else {
+            return;
+        };
+        let execution_id = resident.orchestration.row.execution_id;
+        let trace = resident.orchestration.trace.clone();
+        for new in &result.tasks {
+            let record = TaskRecord {
+                instance: id.clone(),
+                key,
+                execution_id,
+                task: new.task,
+                name: new.name.clone(),
+                input: new.input.clone(),
+                options: new.options.clone(),
+                scheduled: self.now,
+                failed_attempts: 0,
+                due: None,
+                last_heartbeat: None,
+                failures: Vec::new(),
+                kills: 0,
+                trace: trace.clone(),
+            };
+            if !planted::has(Bug::TaskNotStored) {
+                turn.ops.push(self.put_task(&record));
+            }
+            self.attempts.insert((key, new.task), 0);
+            turn.effects.push(Effect::Dispatch(Arc::new(record)));
+        }
+        for (due, task) in &result.timers {
+            turn.ops.push(Op::PutTimer {
+                due: *due,
+                key,
+                task: *task,
+            });
+            self.timers.insert(TimerRow {
+                due: *due,
+                key,
+                task: *task,
+            });
+        }
+        for (due, task) in result
+            .cleared_timers
+            .iter()
+            .filter(|_| !planted::has(Bug::TimerRowKept))
+        {
+            turn.ops.push(Op::DeleteTimer {
+                due: *due,
+                key,
+                task: *task,
+            });
+            self.timers.remove(&TimerRow {
+                due: *due,
+                key,
+                task: *task,
+            });
+        }
+        for task in &result.cancelled {
+            self.attempts.remove(&(key, *task));
+            turn.ops.push(Op::DeleteTask { key, task: *task });
+            turn.effects.push(Effect::Cancel { key, task: *task });
+        }
+        self.write_children(id, key, result, turn);
+    }
+
+    fn write_children(&mut self, id: &InstanceId, key: ExecutionKey, result: &TurnResult, turn: &mut Turn) {
+        for new in &result.children {
+            let child = ChildRecord {
+                instance: new.instance.clone(),
+                parent_instance: id.clone(),
+                request: new.request.clone(),
+                options: new.options.clone(),
+                scheduled: self.now,
+                failed_attempts: 0,
+                due: None,
+            };
+            turn.ops.push(put_child(key, new.task, &child));
+            self.children.insert((key, new.task), child);
+        }
+        for (task, instance, policy) in &result.orphans {
+            let own = self
+                .children
+                .get(&(key, *task))
+                .map(|child| child.options.parent_close);
+            self.forget_child(key, *task, turn);
+            let ends = *policy == ParentClosePolicy::Terminate || own == Some(ParentClosePolicy::Terminate);
+            if ends {
+                let reason = Some(format!("the parent {id} was terminated"));
+                let terminate = Message::Terminate {
+                    reason,
+                    children: *policy,
+                };
+                self.send(Target::Orchestration(instance.clone()), terminate, turn);
+            }
+        }
+    }
+
+    /// A child with options is no longer remembered.
+    pub(super) fn forget_child(&mut self, key: ExecutionKey, task: TaskId, turn: &mut Turn) {
+        if let Some(child) = self.children.remove(&(key, task)) {
+            turn.ops.push(Op::DeleteTask { key, task });
+            if let Some(due) = child.due {
+                self.retries.remove(&(due, key, task));
+            }
+        }
+    }
+
     /// An attempt ended: the task is done, or waits for its next attempt. Attempts leave no event.
     pub(super) fn end_attempt(
         &mut self,
@@ -208,6 +323,11 @@ impl Partition {
         self.push_turn(turn);
         true
     }
+}
+
+pub(super) fn put_child(key: ExecutionKey, task: TaskId, child: &ChildRecord) -> Op {
+    let data = record::encode_task(&StoredTask::Child(child.clone()));
+    Op::PutTask { key, task, data }
 }
 
 /// As much of a text as a task keeps of a failure.

@@ -1,0 +1,212 @@
+//! Starts of instances: by clients, by other instances, delayed ones.
+
+use std::sync::Arc;
+
+use dalsegno_core::message::{ReusePolicy, StartRequest, Target};
+use dalsegno_core::orchestration::Orchestration;
+use dalsegno_core::planted::{self, Bug};
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{Apart, InstanceRow, Op, TimerRow};
+use dalsegno_core::{Failure, InstanceId, Message, TaskId};
+
+use super::slot::{Item, Resident, Slot, SlotState};
+use super::{Partition, values};
+use crate::record;
+use crate::task::RowExtra;
+use crate::turn::Turn;
+
+impl Partition {
+    /// A start by another instance: creates, replaces, or tells the parent that the id is in use.
+    pub(super) fn meet_start(&mut self, id: &InstanceId) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(Item::Message {
+            sequence,
+            message: Message::Start(request),
+            ..
+        }) = slot.queue.pop_front()
+        else {
+            return;
+        };
+        let existing = slot.resident().map(|resident| resident.orchestration.row.status);
+        let mut turn = Turn::default();
+        self.forget_message(sequence, &Message::Resume { reason: None }, &mut turn);
+        match existing {
+            Some(status) if !status.is_final() => {
+                self.refuse_child(id, &request, status, &mut turn);
+                self.commit_slot(id, turn);
+            }
+            _ => {
+                let row = self.row_for(id, &request);
+                self.create(id, row, turn);
+            }
+        }
+    }
+
+    fn refuse_child(&mut self, id: &InstanceId, request: &StartRequest, status: Status, turn: &mut Turn) {
+        let Some(parent) = &request.parent else {
+            self.counters.dropped_messages += 1;
+            return;
+        };
+        let message = format!(
+            "cannot start \"{}\": instance {id} exists and is {}",
+            request.name,
+            status.as_str()
+        );
+        let done = Message::ChildDone {
+            execution: parent.execution,
+            task: parent.task,
+            outcome: Err(Failure::new("InstanceExists", message)),
+        };
+        self.send(Target::Orchestration(parent.instance.clone()), done, turn);
+    }
+
+    fn row_for(&mut self, id: &InstanceId, request: &StartRequest) -> InstanceRow {
+        let version = request
+            .version
+            .clone()
+            .or_else(|| self.config.executor.default_version(&request.name));
+        let extra = record::encode_extra(&RowExtra {
+            trace: request.trace.clone(),
+            ..RowExtra::default()
+        });
+        InstanceRow {
+            key: self.config.numbers.next_key(),
+            partition: self.config.id,
+            id: id.clone(),
+            execution_id: self.entropy.execution_id(),
+            name: request.name.clone(),
+            version,
+            status: Status::Pending,
+            created: self.now,
+            updated: self.now,
+            completed: None,
+            scheduled_start: None,
+            parent: request.parent.clone(),
+            tags: Vec::new(),
+            input: request.input.clone(),
+            custom_status: None,
+            output: None,
+            failure: None,
+            parked: None,
+            events: 0,
+            extra,
+            apart: Apart::default(),
+        }
+    }
+
+    /// A row for a client's start.
+    pub(super) fn client_row(
+        &mut self,
+        id: &InstanceId,
+        options: &crate::request::StartOptions,
+        extra: &RowExtra,
+    ) -> InstanceRow {
+        let request = StartRequest {
+            name: options.name.as_str().into(),
+            version: options.version.as_deref().map(Arc::from),
+            input: options.input.clone(),
+            parent: None,
+            reuse: ReusePolicy::default(),
+            trace: options.trace.clone(),
+        };
+        let mut row = self.row_for(id, &request);
+        row.tags.clone_from(&options.tags);
+        row.tags.sort();
+        row.scheduled_start = options.scheduled_start;
+        row.extra = record::encode_extra(extra);
+        row
+    }
+
+    /// Puts a new instance in place of whatever finished one there is, and has it begin. What
+    /// `turn` holds so far is committed together with the first turn.
+    pub(super) fn create(&mut self, id: &InstanceId, row: InstanceRow, mut turn: Turn) {
+        let mut status_before = None;
+        if let Some(old) = self.slots.get_mut(id).and_then(Slot::resident_mut) {
+            let old_row = &old.orchestration.row;
+            turn.ops.push(Op::DeleteExecution {
+                key: old_row.key,
+                id: id.clone(),
+            });
+            status_before = Some(old_row.status);
+            let (key, bytes) = (old_row.key, old.live_bytes);
+            self.keys.remove(&key);
+            self.futures.forget(bytes);
+        }
+        turn.moves.push((status_before, Some(row.status)));
+        let (key, due) = (row.key, row.scheduled_start.filter(|due| *due > self.now));
+        self.keys.insert(key, id.clone());
+        let mut resident = Resident::new(fresh(row), Some(Vec::new()));
+        resident.is_new = due.is_none();
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        slot.held.clear();
+        if let Some(due) = due {
+            let row = &mut resident.orchestration.row;
+            let inline_max = self.config.limits.payload_inline_bytes;
+            values::put_instance(row, Apart::default(), inline_max, &mut turn.ops);
+            if !planted::has(Bug::DelayedStartNotStored) {
+                turn.ops.push(Op::PutTimer {
+                    due,
+                    key,
+                    task: TaskId::START,
+                });
+            }
+            self.timers.insert(TimerRow {
+                due,
+                key,
+                task: TaskId::START,
+            });
+            slot.state = SlotState::Resident(Box::new(resident));
+            self.commit_slot(id, turn);
+        } else {
+            let begin = Message::TimerFired {
+                execution: key,
+                task: TaskId::START,
+                fire_at: self.now,
+            };
+            slot.queue.push_front(Item::message(None, begin));
+            resident.prelude = Some(Box::new(turn));
+            slot.state = SlotState::Resident(Box::new(resident));
+        }
+    }
+
+    /// What the next turn of an instance has to commit along.
+    pub(super) fn take_prelude(&mut self, id: &InstanceId) -> Turn {
+        let resident = self.slots.get_mut(id).and_then(Slot::resident_mut);
+        resident
+            .and_then(|resident| resident.prelude.take())
+            .map(|turn| *turn)
+            .unwrap_or_default()
+    }
+
+    /// An instance that ends before its delayed start takes the timer of that start along.
+    pub(super) fn forget_start(&mut self, delayed: Option<TimerRow>, turn: &mut Turn) {
+        let Some(timer) = delayed.filter(|_| !planted::has(Bug::StartTimerKeptAtEnd)) else {
+            return;
+        };
+        let TimerRow { due, key, task } = timer;
+        turn.ops.push(Op::DeleteTimer { due, key, task });
+        self.timers.remove(&timer);
+    }
+}
+
+/// The timer by which an instance that has not begun will begin.
+pub(super) fn delayed_start(row: &InstanceRow) -> Option<TimerRow> {
+    let due = row.scheduled_start.filter(|_| row.events == 0)?;
+    Some(TimerRow {
+        due,
+        key: row.key,
+        task: TaskId::START,
+    })
+}
+
+/// An execution without history: what its first event will say is in the row.
+pub(super) fn fresh(row: InstanceRow) -> Orchestration {
+    let trace = record::decode_extra(&row.extra).unwrap_or_default().trace;
+    let mut orchestration = Orchestration::new(row);
+    orchestration.trace = trace;
+    orchestration
+}
