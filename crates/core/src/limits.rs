@@ -53,8 +53,6 @@ pub struct Limits {
     pub disk_free_bytes_min: u64,
     /// Deepest nesting of children.
     pub recursion_max: u32,
-    /// Turns that are gathered into one commit batch.
-    pub batch_commits_max: usize,
 }
 
 impl Default for Limits {
@@ -80,7 +78,6 @@ impl Default for Limits {
             event_keys_max: 100,
             disk_free_bytes_min: 256 * 1024 * 1024,
             recursion_max: 100,
-            batch_commits_max: 4_096,
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct StartRequest {
     pub input: Option<Payload>,
     /// Who waits for the outcome.
     pub parent: Option<Parent>,
+    /// How many parents it has, one above the other; the engine counts.
+    pub depth: u32,
     /// A retried child replaces its finished self.
     pub reuse: ReusePolicy,
     /// The trace that it is part of.

@@ -293,6 +293,7 @@ impl Orchestration {
             } => {
                 let parent = (link == ChildLink::Awaited).then(|| self.as_parent(task));
                 let request = StartRequest {
+                    depth: 0,
                     name,
                     version,
                     input,

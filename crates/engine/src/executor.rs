@@ -31,6 +31,8 @@ pub struct ExecutionInfo {
     pub version: Option<Arc<str>>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
+    /// Most entities it may lock at once: the hub's `locked_entities_max`.
+    pub locked_entities_max: usize,
 }
 
 /// The user's orchestrator for one execution, alive between turns.

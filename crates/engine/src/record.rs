@@ -253,6 +253,7 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         idempotency_key: extra.idempotency_key.clone(),
         start_fingerprint: extra.start_fingerprint,
         kills: extra.kills,
+        depth: extra.depth,
         events: extra.events.iter().map(store_mark).collect(),
         trace: store_trace(extra.trace.as_ref()),
     };
@@ -270,6 +271,7 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         idempotency_key: record.idempotency_key,
         start_fingerprint: record.start_fingerprint,
         kills: record.kills,
+        depth: record.depth,
         events: record.events.iter().map(load_mark).collect(),
         trace: load_trace(record.trace),
     })
@@ -1026,6 +1028,7 @@ fn store_start(request: &StartRequest) -> stored::Start {
         input: payload(request.input.as_ref()),
         parent: request.parent.as_ref().map(store_parent),
         reuse: reuse.into(),
+        depth: request.depth,
         trace: store_trace(request.trace.as_ref()),
     }
 }
@@ -1038,6 +1041,7 @@ fn load_start(start: stored::Start) -> Result<StartRequest, RecordError> {
         version: start.version.map(Into::into),
         input: start.input.map(Payload::from),
         parent: start.parent.map(load_parent),
+        depth: start.depth,
         trace: load_trace(start.trace),
         reuse: match reuse {
             stored::ReusePolicy::RejectRunning => ReusePolicy::RejectRunning,

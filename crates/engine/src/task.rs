@@ -81,6 +81,8 @@ pub struct RowExtra {
     pub idempotency_key: Option<String>,
     /// A hash over what it was started with, to tell a repeat from other data.
     pub start_fingerprint: u64,
+    /// How many parents it has, one above the other.
+    pub depth: u32,
     /// How often the process died while a turn ran, since one last came back.
     pub kills: u32,
     /// Events that came with a key, oldest first; `event_keys_max` at most.

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use dalsegno_core::limits::Limits;
 use dalsegno_core::{Action, EntityId, TaskId};
 use futures::future::FusedFuture;
 
@@ -43,7 +42,7 @@ impl LockTask {
 
 #[track_caller]
 fn check(shared: &Arc<Shared>, entities: &[EntityId]) {
-    let most = Limits::default().locked_entities_max;
+    let most = shared.info.locked_entities_max;
     let held = shared.enter().locked.is_some();
     assert!(
         !held,

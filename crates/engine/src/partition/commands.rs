@@ -172,6 +172,7 @@ impl Partition {
                 .as_ref()
                 .map_or(0, |_| fingerprint(options)),
             kills: 0,
+            depth: 0,
             trace: options.trace.clone(),
             events: Vec::new(),
         };

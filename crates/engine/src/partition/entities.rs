@@ -626,6 +626,7 @@ fn as_message(effect: EntityEffect, trace: Option<TraceContext>) -> (Target, Mes
             input,
         } => {
             let request = StartRequest {
+                depth: 0,
                 name,
                 version,
                 input,

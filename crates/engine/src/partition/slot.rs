@@ -181,20 +181,7 @@ pub(super) fn take_batch(slot: &mut Slot) -> Vec<Item> {
     if !moves && !fresh.iter().any(is_key) {
         return fresh;
     }
-    let begins = fresh.first().is_some_and(|item| {
-        matches!(
-            item.as_message(),
-            Some(Message::TimerFired {
-                task: TaskId::START,
-                ..
-            })
-        )
-    });
     let mut batch = Vec::with_capacity(slot.held.len() + fresh.len());
-    let mut fresh = fresh.into_iter();
-    if begins {
-        batch.extend(fresh.next());
-    }
     batch.extend(slot.held.drain(..));
     batch.extend(fresh);
     batch

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dalsegno_core::message::{ReusePolicy, StartRequest, Target};
-use dalsegno_core::orchestration::Orchestration;
+use dalsegno_core::orchestration::{Orchestration, TurnResult};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{Apart, InstanceRow, Op, TimerRow};
@@ -34,7 +34,17 @@ impl Partition {
         self.forget_message(sequence, &Message::Resume { reason: None }, &mut turn);
         match existing {
             Some(status) if !status.is_final() => {
-                self.refuse_child(id, &request, status, &mut turn);
+                let message = format!(
+                    "cannot start \"{}\": instance {id} exists and is {}",
+                    request.name,
+                    status.as_str()
+                );
+                self.refuse_child(&request, Failure::new("InstanceExists", message), &mut turn);
+                self.commit_slot(id, turn);
+            }
+            _ if request.depth > self.config.limits.recursion_max => {
+                let failure = too_deep(&request, self.config.limits.recursion_max);
+                self.refuse_child(&request, failure, &mut turn);
                 self.commit_slot(id, turn);
             }
             _ => {
@@ -44,20 +54,15 @@ impl Partition {
         }
     }
 
-    fn refuse_child(&mut self, id: &InstanceId, request: &StartRequest, status: Status, turn: &mut Turn) {
+    fn refuse_child(&mut self, request: &StartRequest, failure: Failure, turn: &mut Turn) {
         let Some(parent) = &request.parent else {
             self.counters.dropped_messages += 1;
             return;
         };
-        let message = format!(
-            "cannot start \"{}\": instance {id} exists and is {}",
-            request.name,
-            status.as_str()
-        );
         let done = Message::ChildDone {
             execution: parent.execution,
             task: parent.task,
-            outcome: Err(Failure::new("InstanceExists", message)),
+            outcome: Err(failure),
         };
         self.send(Target::Orchestration(parent.instance.clone()), done, turn);
     }
@@ -69,6 +74,7 @@ impl Partition {
             .or_else(|| self.config.executor.default_version(&request.name));
         let extra = record::encode_extra(&RowExtra {
             trace: request.trace.clone(),
+            depth: request.depth,
             ..RowExtra::default()
         });
         InstanceRow {
@@ -104,6 +110,7 @@ impl Partition {
         extra: &RowExtra,
     ) -> InstanceRow {
         let request = StartRequest {
+            depth: 0,
             name: options.name.as_str().into(),
             version: options.version.as_deref().map(Arc::from),
             input: options.input.clone(),
@@ -209,4 +216,32 @@ pub(super) fn fresh(row: InstanceRow) -> Orchestration {
     let mut orchestration = Orchestration::new(row);
     orchestration.trace = trace;
     orchestration
+}
+
+/// An orchestrator that starts itself for ever ends here.
+fn too_deep(request: &StartRequest, most: u32) -> Failure {
+    let message = format!(
+        "cannot start \"{}\" below {most} others: recursion_max is {most}; start it detached, or continue as new",
+        request.name
+    );
+    let mut failure = Failure::new("RecursionLimit", message);
+    failure.permanent = true;
+    failure
+}
+
+/// Children are one deeper than who starts them.
+pub(super) fn count_depth(row: &InstanceRow, result: &mut TurnResult) {
+    let sent = result
+        .outgoing
+        .iter_mut()
+        .filter_map(|(_, message)| match message {
+            Message::Start(request) if request.parent.is_some() => Some(&mut **request),
+            _ => None,
+        });
+    let kept = result.children.iter_mut().map(|child| &mut child.request);
+    let mut requests = sent.chain(kept).peekable();
+    if requests.peek().is_some() {
+        let depth = 1 + record::decode_extra(&row.extra).unwrap_or_default().depth;
+        requests.for_each(|request| request.depth = depth);
+    }
 }

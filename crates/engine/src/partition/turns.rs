@@ -9,7 +9,7 @@ use dalsegno_core::{Action, EventKind, Fault, InstanceId, Message, Payload, Task
 
 use super::job::{Job, Running, RunningTurn, TurnDone, TurnJob};
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
-use super::starts::{delayed_start, fresh};
+use super::starts::{count_depth, delayed_start, fresh};
 use super::{Partition, values};
 use crate::executor::ExecutionInfo;
 use crate::record;
@@ -20,6 +20,7 @@ impl Partition {
     pub(super) fn begin_turn(&mut self, id: &InstanceId) -> Option<Job> {
         let now = self.now;
         let actions_max = self.config.limits.turn_actions_max;
+        let locked_entities_max = self.config.limits.locked_entities_max;
         let slot = self.slots.get_mut(id)?;
         let batch = take_batch(slot);
         let resident = slot.resident_mut()?;
@@ -51,6 +52,7 @@ impl Partition {
             name: row.name.clone(),
             version: row.version.clone(),
             trace: resident.orchestration.trace.clone(),
+            locked_entities_max,
         };
         let (live, history) = (resident.live.take(), resident.history.take());
         self.running = Some(Running::Turn(RunningTurn {
@@ -149,7 +151,8 @@ impl Partition {
             ..RowMark::of(resident)
         };
         let delayed = delayed_start(&resident.orchestration.row);
-        let result = resident.orchestration.conclude(draft, actions, events_max);
+        let mut result = resident.orchestration.conclude(draft, actions, events_max);
+        count_depth(&resident.orchestration.row, &mut result);
         let key = resident.orchestration.row.key;
         let is_over = resident.orchestration.row.status.is_final();
         if unread.is_some() {

@@ -355,7 +355,6 @@ impl Values<'_> {
             disk_free_bytes_min: self.count("limits.disk_free_bytes_min"),
             waiters_per_key_max: self.size("limits.waiters_per_key_max"),
             recursion_max: self.small("limits.recursion_max"),
-            batch_commits_max: self.size("limits.batch_commits_max"),
         }
     }
 }

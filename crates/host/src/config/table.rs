@@ -387,12 +387,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Deepest nesting of children.",
     ),
     row(
-        "limits.batch_commits_max",
-        ANY,
-        "4096",
-        "Most turns in one commit batch.",
-    ),
-    row(
         "log.level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         "info",

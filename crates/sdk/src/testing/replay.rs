@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dalsegno_core::limits::Limits;
 use dalsegno_core::{Event, EventKind, InstanceId};
 use dalsegno_engine::executor::{ExecutionInfo, Executor};
 use dalsegno_host::v1::{history_from_json, history_json};
@@ -141,6 +142,7 @@ fn info_of(instance: InstanceId, history: &[Event]) -> Result<ExecutionInfo> {
         name: started.name.clone(),
         version: started.version.clone(),
         trace: started.trace.clone(),
+        locked_entities_max: Limits::default().locked_entities_max,
     })
 }
 

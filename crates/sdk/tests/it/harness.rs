@@ -36,6 +36,7 @@ impl Play {
             name: definition.name().into(),
             version: definition.version_text().map(Into::into),
             trace: None,
+            locked_entities_max: 32,
         };
         Self {
             execution: registry.execution(&info).expect("it is registered"),

@@ -4,6 +4,7 @@ mod commands;
 mod disk;
 mod entities;
 mod functions;
+mod limits;
 mod restarts;
 mod starts;
 mod stuck;

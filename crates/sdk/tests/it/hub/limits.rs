@@ -1,0 +1,79 @@
+//! Limits of a hub, as orchestrations meet them.
+
+use dalsegno::{
+    App, FaultKind, Host, HostSettings, InstanceQuery, OrchestrationContext, Result, entity, orchestrator,
+};
+use serde::{Deserialize, Serialize};
+
+use super::until;
+
+/// Starts itself as its own child, for ever.
+#[orchestrator]
+async fn nesting(ctx: &OrchestrationContext, level: u32) -> Result<u32> {
+    Ok(ctx.call(nesting, level + 1).await?)
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Place {
+    taken: bool,
+}
+
+#[entity]
+impl Place {
+    fn take(&mut self) {
+        self.taken = true;
+    }
+}
+
+#[orchestrator]
+async fn locking(ctx: &OrchestrationContext, count: u32) -> Result<u32> {
+    let places: Vec<_> = (0..count)
+        .map(|number| ctx.entity::<Place>(number.to_string()).id())
+        .collect();
+    let _guard = ctx.lock(places).await;
+    Ok(count)
+}
+
+async fn host(folder: &tempfile::TempDir) -> Host {
+    let mut settings = HostSettings::in_folder(folder.path());
+    settings.limits.recursion_max = 5;
+    settings.limits.locked_entities_max = 3;
+    let app = App::new().register(nesting).register(locking).entity::<Place>();
+    app.start(settings).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_nest_as_deep_as_allowed_and_no_deeper() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder).await;
+    let root = host.client().start(nesting, 0).await.unwrap();
+    let failure = root.wait_for(super::SOON).await.unwrap_err().to_string();
+    assert!(failure.contains("recursion_max is 5"), "{failure}");
+    let all = host.client().list(InstanceQuery::default()).await.unwrap();
+    assert_eq!(all.rows.len(), 6, "the root and five below it");
+    drop(root);
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_takes_as_many_entities_as_the_hub_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder).await;
+    let three = host.client().start(locking, 3).await.unwrap();
+    assert_eq!(three.wait_for(super::SOON).await.unwrap(), 3);
+    let four = host.client().start(locking, 4).await.unwrap();
+    let fault = until(&four, |status| status.row.parked.is_some())
+        .await
+        .row
+        .parked
+        .unwrap();
+    assert_eq!(fault.kind, FaultKind::Panicked);
+    assert!(
+        fault
+            .message
+            .contains("4 entities in one lock, locked_entities_max is 3"),
+        "{fault}"
+    );
+    drop((three, four));
+    host.shutdown().await;
+}
