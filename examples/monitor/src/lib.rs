@@ -127,7 +127,7 @@ impl Pace {
 
 /// Is it up? No answer is an answer, too.
 #[activity(name = "CheckExternalServiceStatus", timeout = 30 * SECOND)]
-async fn check_service(url: String) -> bool {
+pub async fn check_service(url: String) -> bool {
     let answer = reqwest::get(url).await;
     answer.is_ok_and(|answer| answer.status().is_success())
 }

@@ -1,11 +1,13 @@
 //! Alerts at the Nth failure, a bounded history, and the time of the next check.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use dalsegno::{EventKind, HOUR, Host, Instance};
+use dalsegno::testing::TestHub;
+use dalsegno::{EventKind, HOUR, Host, Instance, MINUTE};
 use monitor::stub::Service;
-use monitor::{Monitor, Notice, Pace, app, monitor};
+use monitor::{Monitor, Notice, Pace, app, check_service, monitor};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 const DOWN: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
@@ -64,6 +66,44 @@ async fn after_many_rounds_the_history_holds_one() {
     let events = instance.history().await.expect("a history").len();
     assert!(events <= 16, "{events} events");
     end(host, instance).await;
+}
+
+/// Five weeks of checks under a virtual clock: the service fails in every thousandth round and the
+/// three after it, and the process dies once in a while.
+#[test]
+fn ten_thousand_rounds_keep_their_rhythm_and_a_history_of_one() {
+    const ROUNDS: u32 = 10_000;
+    let (notices, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let hub = TestHub::new(app(notices));
+    let checks = Arc::new(Mutex::new(Vec::new()));
+    let seen = checks.clone();
+    hub.stub(check_service, move |_url| {
+        let mut seen = seen.lock().expect("nobody panics with it");
+        seen.push(());
+        Ok(seen.len() % 1_000 > 3)
+    });
+    let begin = hub.now();
+    let watch = Monitor::of("http://service.example/health", 5 * MINUTE, Pace::FixedRate);
+    let instance = hub.start(monitor, watch);
+    for _ in 0..10 {
+        hub.advance(5 * MINUTE * (ROUNDS / 10));
+        assert!(instance.history().expect("a history").len() <= 16);
+        hub.crash();
+    }
+    assert_eq!(hub.now().since(begin), 5 * MINUTE * ROUNDS);
+    let count = checks.lock().expect("nobody panics with it").len();
+    assert!(
+        (10_001..=10_020).contains(&count),
+        "{count} checks: one a round, and those cut off by a crash again"
+    );
+    let notices: Vec<Notice> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+    let count = |wanted: fn(&Notice) -> bool| notices.iter().filter(|notice| wanted(notice)).count();
+    assert!(count(|notice| *notice == Notice::Alert(3)) >= 10, "{notices:?}");
+    assert!(
+        count(|notice| matches!(notice, Notice::Recovery(3 | 4))) >= 9,
+        "{notices:?}"
+    );
+    assert_eq!(count(|notice| matches!(notice, Notice::Escalation(_))), 0);
 }
 
 #[tokio::test]
