@@ -1,9 +1,10 @@
-//! `cargo run --release -p dalsegno-bench [-- --quick] [--only W1]`: runs the workloads, prints a
-//! table on stderr and JSON on stdout.
+//! `cargo run --release -p dalsegno-bench [-- --quick] [--only W1]`: runs the workloads, each in a
+//! process of its own so that its memory is its own, prints a table on stderr and JSON on stdout.
 
 mod machine;
 mod workloads;
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,7 +21,11 @@ struct Sizes {
     waiting: u64,
     history: u64,
     signals: u64,
+    /// Sequences in the hub that is opened with a long history.
+    finished: u64,
 }
+
+const WORKLOADS: [&str; 10] = ["L1", "W1", "W2", "W3", "W3e", "W4", "E1", "I1", "R1", "R1h"];
 
 const FULL: Sizes = Sizes {
     latency_runs: 200,
@@ -29,6 +34,7 @@ const FULL: Sizes = Sizes {
     waiting: 100_000,
     history: 10_000,
     signals: 1_000_000,
+    finished: 440_000,
 };
 
 const QUICK: Sizes = Sizes {
@@ -38,6 +44,7 @@ const QUICK: Sizes = Sizes {
     waiting: 5_000,
     history: 1_000,
     signals: 20_000,
+    finished: 2_000,
 };
 
 fn main() -> Result<()> {
@@ -52,9 +59,16 @@ fn main() -> Result<()> {
         .position(|argument| argument == "--only")
         .and_then(|at| arguments.get(at + 1));
     let runtime = tokio::runtime::Runtime::new()?;
-    if let Some(at) = arguments.iter().position(|argument| argument == CHILD) {
-        let [load, place] = [1, 2].map(|offset| arguments.get(at + offset).cloned().unwrap_or_default());
+    let after = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        Some([1, 2].map(|offset| arguments.get(at + offset).cloned().unwrap_or_default()))
+    };
+    if let Some([load, place]) = after(CHILD) {
         return runtime.block_on(be_killed(&load, Path::new(&place), &sizes));
+    }
+    if let Some([name, place]) = after(MEASURED) {
+        let figures = runtime.block_on(measure(&name, Path::new(&place), &sizes))?;
+        return Ok(writeln!(std::io::stdout(), "{}", json!(figures))?);
     }
     let folder = tempfile::tempdir_in(std::env::current_dir()?)?;
     let before = machine::sync_latency(folder.path())?;
@@ -67,17 +81,15 @@ fn main() -> Result<()> {
         "{:<34} {:>9} {:>8} {:>10} {:>8} {:>7} {:>6} {:>6}",
         "workload", "count", "seconds", "per s", "CPU µs", "syncs", "MB", "peak"
     );
-    let wanted = |name: &str| only.is_none_or(|only| name.starts_with(only.as_str()));
     let mut figures = Vec::new();
-    for name in ["L1", "W1", "W2", "W3", "W3e", "W4", "E1", "I1", "R1"]
+    for name in WORKLOADS
         .into_iter()
-        .filter(|name| wanted(name))
+        .filter(|name| only.is_none_or(|only| name.starts_with(only.as_str())))
     {
         let place = tempfile::tempdir_in(folder.path())?;
-        for figure in runtime.block_on(measure(name, place.path(), &sizes))? {
-            print(&figure);
-            figures.push(figure);
-        }
+        let told = in_a_process_of_its_own(name, place.path())?;
+        told.iter().for_each(print);
+        figures.extend(told);
     }
     let after = machine::sync_latency(folder.path())?;
     let summary = json!({
@@ -87,6 +99,30 @@ fn main() -> Result<()> {
     });
     writeln!(std::io::stdout(), "{summary}")?;
     Ok(())
+}
+
+/// Makes this program the one that runs a workload: `--be-measured NAME FOLDER`.
+const MEASURED: &str = "--be-measured";
+
+fn in_a_process_of_its_own(name: &str, place: &Path) -> Result<Vec<Figure>> {
+    let output = again(&[MEASURED.as_ref(), name.as_ref(), place.as_ref()])?
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(dalsegno::Error::msg(format!(
+            "{name} ended with {}",
+            output.status
+        )));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// This program once more, with these arguments and the sizes of this run.
+fn again(arguments: &[&OsStr]) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments);
+    command.args(std::env::args().filter(|argument| argument == "--quick"));
+    Ok(command)
 }
 
 /// Makes this program the one that is killed for R1: `--be-killed LOAD FOLDER`.
@@ -109,10 +145,9 @@ fn killed_at(load: &str, sizes: &Sizes) -> u64 {
 /// Runs a load in another process, kills that in the middle and opens what it left.
 async fn kill_and_recover(load: &str, place: &Path, sizes: &Sizes) -> Result<Figure> {
     let place = place.join(load);
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg(CHILD).arg(load).arg(&place).stdout(Stdio::piped());
-    command.args(std::env::args().filter(|argument| argument == "--quick"));
-    let mut child = command.spawn()?;
+    let mut child = again(&[CHILD.as_ref(), load.as_ref(), place.as_ref()])?
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut said = String::new();
     if let Some(output) = child.stdout.take() {
         BufReader::new(output).read_line(&mut said)?;
@@ -123,6 +158,9 @@ async fn kill_and_recover(load: &str, place: &Path, sizes: &Sizes) -> Result<Fig
 }
 
 async fn measure(name: &str, place: &Path, sizes: &Sizes) -> Result<Vec<Figure>> {
+    if name == "R1h" {
+        return Ok(vec![workloads::reopen(place, sizes.finished).await?]);
+    }
     if name == "R1" {
         let after_sequences = kill_and_recover("W1", place, sizes).await?;
         return Ok(vec![after_sequences, kill_and_recover("W3", place, sizes).await?]);

@@ -84,7 +84,7 @@ impl Tally {
 }
 
 /// What a workload came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) workload: String,
     pub(crate) count: u64,
@@ -93,7 +93,7 @@ pub(crate) struct Figure {
     pub(crate) cpu_micros_each: f64,
     pub(crate) syncs: u64,
     pub(crate) resident_megabytes: u64,
-    /// Of the process so far: of this workload when it is the only one.
+    /// Of the workload's process.
     pub(crate) peak_megabytes: u64,
     pub(crate) note: String,
 }
@@ -324,6 +324,20 @@ pub(crate) async fn recover(folder: &Path, load: &str, count: u64) -> Result<Fig
         works.as_secs_f64() * 1e3
     );
     host.shutdown().await;
+    Ok(figure)
+}
+
+/// R1h: opens a hub in which so many sequences have ended: their history is not read.
+pub(crate) async fn reopen(folder: &Path, instances: u64) -> Result<Figure> {
+    let host = open(folder).await?;
+    let first = host.client().start(sequence, ()).await?;
+    first.wait().await?;
+    let events = first.history().await?.len() as u64;
+    drop(first);
+    throughput(&host, instances).await?;
+    host.shutdown().await;
+    let mut figure = recover(folder, "", events * instances).await?;
+    figure.workload = "R1 start of a hub, events in it".to_owned();
     Ok(figure)
 }
 
