@@ -12,7 +12,7 @@ use super::job::{Job, OperationJob, Running};
 use super::slot::Item;
 use super::{Partition, values};
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
-use crate::input::{Command, EntityInMemory, Load};
+use crate::input::{Command, EntityInMemory, Load, Unread};
 use crate::record;
 use crate::request::{RequestError, RequestErrorKind};
 use crate::turn::{Effect, Reply, Turn};
@@ -63,6 +63,8 @@ impl Partition {
         slot.queue.push_back(item);
         if is_new {
             self.outbox.loads.push(Load::Entity(id));
+        } else if self.damaged_entities.contains_key(&id) {
+            self.store_for_damaged(&id);
         } else {
             self.make_entity_ready(&id);
         }
@@ -97,7 +99,7 @@ impl Partition {
         Ok(())
     }
 
-    pub(super) fn take_loaded_entity(&mut self, id: &EntityId, found: Result<Option<EntityRow>, String>) {
+    pub(super) fn take_loaded_entity(&mut self, id: &EntityId, found: Result<Option<EntityRow>, Unread>) {
         let partition = self.config.id;
         let Some(slot) = self.entities.get_mut(id) else {
             return;
@@ -107,11 +109,7 @@ impl Partition {
         }
         let row = match found {
             Ok(row) => row,
-            Err(error) => {
-                tracing::error!(entity = %id, error, "cannot read an entity; trying again");
-                self.outbox.loads.push(Load::Entity(id.clone()));
-                return;
-            }
+            Err(unread) => return self.take_unread_entity(id, unread),
         };
         slot.is_stored = row.is_some();
         let row = row.unwrap_or_else(|| EntityRow {
@@ -393,6 +391,20 @@ impl Partition {
         }
     }
 
+    /// Takes the commands out of what waits for an entity.
+    pub(super) fn take_entity_commands(&mut self, id: &EntityId) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if let Some(slot) = self.entities.get_mut(id) {
+            for item in std::mem::take(&mut slot.queue) {
+                match item {
+                    Item::Command(command) => commands.push(command),
+                    item => slot.queue.push_back(item),
+                }
+            }
+        }
+        commands
+    }
+
     pub(super) fn entity_mut(&mut self, id: &EntityId) -> Option<&mut Entity> {
         self.entities.get_mut(id).and_then(|slot| slot.entity.as_mut())
     }
@@ -500,7 +512,7 @@ impl Partition {
     }
 
     /// What has to wait is stored, and its senders are answered.
-    fn store_waiting(&mut self, id: &EntityId, turn: &mut Turn) {
+    pub(super) fn store_waiting(&mut self, id: &EntityId, turn: &mut Turn) {
         let Some(slot) = self.entities.get_mut(id) else {
             return;
         };

@@ -17,7 +17,7 @@ use super::job::{Job, Running, RunningTurn, TurnDone, TurnJob};
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::{Partition, values};
 use crate::executor::ExecutionInfo;
-use crate::input::{Load, Loaded, StoredInstance};
+use crate::input::{Load, Loaded, StoredInstance, Unread};
 use crate::record;
 use crate::task::{ChildRecord, RowExtra, StoredTask, TaskRecord};
 use crate::turn::{Effect, Turn};
@@ -57,24 +57,31 @@ impl Partition {
         }
     }
 
-    fn take_loaded_instance(&mut self, id: &InstanceId, found: Result<Option<StoredInstance>, String>) {
+    fn take_loaded_instance(&mut self, id: &InstanceId, found: Result<Option<StoredInstance>, Unread>) {
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
         if !matches!(slot.state, SlotState::Loading) {
             return;
         }
+        let mut damage = None;
         slot.state = match found {
             Ok(None) => SlotState::Vacant,
-            Ok(Some(stored)) => SlotState::Resident(Box::new(restore(stored))),
-            Err(error) => {
-                tracing::error!(instance = %id, error, "cannot read an instance; trying again");
-                self.outbox.loads.push(Load::Instance(id.clone()));
-                return;
-            }
+            Ok(Some(stored)) => match damage_of(&stored) {
+                Some(unread) if stored.row.status.is_final() => return self.take_unread_instance(id, unread),
+                damaged => {
+                    damage = damaged.filter(|_| stored.row.parked.is_none());
+                    SlotState::Resident(Box::new(restore(stored)))
+                }
+            },
+            Err(unread) => return self.take_unread_instance(id, unread),
         };
         if let Some(resident) = slot.resident() {
             self.keys.insert(resident.orchestration.row.key, id.clone());
+        }
+        if let Some(Unread { text: message, .. }) = damage {
+            let kind = FaultKind::Damaged;
+            self.park(id, Fault { kind, message }, Vec::new());
         }
         self.make_ready(id);
         self.release_if_vacant(id);
@@ -86,6 +93,10 @@ impl Partition {
             let slot = self.slots.get_mut(id)?;
             slot.is_queued = false;
             if matches!(slot.state, SlotState::Loading | SlotState::Running) {
+                return None;
+            }
+            if matches!(slot.state, SlotState::Damaged(_)) {
+                self.refuse_commands(id);
                 return None;
             }
             match slot.queue.front() {
@@ -438,7 +449,10 @@ impl Partition {
                 let unread = self.unread_events(&id, &actions);
                 self.conclude(&id, done.draft, batch, actions, Some(unread));
             }
-            Err(fault) => self.park(&id, fault, batch),
+            Err(fault) => {
+                self.acquit(&id);
+                self.park(&id, fault, batch);
+            }
         }
         self.end_turn(&id);
     }
@@ -862,13 +876,6 @@ impl Partition {
         if resident.orchestration.row.parked.take().is_none() {
             return;
         }
-        self.acquit(id);
-        let Some(slot) = self.slots.get_mut(id) else {
-            return;
-        };
-        let Some(resident) = slot.resident_mut() else {
-            return;
-        };
         let mut turn = Turn::default();
         let row = &mut resident.orchestration.row;
         values::put_instance(row, row.apart, inline_max, &mut turn.ops);
@@ -916,7 +923,7 @@ impl Partition {
         // Most instances wait most of the time: an empty queue keeps no memory.
         slot.queue = VecDeque::new();
         let leaves = match &slot.state {
-            SlotState::Vacant => true,
+            SlotState::Vacant | SlotState::Damaged(_) => true,
             SlotState::Resident(resident) => resident.orchestration.row.status.is_final(),
             _ => false,
         };
@@ -925,7 +932,7 @@ impl Partition {
         }
     }
 
-    fn release_if_vacant(&mut self, id: &InstanceId) {
+    pub(super) fn release_if_vacant(&mut self, id: &InstanceId) {
         if self.slots.get(id).is_some_and(|slot| slot.is_idle()) {
             self.rest(id);
         }
@@ -1041,27 +1048,27 @@ pub(super) fn fresh(row: InstanceRow) -> Orchestration {
     orchestration
 }
 
-/// A history that cannot be read parks its instance; its neighbours are not disturbed.
-fn restore(stored: StoredInstance) -> Resident {
-    let StoredInstance { mut row, history } = stored;
-    match history {
-        Ok(history) => {
-            // A finished one is read without its history, unless a rewind asked for it.
-            let is_read = !row.status.is_final() || !history.is_empty();
-            let orchestration = match history.is_empty() {
-                true => fresh(row),
-                false => Orchestration::fold(row, &history),
-            };
-            Resident::new(orchestration, is_read.then_some(history))
-        }
-        Err(message) => {
-            row.parked = Some(Fault {
-                kind: FaultKind::Damaged,
-                message,
-            });
-            Resident::new(Orchestration::new(row), None)
-        }
-    }
+/// A history that cannot be read: parks its instance, or ends what was asked of a finished one; its
+/// neighbours are not disturbed.
+fn damage_of(stored: &StoredInstance) -> Option<Unread> {
+    let text = stored.history.as_ref().err()?.clone();
+    Some(Unread {
+        is_damage: true,
+        text,
+    })
+}
+
+fn restore(StoredInstance { row, history }: StoredInstance) -> Resident {
+    let Ok(history) = history else {
+        return Resident::new(Orchestration::new(row), None);
+    };
+    // A finished one is read without its history, unless a rewind asked for it.
+    let is_read = !row.status.is_final() || !history.is_empty();
+    let orchestration = match history.is_empty() {
+        true => fresh(row),
+        false => Orchestration::fold(row, &history),
+    };
+    Resident::new(orchestration, is_read.then_some(history))
 }
 
 /// Notes the keys that events of this batch came with, in the row that is committed with them;

@@ -5,6 +5,7 @@
 //! outbox. The simulator and the test hub are two other shells around the same code.
 
 mod commands;
+mod damage;
 mod entities;
 mod explain;
 mod instances;
@@ -153,6 +154,8 @@ pub struct Partition {
     /// Of resident executions only.
     keys: HashMap<ExecutionKey, InstanceId>,
     entities: HashMap<EntityId, EntitySlot>,
+    /// Entities that cannot be read, and why.
+    damaged_entities: HashMap<EntityId, String>,
     timers: BTreeSet<TimerRow>,
     /// Timers that fired and whose instance the store is asked for.
     fired: HashMap<ExecutionKey, Vec<TimerRow>>,
@@ -171,6 +174,8 @@ pub struct Partition {
     settling: VecDeque<(u64, InstanceId)>,
     /// Instances to be read again once this turn is durable.
     reloads: VecDeque<(u64, Load)>,
+    /// Reads that failed, by the time when they are tried again.
+    rereads: VecDeque<(Timestamp, Load)>,
     futures: Futures,
     /// Instances and entities whose code ran when the process died, until they are met.
     suspects: HashSet<String>,
@@ -202,6 +207,7 @@ impl Partition {
             slots: HashMap::new(),
             keys: HashMap::new(),
             entities: HashMap::new(),
+            damaged_entities: HashMap::new(),
             timers: BTreeSet::new(),
             fired: HashMap::new(),
             attempts: HashMap::new(),
@@ -213,6 +219,7 @@ impl Partition {
             ready: VecDeque::new(),
             settling: VecDeque::new(),
             reloads: VecDeque::new(),
+            rereads: VecDeque::new(),
             futures,
             suspects: HashSet::new(),
             running: None,
@@ -283,6 +290,11 @@ impl Partition {
             }
         };
         match (due, stored) {
+            // The retry that was due then is what ran.
+            (_, StoredTask::Activity(mut record)) if is_suspect => {
+                record.due = None;
+                self.restore_activity(record, is_suspect, turn);
+            }
             (Some(due), stored) => drop(self.retries.insert((due, key, task), stored)),
             (None, StoredTask::Activity(record)) => self.restore_activity(record, is_suspect, turn),
             (None, StoredTask::Child(_)) => {}
@@ -360,7 +372,8 @@ impl Partition {
         let timer = self.timers.first().map(|timer| timer.due);
         let retry = self.retries.keys().next().map(|(due, ..)| *due);
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
-        [timer, retry, delayed, self.limiters.next_due()]
+        let reread = self.rereads.front().map(|(due, _)| *due);
+        [timer, retry, delayed, reread, self.limiters.next_due()]
             .into_iter()
             .flatten()
             .min()

@@ -31,6 +31,7 @@ impl Partition {
         match (row.status, &row.parked) {
             (_, Some(_)) => {
                 self.answer_slot(id, reply.with(Ok(())));
+                self.acquit(id);
                 self.unpark(id);
             }
             (Status::Failed, None) if self.has_history(id) => match self.rewind_failed(id, reason, None) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::limits::Limits;
+use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::{Action, EntityId, Fault, InstanceId, Payload, TaskId, Timestamp};
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
@@ -52,7 +53,7 @@ impl Gate {
 }
 
 /// What is registered. Orchestrators: `quick` ends at once, `block` waits at the gate, `panic`
-/// panics in the executor itself, `wait` waits for ever; every other name calls the activity of
+/// panics in the executor itself, `wait` waits for an event; every other name calls the activity of
 /// that name. What starts with `slow` keeps its partition busy before its first turn.
 #[derive(Debug, Default)]
 pub(crate) struct App {
@@ -130,9 +131,11 @@ impl Script {
     fn take(&self, event: &EventKind) -> Option<Action> {
         match event {
             EventKind::ExecutionStarted(_) => self.begin(),
-            EventKind::TaskCompleted { result, .. } => Some(Action::Complete {
-                result: result.clone(),
-            }),
+            EventKind::TaskCompleted { result, .. } | EventKind::EventRaised { input: result, .. } => {
+                Some(Action::Complete {
+                    result: result.clone(),
+                })
+            }
             EventKind::TaskFailed { failure, .. } | EventKind::EntityOperationFailed { failure, .. } => {
                 Some(Action::Fail {
                     failure: failure.clone(),
@@ -194,6 +197,7 @@ impl Executor for Functions {
         let names = [
             "quick",
             "wait",
+            "frail",
             "block",
             "panic",
             "slow-block",
@@ -206,7 +210,7 @@ impl Executor for Functions {
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
-        ["unmade", "limited"].map(Arc::from).to_vec()
+        ["unmade", "limited", "frail"].map(Arc::from).to_vec()
     }
 
     fn entities(&self) -> Vec<Arc<str>> {
@@ -216,6 +220,7 @@ impl Executor for Functions {
     fn activity_settings(&self, name: &str) -> Option<ActivitySettings> {
         Some(ActivitySettings {
             limiter: (name == "limited").then(|| LIMITER.into()),
+            retry: (name == "frail").then(|| RetryPolicy::fixed(100, Duration::from_secs(1))),
             ..ActivitySettings::default()
         })
     }

@@ -1,4 +1,7 @@
 //! The engine as its callers see it, with user code that misbehaves.
 
 mod app;
+mod deaths;
+mod reads;
+mod simulated;
 mod threads;
