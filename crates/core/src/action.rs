@@ -100,8 +100,16 @@ impl Action {
     pub fn to_event(&self) -> Option<EventKind> {
         let event = match self.clone() {
             Self::ScheduleTask {
-                task, name, input, ..
-            } => EventKind::TaskScheduled { task, name, input },
+                task,
+                name,
+                input,
+                options,
+            } => EventKind::TaskScheduled {
+                task,
+                name,
+                input,
+                options: (options != TaskOptions::default()).then(|| Box::new(options)),
+            },
             Self::CreateTimer { task, fire_at } => EventKind::TimerCreated { task, fire_at },
             Self::StartOrchestration {
                 task,

@@ -326,14 +326,16 @@ impl Partition {
         history: &[Event],
     ) -> TaskRecord {
         let (row, trace) = (&orchestration.row, orchestration.trace.clone());
-        let input = history.iter().find_map(|event| match &event.kind {
+        let asked = history.iter().find_map(|event| match &event.kind {
             EventKind::TaskScheduled {
                 task: scheduled,
                 input,
+                options,
                 ..
-            } if *scheduled == task => input.clone(),
+            } if *scheduled == task => Some((input.clone(), options.clone())),
             _ => None,
         });
+        let (input, options) = asked.unwrap_or_default();
         TaskRecord {
             kills: 0,
             instance: row.id.clone(),
@@ -342,7 +344,7 @@ impl Partition {
             task,
             name: name.clone(),
             input,
-            options: dalsegno_core::action::TaskOptions::default(),
+            options: options.map(|options| *options).unwrap_or_default(),
             scheduled: self.now,
             failed_attempts: 0,
             due: None,

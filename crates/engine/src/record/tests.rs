@@ -103,6 +103,7 @@ fn kinds() -> Vec<EventKind> {
             task,
             name: name.clone(),
             input: input(),
+            options: None,
         },
         EventKind::TaskCompleted {
             task,

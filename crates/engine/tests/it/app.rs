@@ -168,7 +168,11 @@ impl Script {
                 task,
                 name: self.name.clone(),
                 input: None,
-                options: TaskOptions::default(),
+                options: TaskOptions {
+                    retry: (&*self.name == "own-retry")
+                        .then(|| RetryPolicy::fixed(2, Duration::from_secs(1))),
+                    timeout: None,
+                },
             },
         })
     }
@@ -198,6 +202,7 @@ impl Executor for Functions {
             "quick",
             "wait",
             "frail",
+            "own-retry",
             "block",
             "panic",
             "slow-block",
@@ -210,7 +215,9 @@ impl Executor for Functions {
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
-        ["unmade", "limited", "frail"].map(Arc::from).to_vec()
+        ["unmade", "limited", "frail", "own-retry"]
+            .map(Arc::from)
+            .to_vec()
     }
 
     fn entities(&self) -> Vec<Arc<str>> {

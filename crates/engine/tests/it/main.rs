@@ -3,5 +3,6 @@
 mod app;
 mod deaths;
 mod reads;
+mod rewinds;
 mod simulated;
 mod threads;

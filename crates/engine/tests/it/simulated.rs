@@ -19,6 +19,11 @@ pub(crate) const KILLS_MAX: u32 = 3;
 
 /// A hub whose first attempts of activities fail.
 pub(crate) fn open(store: Arc<dyn Store>, suspects: Suspects) -> SimHub {
+    open_failing(store, suspects, 1)
+}
+
+/// A hub whose first so many attempts of each activity fail.
+pub(crate) fn open_failing(store: Arc<dyn Store>, suspects: Suspects, failing: u32) -> SimHub {
     let limits = Limits {
         kills_max: KILLS_MAX,
         payload_inline_bytes: 64,
@@ -34,9 +39,9 @@ pub(crate) fn open(store: Arc<dyn Store>, suspects: Suspects) -> SimHub {
         store,
         functions,
         options,
-        Box::new(|request, _| match request.attempt {
-            1 => AttemptOutcome::Failed {
-                failure: Failure::new("Planned", "the first attempt fails"),
+        Box::new(move |request, _| match request.attempt {
+            attempt if attempt <= failing => AttemptOutcome::Failed {
+                failure: Failure::new("Planned", "the first attempts fail"),
                 retry_after: None,
             },
             _ => AttemptOutcome::Completed(None),
