@@ -96,6 +96,25 @@ pub enum Action {
 }
 
 impl Action {
+    /// The value that goes with it.
+    pub fn value(&self) -> Option<&Payload> {
+        match self {
+            Self::ScheduleTask { input: value, .. }
+            | Self::StartOrchestration { input: value, .. }
+            | Self::SendEvent { input: value, .. }
+            | Self::CallEntity { input: value, .. }
+            | Self::SignalEntity { input: value, .. }
+            | Self::ContinueAsNew { input: value, .. }
+            | Self::Complete { result: value }
+            | Self::SetCustomStatus { status: value } => value.as_ref(),
+            Self::CreateTimer { .. }
+            | Self::CancelTimer { .. }
+            | Self::LockEntities { .. }
+            | Self::UnlockEntities { .. }
+            | Self::Fail { .. } => None,
+        }
+    }
+
     /// The event that records the action, or `None` for what is not recorded in history.
     pub fn to_event(&self) -> Option<EventKind> {
         let event = match self.clone() {

@@ -9,6 +9,7 @@ use dalsegno_core::store::{EntityRow, Op};
 use dalsegno_core::{EntityId, Failure, Fault, Message, TraceContext};
 
 use super::job::{Job, OperationJob, Running};
+use super::sizes::checked_operation;
 use super::slot::Item;
 use super::{Partition, values};
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
@@ -463,7 +464,7 @@ impl Partition {
             outcome,
             state,
             effects,
-        } = outcome;
+        } = checked_operation(outcome, self.config.limits.payload_bytes_max);
         let failed = outcome.is_err();
         if let Some(entity) = self.entity_mut(id) {
             entity.row.last_operation = now;

@@ -431,6 +431,7 @@ impl Partition {
             history,
             draft,
             actions_max,
+            payload_bytes_max: self.config.limits.payload_bytes_max,
         }))
     }
 

@@ -13,6 +13,7 @@ mod job;
 mod limiters;
 mod poison;
 mod rewind;
+mod sizes;
 mod slot;
 mod tasks;
 mod timers;

@@ -153,6 +153,11 @@ impl Script {
                 self.app.gate.pass();
                 return Some(Action::Complete { result: None });
             }
+            "large-output" => {
+                return Some(Action::Complete {
+                    result: Some(large()),
+                });
+            }
             "panic" => panic!("a planned panic of the executor"),
             _ => {}
         }
@@ -202,6 +207,9 @@ impl Executor for Functions {
             "quick",
             "wait",
             "frail",
+            "large-output",
+            "large-result",
+            "@large",
             "own-retry",
             "block",
             "panic",
@@ -215,7 +223,7 @@ impl Executor for Functions {
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
-        ["unmade", "limited", "frail", "own-retry"]
+        ["unmade", "limited", "frail", "large-result", "own-retry"]
             .map(Arc::from)
             .to_vec()
     }
@@ -238,7 +246,8 @@ impl Executor for Functions {
 
     fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
         assert_ne!(&*request.name, "unmade", "no future of it is made");
-        Box::pin(async { AttemptOutcome::Completed(None) })
+        let result = (&*request.name == "large-result").then(large);
+        Box::pin(async { AttemptOutcome::Completed(result) })
     }
 
     fn run_operation(
@@ -250,9 +259,21 @@ impl Executor for Functions {
     ) -> Option<OperationRun> {
         match &*request.operation {
             "panic" => panic!("a planned panic of an operation"),
+            "large" => Some(OperationRun::Done(OperationOutcome {
+                outcome: Ok(None),
+                state: Some(large()),
+                effects: Vec::new(),
+            })),
             _ => Some(OperationRun::Later(Box::pin(async { later() }))),
         }
     }
+}
+
+/// A value beyond the limit.
+fn large() -> Payload {
+    format!("\"{}\"", "x".repeat(Limits::default().payload_bytes_max))
+        .as_str()
+        .into()
 }
 
 fn later() -> OperationOutcome {

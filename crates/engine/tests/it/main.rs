@@ -5,4 +5,5 @@ mod deaths;
 mod reads;
 mod rewinds;
 mod simulated;
+mod sizes;
 mod threads;
