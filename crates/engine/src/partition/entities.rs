@@ -8,6 +8,7 @@ use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
 use dalsegno_core::{EntityId, Failure, Fault, Message, TraceContext};
 
+use super::entity_cache::EntityUse;
 use super::job::{Job, OperationJob, Running};
 use super::sizes::checked_operation;
 use super::slot::Item;
@@ -22,13 +23,23 @@ use crate::turn::{Effect, Reply, Turn};
 #[derive(Debug)]
 pub(super) struct EntitySlot {
     /// `None` while the store is asked.
-    entity: Option<Entity>,
+    pub(super) entity: Option<Entity>,
     queue: VecDeque<Item>,
     /// The operation under way, if it does I/O; stored.
     running: Option<Item>,
     is_queued: bool,
     /// The row is in the store.
     is_stored: bool,
+    pub(super) last_use: EntityUse,
+}
+
+impl EntitySlot {
+    /// Nobody waits for it or holds it, and the store has all of it.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_free = |entity: &Entity| entity.holder.is_none() && !entity.is_busy && entity.kills == 0;
+        let is_free = self.entity.as_ref().is_some_and(is_free);
+        is_free && self.queue.is_empty() && self.running.is_none() && !self.is_queued
+    }
 }
 
 /// A turn of an entity: some operations in a row, one commit.
@@ -59,6 +70,7 @@ impl Partition {
                 running: None,
                 is_queued: false,
                 is_stored: false,
+                last_use: EntityUse::default(),
             }
         });
         slot.queue.push_back(item);
@@ -95,6 +107,7 @@ impl Partition {
             running: None,
             is_queued: false,
             is_stored: true,
+            last_use: EntityUse::default(),
         };
         self.entities.insert(id, slot);
         Ok(())
@@ -347,7 +360,9 @@ impl Partition {
         } = entity_turn;
         self.store_waiting(&id, &mut turn);
         self.write_entity(&id, &before, &mut turn);
-        self.push_turn(turn)
+        let number = self.push_turn(turn);
+        self.note_entity_use(&id, number);
+        number
     }
 
     fn next_entity_item(&mut self, id: &EntityId) -> Option<Item> {
@@ -508,7 +523,8 @@ impl Partition {
         self.forget_entity_message(sequence, &mut turn);
         self.apply_operation(id, (caller, trace), outcome, &mut turn);
         self.write_entity(id, &before, &mut turn);
-        self.push_turn(turn);
+        let number = self.push_turn(turn);
+        self.note_entity_use(id, number);
         self.make_entity_ready(id);
     }
 

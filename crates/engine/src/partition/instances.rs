@@ -962,6 +962,7 @@ impl Partition {
             self.outbox.loads.push(load);
         }
         self.evict(durable);
+        self.evict_entities(durable);
     }
 
     fn remove_slot(&mut self, id: &InstanceId, durable: u64) -> bool {

@@ -7,6 +7,7 @@
 mod commands;
 mod damage;
 mod entities;
+mod entity_cache;
 mod explain;
 mod instances;
 mod job;
@@ -33,6 +34,7 @@ use dalsegno_core::{
 use hashbrown::{HashMap, HashSet};
 
 use self::entities::EntitySlot;
+use self::entity_cache::EntityCache;
 use self::job::Running;
 use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
@@ -155,6 +157,7 @@ pub struct Partition {
     /// Of resident executions only.
     keys: HashMap<ExecutionKey, InstanceId>,
     entities: HashMap<EntityId, EntitySlot>,
+    entity_cache: EntityCache,
     /// Entities that cannot be read, and why.
     damaged_entities: HashMap<EntityId, String>,
     timers: BTreeSet<TimerRow>,
@@ -200,7 +203,8 @@ pub struct Outbox {
 impl Partition {
     /// An empty one; [`Partition::recover`] fills it.
     pub fn new(config: PartitionConfig, entropy: Entropy) -> Self {
-        let futures = Futures::new(config.limits.futures_bytes_max / config.partitions.max(1) as usize);
+        let bytes_max = config.limits.futures_bytes_max / config.partitions.max(1) as usize;
+        let futures = Futures::new(bytes_max);
         Self {
             config,
             entropy,
@@ -208,6 +212,7 @@ impl Partition {
             slots: HashMap::new(),
             keys: HashMap::new(),
             entities: HashMap::new(),
+            entity_cache: EntityCache::new(bytes_max),
             damaged_entities: HashMap::new(),
             timers: BTreeSet::new(),
             fired: HashMap::new(),

@@ -2,6 +2,7 @@
 
 mod app;
 mod deaths;
+mod eviction;
 mod reads;
 mod rewinds;
 mod simulated;

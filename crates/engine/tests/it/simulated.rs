@@ -27,6 +27,7 @@ pub(crate) fn open_failing(store: Arc<dyn Store>, suspects: Suspects, failing: u
     let limits = Limits {
         kills_max: KILLS_MAX,
         payload_inline_bytes: 64,
+        futures_bytes_max: 10_000,
         ..Limits::default()
     };
     let options = SimOptions {
