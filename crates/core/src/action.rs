@@ -116,6 +116,7 @@ impl Action {
     }
 
     /// The event that records the action, or `None` for what is not recorded in history.
+    #[expect(clippy::too_many_lines, reason = "one match over all actions")]
     pub fn to_event(&self) -> Option<EventKind> {
         let event = match self.clone() {
             Self::ScheduleTask {
