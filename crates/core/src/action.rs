@@ -96,12 +96,40 @@ pub enum Action {
 }
 
 impl Action {
+    /// The value that goes with it.
+    pub fn value(&self) -> Option<&Payload> {
+        match self {
+            Self::ScheduleTask { input: value, .. }
+            | Self::StartOrchestration { input: value, .. }
+            | Self::SendEvent { input: value, .. }
+            | Self::CallEntity { input: value, .. }
+            | Self::SignalEntity { input: value, .. }
+            | Self::ContinueAsNew { input: value, .. }
+            | Self::Complete { result: value }
+            | Self::SetCustomStatus { status: value } => value.as_ref(),
+            Self::CreateTimer { .. }
+            | Self::CancelTimer { .. }
+            | Self::LockEntities { .. }
+            | Self::UnlockEntities { .. }
+            | Self::Fail { .. } => None,
+        }
+    }
+
     /// The event that records the action, or `None` for what is not recorded in history.
+    #[expect(clippy::too_many_lines, reason = "one match over all actions")]
     pub fn to_event(&self) -> Option<EventKind> {
         let event = match self.clone() {
             Self::ScheduleTask {
-                task, name, input, ..
-            } => EventKind::TaskScheduled { task, name, input },
+                task,
+                name,
+                input,
+                options,
+            } => EventKind::TaskScheduled {
+                task,
+                name,
+                input,
+                options: (options != TaskOptions::default()).then(|| Box::new(options)),
+            },
             Self::CreateTimer { task, fire_at } => EventKind::TimerCreated { task, fire_at },
             Self::StartOrchestration {
                 task,

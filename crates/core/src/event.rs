@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::action::TaskOptions;
 use crate::failure::Failure;
 use crate::id::{EntityId, ExecutionId, ExecutionKey, InstanceId, TaskId};
 use crate::payload::Payload;
@@ -115,6 +116,8 @@ pub enum EventKind {
         task: TaskId,
         name: Arc<str>,
         input: Option<Payload>,
+        /// What this call says of retries and time, for a rewind; no part of what a replay compares.
+        options: Option<Box<TaskOptions>>,
     },
     /// It answered.
     TaskCompleted {

@@ -28,7 +28,8 @@ pub struct Limits {
     pub kills_max: u32,
     /// Most messages that wait for one instance; beyond it events are refused with 429.
     pub inbox_messages_max: usize,
-    /// Memory for live futures, in bytes; the least recently used are evicted beyond it.
+    /// Memory for live futures, in bytes, and as much again for entities; the least recently used
+    /// are evicted beyond it.
     pub futures_bytes_max: usize,
     /// Most activities that run at once in this process.
     pub activities_running_max: usize,

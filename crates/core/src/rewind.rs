@@ -180,6 +180,7 @@ mod tests {
                 task,
                 name: "a".into(),
                 input: None,
+                options: None,
             },
             'c' => EventKind::TaskCompleted {
                 task,

@@ -351,7 +351,7 @@ impl fmt::Display for CommitError {
 
 impl std::error::Error for CommitError {}
 
-/// A read failed. The text says what, where and what to do.
+/// A read failed, for the moment or because of damage. The text says what, where and what to do.
 #[derive(Debug)]
 pub struct ReadError(pub Cause);
 
@@ -362,6 +362,29 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+impl ReadError {
+    /// What is stored is damaged: reading it again gives the same.
+    pub fn damaged(what: impl fmt::Display) -> Self {
+        Self(Box::new(Damaged(what.to_string())))
+    }
+
+    /// Is it damage? All else may be over when it is tried again.
+    pub fn is_damage(&self) -> bool {
+        self.0.is::<Damaged>()
+    }
+}
+
+#[derive(Debug)]
+struct Damaged(String);
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
 
 /// A place where commits are kept.
 ///

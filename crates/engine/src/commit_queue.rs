@@ -42,9 +42,14 @@ impl CommitQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends the turns of a partition, in their order.
+    /// Appends the turns of a partition, in their order. Nobody reads a closed queue: then they are
+    /// dropped, and whoever waits for their answers learns that none will come.
     pub fn push(&self, partition: usize, turns: impl Iterator<Item = Turn>) {
         let mut state = self.lock();
+        if state.is_closed {
+            drop(state);
+            return turns.for_each(drop);
+        }
         for turn in turns {
             state.bytes += turn.size_bytes();
             state.turns.push((partition, turn));
@@ -85,5 +90,28 @@ impl CommitQueue {
         self.lock().is_closed = true;
         self.filled.notify_all();
         self.drained.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::Effect;
+
+    #[test]
+    fn what_comes_after_the_end_is_dropped_and_not_kept_waiting() {
+        let queue = CommitQueue::new(1_000);
+        let (waits, waiter) = std::sync::mpsc::channel::<()>();
+        queue.close();
+        let turn = Turn {
+            effects: vec![Effect::Answer(Box::new(move || drop(waits)))],
+            ..Turn::default()
+        };
+        queue.push(0, std::iter::once(turn));
+        assert_eq!(
+            waiter.try_recv(),
+            Err(std::sync::mpsc::TryRecvError::Disconnected)
+        );
+        assert!(queue.take().is_none());
     }
 }

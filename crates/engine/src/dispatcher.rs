@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Canceller, Executor, Heartbeats,
-    cancellation,
+    cancellation, panic_text,
 };
 use crate::input::{AttemptRun, Input, LimiterAsk};
 use crate::mailbox::Mailboxes;
@@ -144,7 +144,9 @@ impl Dispatcher {
             tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; running without");
             return None;
         };
-        let key = self.executor.limiter_key(&record.name, record.input.as_ref());
+        // On the committer's thread, which must outlive it: the attempt will tell of the panic.
+        let key = || self.executor.limiter_key(&record.name, record.input.as_ref());
+        let key = std::panic::catch_unwind(std::panic::AssertUnwindSafe(key)).unwrap_or_default();
         Some(LimiterAsk {
             limiter,
             key,
@@ -217,7 +219,8 @@ impl Dispatcher {
             slot.set(&Mark::Attempt(record.key, record.task));
             let begin = Instant::now();
             let timeout = record.options.timeout.or(settings.timeout);
-            let attempt = std::panic::AssertUnwindSafe(this.executor.run_activity(request)).catch_unwind();
+            let attempt = async { this.executor.run_activity(request).await };
+            let attempt = std::panic::AssertUnwindSafe(attempt).catch_unwind();
             let attempt = attempt.map(|result| result.unwrap_or_else(|panic| panicked(panic.as_ref())));
             let limits = AttemptLimits {
                 timeout,
@@ -428,11 +431,7 @@ fn timed_out(limit: Option<Duration>, what: &str) -> AttemptOutcome {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptOutcome {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let failure = Failure::new("Panic", text.unwrap_or("the activity panicked"));
+    let failure = Failure::new("Panic", panic_text(panic));
     AttemptOutcome::Failed {
         failure,
         retry_after: None,

@@ -330,3 +330,10 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
         now: Timestamp,
     ) -> Option<OperationRun>;
 }
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

@@ -18,7 +18,8 @@ pub use runtime::{HubError, HubOptions};
 
 use runtime::Runtime;
 
-/// Exit code of a process in which too many threads are stuck in user code. 70 is `EX_SOFTWARE` of
+/// Exit code of a process in which too many threads are stuck in user code, or one of its own panicked:
+/// memory is never repaired. 70 is `EX_SOFTWARE` of
 /// `sysexits.h`.
 const STUCK: i32 = 70;
 

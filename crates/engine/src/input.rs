@@ -6,7 +6,7 @@ use std::time::Duration;
 use dalsegno_core::event::{Event, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::Target;
-use dalsegno_core::store::{EntityRow, InstanceRow};
+use dalsegno_core::store::{EntityRow, InstanceRow, ReadError};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, Timestamp, TraceContext};
 
 use crate::executor::{AttemptOutcome, OperationOutcome};
@@ -89,17 +89,17 @@ pub enum Loaded {
     /// An instance, if there is one.
     Instance {
         id: InstanceId,
-        found: Result<Option<StoredInstance>, String>,
+        found: Result<Option<StoredInstance>, Unread>,
     },
     /// The id of an execution's instance, if it is still the current one.
     Execution {
         key: ExecutionKey,
-        found: Result<Option<InstanceId>, String>,
+        found: Result<Option<InstanceId>, Unread>,
     },
     /// An entity, if there is one.
     Entity {
         id: EntityId,
-        found: Result<Option<EntityRow>, String>,
+        found: Result<Option<EntityRow>, Unread>,
     },
 }
 
@@ -243,6 +243,24 @@ impl Input {
             Self::AttemptEnded { record, .. } => Some(Target::Orchestration(record.instance.clone())),
             Self::OperationEnded { entity, .. } => Some(Target::Entity(entity.clone())),
             _ => None,
+        }
+    }
+}
+
+/// Why something was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// It is no use to try again.
+    pub is_damage: bool,
+    /// For people.
+    pub text: String,
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Self {
+        Self {
+            is_damage: error.is_damage(),
+            text: error.to_string(),
         }
     }
 }

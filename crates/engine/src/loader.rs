@@ -7,7 +7,7 @@ use dalsegno_core::store::{self, EntityRow, Field, InstanceRow, Owner, ReadError
 use dalsegno_core::{Event, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::input::{Input, Load, Loaded, StoredInstance};
+use crate::input::{Input, Load, Loaded, StoredInstance, Unread};
 use crate::mailbox::Mailboxes;
 use crate::record;
 
@@ -51,11 +51,11 @@ pub fn read(store: &dyn Store, load: Load) -> Loaded {
             let found = store.instance_by_key(key).map(|row| row.map(|row| row.id));
             Loaded::Execution {
                 key,
-                found: found.map_err(|error| error.to_string()),
+                found: found.map_err(Unread::from),
             }
         }
         Load::Entity(id) => {
-            let found = read_entity(store, &id).map_err(|error| error.to_string());
+            let found = read_entity(store, &id).map_err(Unread::from);
             Loaded::Entity { id, found }
         }
     }
@@ -71,18 +71,21 @@ fn read_instance(
     store: &dyn Store,
     id: &InstanceId,
     wanted: History,
-) -> Result<Option<StoredInstance>, String> {
-    let row = store.instance(id).map_err(|error| error.to_string())?;
+) -> Result<Option<StoredInstance>, Unread> {
+    let row = store.instance(id)?;
     let Some(mut row) = row else { return Ok(None) };
     if row.status.is_final() && wanted == History::IfOpen {
         // Nobody runs it any more, and who wants its values asks for them.
         let history = Ok(Vec::new());
         return Ok(Some(StoredInstance { row, history }));
     }
-    if !complete(store, &mut row, LargeValues::Read).map_err(|error| error.to_string())? {
+    if !complete(store, &mut row, LargeValues::Read)? {
         return Ok(None);
     }
-    let history = read_history(store, &row).map_err(|error| error.to_string());
+    let history = match read_history(store, &row) {
+        Err(error) if error.is_damage() => Err(error.to_string()),
+        history => Ok(history?),
+    };
     Ok(Some(StoredInstance { row, history }))
 }
 
@@ -164,7 +167,9 @@ pub fn complete_entity(
 }
 
 fn missing_value(whose: &str) -> ReadError {
-    ReadError(format!("a value of {whose} is missing: restore the hub from a backup").into())
+    ReadError::damaged(format_args!(
+        "a value of {whose} is missing: restore the hub from a backup"
+    ))
 }
 
 /// The decoded history of a row's execution, as far as the row knows it, with all values.
@@ -186,10 +191,10 @@ pub fn read_history_with(
 ) -> Result<Vec<Event>, ReadError> {
     let mut events = Vec::new();
     for chunk in store.history(row.key)? {
-        let stored = record::decode_events(&chunk.data).map_err(|error| ReadError(Box::new(error)))?;
+        let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
         if chunk.first != events.len() as u64 || stored.events.len() != chunk.count as usize {
             let text = format!("the history of {} has a gap at event {}", row.id, events.len());
-            return Err(ReadError(text.into()));
+            return Err(ReadError::damaged(text));
         }
         let first = events.len();
         events.extend(stored.events);

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dalsegno_core::{ExecutionKey, TaskId};
@@ -62,7 +63,15 @@ struct MarksFile {
     file: File,
     /// The process before this one died.
     is_armed: bool,
+    /// The end was clean; who still runs, because he is stuck, is not marked any more.
+    is_cleared: AtomicBool,
     slots: Mutex<Slots>,
+}
+
+impl MarksFile {
+    fn is_cleared(&self) -> bool {
+        self.is_cleared.load(Ordering::SeqCst)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +105,7 @@ impl Marks {
         let file = MarksFile {
             file,
             is_armed,
+            is_cleared: AtomicBool::new(false),
             slots: Mutex::default(),
         };
         Ok((Self(Some(Arc::new(file))), suspects))
@@ -119,9 +129,9 @@ impl Marks {
 
     /// The end was clean: nobody is suspected at the next start.
     pub fn clear(&self) {
-        if let Some(file) = &self.0
-            && let Err(error) = file.file.set_len(0)
-        {
+        let Some(file) = &self.0 else { return };
+        file.is_cleared.store(true, Ordering::SeqCst);
+        if let Err(error) = file.file.set_len(0) {
             tracing::warn!(%error, "cannot empty the file of marks");
         }
     }
@@ -138,7 +148,12 @@ pub struct Slot {
 impl Slot {
     /// From now on this code runs. A mark that cannot be written is one that is missing later, no more.
     pub fn set(&self, mark: &Mark<'_>) {
-        if let Some(file) = self.marks.0.as_ref().filter(|file| file.is_armed) {
+        if let Some(file) = self
+            .marks
+            .0
+            .as_ref()
+            .filter(|file| file.is_armed && !file.is_cleared())
+        {
             let mut bytes = [0; SLOT_BYTES];
             let length = encode(mark, &mut bytes);
             let place = u64::from(self.index) * SLOT_BYTES as u64;
@@ -151,6 +166,7 @@ impl Slot {
     pub fn clear(&self) {
         if let Some(file) = &self.marks.0
             && self.is_set.take()
+            && !file.is_cleared()
         {
             let place = u64::from(self.index) * SLOT_BYTES as u64;
             let _ = file.file.write_at(&[0; HEAD_BYTES], place);
@@ -275,6 +291,19 @@ mod tests {
             Marks::open(&path).unwrap().1.is_empty(),
             "and so nothing was marked"
         );
+    }
+
+    #[test]
+    fn who_comes_back_after_a_clean_end_leaves_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("running");
+        let marks = armed(&path);
+        let slot = marks.slot();
+        slot.set(&Mark::Turn("a"));
+        marks.clear();
+        slot.clear();
+        slot.set(&Mark::Turn("b"));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
     }
 
     #[test]

@@ -420,16 +420,35 @@ fn store_event_apart(event: &Event, number: u64) -> stored::Event {
     }
 }
 
+/// What one call said of its activity, if anything.
+fn load_options(retry: Option<stored::Retry>, timeout_micros: Option<u64>) -> Option<Box<TaskOptions>> {
+    let options = TaskOptions {
+        retry: retry.map(load_retry),
+        timeout: timeout_micros.map(Duration::from_micros),
+    };
+    (options != TaskOptions::default()).then(|| Box::new(options))
+}
+
 #[expect(clippy::too_many_lines, reason = "one match over all events")]
 fn store_event_kind(kind: &EventKind) -> StoredEvent {
     match kind {
         EventKind::OrchestratorStarted => StoredEvent::OrchestratorStarted(stored::Empty {}),
         EventKind::OrchestratorCompleted => StoredEvent::OrchestratorCompleted(stored::Empty {}),
         EventKind::ExecutionStarted(started) => StoredEvent::ExecutionStarted(store_started(started)),
-        EventKind::TaskScheduled { task, name, input } => StoredEvent::TaskScheduled(stored::TaskScheduled {
+        EventKind::TaskScheduled {
+            task,
+            name,
+            input,
+            options,
+        } => StoredEvent::TaskScheduled(stored::TaskScheduled {
             task: task.0,
             name: text(name),
             input: payload(input.as_ref()),
+            retry: options
+                .as_ref()
+                .and_then(|options| options.retry.as_ref())
+                .map(store_retry),
+            timeout_micros: options.as_ref().and_then(|options| options.timeout).map(micros),
         }),
         EventKind::TaskCompleted {
             task,
@@ -554,6 +573,7 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
             task: TaskId(event.task),
             name: event.name.into(),
             input: event.input.map(Payload::from),
+            options: load_options(event.retry, event.timeout_micros),
         },
         StoredEvent::TaskCompleted(event) => EventKind::TaskCompleted {
             task: TaskId(event.task),

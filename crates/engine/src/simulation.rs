@@ -235,6 +235,11 @@ impl SimHub {
         self.running.iter().map(|record| (record.key, record.task))
     }
 
+    /// How many entities are in memory.
+    pub fn entities_in_memory(&self) -> usize {
+        self.partitions.iter().map(Partition::entities_in_memory).sum()
+    }
+
     /// The virtual time.
     pub fn now(&self) -> Timestamp {
         self.now

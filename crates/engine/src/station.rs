@@ -7,8 +7,9 @@
 //! not come back can be relieved: a fresh one takes the station over, and the old one finds out
 //! when its code returns, if ever.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use dalsegno_core::message::Target;
@@ -17,7 +18,7 @@ use dalsegno_core::{Fault, FaultKind, Timestamp};
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::commit_queue::CommitQueue;
-use crate::executor::Executor;
+use crate::executor::{Executor, panic_text};
 use crate::input::{Input, Load};
 use crate::mailbox::{Mailbox, Mailboxes};
 use crate::marks::{Mark, Marks, Slot};
@@ -67,6 +68,8 @@ impl Progress {
 pub struct Station {
     /// Its partitions, and who works on them.
     pub state: Mutex<State>,
+    /// Told when it is closed.
+    pub closed: Condvar,
     /// Where inputs come from.
     pub mailbox: Arc<Mailbox>,
     /// Where messages for other partitions go.
@@ -96,6 +99,8 @@ pub struct State {
     partitions: Vec<(usize, Partition)>,
     /// Number of the worker whose place this is.
     worker: u64,
+    /// Nobody works here any more.
+    is_closed: bool,
 }
 
 impl State {
@@ -104,6 +109,7 @@ impl State {
         Self {
             partitions,
             worker: 0,
+            is_closed: false,
         }
     }
 
@@ -131,11 +137,36 @@ impl Station {
     /// for an answer of a closed station learns that none will come.
     pub fn work(&self, worker: u64) {
         self.work_until_closed(worker);
-        let mut state = self.lock();
+        let state = self.lock();
         if state.worker == worker {
-            let partitions = std::mem::take(&mut state.partitions);
-            drop(state);
-            drop(partitions);
+            self.shut(state);
+        }
+    }
+
+    /// Closes a station whose mailbox is closed, whether or not its worker is stuck.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        let is_in_code = self.progress.code().take().is_some();
+        if is_in_code {
+            state.worker += 1;
+            self.stuck.fetch_add(1, Ordering::Relaxed);
+        }
+        self.shut(state);
+    }
+
+    fn shut(&self, mut state: MutexGuard<'_, State>) {
+        let partitions = std::mem::take(&mut state.partitions);
+        state.is_closed = true;
+        drop(state);
+        drop(partitions);
+        self.closed.notify_all();
+    }
+
+    /// Waits until nobody works here any more, but for workers that were relieved.
+    pub fn wait_until_closed(&self) {
+        let mut state = self.lock();
+        while !state.is_closed {
+            state = self.closed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -218,8 +249,10 @@ impl Station {
                 at,
                 since: Instant::now(),
             });
+            // A round may last longer than the watchdog stays awake for it.
+            self.alarm.wake();
             drop(state);
-            let done = job.run(&*self.executor);
+            let done = catch_unwind(AssertUnwindSafe(|| job.run(&*self.executor)));
             state = self.lock();
             if state.worker != worker {
                 drop(state);
@@ -227,7 +260,14 @@ impl Station {
                 return None;
             }
             *self.progress.code() = None;
-            next = state.partitions[at].1.finish(done);
+            let partition = &mut state.partitions[at].1;
+            next = match done {
+                Ok(done) => partition.finish(done),
+                Err(panic) => {
+                    partition.abandon(panicked(panic.as_ref()));
+                    None
+                }
+            };
         }
         Some(state)
     }
@@ -236,8 +276,12 @@ impl Station {
     /// number its successor has to work under.
     pub fn relieve(&self, limit: Duration) -> Option<u64> {
         self.progress.longer_than(limit)?;
-        // Taken: then the worker is back from its code just now.
-        let mut state = self.state.try_lock().ok()?;
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The worker is back from its code just now.
+            Err(TryLockError::WouldBlock) => return None,
+        };
         let code = self.progress.longer_than(limit)?;
         let fault = too_long(&code.subject, limit);
         tracing::error!(%fault, "user code does not come back; a fresh thread goes on without it");
@@ -276,6 +320,14 @@ fn mark(slot: &Slot, subject: &Target) {
     match subject {
         Target::Orchestration(id) => slot.set(&Mark::Turn(id.as_str())),
         Target::Entity(id) => slot.set(&Mark::Turn(&id.to_string())),
+    }
+}
+
+/// Executors catch the panics of the code they run; this one was their own.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
+    Fault {
+        kind: FaultKind::Panicked,
+        message: format!("the executor panicked: {}", panic_text(panic)),
     }
 }
 

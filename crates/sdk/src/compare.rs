@@ -73,8 +73,11 @@ fn take_payload(event: &mut EventKind) -> Option<Payload> {
             *version = None;
             input.take()
         }
-        EventKind::TaskScheduled { input, .. }
-        | EventKind::EventSent { input, .. }
+        EventKind::TaskScheduled { input, options, .. } => {
+            *options = None;
+            input.take()
+        }
+        EventKind::EventSent { input, .. }
         | EventKind::EntityOperationCalled { input, .. }
         | EventKind::EntityOperationSignaled { input, .. } => input.take(),
         EventKind::ExecutionCompleted { result } => result.take(),
@@ -112,7 +115,9 @@ fn same_value(one: &Value, other: &Value) -> bool {
 /// One line about an event, for people.
 fn describe(event: &EventKind) -> String {
     match event {
-        EventKind::TaskScheduled { task, name, input } => {
+        EventKind::TaskScheduled {
+            task, name, input, ..
+        } => {
             format!("activity {:?}{} (task {task})", &**name, with(input.as_ref()))
         }
         EventKind::TimerCreated { task, fire_at } => {
@@ -189,6 +194,7 @@ mod tests {
             task: TaskId(0),
             name: "greet".into(),
             input: (!input.is_empty()).then(|| input.into()),
+            options: None,
         }
     }
 

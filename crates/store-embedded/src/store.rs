@@ -244,7 +244,7 @@ impl Store for EmbeddedStore {
                     "history of execution {} has a hole before event {}",
                     key.0, chunk.first
                 );
-                return Err(ReadError(text.into()));
+                return Err(ReadError::damaged(text));
             }
             next += u64::from(chunk.count);
         }
@@ -319,5 +319,16 @@ fn check_limits(batch: &[Commit]) -> Result<(), CommitError> {
 }
 
 fn read_error(error: rusqlite::Error) -> ReadError {
-    ReadError(Box::new(error))
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match &error {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..) => ReadError::damaged(error),
+        rusqlite::Error::SqliteFailure(failure, _)
+            if matches!(failure.code, DatabaseCorrupt | NotADatabase) =>
+        {
+            ReadError::damaged(error)
+        }
+        _ => ReadError(Box::new(error)),
+    }
 }

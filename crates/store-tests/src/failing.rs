@@ -37,8 +37,13 @@ pub trait Faults: Send + 'static {
     /// What becomes of an append. An empty batch can only be `Taken` or `Fenced`.
     fn append(&mut self, batch: &[Commit]) -> Fate;
 
-    /// Does the next read of a row fail?
+    /// Does the next read of a row, a history or a value fail?
     fn read_fails(&mut self) -> bool {
+        false
+    }
+
+    /// Is what a read that fails meets damaged for good?
+    fn is_damage(&self) -> bool {
         false
     }
 }
@@ -93,9 +98,14 @@ impl FailingStore {
     }
 
     fn read<T>(&self, read: impl FnOnce(&dyn Store) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        if self.faults().read_fails() {
-            return Err(ReadError(PLANNED.into()));
+        let mut faults = self.faults();
+        if faults.read_fails() {
+            return Err(match faults.is_damage() {
+                true => ReadError::damaged(PLANNED),
+                false => ReadError(PLANNED.into()),
+            });
         }
+        drop(faults);
         read(&*self.store)
     }
 }
@@ -135,11 +145,11 @@ impl Store for FailingStore {
     }
 
     fn history(&self, key: ExecutionKey) -> Result<Vec<HistoryChunk>, ReadError> {
-        self.store.history(key)
+        self.read(|store| store.history(key))
     }
 
     fn payload(&self, owner: &Owner, number: u64) -> Result<Option<Payload>, ReadError> {
-        self.store.payload(owner, number)
+        self.read(|store| store.payload(owner, number))
     }
 
     fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {

@@ -58,7 +58,9 @@ fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
     match kind {
         Kind::OrchestratorStarted | Kind::OrchestratorCompleted => (None, String::new()),
         Kind::ExecutionStarted(started) => (None, format!("{}({})", started.name, payload(&started.input))),
-        Kind::TaskScheduled { task, name, input } => (Some(*task), format!("{name}({})", payload(input))),
+        Kind::TaskScheduled {
+            task, name, input, ..
+        } => (Some(*task), format!("{name}({})", payload(input))),
         Kind::TaskCompleted { task, result, .. }
         | Kind::SubOrchestrationInstanceCompleted { task, result }
         | Kind::EntityOperationCompleted { task, result } => (Some(*task), payload(result)),

@@ -1,20 +1,22 @@
 //! The threads of a hub: partitions, committer, reads, activities.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::limits::Limits;
 use dalsegno_core::store::{HubLoaded, Store};
-use dalsegno_core::{EntityId, PartitionId};
+use dalsegno_core::{EntityId, Failure, PartitionId};
+use futures::FutureExt;
 use hashbrown::HashMap;
 
-use super::watchdog::{Watchdog, Workers};
-use super::{Health, TaskHub};
+use super::watchdog::{Watchdog, start_worker};
+use super::{Health, STUCK, TaskHub};
 use crate::alarm::Alarm;
 use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
@@ -22,7 +24,7 @@ use crate::committer::{Committer, Refusal, Release};
 use crate::counts::Counts;
 use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
-use crate::executor::{Executor, OperationOutcome};
+use crate::executor::{Executor, OperationOutcome, panic_text};
 use crate::input::{Command, Input, Load};
 use crate::loader;
 use crate::mailbox::Mailboxes;
@@ -91,7 +93,6 @@ pub(super) struct Runtime {
     /// Rounds of each station when they were last seen to rise.
     seen: Mutex<Vec<(u64, Instant)>>,
     is_draining: AtomicBool,
-    workers: Workers,
     stuck: Arc<AtomicUsize>,
     marks: Marks,
     alarm: Arc<Alarm>,
@@ -176,7 +177,6 @@ impl Runtime {
             stations: OnceLock::new(),
             seen: Mutex::default(),
             is_draining: AtomicBool::new(false),
-            workers: Workers::default(),
             stuck: Arc::default(),
             marks,
             alarm: Arc::default(),
@@ -228,11 +228,10 @@ impl Runtime {
             .stations
             .get_or_init(|| self.set_up_stations(partitions, &loads));
         for (index, station) in stations.iter().enumerate() {
-            self.workers.start(index, station, 0)?;
+            start_worker(index, station, 0)?;
         }
         let watchdog = Watchdog {
             stations: stations.clone(),
-            workers: self.workers.clone(),
             alarm: self.alarm.clone(),
             turn_max: Duration::from_millis(self.limits.turn_ms_max),
             stuck: self.stuck.clone(),
@@ -257,6 +256,7 @@ impl Runtime {
         let station = |(index, share)| {
             Arc::new(Station {
                 state: Mutex::new(State::new(share)),
+                closed: Condvar::new(),
                 mailbox: self.mailboxes.of_thread(index),
                 mailboxes: self.mailboxes.clone(),
                 queue: self.queue.clone(),
@@ -386,7 +386,9 @@ impl Runtime {
         };
         // On a thread of its own: this may run on any thread, the committer's included.
         let (store, marks) = (self.store.clone(), self.marks.clone());
+        let stations = self.stations().to_vec();
         let ended = spawn("dalsegno-end", move || {
+            stations.iter().for_each(|station| station.close());
             let _ = committer.join();
             marks.clear();
             store.close();
@@ -409,10 +411,10 @@ impl Runtime {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.mailboxes.close();
         let (queue, store) = (self.queue.clone(), self.store.clone());
-        let (workers, marks) = (self.workers.clone(), self.marks.clone());
+        let (stations, marks) = (self.stations().to_vec(), self.marks.clone());
         let (alarm, is_unwatched) = (self.alarm.clone(), self.is_unwatched.clone());
         let joined = tokio::task::spawn_blocking(move || {
-            workers.join();
+            stations.iter().for_each(|station| station.wait_until_closed());
             is_unwatched.store(true, Ordering::SeqCst);
             alarm.unpark();
             if let Some(watchdog) = threads.watchdog {
@@ -446,6 +448,16 @@ impl Drop for Runtime {
 
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HubError> {
     let thread = std::thread::Builder::new().name(name.to_owned());
+    let run = move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            let panic = panic_text(panic.as_ref());
+            tracing::error!(
+                panic,
+                "a thread of the hub panicked; the process ends and recovers at its next start"
+            );
+            std::process::exit(STUCK);
+        }
+    };
     thread
         .spawn(run)
         .map_err(|error| HubError(format!("cannot start thread {name}: {error}")))
@@ -498,9 +510,18 @@ impl Released {
         let slot = self.marks.slot();
         self.runtime.spawn(async move {
             slot.set(&Mark::Turn(&name));
-            let outcome = future.await;
+            let ended = AssertUnwindSafe(future).catch_unwind().await;
+            let outcome = ended.unwrap_or_else(|panic| panicked(panic.as_ref()));
             slot.clear();
             mailboxes.send(partition, Input::OperationEnded { entity, outcome });
         });
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> OperationOutcome {
+    OperationOutcome {
+        outcome: Err(Failure::new("Panic", panic_text(panic))),
+        state: None,
+        effects: Vec::new(),
     }
 }

@@ -1,8 +1,7 @@
 //! Finds user code that does not come back and puts fresh threads in the place of stuck ones.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::runtime::spawn;
@@ -13,37 +12,16 @@ use crate::station::Station;
 /// Longest and shortest time between two looks.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// The workers of all stations. Cloning is cheap.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Workers(Arc<Mutex<Vec<JoinHandle<()>>>>);
-
-impl Workers {
-    /// Puts a worker to a station.
-    pub(super) fn start(&self, index: usize, station: &Arc<Station>, number: u64) -> Result<(), HubError> {
-        let station = station.clone();
-        let worker = spawn(&format!("dalsegno-part-{index}"), move || station.work(number))?;
-        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match workers.get_mut(index) {
-            // Dropping the handle of a stuck thread leaves it to itself.
-            Some(stuck) => *stuck = worker,
-            None => workers.push(worker),
-        }
-        Ok(())
-    }
-
-    /// Waits until all of them have ended.
-    pub(super) fn join(&self) {
-        let workers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for worker in workers {
-            let _ = worker.join();
-        }
-    }
+/// Puts a worker to a station. Nobody joins it: it may be stuck one day, see
+/// [`Station::wait_until_closed`].
+pub(super) fn start_worker(index: usize, station: &Arc<Station>, number: u64) -> Result<(), HubError> {
+    let station = station.clone();
+    spawn(&format!("dalsegno-part-{index}"), move || station.work(number)).map(drop)
 }
 
 /// See the module.
 pub(super) struct Watchdog {
     pub(super) stations: Vec<Arc<Station>>,
-    pub(super) workers: Workers,
     pub(super) alarm: Arc<Alarm>,
     pub(super) turn_max: Duration,
     pub(super) stuck: Arc<AtomicUsize>,
@@ -94,7 +72,7 @@ impl Watchdog {
                 );
                 std::process::exit(STUCK);
             }
-            if let Err(error) = self.workers.start(index, station, number) {
+            if let Err(error) = start_worker(index, station, number) {
                 tracing::error!(%error, "no thread to go on with; the process ends and recovers at its next start");
                 std::process::exit(STUCK);
             }

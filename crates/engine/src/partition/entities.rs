@@ -8,11 +8,13 @@ use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
 use dalsegno_core::{EntityId, Failure, Fault, Message, TraceContext};
 
+use super::entity_cache::EntityUse;
 use super::job::{Job, OperationJob, Running};
+use super::sizes::checked_operation;
 use super::slot::Item;
 use super::{Partition, values};
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
-use crate::input::{Command, EntityInMemory, Load};
+use crate::input::{Command, EntityInMemory, Load, Unread};
 use crate::record;
 use crate::request::{RequestError, RequestErrorKind};
 use crate::turn::{Effect, Reply, Turn};
@@ -21,13 +23,23 @@ use crate::turn::{Effect, Reply, Turn};
 #[derive(Debug)]
 pub(super) struct EntitySlot {
     /// `None` while the store is asked.
-    entity: Option<Entity>,
+    pub(super) entity: Option<Entity>,
     queue: VecDeque<Item>,
     /// The operation under way, if it does I/O; stored.
     running: Option<Item>,
     is_queued: bool,
     /// The row is in the store.
     is_stored: bool,
+    pub(super) last_use: EntityUse,
+}
+
+impl EntitySlot {
+    /// Nobody waits for it or holds it, and the store has all of it.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_free = |entity: &Entity| entity.holder.is_none() && !entity.is_busy && entity.kills == 0;
+        let is_free = self.entity.as_ref().is_some_and(is_free);
+        is_free && self.queue.is_empty() && self.running.is_none() && !self.is_queued
+    }
 }
 
 /// A turn of an entity: some operations in a row, one commit.
@@ -58,11 +70,14 @@ impl Partition {
                 running: None,
                 is_queued: false,
                 is_stored: false,
+                last_use: EntityUse::default(),
             }
         });
         slot.queue.push_back(item);
         if is_new {
             self.outbox.loads.push(Load::Entity(id));
+        } else if self.damaged_entities.contains_key(&id) {
+            self.store_for_damaged(&id);
         } else {
             self.make_entity_ready(&id);
         }
@@ -92,12 +107,13 @@ impl Partition {
             running: None,
             is_queued: false,
             is_stored: true,
+            last_use: EntityUse::default(),
         };
         self.entities.insert(id, slot);
         Ok(())
     }
 
-    pub(super) fn take_loaded_entity(&mut self, id: &EntityId, found: Result<Option<EntityRow>, String>) {
+    pub(super) fn take_loaded_entity(&mut self, id: &EntityId, found: Result<Option<EntityRow>, Unread>) {
         let partition = self.config.id;
         let Some(slot) = self.entities.get_mut(id) else {
             return;
@@ -107,11 +123,7 @@ impl Partition {
         }
         let row = match found {
             Ok(row) => row,
-            Err(error) => {
-                tracing::error!(entity = %id, error, "cannot read an entity; trying again");
-                self.outbox.loads.push(Load::Entity(id.clone()));
-                return;
-            }
+            Err(unread) => return self.take_unread_entity(id, unread),
         };
         slot.is_stored = row.is_some();
         let row = row.unwrap_or_else(|| EntityRow {
@@ -348,7 +360,9 @@ impl Partition {
         } = entity_turn;
         self.store_waiting(&id, &mut turn);
         self.write_entity(&id, &before, &mut turn);
-        self.push_turn(turn)
+        let number = self.push_turn(turn);
+        self.note_entity_use(&id, number);
+        number
     }
 
     fn next_entity_item(&mut self, id: &EntityId) -> Option<Item> {
@@ -391,6 +405,20 @@ impl Partition {
             Message::Unlock { .. } => self.unlock(id, &message, turn),
             _ => {}
         }
+    }
+
+    /// Takes the commands out of what waits for an entity.
+    pub(super) fn take_entity_commands(&mut self, id: &EntityId) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if let Some(slot) = self.entities.get_mut(id) {
+            for item in std::mem::take(&mut slot.queue) {
+                match item {
+                    Item::Command(command) => commands.push(command),
+                    item => slot.queue.push_back(item),
+                }
+            }
+        }
+        commands
     }
 
     pub(super) fn entity_mut(&mut self, id: &EntityId) -> Option<&mut Entity> {
@@ -451,7 +479,7 @@ impl Partition {
             outcome,
             state,
             effects,
-        } = outcome;
+        } = checked_operation(outcome, self.config.limits.payload_bytes_max);
         let failed = outcome.is_err();
         if let Some(entity) = self.entity_mut(id) {
             entity.row.last_operation = now;
@@ -495,12 +523,13 @@ impl Partition {
         self.forget_entity_message(sequence, &mut turn);
         self.apply_operation(id, (caller, trace), outcome, &mut turn);
         self.write_entity(id, &before, &mut turn);
-        self.push_turn(turn);
+        let number = self.push_turn(turn);
+        self.note_entity_use(id, number);
         self.make_entity_ready(id);
     }
 
     /// What has to wait is stored, and its senders are answered.
-    fn store_waiting(&mut self, id: &EntityId, turn: &mut Turn) {
+    pub(super) fn store_waiting(&mut self, id: &EntityId, turn: &mut Turn) {
         let Some(slot) = self.entities.get_mut(id) else {
             return;
         };

@@ -54,6 +54,10 @@ impl Partition {
             if matches!(slot.state, SlotState::Loading | SlotState::Running) {
                 return None;
             }
+            if matches!(slot.state, SlotState::Damaged(_)) {
+                self.refuse_commands(id);
+                return None;
+            }
             match slot.queue.front() {
                 None => {
                     self.rest(id);

@@ -5,7 +5,9 @@
 //! outbox. The simulator and the test hub are two other shells around the same code.
 
 mod commands;
+mod damage;
 mod entities;
+mod entity_cache;
 mod explain;
 mod instances;
 mod job;
@@ -14,6 +16,7 @@ mod parking;
 mod poison;
 mod residence;
 mod rewind;
+mod sizes;
 mod slot;
 mod starts;
 mod tasks;
@@ -35,6 +38,7 @@ use dalsegno_core::{
 use hashbrown::{HashMap, HashSet};
 
 use self::entities::EntitySlot;
+use self::entity_cache::EntityCache;
 use self::job::Running;
 use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
@@ -157,6 +161,9 @@ pub struct Partition {
     /// Of resident executions only.
     keys: HashMap<ExecutionKey, InstanceId>,
     entities: HashMap<EntityId, EntitySlot>,
+    entity_cache: EntityCache,
+    /// Entities that cannot be read, and why.
+    damaged_entities: HashMap<EntityId, String>,
     timers: BTreeSet<TimerRow>,
     /// Timers that fired and whose instance the store is asked for.
     fired: HashMap<ExecutionKey, Vec<TimerRow>>,
@@ -175,6 +182,8 @@ pub struct Partition {
     settling: VecDeque<(u64, InstanceId)>,
     /// Instances to be read again once this turn is durable.
     reloads: VecDeque<(u64, Load)>,
+    /// Reads that failed, by the time when they are tried again.
+    rereads: VecDeque<(Timestamp, Load)>,
     futures: Futures,
     /// Instances and entities whose code ran when the process died, until they are met.
     suspects: HashSet<String>,
@@ -198,7 +207,8 @@ pub struct Outbox {
 impl Partition {
     /// An empty one; [`Partition::recover`] fills it.
     pub fn new(config: PartitionConfig, entropy: Entropy) -> Self {
-        let futures = Futures::new(config.limits.futures_bytes_max / config.partitions.max(1) as usize);
+        let bytes_max = config.limits.futures_bytes_max / config.partitions.max(1) as usize;
+        let futures = Futures::new(bytes_max);
         Self {
             config,
             entropy,
@@ -206,6 +216,8 @@ impl Partition {
             slots: HashMap::new(),
             keys: HashMap::new(),
             entities: HashMap::new(),
+            entity_cache: EntityCache::new(bytes_max),
+            damaged_entities: HashMap::new(),
             timers: BTreeSet::new(),
             fired: HashMap::new(),
             attempts: HashMap::new(),
@@ -217,6 +229,7 @@ impl Partition {
             ready: VecDeque::new(),
             settling: VecDeque::new(),
             reloads: VecDeque::new(),
+            rereads: VecDeque::new(),
             futures,
             suspects: HashSet::new(),
             running: None,
@@ -287,6 +300,11 @@ impl Partition {
             }
         };
         match (due, stored) {
+            // The retry that was due then is what ran.
+            (_, StoredTask::Activity(mut record)) if is_suspect => {
+                record.due = None;
+                self.restore_activity(record, is_suspect, turn);
+            }
             (Some(due), stored) => drop(self.retries.insert((due, key, task), stored)),
             (None, StoredTask::Activity(record)) => self.restore_activity(record, is_suspect, turn),
             (None, StoredTask::Child(_)) => {}
@@ -364,7 +382,8 @@ impl Partition {
         let timer = self.timers.first().map(|timer| timer.due);
         let retry = self.retries.keys().next().map(|(due, ..)| *due);
         let delayed = self.delayed.keys().next().map(|(due, _)| *due);
-        [timer, retry, delayed, self.limiters.next_due()]
+        let reread = self.rereads.front().map(|(due, _)| *due);
+        [timer, retry, delayed, reread, self.limiters.next_due()]
             .into_iter()
             .flatten()
             .min()

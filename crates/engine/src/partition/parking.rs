@@ -55,13 +55,6 @@ impl Partition {
         if resident.orchestration.row.parked.take().is_none() {
             return;
         }
-        self.acquit(id);
-        let Some(slot) = self.slots.get_mut(id) else {
-            return;
-        };
-        let Some(resident) = slot.resident_mut() else {
-            return;
-        };
         let mut turn = Turn::default();
         let row = &mut resident.orchestration.row;
         values::put_instance(row, row.apart, inline_max, &mut turn.ops);

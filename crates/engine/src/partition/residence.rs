@@ -8,14 +8,14 @@ use dalsegno_core::{Fault, FaultKind, InstanceId};
 use super::Partition;
 use super::slot::{Resident, Slot, SlotState};
 use super::starts::fresh;
-use crate::input::{Load, StoredInstance};
+use crate::input::{Load, StoredInstance, Unread};
 use crate::turn::{Effect, Turn};
 
 impl Partition {
     pub(super) fn take_loaded_instance(
         &mut self,
         id: &InstanceId,
-        found: Result<Option<StoredInstance>, String>,
+        found: Result<Option<StoredInstance>, Unread>,
     ) {
         let Some(slot) = self.slots.get_mut(id) else {
             return;
@@ -23,17 +23,24 @@ impl Partition {
         if !matches!(slot.state, SlotState::Loading) {
             return;
         }
+        let mut damage = None;
         slot.state = match found {
             Ok(None) => SlotState::Vacant,
-            Ok(Some(stored)) => SlotState::Resident(Box::new(restore(stored))),
-            Err(error) => {
-                tracing::error!(instance = %id, error, "cannot read an instance; trying again");
-                self.outbox.loads.push(Load::Instance(id.clone()));
-                return;
-            }
+            Ok(Some(stored)) => match damage_of(&stored) {
+                Some(unread) if stored.row.status.is_final() => return self.take_unread_instance(id, unread),
+                damaged => {
+                    damage = damaged.filter(|_| stored.row.parked.is_none());
+                    SlotState::Resident(Box::new(restore(stored)))
+                }
+            },
+            Err(unread) => return self.take_unread_instance(id, unread),
         };
         if let Some(resident) = slot.resident() {
             self.keys.insert(resident.orchestration.row.key, id.clone());
+        }
+        if let Some(Unread { text: message, .. }) = damage {
+            let kind = FaultKind::Damaged;
+            self.park(id, Fault { kind, message }, Vec::new());
         }
         self.make_ready(id);
         self.release_if_vacant(id);
@@ -75,7 +82,7 @@ impl Partition {
         // Most instances wait most of the time: an empty queue keeps no memory.
         slot.queue = VecDeque::new();
         let leaves = match &slot.state {
-            SlotState::Vacant => true,
+            SlotState::Vacant | SlotState::Damaged(_) => true,
             SlotState::Resident(resident) => resident.orchestration.row.status.is_final(),
             _ => false,
         };
@@ -84,7 +91,7 @@ impl Partition {
         }
     }
 
-    fn release_if_vacant(&mut self, id: &InstanceId) {
+    pub(super) fn release_if_vacant(&mut self, id: &InstanceId) {
         if self.slots.get(id).is_some_and(|slot| slot.is_idle()) {
             self.rest(id);
         }
@@ -113,6 +120,7 @@ impl Partition {
             self.outbox.loads.push(load);
         }
         self.evict(durable);
+        self.evict_entities(durable);
     }
 
     fn remove_slot(&mut self, id: &InstanceId, durable: u64) -> bool {
@@ -177,25 +185,25 @@ impl Partition {
     }
 }
 
-/// A history that cannot be read parks its instance; its neighbours are not disturbed.
-fn restore(stored: StoredInstance) -> Resident {
-    let StoredInstance { mut row, history } = stored;
-    match history {
-        Ok(history) => {
-            // A finished one is read without its history, unless a rewind asked for it.
-            let is_read = !row.status.is_final() || !history.is_empty();
-            let orchestration = match history.is_empty() {
-                true => fresh(row),
-                false => Orchestration::fold(row, &history),
-            };
-            Resident::new(orchestration, is_read.then_some(history))
-        }
-        Err(message) => {
-            row.parked = Some(Fault {
-                kind: FaultKind::Damaged,
-                message,
-            });
-            Resident::new(Orchestration::new(row), None)
-        }
-    }
+/// A history that cannot be read: parks its instance, or ends what was asked of a finished one; its
+/// neighbours are not disturbed.
+fn damage_of(stored: &StoredInstance) -> Option<Unread> {
+    let text = stored.history.as_ref().err()?.clone();
+    Some(Unread {
+        is_damage: true,
+        text,
+    })
+}
+
+fn restore(StoredInstance { row, history }: StoredInstance) -> Resident {
+    let Ok(history) = history else {
+        return Resident::new(Orchestration::new(row), None);
+    };
+    // A finished one is read without its history, unless a rewind asked for it.
+    let is_read = !row.status.is_final() || !history.is_empty();
+    let orchestration = match history.is_empty() {
+        true => fresh(row),
+        false => Orchestration::fold(row, &history),
+    };
+    Resident::new(orchestration, is_read.then_some(history))
 }

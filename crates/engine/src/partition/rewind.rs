@@ -32,6 +32,7 @@ impl Partition {
         match (row.status, &row.parked) {
             (_, Some(_)) => {
                 self.answer_slot(id, reply.with(Ok(())));
+                self.acquit(id);
                 self.unpark(id);
             }
             (Status::Failed, None) if self.has_history(id) => match self.rewind_failed(id, reason, None) {
@@ -326,14 +327,16 @@ impl Partition {
         history: &[Event],
     ) -> TaskRecord {
         let (row, trace) = (&orchestration.row, orchestration.trace.clone());
-        let input = history.iter().find_map(|event| match &event.kind {
+        let asked = history.iter().find_map(|event| match &event.kind {
             EventKind::TaskScheduled {
                 task: scheduled,
                 input,
+                options,
                 ..
-            } if *scheduled == task => input.clone(),
+            } if *scheduled == task => Some((input.clone(), options.clone())),
             _ => None,
         });
+        let (input, options) = asked.unwrap_or_default();
         TaskRecord {
             kills: 0,
             instance: row.id.clone(),
@@ -342,7 +345,7 @@ impl Partition {
             task,
             name: name.clone(),
             input,
-            options: dalsegno_core::action::TaskOptions::default(),
+            options: options.map(|options| *options).unwrap_or_default(),
             scheduled: self.now,
             failed_attempts: 0,
             due: None,

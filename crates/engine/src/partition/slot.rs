@@ -80,6 +80,8 @@ pub(super) enum SlotState {
     Resident(Box<Resident>),
     /// Its code runs at this moment.
     Running,
+    /// Its row cannot be read, and why.
+    Damaged(String),
 }
 
 #[derive(Debug)]

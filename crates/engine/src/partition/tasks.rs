@@ -12,6 +12,7 @@ use dalsegno_core::store::{Op, TimerRow};
 use dalsegno_core::{ExecutionKey, Failure, InstanceId, Message, Outcome, Payload, TaskId, Timestamp};
 
 use super::Partition;
+use super::sizes::checked_attempt;
 use super::slot::{Item, Slot};
 use crate::executor::AttemptOutcome;
 use crate::input::AttemptRun;
@@ -142,7 +143,7 @@ impl Partition {
         heartbeat: Option<Payload>,
         run: AttemptRun,
     ) {
-        match outcome {
+        match checked_attempt(outcome, self.config.limits.payload_bytes_max) {
             AttemptOutcome::Completed(result) => self.complete_task(&record, Ok(result), run),
             AttemptOutcome::Failed { failure, retry_after } => {
                 self.fail_attempt(&record, failure, retry_after, heartbeat, run);

@@ -6,7 +6,7 @@ use dalsegno_core::{ExecutionKey, InstanceId, Message};
 
 use super::Partition;
 use super::slot::Item;
-use crate::input::Load;
+use crate::input::{Load, Unread};
 
 /// Timers that fire in one step, so that a burst does not keep others waiting.
 const FIRED_PER_STEP_MAX: usize = 1_000;
@@ -41,6 +41,7 @@ impl Partition {
                 self.deliver(delivery);
             }
         }
+        self.read_again();
         self.grant_due();
     }
 
@@ -61,17 +62,19 @@ impl Partition {
     pub(super) fn take_loaded_execution(
         &mut self,
         key: ExecutionKey,
-        found: Result<Option<InstanceId>, String>,
+        found: Result<Option<InstanceId>, Unread>,
     ) {
         let found = match found {
             Ok(found) => found,
-            Err(error) => {
+            Err(unread) if !unread.is_damage => return self.read_later(Load::Execution(key), &unread),
+            Err(unread) => {
                 tracing::error!(
                     key = key.0,
-                    error,
-                    "cannot read the instance of a timer; trying again"
+                    error = unread.text,
+                    "the instance of a timer is damaged; the timer stays stored"
                 );
-                return self.outbox.loads.push(Load::Execution(key));
+                self.fired.remove(&key);
+                return;
             }
         };
         let timers = self.fired.remove(&key).unwrap_or_default();

@@ -66,6 +66,7 @@ impl Partition {
             history,
             draft,
             actions_max,
+            payload_bytes_max: self.config.limits.payload_bytes_max,
         }))
     }
 
@@ -84,7 +85,10 @@ impl Partition {
                 let unread = self.unread_events(&id, &actions);
                 self.conclude(&id, done.draft, batch, actions, Some(unread));
             }
-            Err(fault) => self.park(&id, fault, batch),
+            Err(fault) => {
+                self.acquit(&id);
+                self.park(&id, fault, batch);
+            }
         }
         self.end_turn(&id);
     }

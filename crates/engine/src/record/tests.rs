@@ -104,6 +104,7 @@ fn kinds() -> Vec<EventKind> {
             task,
             name: name.clone(),
             input: input(),
+            options: None,
         },
         EventKind::TaskCompleted {
             task,

@@ -323,7 +323,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "limits.futures_bytes_max",
         ANY,
         "268435456",
-        "Memory for live futures; the least recently used are evicted.",
+        "Memory for live futures, and as much again for entities; the least recently used are evicted.",
     ),
     row(
         "limits.activities_running_max",

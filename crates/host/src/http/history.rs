@@ -61,7 +61,9 @@ impl<'a> Teller<'a> {
     fn note(&mut self, event: &'a Event) {
         match &event.kind {
             EventKind::ExecutionStarted(started) => self.execution = started.execution_id,
-            EventKind::TaskScheduled { task, name, input } => {
+            EventKind::TaskScheduled {
+                task, name, input, ..
+            } => {
                 let scheduled = Scheduled {
                     at: event.at,
                     name,
@@ -363,6 +365,7 @@ mod tests {
             task: TaskId(task),
             name: "SayHello".into(),
             input: Some("\"Tokyo\"".into()),
+            options: None,
         }
     }
 

@@ -173,7 +173,9 @@ impl From<&Event> for EventWire {
         match &event.kind {
             Kind::OrchestratorStarted | Kind::OrchestratorCompleted => wire,
             Kind::ExecutionStarted(started) => wire.started(started),
-            Kind::TaskScheduled { task, name, input } => wire.task(*task).name(name).input(input.as_ref()),
+            Kind::TaskScheduled {
+                task, name, input, ..
+            } => wire.task(*task).name(name).input(input.as_ref()),
             Kind::TaskCompleted {
                 task,
                 result,
@@ -399,6 +401,7 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
             task: read.task()?,
             name: read.name()?,
             input: read.input(),
+            options: None,
         },
         "TaskCompleted" => Kind::TaskCompleted {
             task: read.task()?,
@@ -534,6 +537,7 @@ mod tests {
                 task,
                 name: "n".into(),
                 input: Some("1.10".into()),
+                options: None,
             },
             Kind::TaskCompleted {
                 task,

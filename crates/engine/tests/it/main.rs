@@ -1,0 +1,10 @@
+//! The engine as its callers see it, with user code that misbehaves.
+
+mod app;
+mod deaths;
+mod eviction;
+mod reads;
+mod rewinds;
+mod simulated;
+mod sizes;
+mod threads;

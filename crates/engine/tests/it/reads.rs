@@ -1,0 +1,158 @@
+//! Reads that fail: for the moment, or because of damage.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{Commit, InstanceRow, Store};
+use dalsegno_core::{EntityId, FaultKind, PartitionId};
+use dalsegno_engine::input::Command;
+use dalsegno_engine::marks::Suspects;
+use dalsegno_engine::request::RequestErrorKind;
+use dalsegno_engine::simulation::SimHub;
+use dalsegno_store_memory::MemoryStore;
+use dalsegno_store_tests::{FailingStore, Fate, Faults};
+
+use crate::app::id;
+use crate::simulated::{self, answer, begin, raise, settle};
+
+/// Which reads fail, and how many there were.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Reads before the first that fails.
+    passed: AtomicI64,
+    /// Reads that fail then.
+    failing: AtomicI64,
+    is_damage: bool,
+    reads: AtomicU64,
+}
+
+impl Plan {
+    fn failing(passed: i64, failing: i64, is_damage: bool) -> Arc<Self> {
+        Arc::new(Self {
+            passed: passed.into(),
+            failing: failing.into(),
+            is_damage,
+            reads: AtomicU64::default(),
+        })
+    }
+}
+
+struct Planned(Arc<Plan>);
+
+impl Faults for Planned {
+    fn append(&mut self, _batch: &[Commit]) -> Fate {
+        Fate::Taken
+    }
+
+    fn read_fails(&mut self) -> bool {
+        self.0.reads.fetch_add(1, Ordering::SeqCst);
+        self.0.passed.fetch_sub(1, Ordering::SeqCst) <= 0 && self.0.failing.fetch_sub(1, Ordering::SeqCst) > 0
+    }
+
+    fn is_damage(&self) -> bool {
+        self.0.is_damage
+    }
+}
+
+/// A hub after a restart, with an instance that waits for an event, and whose reads fail so.
+fn restarted(plan: &Arc<Plan>) -> (Arc<MemoryStore>, SimHub) {
+    let store = Arc::new(MemoryStore::new(1));
+    let mut hub = simulated::open(store.clone(), Suspects::default());
+    begin(&mut hub, "wait");
+    settle(&mut hub);
+    let store = Arc::new(store.reopen());
+    let failing = FailingStore::new(store.clone(), Planned(plan.clone()));
+    (store, simulated::open(Arc::new(failing), Suspects::default()))
+}
+
+fn row(store: &MemoryStore) -> InstanceRow {
+    store
+        .instance(&id("wait"))
+        .expect("it reads")
+        .expect("it is there")
+}
+
+const FOR_EVER: i64 = i64::MAX;
+
+#[test]
+fn a_read_that_fails_for_the_moment_is_tried_again_after_a_pause() {
+    // Of the row first, then of the history, which once parked the instance as damaged.
+    for passed in [0, 1] {
+        let plan = Plan::failing(passed, 3, false);
+        let (store, mut hub) = restarted(&plan);
+        let before = hub.now();
+        let raised = raise(&mut hub, "wait");
+        assert_eq!(answer(&mut hub, &raised), Ok(()));
+        let row = row(&store);
+        assert_eq!((row.status, row.parked), (Status::Completed, None));
+        assert!(
+            hub.now().since(before) >= Duration::from_millis(600),
+            "three pauses"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_row_refuses_what_is_asked_and_is_not_read_for_ever() {
+    let plan = Plan::failing(0, FOR_EVER, true);
+    let (_, mut hub) = restarted(&plan);
+    let raised = raise(&mut hub, "wait");
+    let error = answer(&mut hub, &raised).expect_err("it cannot be read");
+    assert_eq!(error.kind, RequestErrorKind::Internal);
+    assert!(error.detail.contains("instance wait cannot be read"), "{error}");
+    assert_eq!(plan.reads.load(Ordering::SeqCst), 1);
+    // The damage was on the way, not in the store: another command reads again.
+    plan.failing.store(0, Ordering::SeqCst);
+    let raised = raise(&mut hub, "wait");
+    assert_eq!(answer(&mut hub, &raised), Ok(()));
+}
+
+#[test]
+fn a_damaged_history_parks_its_instance_for_all_to_see() {
+    let plan = Plan::failing(1, FOR_EVER, true);
+    let (store, mut hub) = restarted(&plan);
+    let raised = raise(&mut hub, "wait");
+    assert_eq!(answer(&mut hub, &raised), Ok(()), "the event is stored");
+    let fault = row(&store).parked.expect("the row says it");
+    assert_eq!(fault.kind, FaultKind::Damaged);
+    assert_eq!(plan.reads.load(Ordering::SeqCst), 2);
+
+    // A start tries it again; a backup may be there now.
+    let mut hub = simulated::open(Arc::new(store.reopen()), Suspects::default());
+    settle(&mut hub);
+    assert_eq!(row(&store).status, Status::Completed);
+}
+
+#[test]
+fn a_damaged_entity_keeps_its_signals_stored() {
+    let plan = Plan::failing(0, FOR_EVER, true);
+    let (store, mut hub) = restarted(&plan);
+    let entity = EntityId::new("thing", "a").expect("a good name");
+    for _ in 0..2 {
+        let signal = hub.ask("@thing@a", |reply| Command::Signal {
+            entity: entity.clone(),
+            operation: "add".into(),
+            input: None,
+            at: None,
+            trace: None,
+            reply,
+        });
+        assert_eq!(answer(&mut hub, &signal), Ok(()));
+    }
+    let delete = hub.ask("@thing@a", |reply| Command::DeleteEntity {
+        entity: entity.clone(),
+        reply,
+    });
+    let error = answer(&mut hub, &delete).expect_err("it cannot be read");
+    assert!(error.detail.contains("entity @thing@a cannot be read"), "{error}");
+    assert_eq!(plan.reads.load(Ordering::SeqCst), 1);
+    let stored = store.load(PartitionId(0)).expect("it reads").messages;
+    assert_eq!(stored.len(), 2);
+
+    let mut hub = simulated::open(Arc::new(store.reopen()), Suspects::default());
+    settle(&mut hub);
+    let row = store.entity(&entity).expect("it reads").expect("it is there");
+    assert_eq!(row.state, Some("1".into()));
+}
