@@ -66,11 +66,11 @@ fn table(head: &[&str], rows: &[Row]) -> String {
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded = cells
+        let filled = cells
             .iter()
             .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+            .map(|(cell, width)| padded(cell, *width));
+        filled.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(head.to_vec())];
     lines.extend(
@@ -79,6 +79,21 @@ fn table(head: &[&str], rows: &[Row]) -> String {
             .map(|row| line(row.iter().map(String::as_str).collect())),
     );
     lines.join("\n")
+}
+
+/// Filled up with spaces. The width of a format string ends at 65535.
+fn padded(cell: &str, width: usize) -> String {
+    let missing = width.saturating_sub(cell.chars().count());
+    cell.to_owned() + &" ".repeat(missing)
+}
+
+/// The beginning of what may be long, for a column.
+pub(crate) fn cut(text: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 60;
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Control characters could move a terminal's cursor.
@@ -123,6 +138,10 @@ mod tests {
         assert_eq!(print(Format::Jsonl).lines().count(), 2);
         assert!(print(Format::Json).starts_with("[{\"id\":\"order-9\"},\n"));
         assert!(print(Format::Id).starts_with("order-9\n"));
+        let mut long = sample();
+        long[0].cells[0] = "x".repeat(100_000);
+        assert!(rows(Format::Table, &["ID", "STATUS"], &long).contains("  Running\n"));
+        assert_eq!(cut(&"ü".repeat(61)), "ü".repeat(60) + "…");
         assert_eq!(rows(Format::Json, &["ID"], &[]), "[]");
         assert_eq!(
             one(Format::Table, &["id", "status"], &sample()[0]),

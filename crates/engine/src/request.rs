@@ -229,7 +229,7 @@ pub enum RequestErrorKind {
     EventIdReused,
     /// Something is larger or more than a limit allows.
     OverLimit,
-    /// Too much waits already: try later.
+    /// Too many wait already: try later.
     Busy,
     /// The hub's disk has too little room for new work.
     InsufficientStorage,

@@ -22,6 +22,7 @@ use crate::http::dispatch::dispatch;
 use crate::http::links::Links;
 pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
+use crate::http::unread::Unread;
 use crate::http::waits::Waits;
 
 /// Bytes and number of headers taken; more is 431.
@@ -176,7 +177,12 @@ fn connection(
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send {
     let timeout = state.settings.header_timeout;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let answer = dispatch(Arc::clone(&state), app.clone(), peer, request.map(Body::new));
+        let answer = dispatch(
+            Arc::clone(&state),
+            app.clone(),
+            peer,
+            request.map(|body| Body::new(Unread::new(body))),
+        );
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     hyper::server::conn::http1::Builder::new()

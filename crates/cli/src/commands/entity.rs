@@ -9,7 +9,7 @@ use dalsegno_host::v1::json;
 
 use crate::failure::{Exit, Failure};
 use crate::input;
-use crate::output::Row;
+use crate::output::{Row, cut};
 use crate::session::Session;
 
 const HEAD: [&str; 4] = ["NAME", "KEY", "LAST OPERATION", "STATE"];
@@ -86,7 +86,7 @@ impl List {
         let mut rows = Vec::new();
         loop {
             let page = session.ask(session.hub.list_entities(query.clone())).await?;
-            rows.extend(page.rows.iter().map(shown));
+            rows.extend(page.rows.iter().map(|row| shown(row, cut)));
             query.limit = most.saturating_sub(rows.len()).min(PAGE_ROWS);
             query.after = page.next;
             if query.after.is_none() || query.limit == 0 {
@@ -106,7 +106,10 @@ impl Named {
     async fn get(self, session: &Session) -> Result<Exit, Failure> {
         let id = self.id()?;
         match session.ask(session.hub.entity(&id)).await? {
-            Some(row) => session.one(&["name", "key", "last operation", "state"], &shown(&row)),
+            Some(row) => session.one(
+                &["name", "key", "last operation", "state"],
+                &shown(&row, str::to_owned),
+            ),
             None => return Err(unknown(&id)),
         }
         Ok(Exit::Ok)
@@ -123,7 +126,8 @@ impl Named {
 }
 
 fn unknown(id: &EntityId) -> Failure {
-    RequestError::new(RequestErrorKind::NotFound, format!("there is no entity {id}")).into()
+    let error = RequestError::new(RequestErrorKind::NotFound, format!("there is no entity {id}"));
+    Failure::from(error).help("dalsegno entity list shows what there is")
 }
 
 impl Signal {
@@ -140,7 +144,7 @@ impl Signal {
     }
 }
 
-fn shown(row: &EntityRow) -> Row {
+fn shown(row: &EntityRow, state: fn(&str) -> String) -> Row {
     Row {
         id: row.id.to_string(),
         cells: vec![
@@ -149,7 +153,7 @@ fn shown(row: &EntityRow) -> Row {
             json::time(row.last_operation),
             row.state
                 .as_ref()
-                .map(|state| state.as_str().to_owned())
+                .map(|shown| state(shown.as_str()))
                 .unwrap_or_default(),
         ],
         json: json::entity(row),

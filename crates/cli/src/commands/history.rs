@@ -7,7 +7,7 @@ use dalsegno_host::v1::json;
 
 use crate::failure::{Exit, Failure};
 use crate::input;
-use crate::output::Row;
+use crate::output::{Row, cut};
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -114,13 +114,5 @@ fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
         | Kind::ExecutionTerminated { reason } => (None, reason.clone().unwrap_or_default()),
         Kind::ExecutionCompleted { result } => (None, payload(result)),
         Kind::ExecutionFailed { failure } => (None, cut(&failure.to_string())),
-    }
-}
-
-fn cut(text: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 60;
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
     }
 }

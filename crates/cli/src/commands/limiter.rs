@@ -66,7 +66,11 @@ impl Limiter {
                 };
                 session
                     .ask(session.hub.set_limiter(&set.name, definition))
-                    .await?;
+                    .await
+                    .map_err(|failure| match failure.exit {
+                        Exit::NotFound => failure.help("dalsegno limiter list shows what there is"),
+                        _ => failure,
+                    })?;
                 session.say(&format!("changed {}", set.name));
             }
         }

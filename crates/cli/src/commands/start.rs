@@ -121,14 +121,12 @@ pub(super) async fn after_start(
         }
         None => {
             let id = started.id.to_string();
-            session.rows(
-                &["ID"],
-                &[Row {
-                    cells: vec![id.clone()],
-                    json: json::started(started),
-                    id,
-                }],
-            );
+            let row = Row {
+                cells: vec![id.clone()],
+                json: json::started(started),
+                id,
+            };
+            session.one(&["id"], &row);
             Ok(Exit::Ok)
         }
     }

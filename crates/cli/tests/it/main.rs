@@ -32,10 +32,16 @@ fn start_wait_and_look() {
         &world,
         "start Wait --id w",
         &expect![[r"
-        ID
-        w
+        id  w
         2| started w
         exit 0"]],
+    );
+    check(
+        &world,
+        "start Wait --id w --if-exists return --json -q",
+        &expect![[r#"
+        {"id":"w","existing":"Running"}
+        exit 0"#]],
     );
     check(
         &world,
@@ -432,4 +438,44 @@ fn keys_are_made_listed_and_removed() {
     assert!(again.ends_with("exit 2"), "{again}");
     let refused = world.run("key create x --scope root");
     assert!(refused.contains("expected one of read, start"), "{refused}");
+}
+
+#[test]
+fn a_table_holds_a_large_state_in_one_line() {
+    let world = World::new();
+    let large = "x".repeat(70_000);
+    world.run(&format!("entity signal counter a say -d \"{large}\""));
+    world.run_until("entity list -o id", "@counter@a\nexit 0");
+    let table = world.run("entity list");
+    assert!(
+        table.ends_with(&format!("  \"{}…\nexit 0", "x".repeat(59))),
+        "{table}"
+    );
+    assert!(world.run("entity get counter a").contains(&large));
+    check(
+        &world,
+        "entity get counter none",
+        &expect![[r"
+        2| error[not_found]: there is no entity @counter@none
+        2|   help: dalsegno entity list shows what there is
+        exit 3"]],
+    );
+    check(
+        &world,
+        "limiter set none --rate 5/1h",
+        &expect![[r#"
+        2| error[not_found]: the hub has no limiter "none"
+        2|   help: dalsegno limiter list shows what there is
+        exit 3"#]],
+    );
+}
+
+#[test]
+fn a_demonstration_without_a_folder_is_refused_before_anything_is_served() {
+    let told = World::new().run("demo --exit --port 0 --data-dir /dev/null/demo");
+    assert!(
+        told.starts_with("2| error[configuration]: cannot make the folder /dev/null/demo"),
+        "{told}"
+    );
+    assert!(told.ends_with("exit 78"), "{told}");
 }

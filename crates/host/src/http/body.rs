@@ -111,7 +111,7 @@ pub(crate) fn ours<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Pr
         serde_json::error::Category::Data => {
             Problem::bad_request("invalid_body", format!("the body does not fit: {error}"))
         }
-        _ => not_json(&error),
+        _ => not_json(&error).expected("one JSON object"),
     })
 }
 

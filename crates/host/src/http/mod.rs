@@ -21,5 +21,6 @@ pub(crate) mod request;
 mod start;
 mod status;
 pub(crate) mod time;
+pub(crate) mod unread;
 pub(crate) mod waits;
 pub(crate) mod wire;

@@ -218,7 +218,7 @@ fn title(code: &str) -> &'static str {
         "idempotency_conflict" => "The idempotency key was used with other data.",
         "event_id_reused" => "The idempotency key came with another event.",
         "over_limit" => "Something is larger than a limit allows.",
-        "busy" => "Too much waits already.",
+        "busy" => "Too many wait already.",
         "insufficient_storage" => "The hub's disk has too little room.",
         "timed_out" => "The time is over; the instance goes on.",
         "unavailable" => "The hub is starting or going down.",

@@ -56,7 +56,7 @@ pub(super) async fn many(call: Call) -> Result<Response, Problem> {
         )
         .param("createdTimeFrom"));
     }
-    let statuses = finished_statuses(statuses(&query, "runtimeStatus")?)?;
+    let statuses = finished_statuses("runtimeStatus", statuses(&query, "runtimeStatus")?)?;
     if statuses.as_ref().is_some_and(Vec::is_empty) {
         return Err(Problem::not_found());
     }
@@ -69,10 +69,13 @@ pub(super) async fn many(call: Call) -> Result<Response, Problem> {
 }
 
 /// 400 for the name of an unfinished one: it would never be purged.
-pub(crate) fn finished_statuses(statuses: Option<Vec<Status>>) -> Result<Option<Vec<Status>>, Problem> {
+pub(crate) fn finished_statuses(
+    name: &str,
+    statuses: Option<Vec<Status>>,
+) -> Result<Option<Vec<Status>>, Problem> {
     match statuses.iter().flatten().find(|status| !status.is_final()) {
         Some(status) => Err(invalid(
-            "runtimeStatus",
+            name,
             status.as_str(),
             "Completed, Failed, Terminated, Canceled",
         )),
@@ -93,12 +96,12 @@ mod tests {
 
     #[test]
     fn only_finished_ones_can_be_asked_for() {
-        assert_eq!(finished_statuses(None), Ok(None));
+        assert_eq!(finished_statuses("s", None), Ok(None));
         assert_eq!(
-            finished_statuses(Some(vec![Status::Failed])),
+            finished_statuses("s", Some(vec![Status::Failed])),
             Ok(Some(vec![Status::Failed]))
         );
-        assert!(finished_statuses(Some(vec![Status::Failed, Status::Running])).is_err());
+        assert!(finished_statuses("s", Some(vec![Status::Failed, Status::Running])).is_err());
     }
 
     #[test]

@@ -190,15 +190,19 @@ impl Call {
         body::payload(&self.body().await?)
     }
 
-    /// A header's text; 400 when it is not ASCII.
+    /// A header's text; 400 when it is not ASCII, or there twice.
     pub(crate) fn header(&self, name: &'static str) -> Result<Option<&str>, Problem> {
-        match self.parts.headers.get(name) {
-            None => Ok(None),
-            Some(value) => value
-                .to_str()
-                .map(Some)
-                .map_err(|_| invalid(name, "", "printable ASCII")),
+        let mut values = self.parts.headers.get_all(name).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        if values.next().is_some() {
+            return Err(invalid(name, "", "the header once"));
         }
+        value
+            .to_str()
+            .map(Some)
+            .map_err(|_| invalid(name, "", "printable ASCII"))
     }
 
     /// The header by which a repeat is known.

@@ -39,12 +39,26 @@ pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Prob
         body::ours(&bytes)?
     };
     let id = body.id().map(instance_id).transpose()?;
+    let options = body.into_options(name, id)?;
     let options = StartOptions {
         trace: call.trace(),
-        ..body.into_options(name, id)?
+        idempotency_key: one_key(call.idempotency_key()?, options.idempotency_key)?,
+        ..options
     };
     let started = call.hub().start(options).await?;
     Ok(json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))))
+}
+
+/// The key of the header or of the body; 400 when they say different things.
+fn one_key(header: Option<String>, body: Option<String>) -> Result<Option<String>, Problem> {
+    match (header, body) {
+        (Some(header), Some(body)) if header != body => Err(invalid(
+            "idempotencyKey",
+            &body,
+            "the key of the header Idempotency-Key, or one of the two alone",
+        )),
+        (header, body) => Ok(header.or(body)),
+    }
 }
 
 pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
@@ -159,7 +173,7 @@ pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
         .param("createdFrom"));
     }
     let query: dalsegno_engine::request::PurgeQuery = body.try_into()?;
-    finished_statuses(Some(query.statuses.clone()))?;
+    finished_statuses("statuses", Some(query.statuses.clone()))?;
     let deleted = call.hub().purge_many(query).await?;
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
 }

@@ -50,6 +50,41 @@ async fn bodies_over_the_limit_are_refused() {
 }
 
 #[tokio::test]
+async fn whoever_sends_too_much_gets_the_answer_and_not_a_broken_pipe() {
+    let limits = Limits {
+        payload_bytes_max: 1 << 30,
+        ..Limits::default()
+    };
+    let settings = HttpSettings {
+        body_bytes_max: 1_000,
+        ..HttpSettings::default()
+    };
+    let world = world_with(limits, |server| server.settings(settings)).await;
+    // More than the buffers of two sockets hold.
+    let large = format!("\"{}\"", "x".repeat(20 << 20));
+    let paths = [
+        (format!("{P}/orchestrators/Echo"), 413),
+        (format!("{P}/nothing"), 404),
+        (format!("{P}/orchestrators/Echo?unknown=1"), 400),
+    ];
+    for (path, status) in paths {
+        let reply = world.send_all("POST", &path, large.as_bytes()).await;
+        assert_eq!(
+            reply.map(|reply| reply.status).map_err(|error| error.kind()),
+            Ok(status),
+            "{path}"
+        );
+    }
+    let mut options = StartOptions {
+        name: "Echo".into(),
+        ..StartOptions::default()
+    };
+    options.input = Some(large.into());
+    let refused = world.remote().start(options).await.unwrap_err();
+    assert_eq!(refused.kind, RequestErrorKind::OverLimit, "{refused:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_json_is_named_with_its_place() {
     let world = world().await;
     let start = format!("{P}/orchestrators/Echo");

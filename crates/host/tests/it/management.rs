@@ -401,6 +401,55 @@ async fn purge_by_filter_needs_a_lower_bound_and_counts() {
 }
 
 #[tokio::test]
+async fn a_key_in_the_header_starts_once_in_both_apis() {
+    let world = world().await;
+    let v1 = "/runtime/dalsegno/v1/orchestrators/Echo";
+    for (path, body) in [
+        (format!("{P}/orchestrators/Echo"), "1"),
+        (v1.into(), r#"{"input":1}"#),
+    ] {
+        let key = [("Idempotency-Key", path.as_str())];
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let reply = world.send("POST", &path, &key, body.as_bytes()).await;
+            assert_eq!(reply.status, 202, "{reply:?}");
+            let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+            ids.push(body["id"].clone());
+        }
+        assert_eq!(ids[0], ids[1], "{path}");
+        let twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")];
+        let refused = world.send("POST", &path, &twice, body.as_bytes()).await;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (400, "invalid_parameter")
+        );
+    }
+    let body = br#"{"input":1,"idempotencyKey":"a"}"#;
+    for (key, status) in [("a", 202), ("b", 400)] {
+        let reply = world.send("POST", v1, &[("Idempotency-Key", key)], body).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_of_what_is_unfinished_names_the_member() {
+    let world = world().await;
+    let body = r#"{"createdFrom":"2020-01-01T00:00:00Z","statuses":["Running"]}"#;
+    let refused = world.post("/runtime/dalsegno/v1/purge", body).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (400, "invalid_parameter")
+    );
+    assert!(refused.body.contains(r#""param":"statuses""#), "{}", refused.body);
+    let empty = world.post("/runtime/dalsegno/v1/purge", "").await;
+    assert!(
+        empty.body.contains(r#""expected":"one JSON object""#),
+        "{}",
+        empty.body
+    );
+}
+
+#[tokio::test]
 async fn terminated_ones_show_the_reason() {
     let world = world().await;
     let id = world.running("Wait", "t", "1").await;

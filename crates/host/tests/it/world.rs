@@ -146,18 +146,22 @@ impl World {
         let _ = stream.write_all(body).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or(0);
-        Reply {
-            status,
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
+        reply(answer)
+    }
+
+    /// Sends a whole body before it looks at the answer, as simple clients do.
+    pub(crate) async fn send_all(&self, method: &str, path: &str, body: &[u8]) -> std::io::Result<Reply> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(reply(answer))
     }
 
     /// Starts an orchestration under an id and returns it.
@@ -179,6 +183,21 @@ impl World {
         let id = self.started(name, id, input).await;
         self.hub.wait_for_start(&id, None).await.unwrap();
         id
+    }
+}
+
+fn reply(answer: Vec<u8>) -> Reply {
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
+    Reply {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
     }
 }
 
