@@ -232,7 +232,7 @@ fn entities_and_limiters() {
         "entity get counter a",
         &expect![[r"
         2| error[not_found]: there is no entity @counter@a
-        2|   help: dalsegno list shows what there is
+        2|   help: dalsegno entity list shows what there is
         exit 3"]],
     );
     check(
