@@ -159,8 +159,10 @@ impl KeyRing {
     /// Reads a ring from its file.
     ///
     /// # Errors
-    /// When the file is not there or holds something else. The text names no secret.
+    /// When the file is not there, is open to others than its owner, or holds something else. The
+    /// text names no secret.
     pub fn load(path: &Path) -> io::Result<Self> {
+        check_private(path)?;
         let damaged = || {
             io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -202,6 +204,28 @@ impl KeyRing {
         out.sync_all()?;
         fs::rename(fresh, path)
     }
+}
+
+/// The file holds what signs links, so whoever reads it can make them.
+#[cfg(unix)]
+fn check_private(path: &Path) -> io::Result<()> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path)?.permissions());
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+            "others than its owner may use it (mode {:o}): chmod 600 {}",
+            mode & 0o777,
+            path.display()
+        ),
+    ))
+}
+
+#[cfg(not(unix))]
+fn check_private(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 impl From<&Key> for KeyFile {
@@ -364,6 +388,24 @@ mod tests {
             io::ErrorKind::InvalidData
         );
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        KeyRing::new().unwrap().save(&path).unwrap();
+        for (mode, wanted) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = KeyRing::load(&path).map(|_| ()).map_err(|error| error.kind());
+            assert_eq!(loaded.is_ok(), wanted, "{mode:o}");
+            assert!(
+                wanted || loaded == Err(io::ErrorKind::PermissionDenied),
+                "{mode:o}"
+            );
+        }
     }
 
     #[test]

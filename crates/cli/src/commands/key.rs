@@ -106,10 +106,17 @@ impl Create {
         } else {
             self.scopes
         };
+        let replaced = ring.keys().iter().any(|key| key.id == self.id);
         let secret = ring
             .create(&self.id, &scopes, None)
             .map_err(|error| Failure::unexpected(&error))?;
         save(&ring, &self.file.file)?;
+        if replaced {
+            session.say(&format!(
+                "replaced {}: its secret before this one is refused within a second",
+                self.id
+            ));
+        }
         let json = serde_json::json!({ "id": self.id, "secret": secret });
         session.one(
             &["key", "secret"],

@@ -232,7 +232,7 @@ fn entities_and_limiters() {
         "entity get counter a",
         &expect![[r"
         2| error[not_found]: there is no entity @counter@a
-        2|   help: dalsegno list shows what there is
+        2|   help: dalsegno entity list shows what there is
         exit 3"]],
     );
     check(
@@ -432,6 +432,12 @@ fn keys_are_made_listed_and_removed() {
         monitor  read,signal
         exit 0"]]
     .assert_eq(&listed);
+    let replaced = world.run(&format!("key create monitor --scope read --file {file} -o id"));
+    assert!(
+        replaced.contains("2| replaced monitor: its secret before this one is refused within a second"),
+        "{replaced}"
+    );
+    assert!(!made.contains("replaced") && !replaced.contains(&secret));
     let removed = world.run(&format!("key revoke monitor --file {file}"));
     assert!(removed.ends_with("exit 0"), "{removed}");
     let again = world.run(&format!("key revoke monitor --file {file}"));
