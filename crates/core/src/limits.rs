@@ -47,6 +47,8 @@ pub struct Limits {
     pub waiters_max: usize,
     /// Most requests of one key, or of one address without a key, that wait at once.
     pub waiters_per_key_max: usize,
+    /// Bytes of values after which a page of a list ends, however many rows were asked for.
+    pub page_bytes_max: usize,
     /// Most idempotency keys of events that one instance remembers; the oldest are forgotten.
     pub event_keys_max: usize,
     /// Room on the hub's disk, in bytes, below which starts, events and signals of clients are
@@ -76,6 +78,7 @@ impl Default for Limits {
             tags_max: 32,
             waiters_max: 10_000,
             waiters_per_key_max: 100,
+            page_bytes_max: 16 * 1024 * 1024,
             event_keys_max: 100,
             disk_free_bytes_min: 256 * 1024 * 1024,
             recursion_max: 100,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use dalsegno_core::query::LargeValues;
+use dalsegno_core::query::{
+    EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, LargeValues,
+};
 use dalsegno_core::store::{self, EntityRow, Field, InstanceRow, Owner, ReadError, Store};
 use dalsegno_core::{Event, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -227,4 +229,57 @@ fn event_value(store: &dyn Store, row: &InstanceRow, n: u64) -> Result<Option<Pa
         Some(value) => Ok(Some(value)),
         None => store.payload(&Owner::Execution(row.key), n),
     }
+}
+
+/// A page of instances with the values that are wanted. It ends early, with a place to go on from,
+/// once its values have so many bytes.
+///
+/// # Errors
+/// When the store cannot be read, or a value is missing.
+pub fn list(store: &dyn Store, query: &InstanceQuery, bytes_max: usize) -> Result<InstancePage, ReadError> {
+    let InstancePage { rows, mut next } = store.list(query)?;
+    let (mut kept, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    for mut row in rows {
+        if bytes >= bytes_max {
+            next = kept.last().map(|row: &InstanceRow| InstanceCursor {
+                created: row.created,
+                id: row.id.clone(),
+            });
+            break;
+        }
+        if complete(store, &mut row, query.large)? {
+            let values = [&row.input, &row.output, &row.custom_status];
+            bytes += values
+                .into_iter()
+                .flatten()
+                .map(Payload::len_bytes)
+                .sum::<usize>();
+            kept.push(row);
+        }
+    }
+    Ok(InstancePage { rows: kept, next })
+}
+
+/// The same for entities.
+///
+/// # Errors
+/// When the store cannot be read, or a state is missing.
+pub fn list_entities(
+    store: &dyn Store,
+    query: &EntityQuery,
+    bytes_max: usize,
+) -> Result<EntityPage, ReadError> {
+    let EntityPage { rows, mut next } = store.list_entities(query)?;
+    let (mut kept, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    for mut row in rows {
+        if bytes >= bytes_max {
+            next = kept.last().map(|row: &EntityRow| row.id.clone());
+            break;
+        }
+        if complete_entity(store, &mut row, query.large)? {
+            bytes += row.state.as_ref().map_or(0, Payload::len_bytes);
+            kept.push(row);
+        }
+    }
+    Ok(EntityPage { rows: kept, next })
 }

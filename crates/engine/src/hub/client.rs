@@ -526,18 +526,9 @@ impl TaskHub {
     /// `Internal` when the store cannot be read.
     pub async fn list(&self, query: InstanceQuery) -> Answer<InstancePage> {
         self.runtime.barrier_all().await;
+        let bytes_max = self.limits().page_bytes_max;
         self.runtime
-            .blocking(move |store| {
-                let mut page = store.list(&query)?;
-                let mut rows = Vec::with_capacity(page.rows.len());
-                for mut row in page.rows {
-                    if loader::complete(store, &mut row, query.large)? {
-                        rows.push(row);
-                    }
-                }
-                page.rows = rows;
-                Ok(page)
-            })
+            .blocking(move |store| loader::list(store, &query, bytes_max))
             .await
     }
 
@@ -579,18 +570,9 @@ impl TaskHub {
     /// `Internal` when the store cannot be read.
     pub async fn list_entities(&self, query: EntityQuery) -> Answer<EntityPage> {
         self.runtime.barrier_all().await;
+        let bytes_max = self.limits().page_bytes_max;
         self.runtime
-            .blocking(move |store| {
-                let mut page = store.list_entities(&query)?;
-                let mut rows = Vec::with_capacity(page.rows.len());
-                for mut row in page.rows {
-                    if loader::complete_entity(store, &mut row, query.large)? {
-                        rows.push(row);
-                    }
-                }
-                page.rows = rows;
-                Ok(page)
-            })
+            .blocking(move |store| loader::list_entities(store, &query, bytes_max))
             .await
     }
 

@@ -354,6 +354,7 @@ impl Values<'_> {
             event_keys_max: self.size("limits.event_keys_max"),
             disk_free_bytes_min: self.count("limits.disk_free_bytes_min"),
             waiters_per_key_max: self.size("limits.waiters_per_key_max"),
+            page_bytes_max: self.size("limits.page_bytes_max"),
             recursion_max: self.small("limits.recursion_max"),
         }
     }

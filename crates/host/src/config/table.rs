@@ -369,6 +369,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most requests of one key, or of one address without a key, that wait at once; more are 429.",
     ),
     row(
+        "limits.page_bytes_max",
+        ANY,
+        "16777216",
+        "Bytes of values after which a page of a list ends, with a token to go on.",
+    ),
+    row(
         "limits.event_keys_max",
         Kind::Count(1, 10_000),
         "100",

@@ -1,7 +1,8 @@
 //! Limits of a hub, as orchestrations meet them.
 
 use dalsegno::{
-    App, FaultKind, Host, HostSettings, InstanceQuery, OrchestrationContext, Result, entity, orchestrator,
+    App, Client, FaultKind, Host, HostSettings, InstanceQuery, OrchestrationContext, Result, entity,
+    orchestrator,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +35,21 @@ async fn locking(ctx: &OrchestrationContext, count: u32) -> Result<u32> {
     Ok(count)
 }
 
+#[orchestrator]
+async fn measuring(_ctx: &OrchestrationContext, text: String) -> Result<usize> {
+    Ok(text.len())
+}
+
 async fn host(folder: &tempfile::TempDir) -> Host {
     let mut settings = HostSettings::in_folder(folder.path());
     settings.limits.recursion_max = 5;
     settings.limits.locked_entities_max = 3;
-    let app = App::new().register(nesting).register(locking).entity::<Place>();
+    settings.limits.page_bytes_max = 10_000;
+    let app = App::new()
+        .register(nesting)
+        .register(locking)
+        .register(measuring)
+        .entity::<Place>();
     app.start(settings).await.unwrap()
 }
 
@@ -75,5 +86,30 @@ async fn a_lock_takes_as_many_entities_as_the_hub_allows() {
         "{fault}"
     );
     drop((three, four));
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_when_its_values_are_many_bytes_and_the_next_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder).await;
+    let remote = Client::remote(&format!("http://{}", host.address().unwrap())).unwrap();
+    for _ in 0..7 {
+        let started = host.client().start(measuring, "x".repeat(4_000)).await.unwrap();
+        assert_eq!(started.wait_for(super::SOON).await.unwrap(), 4_000);
+    }
+    for client in [host.client(), &remote] {
+        let (mut query, mut pages) = (InstanceQuery::default(), Vec::new());
+        loop {
+            let page = client.list(query.clone()).await.unwrap();
+            pages.push(page.rows.len());
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(pages, [3, 3, 1]);
+    }
+    drop(remote);
     host.shutdown().await;
 }
