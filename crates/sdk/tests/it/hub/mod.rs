@@ -6,6 +6,7 @@ mod entities;
 mod functions;
 mod limits;
 mod restarts;
+mod secrets;
 mod starts;
 mod stuck;
 mod traces;
