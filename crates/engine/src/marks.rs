@@ -148,18 +148,23 @@ pub struct Slot {
 impl Slot {
     /// From now on this code runs. A mark that cannot be written is one that is missing later, no more.
     pub fn set(&self, mark: &Mark<'_>) {
-        if let Some(file) = self
-            .marks
-            .0
-            .as_ref()
-            .filter(|file| file.is_armed && !file.is_cleared())
-        {
+        if let Some(file) = self.armed() {
             let mut bytes = [0; SLOT_BYTES];
             let length = encode(mark, &mut bytes);
             let place = u64::from(self.index) * SLOT_BYTES as u64;
             let _ = file.file.write_at(&bytes[..length], place);
             self.is_set.set(true);
         }
+    }
+
+    /// Is a mark kept at all?
+    pub fn is_armed(&self) -> bool {
+        self.armed().is_some()
+    }
+
+    fn armed(&self) -> Option<&MarksFile> {
+        let file = self.marks.0.as_deref()?;
+        (file.is_armed && !file.is_cleared()).then_some(file)
     }
 
     /// The code came back.

@@ -317,6 +317,9 @@ impl Station {
 }
 
 fn mark(slot: &Slot, subject: &Target) {
+    if !slot.is_armed() {
+        return;
+    }
     match subject {
         Target::Orchestration(id) => slot.set(&Mark::Turn(id.as_str())),
         Target::Entity(id) => slot.set(&Mark::Turn(&id.to_string())),
