@@ -59,6 +59,17 @@ struct Asked {
     answer: Option<Effect>,
 }
 
+impl Asked {
+    fn into_item(self) -> Item {
+        Item::Message {
+            sequence: self.sequence,
+            message: self.message,
+            answer: self.answer,
+            mark: None,
+        }
+    }
+}
+
 impl Partition {
     pub(super) fn push_entity_item(&mut self, id: EntityId, item: Item) {
         let mut is_new = false;
@@ -214,16 +225,13 @@ impl Partition {
                         at,
                         trace,
                     };
-                    if self.takes_suspicion(&Target::Entity(id.clone())) {
-                        self.put_back_entity(
-                            &id,
-                            Item::Message {
-                                sequence,
-                                message,
-                                answer,
-                                mark: None,
-                            },
-                        );
+                    let asked = Asked {
+                        sequence,
+                        message,
+                        answer,
+                    };
+                    if self.takes_suspicion(&id) {
+                        self.put_back_entity(&id, asked.into_item());
                         if self.count_entity_kill(&id) {
                             let number = self.end_entity_turn(entity_turn);
                             self.reload_entity(&id, number);
@@ -232,11 +240,7 @@ impl Partition {
                         continue;
                     }
                     let job = self.operation_job(&id, request)?;
-                    entity_turn.asked = Some(Asked {
-                        sequence,
-                        message,
-                        answer,
-                    });
+                    entity_turn.asked = Some(asked);
                     if let Some(failure) = self.poison_of(&id) {
                         self.fail_operation(&mut entity_turn, failure);
                         continue;
@@ -272,27 +276,20 @@ impl Partition {
         mut entity_turn: EntityTurn,
         run: Option<OperationRun>,
     ) -> Option<Job> {
+        let asked = entity_turn.asked.take()?;
+        let Some(run) = run else {
+            self.put_back_entity(&entity_turn.id, asked.into_item());
+            self.end_entity_turn(entity_turn);
+            return None;
+        };
         let Asked {
             sequence,
             message,
             answer,
-        } = entity_turn.asked.take()?;
+        } = asked;
         let EntityTurn { id, turn, .. } = &mut entity_turn;
         match run {
-            None => {
-                self.put_back_entity(
-                    id,
-                    Item::Message {
-                        sequence,
-                        message,
-                        answer,
-                        mark: None,
-                    },
-                );
-                self.end_entity_turn(entity_turn);
-                return None;
-            }
-            Some(OperationRun::Done(outcome)) => {
+            OperationRun::Done(outcome) => {
                 turn.effects.extend(answer);
                 self.forget_entity_message(sequence, turn);
                 let was_suspect = self.entity_mut(id).is_some_and(|entity| entity.kills > 0);
@@ -305,7 +302,7 @@ impl Partition {
                     return None;
                 }
             }
-            Some(OperationRun::Later(future)) => {
+            OperationRun::Later(future) => {
                 turn.effects.extend(answer);
                 let sequence = self.store_entity_message(id, sequence, &message, turn);
                 turn.effects.push(Effect::RunOperation {

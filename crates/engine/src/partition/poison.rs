@@ -4,6 +4,7 @@
 //! committed before the code runs again, and forgotten when it comes back. At `kills_max` the code
 //! is not run any more: the activity fails, the instance is parked, the operation fails.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,14 +54,9 @@ impl Partition {
     }
 
     /// Is this instance or entity suspected? Asked once: the answer is acted upon.
-    pub(super) fn takes_suspicion(&mut self, target: &Target) -> bool {
-        if self.suspects.is_empty() {
-            return false;
-        }
-        match target {
-            Target::Orchestration(id) => self.suspects.remove(id.as_str()),
-            Target::Entity(id) => self.suspects.remove(&id.to_string()),
-        }
+    pub(super) fn takes_suspicion(&mut self, id: &impl fmt::Display) -> bool {
+        // Most processes follow a clean end: nobody is suspected, and no text is made.
+        !self.suspects.is_empty() && self.suspects.remove(&id.to_string())
     }
 
     /// Commits the count, and the start if the instance is new, before the code runs again.
@@ -159,8 +155,10 @@ impl Partition {
     pub(super) fn poison_of(&mut self, id: &EntityId) -> Option<Failure> {
         let most = self.config.limits.kills_max;
         let kills = self.entity_mut(id)?.kills;
-        let what = format!("this operation of entity {id}");
-        (kills >= most).then(|| Failure::new("Poisoned", self.kills_text(&what, kills)))
+        (kills >= most).then(|| {
+            let what = format!("this operation of entity {id}");
+            Failure::new("Poisoned", self.kills_text(&what, kills))
+        })
     }
 
     fn kills_text(&self, what: &str, kills: u32) -> String {

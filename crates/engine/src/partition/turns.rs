@@ -36,7 +36,7 @@ impl Partition {
             self.reload(id);
             return None;
         }
-        if self.takes_suspicion(&Target::Orchestration(id.clone())) {
+        if self.takes_suspicion(id) {
             put_back(self.slots.get_mut(id)?, batch);
             self.count_kill(id);
             return None;
