@@ -181,46 +181,28 @@ async fn who_does_not_is_not_waited_for() {
     stage.host.shutdown().await;
 }
 
+/// Delivers by a plan while shipping fails so often: how it ends, and what was really done.
+async fn check_delivery(failures: u32, plan: Plan, end: Delivery, done: &[&str]) {
+    let stage = stage([("ship", failures)]).await;
+    let instance = stage.host.client().start(deliver, plan).await.expect("started");
+    assert_eq!(instance.wait().await.expect("a result"), end);
+    assert_eq!(stage.world.log(), done);
+    stage.host.shutdown().await;
+}
+
 #[tokio::test]
 async fn undo() {
-    let stage = stage([("ship", ALWAYS)]).await;
-    let instance = stage
-        .host
-        .client()
-        .start(deliver, Plan::Undo)
-        .await
-        .expect("started");
-    assert_eq!(instance.wait().await.expect("a result"), Delivery::Undone);
-    assert_eq!(stage.world.log(), ["pack", "unpack"]);
-    stage.host.shutdown().await;
+    check_delivery(ALWAYS, Plan::Undo, Delivery::Undone, &["pack", "unpack"]).await;
 }
 
 #[tokio::test]
 async fn retry() {
-    let stage = stage([("ship", 4)]).await;
-    let instance = stage
-        .host
-        .client()
-        .start(deliver, Plan::Retry)
-        .await
-        .expect("started");
-    assert_eq!(instance.wait().await.expect("a result"), Delivery::Shipped);
-    assert_eq!(stage.world.log(), ["pack", "ship"]);
-    stage.host.shutdown().await;
+    check_delivery(4, Plan::Retry, Delivery::Shipped, &["pack", "ship"]).await;
 }
 
 #[tokio::test]
 async fn ignore() {
-    let stage = stage([("ship", ALWAYS)]).await;
-    let instance = stage
-        .host
-        .client()
-        .start(deliver, Plan::Ignore)
-        .await
-        .expect("started");
-    assert_eq!(instance.wait().await.expect("a result"), Delivery::LeftPacked);
-    assert_eq!(stage.world.log(), ["pack"]);
-    stage.host.shutdown().await;
+    check_delivery(ALWAYS, Plan::Ignore, Delivery::LeftPacked, &["pack"]).await;
 }
 
 #[tokio::test]
