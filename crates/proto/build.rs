@@ -5,6 +5,7 @@ use std::error::Error;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["dalsegno/storage.proto"], ["proto"])?;
-    prost_build::Config::new().compile_fds(files)?;
+    // Maps in order, so that equal records are equal bytes.
+    prost_build::Config::new().btree_map(["."]).compile_fds(files)?;
     Ok(())
 }

@@ -179,7 +179,7 @@ impl Interpreter {
                 2 => return self.call(to, amount),
                 _ => {
                     if let Some(lock) = self.lock.take() {
-                        self.actions.push(Action::UnlockEntities { lock });
+                        self.actions.push(Action::UnlockEntities { lock, only: None });
                     }
                 }
             }
@@ -214,6 +214,7 @@ impl Interpreter {
             entity: counter(target),
             operation: "add".into(),
             input,
+            request: None,
         });
     }
 
@@ -270,6 +271,7 @@ impl Interpreter {
                     operation,
                     input,
                     at: None,
+                    request: None,
                 });
                 self.next_statement();
             }
@@ -282,6 +284,7 @@ impl Interpreter {
                     operation: LATER.into(),
                     input: Some(later(amount, at)),
                     at: Some(at),
+                    request: None,
                 });
                 self.next_statement();
             }
@@ -297,6 +300,7 @@ impl Interpreter {
                     entity: counter(target),
                     operation: "fail".into(),
                     input: None,
+                    request: None,
                 });
             }
             Statement::Transfer(from, to, _) => {
@@ -305,7 +309,11 @@ impl Interpreter {
                 self.lock = Some(task);
                 let mut entities = vec![counter(from), counter(to)];
                 entities.sort();
-                self.actions.push(Action::LockEntities { task, entities });
+                self.actions.push(Action::LockEntities {
+                    task,
+                    entities,
+                    request: None,
+                });
             }
             Statement::ContinueAsNew => {
                 self.has_ended = true;

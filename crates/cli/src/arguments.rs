@@ -135,6 +135,10 @@ pub(crate) enum Command {
     Verify(commands::verify::Verify),
     /// Show it: 881 packages, one rate limit, a crash if you like
     Demo(commands::demo::Demo),
+    /// Serve workers and clients of any language on this machine
+    Dev(commands::dev::Dev),
+    /// Serve workers and clients of any language, as configured
+    Serve(commands::dev::Serve),
     /// Make a new app from a template
     Init(commands::init::Init),
 }

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{ChildLink, EventKind, ParentClosePolicy};
+use crate::event::{ChildLink, EventKind, OneOfLock, ParentClosePolicy};
 use crate::failure::Failure;
 use crate::id::{EntityId, InstanceId, TaskId};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// How an activity is run. Not part of history.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -21,6 +22,19 @@ pub struct TaskOptions {
     pub retry: Option<RetryPolicy>,
     /// One attempt takes no longer than this; overrides the definition.
     pub timeout: Option<Duration>,
+    /// What code that runs elsewhere says beside.
+    pub labels: Option<Box<TaskLabels>>,
+}
+
+/// What code that runs elsewhere says of an activity or child beside its name and input.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TaskLabels {
+    /// The activity's version.
+    pub version: Option<Arc<str>>,
+    /// Names and values, sorted.
+    pub tags: Vec<(String, String)>,
+    /// The trace that it is part of, if not that of its orchestration.
+    pub trace: Option<TraceContext>,
 }
 
 /// How a child orchestration is started. Not part of history.
@@ -30,6 +44,8 @@ pub struct ChildOptions {
     pub retry: Option<RetryPolicy>,
     /// What becomes of it when the parent is terminated.
     pub parent_close: ParentClosePolicy,
+    /// What code that runs elsewhere says beside; goes into the start.
+    pub labels: Option<Box<TaskLabels>>,
 }
 
 /// One thing an orchestrator asks for.
@@ -69,6 +85,8 @@ pub enum Action {
         entity: EntityId,
         operation: Arc<str>,
         input: Option<Payload>,
+        /// As code that runs elsewhere calls it.
+        request: Option<Arc<str>>,
     },
     /// Signal an entity.
     SignalEntity {
@@ -77,11 +95,21 @@ pub enum Action {
         operation: Arc<str>,
         input: Option<Payload>,
         at: Option<Timestamp>,
+        /// As code that runs elsewhere calls it.
+        request: Option<Arc<str>>,
     },
     /// Lock entities; ids sorted, without repeats.
-    LockEntities { task: TaskId, entities: Vec<EntityId> },
-    /// Release what the lock with this task holds.
-    UnlockEntities { lock: TaskId },
+    LockEntities {
+        task: TaskId,
+        entities: Vec<EntityId>,
+        /// As code that runs elsewhere calls it.
+        request: Option<Arc<str>>,
+    },
+    /// Release what the lock with this task holds, or one of its entities.
+    UnlockEntities {
+        lock: TaskId,
+        only: Option<Box<OneOfLock>>,
+    },
     /// End this execution and begin the next with this input.
     ContinueAsNew {
         version: Option<Arc<str>>,
@@ -163,11 +191,13 @@ impl Action {
                 entity,
                 operation,
                 input,
+                request,
             } => EventKind::EntityOperationCalled {
                 task,
                 entity,
                 operation,
                 input,
+                request,
             },
             Self::SignalEntity {
                 task,
@@ -175,15 +205,25 @@ impl Action {
                 operation,
                 input,
                 at,
+                request,
             } => EventKind::EntityOperationSignaled {
                 task,
                 entity,
                 operation,
                 input,
                 at,
+                request,
             },
-            Self::LockEntities { task, entities } => EventKind::EntityLockRequested { task, entities },
-            Self::UnlockEntities { lock } => EventKind::EntityUnlockSent { lock },
+            Self::LockEntities {
+                task,
+                entities,
+                request,
+            } => EventKind::EntityLockRequested {
+                task,
+                entities,
+                request,
+            },
+            Self::UnlockEntities { lock, only } => EventKind::EntityUnlockSent { lock, only },
             Self::Complete { result } => EventKind::ExecutionCompleted { result },
             Self::Fail { failure } => EventKind::ExecutionFailed { failure },
             Self::CancelTimer { .. } | Self::ContinueAsNew { .. } | Self::SetCustomStatus { .. } => {

@@ -104,6 +104,15 @@ pub struct AttemptFailure {
     pub message: String,
 }
 
+/// A release of one entity of a lock: code that runs elsewhere lets them go one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOfLock {
+    /// The number of this release.
+    pub task: TaskId,
+    /// The entity.
+    pub entity: EntityId,
+}
+
 /// The kinds of event. Names are those of the Durable Task Framework where it has one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
@@ -167,6 +176,8 @@ pub enum EventKind {
         entity: EntityId,
         operation: Arc<str>,
         input: Option<Payload>,
+        /// As code that runs elsewhere calls it.
+        request: Option<Arc<str>>,
     },
     /// An entity was signalled, at once or for later.
     EntityOperationSignaled {
@@ -175,17 +186,27 @@ pub enum EventKind {
         operation: Arc<str>,
         input: Option<Payload>,
         at: Option<Timestamp>,
+        /// As code that runs elsewhere calls it.
+        request: Option<Arc<str>>,
     },
     /// A called entity answered.
     EntityOperationCompleted { task: TaskId, result: Option<Payload> },
     /// A called entity's operation failed.
     EntityOperationFailed { task: TaskId, failure: Failure },
     /// Locks were asked for; ids sorted, without repeats.
-    EntityLockRequested { task: TaskId, entities: Vec<EntityId> },
+    EntityLockRequested {
+        task: TaskId,
+        entities: Vec<EntityId>,
+        /// As code that runs elsewhere calls it.
+        request: Option<Arc<str>>,
+    },
     /// All of them are held.
     EntityLockGranted { task: TaskId },
-    /// The guard of the lock asked for by `lock` was dropped.
-    EntityUnlockSent { lock: TaskId },
+    /// The guard of the lock asked for by `lock` was dropped; or one of its entities was let go.
+    EntityUnlockSent {
+        lock: TaskId,
+        only: Option<Box<OneOfLock>>,
+    },
     /// Somebody suspended the instance.
     ExecutionSuspended { reason: Option<String> },
     /// Somebody resumed it.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::payload::Payload;
+
 /// A failure of user code, as recorded in history and shown to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Failure {
@@ -15,6 +17,8 @@ pub struct Failure {
     pub cause: Option<Box<Failure>>,
     /// Trying again cannot help.
     pub permanent: bool,
+    /// A JSON object of what else the code's language says of it.
+    pub properties: Option<Payload>,
 }
 
 impl Failure {

@@ -36,6 +36,8 @@ pub struct StartRequest {
     pub depth: u32,
     /// A retried child replaces its finished self.
     pub reuse: ReusePolicy,
+    /// Names and values to find it by, sorted.
+    pub tags: Vec<(String, String)>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
 }

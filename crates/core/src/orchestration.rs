@@ -78,6 +78,20 @@ struct Termination {
 }
 
 impl Draft {
+    /// Is there something in it that code has to see? Code that runs elsewhere is not told of a
+    /// suspension before it goes on.
+    pub fn tells_code(&self) -> bool {
+        let is_told = |event: &Event| {
+            !matches!(
+                event.kind,
+                EventKind::OrchestratorStarted
+                    | EventKind::ExecutionSuspended { .. }
+                    | EventKind::ExecutionResumed { .. }
+            )
+        };
+        self.events.iter().any(is_told)
+    }
+
     /// Does the code have to run? A termination ends the instance without it.
     pub fn needs_code(&self) -> bool {
         self.termination.is_none() && !self.events.is_empty()
@@ -289,8 +303,9 @@ impl Orchestration {
                 instance,
                 input,
                 link,
-                options,
+                mut options,
             } => {
+                let labels = options.labels.take().map(|labels| *labels).unwrap_or_default();
                 let parent = (link == ChildLink::Awaited).then(|| self.as_parent(task));
                 let request = StartRequest {
                     depth: 0,
@@ -299,7 +314,8 @@ impl Orchestration {
                     input,
                     parent,
                     reuse: ReusePolicy::RejectRunning,
-                    trace: self.trace.clone(),
+                    tags: labels.tags,
+                    trace: labels.trace.or_else(|| self.trace.clone()),
                 };
                 self.start_child(
                     NewChild {
@@ -328,6 +344,7 @@ impl Orchestration {
                 entity,
                 operation,
                 input,
+                ..
             } => {
                 let caller = Some(self.as_caller(task));
                 turn.outgoing.push((
@@ -359,7 +376,7 @@ impl Orchestration {
                     },
                 ));
             }
-            Action::LockEntities { task, entities } => self.request_lock(task, entities, turn),
+            Action::LockEntities { task, entities, .. } => self.request_lock(task, entities, turn),
             Action::UnlockEntities { .. } => {}
             Action::ContinueAsNew { version, input } => {
                 self.release_all(turn);
@@ -422,18 +439,20 @@ impl Orchestration {
 
     /// Sends the releases for an unlock that is about to be recorded.
     fn clear_unlock(&self, kind: &EventKind, turn: &mut TurnResult) {
-        if let EventKind::EntityUnlockSent { lock } = kind {
-            self.release(*lock, turn);
+        if let EventKind::EntityUnlockSent { lock, only } = kind {
+            self.release(*lock, only.as_deref().map(|only| &only.entity), turn);
         }
     }
 
-    fn release(&self, lock: TaskId, turn: &mut TurnResult) {
+    /// Sends the releases of a lock, or of one of its entities.
+    fn release(&self, lock: TaskId, only: Option<&EntityId>, turn: &mut TurnResult) {
         let (Some(OpenTask::LockHeld { entities }) | Some(OpenTask::LockRequested { entities })) =
             self.tasks.get(&lock)
         else {
             return;
         };
-        for entity in entities {
+        let is_meant = |entity: &&EntityId| only.is_none_or(|only| only == *entity);
+        for entity in entities.iter().filter(is_meant) {
             let unlock = Message::Unlock {
                 execution: self.row.key,
                 task: lock,
@@ -447,7 +466,7 @@ impl Orchestration {
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         for task in tasks {
             if !planted::has(Bug::LocksKeptAtEnd) {
-                self.release(task, turn);
+                self.release(task, None, turn);
             }
             self.cancel_timer(task, turn);
         }
@@ -536,7 +555,7 @@ impl Orchestration {
                     },
                 );
             }
-            EventKind::EntityLockRequested { task, entities } => {
+            EventKind::EntityLockRequested { task, entities, .. } => {
                 self.tasks.insert(
                     *task,
                     OpenTask::LockRequested {
@@ -556,10 +575,27 @@ impl Orchestration {
             | EventKind::SubOrchestrationInstanceFailed { task, .. }
             | EventKind::EntityOperationCompleted { task, .. }
             | EventKind::EntityOperationFailed { task, .. }
-            | EventKind::EntityUnlockSent { lock: task } => {
+            | EventKind::EntityUnlockSent {
+                lock: task,
+                only: None,
+            } => {
                 self.tasks.remove(task);
             }
+            EventKind::EntityUnlockSent {
+                lock,
+                only: Some(only),
+            } => self.let_go(*lock, &only.entity),
             _ => {}
+        }
+    }
+
+    /// One entity of a lock is free; with the last one the lock is gone.
+    fn let_go(&mut self, lock: TaskId, entity: &EntityId) {
+        if let Some(OpenTask::LockHeld { entities }) = self.tasks.get_mut(&lock) {
+            entities.retain(|held| held != entity);
+            if entities.is_empty() {
+                self.tasks.remove(&lock);
+            }
         }
     }
 

@@ -165,12 +165,17 @@ impl Dispatcher {
         PartitionId::of(&format!("{limiter}/{key}"), self.mailboxes.partitions())
     }
 
-    /// A task that its limiter let go, or that has none: takes a slot or waits for one.
+    /// A task that its limiter let go, or that has none: takes a slot or waits for one. What runs
+    /// elsewhere needs none.
     pub fn run(self: &Arc<Self>, record: Arc<TaskRecord>) {
+        let settings = self.executor.activity_settings(&record.name);
         let mut state = self.lock();
         if !state.active.contains_key(&(record.key, record.task)) || state.is_stopping {
             drop(state);
             return self.give_back(&record);
+        }
+        if let Some(settings) = settings.filter(|settings| settings.is_remote) {
+            return self.spawn(&mut state, record, settings);
         }
         state.waiting.push_back(record);
         self.fill(&mut state);
@@ -213,10 +218,14 @@ impl Dispatcher {
         }
         let heartbeats = Heartbeats::default();
         let request = ActivityRequest::new(&record, cancelled.clone(), heartbeats.clone());
+        let receipt = request.receipt.clone();
         let this = self.clone();
         let slot = self.marks.slot();
         self.runtime.spawn(async move {
-            slot.set(&Mark::Attempt(record.key, record.task));
+            // An attempt elsewhere does not end this process.
+            if !settings.is_remote {
+                slot.set(&Mark::Attempt(record.key, record.task));
+            }
             let begin = Instant::now();
             let timeout = record.options.timeout.or(settings.timeout);
             let attempt = async { this.executor.run_activity(request).await };
@@ -234,6 +243,7 @@ impl Dispatcher {
             let run = AttemptRun {
                 worker: this.worker.clone(),
                 took: begin.elapsed(),
+                receipt,
             };
             this.end(&record, &settings, outcome, heartbeats.latest().details, run);
         });
@@ -258,8 +268,10 @@ impl Dispatcher {
         run: AttemptRun,
     ) {
         let mut state = self.lock();
-        state.running -= 1;
-        if is_suspect(record) {
+        if !settings.is_remote {
+            state.running -= 1;
+        }
+        if is_suspect(record) && !settings.is_remote {
             state.is_suspect_running = false;
         }
         if settings.concurrency_per_host.is_some()
@@ -272,7 +284,10 @@ impl Dispatcher {
         drop(state);
         match outcome {
             Some(outcome) if was_wanted => self.report(record, settings, outcome, heartbeat, run),
-            _ => self.give_back(record),
+            _ => {
+                run.receipt.give();
+                self.give_back(record);
+            }
         }
     }
 
@@ -288,6 +303,7 @@ impl Dispatcher {
         let ask = self.limiter_ask(settings, record);
         match (ask, outcome) {
             (Some(ask), AttemptOutcome::Limited { retry_after }) => {
+                run.receipt.give();
                 self.lock()
                     .active
                     .insert((record.key, record.task), Active { canceller: None });

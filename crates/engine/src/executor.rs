@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::message::Outcome;
 use dalsegno_core::retry::RetryPolicy;
@@ -31,8 +32,56 @@ pub struct ExecutionInfo {
     pub version: Option<Arc<str>>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
+    /// Names and values given at its start.
+    pub tags: Vec<(String, String)>,
     /// Most entities it may lock at once: the hub's `locked_entities_max`.
     pub locked_entities_max: usize,
+}
+
+/// Names one turn whose code runs elsewhere: its answer, and its withdrawal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TurnAddress {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Which of its partition's turns; never used twice in a process.
+    pub number: u64,
+}
+
+/// Sends a turn to where its code runs. Called once all that the turn tells of is durable.
+pub struct TurnSender(Box<dyn FnOnce() + Send>);
+
+impl TurnSender {
+    /// Sends by calling this.
+    pub fn new(send: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(send))
+    }
+
+    /// Sends it.
+    pub fn send(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for TurnSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TurnSender")
+    }
+}
+
+/// What code that runs elsewhere made of the turn it was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TurnAnswer {
+    /// It ran.
+    Ran {
+        /// What it asks for.
+        actions: Vec<Action>,
+        /// After continue-as-new: events it has not taken, for the next execution.
+        unread: Vec<EventKind>,
+        /// How many of the new events it took, from the first; `None`: all.
+        events_taken: Option<usize>,
+    },
+    /// It cannot run: parks the instance.
+    Fault(Fault),
 }
 
 /// The user's orchestrator for one execution, alive between turns.
@@ -50,6 +99,15 @@ pub trait Execution: Send {
     /// # Errors
     /// A fault when the code does not fit; the execution is then dropped.
     fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault>;
+
+    /// For code that runs elsewhere: what sends it the new events of one turn, instead of
+    /// [`Execution::advance`]. Its [`TurnAnswer`] comes later, by [`TaskHub::end_turn`](crate::TaskHub::end_turn).
+    fn send(&mut self, _turn: &TurnAddress, _events: &[Event]) -> Option<TurnSender> {
+        None
+    }
+
+    /// For code that runs elsewhere: the turn is over, and this is all that it added to the history.
+    fn record(&mut self, _events: &[Event]) {}
 
     /// External events that the code has not taken, as `EventRaised`, in order of arrival: what the
     /// next execution gets after continue-as-new.
@@ -87,6 +145,8 @@ pub struct ActivitySettings {
     pub limiter: Option<Arc<str>>,
     /// At most so many of this name at once in this process.
     pub concurrency_per_host: Option<usize>,
+    /// It runs elsewhere: an attempt takes none of this host's slots.
+    pub is_remote: bool,
 }
 
 /// One attempt of an activity.
@@ -112,6 +172,10 @@ pub struct ActivityRequest {
     pub cancelled: Cancellation,
     /// Where it reports that it is alive.
     pub heartbeats: Heartbeats,
+    /// How it is run, as asked for.
+    pub options: TaskOptions,
+    /// For who wants to know when the outcome is durable.
+    pub receipt: Receipt,
 }
 
 impl ActivityRequest {
@@ -128,6 +192,8 @@ impl ActivityRequest {
             trace: record.trace.clone(),
             cancelled,
             heartbeats,
+            options: record.options.clone(),
+            receipt: Receipt::default(),
         }
     }
 
@@ -223,6 +289,43 @@ impl Heartbeats {
     }
 }
 
+/// Who reports from elsewhere is answered when its report is durable, or wanted by nobody.
+#[derive(Clone, Default)]
+pub struct Receipt(Arc<std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+
+impl Receipt {
+    /// Calls this, once, when the outcome is durable.
+    pub fn request(&self, give: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Box::new(give));
+    }
+
+    /// The outcome is durable.
+    pub fn give(&self) {
+        let requested = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if let Some(give) = requested {
+            give();
+        }
+    }
+
+    /// Does somebody wait for it?
+    pub fn is_requested(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .is_some()
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receipt")
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptOutcome {
@@ -305,6 +408,30 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
 
     /// Names of the orchestrators here, as registered.
     fn orchestrators(&self) -> Vec<Arc<str>>;
+
+    /// The orchestrator that a client means: as written, else in any case.
+    fn orchestrator_named(&self, name: &str) -> Option<Arc<str>> {
+        let known = self.orchestrators();
+        let exact = known.iter().find(|known| ***known == *name);
+        let found = exact.or_else(|| {
+            let lower = name.to_lowercase();
+            known.iter().find(|known| known.to_lowercase() == lower)
+        });
+        found.cloned()
+    }
+
+    /// Does the code of this orchestrator run elsewhere? Then only what it has to see is sent there.
+    fn is_remote(&self, _orchestrator: &str, _version: Option<&str>) -> bool {
+        false
+    }
+
+    /// Do the operations of this entity run elsewhere?
+    fn is_remote_entity(&self, _entity: &str) -> bool {
+        false
+    }
+
+    /// A turn that was sent is wanted no more.
+    fn withdraw(&self, _turn: &TurnAddress) {}
 
     /// Names of the activities here.
     fn activities(&self) -> Vec<Arc<str>>;

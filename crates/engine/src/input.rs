@@ -9,7 +9,7 @@ use dalsegno_core::message::Target;
 use dalsegno_core::store::{EntityRow, InstanceRow, ReadError};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, Timestamp, TraceContext};
 
-use crate::executor::{AttemptOutcome, OperationOutcome};
+use crate::executor::{AttemptOutcome, OperationOutcome, Receipt, TurnAddress, TurnAnswer};
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
 use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
@@ -27,6 +27,12 @@ pub enum Input {
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
         run: AttemptRun,
+    },
+    /// Code that runs elsewhere has answered a turn; `false` when nobody waits for it any more.
+    TurnEnded {
+        turn: TurnAddress,
+        answer: TurnAnswer,
+        reply: Reply<bool>,
     },
     /// An entity operation that does I/O ended.
     OperationEnded {
@@ -54,6 +60,8 @@ pub struct AttemptRun {
     pub worker: Arc<str>,
     /// From its begin to its end.
     pub took: Duration,
+    /// Given when the outcome is durable.
+    pub receipt: Receipt,
 }
 
 /// An activity that waits for a limiter.

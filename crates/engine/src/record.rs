@@ -8,10 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::action::{ChildOptions, TaskOptions};
+use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{
-    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent,
-    ParentClosePolicy,
+    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, OneOfLock,
+    Parent, ParentClosePolicy,
 };
 use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
@@ -165,6 +165,7 @@ pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
         execution_id: task.execution_id.0.to_be_bytes().to_vec(),
         last_heartbeat: payload(task.last_heartbeat.as_ref()),
         trace: store_trace(task.trace.as_ref()),
+        labels: task.options.labels.as_deref().map(store_labels),
     };
     let record = stored::Task {
         format: 0,
@@ -218,6 +219,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             options: TaskOptions {
                 retry: activity.retry.map(load_retry),
                 timeout: activity.timeout_micros.map(Duration::from_micros),
+                labels: activity.labels.map(load_labels),
             },
             scheduled,
             failed_attempts: record.attempts,
@@ -234,6 +236,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             options: ChildOptions {
                 retry: child.retry.map(load_retry),
                 parent_close: load_close(child.parent_close)?,
+                labels: None,
             },
             scheduled,
             failed_attempts: record.attempts,
@@ -421,12 +424,33 @@ fn store_event_apart(event: &Event, number: u64) -> stored::Event {
 }
 
 /// What one call said of its activity, if anything.
-fn load_options(retry: Option<stored::Retry>, timeout_micros: Option<u64>) -> Option<Box<TaskOptions>> {
+fn load_options(
+    retry: Option<stored::Retry>,
+    timeout_micros: Option<u64>,
+    labels: Option<stored::Labels>,
+) -> Option<Box<TaskOptions>> {
     let options = TaskOptions {
         retry: retry.map(load_retry),
         timeout: timeout_micros.map(Duration::from_micros),
+        labels: labels.map(load_labels),
     };
     (options != TaskOptions::default()).then(|| Box::new(options))
+}
+
+fn store_labels(labels: &TaskLabels) -> stored::Labels {
+    stored::Labels {
+        version: labels.version.as_ref().map(text),
+        tags: labels.tags.iter().cloned().collect(),
+        trace: store_trace(labels.trace.as_ref()),
+    }
+}
+
+fn load_labels(labels: stored::Labels) -> Box<TaskLabels> {
+    Box::new(TaskLabels {
+        version: labels.version.map(Into::into),
+        tags: labels.tags.into_iter().collect(),
+        trace: load_trace(labels.trace),
+    })
 }
 
 #[expect(clippy::too_many_lines, reason = "one match over all events")]
@@ -449,6 +473,10 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
                 .and_then(|options| options.retry.as_ref())
                 .map(store_retry),
             timeout_micros: options.as_ref().and_then(|options| options.timeout).map(micros),
+            labels: options
+                .as_ref()
+                .and_then(|options| options.labels.as_deref())
+                .map(store_labels),
         }),
         EventKind::TaskCompleted {
             task,
@@ -512,12 +540,14 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
             entity,
             operation,
             input,
+            request,
         } => StoredEvent::EntityOperationCalled(stored::EntityOperation {
             task: task.0,
             entity: Some(store_entity(entity)),
             operation: text(operation),
             input: payload(input.as_ref()),
             at: None,
+            request: request.as_ref().map(text),
         }),
         EventKind::EntityOperationSignaled {
             task,
@@ -525,12 +555,14 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
             operation,
             input,
             at,
+            request,
         } => StoredEvent::EntityOperationSignaled(stored::EntityOperation {
             task: task.0,
             entity: Some(store_entity(entity)),
             operation: text(operation),
             input: payload(input.as_ref()),
             at: at.map(Timestamp::as_micros),
+            request: request.as_ref().map(text),
         }),
         EventKind::EntityOperationCompleted { task, result } => {
             StoredEvent::EntityOperationCompleted(store_result(*task, result.as_ref()))
@@ -538,18 +570,23 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
         EventKind::EntityOperationFailed { task, failure } => {
             StoredEvent::EntityOperationFailed(store_task_failure(*task, failure))
         }
-        EventKind::EntityLockRequested { task, entities } => {
-            StoredEvent::EntityLockRequested(stored::EntityLock {
-                task: task.0,
-                entities: entities.iter().map(store_entity).collect(),
-            })
-        }
+        EventKind::EntityLockRequested {
+            task,
+            entities,
+            request,
+        } => StoredEvent::EntityLockRequested(stored::EntityLock {
+            task: task.0,
+            entities: entities.iter().map(store_entity).collect(),
+            request: request.as_ref().map(text),
+        }),
         EventKind::EntityLockGranted { task } => {
             StoredEvent::EntityLockGranted(stored::TaskOnly { task: task.0 })
         }
-        EventKind::EntityUnlockSent { lock } => {
-            StoredEvent::EntityUnlockSent(stored::TaskOnly { task: lock.0 })
-        }
+        EventKind::EntityUnlockSent { lock, only } => StoredEvent::EntityUnlockSent(stored::EntityUnlock {
+            task: lock.0,
+            entity: only.as_ref().map(|only| store_entity(&only.entity)),
+            number: only.as_ref().map_or(0, |only| only.task.0),
+        }),
         EventKind::ExecutionSuspended { reason } => StoredEvent::ExecutionSuspended(store_reason(reason)),
         EventKind::ExecutionResumed { reason } => StoredEvent::ExecutionResumed(store_reason(reason)),
         EventKind::ExecutionRewound { reason } => StoredEvent::ExecutionRewound(store_reason(reason)),
@@ -573,7 +610,7 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
             task: TaskId(event.task),
             name: event.name.into(),
             input: event.input.map(Payload::from),
-            options: load_options(event.retry, event.timeout_micros),
+            options: load_options(event.retry, event.timeout_micros, event.labels),
         },
         StoredEvent::TaskCompleted(event) => EventKind::TaskCompleted {
             task: TaskId(event.task),
@@ -629,6 +666,7 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
             entity: required_entity(event.entity)?,
             operation: event.operation.into(),
             input: event.input.map(Payload::from),
+            request: event.request.map(Into::into),
         },
         StoredEvent::EntityOperationSignaled(event) => EventKind::EntityOperationSignaled {
             task: TaskId(event.task),
@@ -636,6 +674,7 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
             operation: event.operation.into(),
             input: event.input.map(Payload::from),
             at: event.at.map(Timestamp::from_micros),
+            request: event.request.map(Into::into),
         },
         StoredEvent::EntityOperationCompleted(event) => EventKind::EntityOperationCompleted {
             task: TaskId(event.task),
@@ -648,12 +687,20 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
         StoredEvent::EntityLockRequested(event) => EventKind::EntityLockRequested {
             task: TaskId(event.task),
             entities: load_entities(event.entities)?,
+            request: event.request.map(Into::into),
         },
         StoredEvent::EntityLockGranted(event) => EventKind::EntityLockGranted {
             task: TaskId(event.task),
         },
         StoredEvent::EntityUnlockSent(event) => EventKind::EntityUnlockSent {
             lock: TaskId(event.task),
+            only: match event.entity {
+                None => None,
+                entity => Some(Box::new(OneOfLock {
+                    task: TaskId(event.number),
+                    entity: required_entity(entity)?,
+                })),
+            },
         },
         StoredEvent::ExecutionSuspended(reason) => EventKind::ExecutionSuspended { reason: reason.text },
         StoredEvent::ExecutionResumed(reason) => EventKind::ExecutionResumed { reason: reason.text },
@@ -935,6 +982,7 @@ fn store_failure_to(failure: &Failure, causes: usize) -> stored::Failure {
         stack: failure.stack.clone(),
         cause: cause.map(|cause| Box::new(store_failure_to(cause, causes - 1))),
         permanent: failure.permanent,
+        properties: payload(failure.properties.as_ref()),
     }
 }
 
@@ -945,6 +993,7 @@ fn load_failure(failure: stored::Failure) -> Failure {
         stack: failure.stack,
         cause: failure.cause.map(|cause| Box::new(load_failure(*cause))),
         permanent: failure.permanent,
+        properties: failure.properties.map(Payload::from),
     }
 }
 
@@ -1049,6 +1098,7 @@ fn store_start(request: &StartRequest) -> stored::Start {
         parent: request.parent.as_ref().map(store_parent),
         reuse: reuse.into(),
         depth: request.depth,
+        tags: request.tags.iter().cloned().collect(),
         trace: store_trace(request.trace.as_ref()),
     }
 }
@@ -1062,6 +1112,7 @@ fn load_start(start: stored::Start) -> Result<StartRequest, RecordError> {
         input: start.input.map(Payload::from),
         parent: start.parent.map(load_parent),
         depth: start.depth,
+        tags: start.tags.into_iter().collect(),
         trace: load_trace(start.trace),
         reuse: match reuse {
             stored::ReusePolicy::RejectRunning => ReusePolicy::RejectRunning,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
-use dalsegno_core::store::InstanceRow;
+use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{InstanceId, Payload, Timestamp, TraceContext};
 
 use crate::record;
@@ -29,6 +29,8 @@ pub struct StartOptions {
     pub tags: Vec<(String, String)>,
     /// When the id is in use.
     pub reuse: ReusePolicy,
+    /// Narrows `reuse`: only an instance in one of these statuses is replaced, others are refused.
+    pub replaceable: Option<Vec<Status>>,
     /// A repeat with the same key gets the first answer again; with other data it is refused.
     pub idempotency_key: Option<String>,
     /// The trace that it is part of. No part of what tells a repeat from other data.
@@ -168,6 +170,12 @@ impl InstanceStatus {
 /// The trace that an instance is part of.
 pub fn trace_of(row: &InstanceRow) -> Option<TraceContext> {
     record::decode_extra(&row.extra).unwrap_or_default().trace
+}
+
+/// The orchestration that holds an entity's lock.
+pub fn lock_holder(row: &EntityRow) -> Option<InstanceId> {
+    let (holder, _) = record::decode_holder(&row.queue).ok()?;
+    holder.map(|holder| holder.instance)
 }
 
 /// A limiter bucket as people see it.

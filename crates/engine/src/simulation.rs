@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 use crate::choices::ChoiceTree;
 use crate::committer::append;
 use crate::executor::{
-    ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome,
+    ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome, Receipt,
 };
 use crate::input::{AttemptRun, Command, Input, LimiterAsk, Load};
 use crate::loader;
@@ -455,6 +455,8 @@ impl SimHub {
         match effect {
             Effect::Dispatch(record) => self.dispatch(record),
             Effect::Run(record) => self.running.push(record),
+            Effect::SendTurn(sender) => sender.send(),
+            Effect::WithdrawTurn(turn) => self.executor.withdraw(&turn),
             Effect::Cancel { key, task } => self.cancel(key, task),
             Effect::RunOperation { entity, future } => self.operations.push((entity, future)),
             Effect::Answer(give) => give(),
@@ -542,6 +544,7 @@ impl SimHub {
                     run: AttemptRun {
                         worker: "simulation".into(),
                         took: Duration::ZERO,
+                        receipt: Receipt::default(),
                     },
                 };
                 if self.entropy.share() < self.duplicates {

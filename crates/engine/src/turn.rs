@@ -9,7 +9,7 @@ use dalsegno_core::store::Op;
 use dalsegno_core::{EntityId, ExecutionKey, Message, TaskId};
 use futures::future::BoxFuture;
 
-use crate::executor::OperationOutcome;
+use crate::executor::{OperationOutcome, TurnAddress, TurnSender};
 use crate::request::Answer;
 use crate::task::TaskRecord;
 
@@ -64,6 +64,10 @@ pub enum Effect {
     Dispatch(Arc<TaskRecord>),
     /// A limiter let it go: run it, host limits permitting.
     Run(Arc<TaskRecord>),
+    /// Send a turn to where its code runs.
+    SendTurn(TurnSender),
+    /// That turn is not wanted any more.
+    WithdrawTurn(TurnAddress),
     /// Tell a running activity that it should end.
     Cancel { key: ExecutionKey, task: TaskId },
     /// Run an entity operation that does I/O.
@@ -82,6 +86,8 @@ impl fmt::Debug for Effect {
         match self {
             Self::Dispatch(record) => write!(f, "Dispatch({})", record.name),
             Self::Run(record) => write!(f, "Run({})", record.name),
+            Self::SendTurn(_) => f.write_str("SendTurn"),
+            Self::WithdrawTurn(turn) => write!(f, "WithdrawTurn({}, {})", turn.instance, turn.number),
             Self::Cancel { key, task } => write!(f, "Cancel({key:?}, {task})"),
             Self::RunOperation { entity, .. } => write!(f, "RunOperation({entity})"),
             Self::Answer(_) => f.write_str("Answer"),

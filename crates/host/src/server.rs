@@ -11,7 +11,7 @@ use axum::body::Body;
 use dalsegno_engine::TaskHub;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use crate::app_routes::AppRoutes;
 pub use crate::http::auth::Access;
 use crate::http::dispatch::dispatch;
+use crate::http::grpc;
 use crate::http::links::Links;
 pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
@@ -28,6 +29,14 @@ use crate::http::waits::Waits;
 /// Bytes and number of headers taken; more is 431.
 pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 100;
+/// Calls in progress on one connection of HTTP/2: clients of gRPC hold their waits open.
+const STREAMS_MAX: u32 = 100_000;
+/// A peer of HTTP/2 is asked whether it lives so often, and is cut off when it does not answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a connection ended early.
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 /// How long answers in progress may take after the end was ordered.
 const ANSWERS_GRACE: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection (no descriptors left).
@@ -41,6 +50,7 @@ pub struct Server {
     access: Access,
     routes: AppRoutes,
     route_prefix: String,
+    grpc: Option<Router>,
 }
 
 impl Server {
@@ -52,6 +62,7 @@ impl Server {
             access: Access::Loopback { hosts: Vec::new() },
             routes: AppRoutes::new(),
             route_prefix: "api".into(),
+            grpc: None,
         }
     }
 
@@ -77,6 +88,13 @@ impl Server {
         self
     }
 
+    /// The service that answers calls of gRPC, by their paths. They share the listener, over HTTP/2.
+    #[must_use]
+    pub fn grpc(mut self, service: Router) -> Self {
+        self.grpc = Some(service);
+        self
+    }
+
     /// Links as they look without a request: from the configured URL, or the listener's address.
     pub fn links(&self, listening: SocketAddr) -> Links {
         let origin = self.settings.public_url.clone();
@@ -99,10 +117,13 @@ impl Server {
             ));
         }
         let state = Arc::new(self.shared());
-        let app = self
-            .routes
-            .into_router(&self.route_prefix, self.settings.body_bytes_max);
-        accept_until(&listener, shutdown, &state, &app).await;
+        let faces = Faces {
+            app: self
+                .routes
+                .into_router(&self.route_prefix, self.settings.body_bytes_max),
+            grpc: self.grpc,
+        };
+        accept_until(&listener, shutdown, &state, &faces).await;
         Ok(())
     }
 
@@ -117,11 +138,18 @@ impl Server {
     }
 }
 
+/// What answers that is not the management API.
+#[derive(Clone)]
+struct Faces {
+    app: Router,
+    grpc: Option<Router>,
+}
+
 async fn accept_until(
     listener: &TcpListener,
     shutdown: impl Future<Output = ()>,
     state: &Arc<State>,
-    app: &Router,
+    faces: &Faces,
 ) {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(state.settings.connections_max));
@@ -133,7 +161,7 @@ async fn accept_until(
         };
         match accepted {
             Ok((stream, peer, slot)) => {
-                let connection = graceful.watch(connection(stream, peer, Arc::clone(state), app.clone()));
+                let connection = graceful.watch(connection(stream, peer, Arc::clone(state), faces.clone()));
                 tokio::spawn(async move {
                     if let Err(error) = connection.await {
                         tracing::debug!(%peer, %error, "connection ended early");
@@ -173,22 +201,37 @@ fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     state: Arc<State>,
-    app: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send {
+    faces: Faces,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = ConnectionError> + Send {
     let timeout = state.settings.header_timeout;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let answer = dispatch(
-            Arc::clone(&state),
-            app.clone(),
-            peer,
-            request.map(|body| Body::new(Unread::new(body))),
-        );
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        let (state, faces) = (Arc::clone(&state), faces.clone());
+        async move {
+            let answer = match grpc::is_call(&request) {
+                true => grpc::answer(state, faces.grpc, peer, request.map(Body::new)).await,
+                false => {
+                    let request = request.map(|body| Body::new(Unread::new(body)));
+                    dispatch(state, faces.app, peer, request).await
+                }
+            };
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
-    hyper::server::conn::http1::Builder::new()
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX)
+        .max_buf_size(HEADER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
         .serve_connection(TokioIo::new(stream), service)
+        .into_owned()
 }

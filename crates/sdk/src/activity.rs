@@ -176,6 +176,8 @@ impl ActivityContext {
             trace: None,
             cancelled: dalsegno_engine::executor::Cancellation::never(),
             heartbeats: Default::default(),
+            options: Default::default(),
+            receipt: Default::default(),
         };
         Self::new(request, Arc::default())
     }
@@ -268,6 +270,7 @@ where
             retry: self.retry,
             limiter: self.limiter().map(|limiter| limiter.name().into()),
             concurrency_per_host: self.concurrency_per_host,
+            is_remote: false,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dalsegno_core::limits::{HUB_PARTITIONS, Limits};
 use dalsegno_core::store::Store;
 use dalsegno_engine::hub::LimiterDefinition;
-use dalsegno_engine::{HubOptions, TaskHub};
+use dalsegno_engine::{Executor, HubOptions, TaskHub};
 use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::config::{Config, Sources};
 use dalsegno_host::schedule::{Schedule, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer};
@@ -23,6 +23,7 @@ use crate::client::Client;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::exit;
+use crate::hubs::{RemoteWorkers, Shelf};
 use crate::limiter::Limiter;
 use crate::panics;
 use crate::registry::{Definition, Registry};
@@ -156,9 +157,31 @@ impl App {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let store = open_store(settings.folder.clone(), settings.partitions).await?;
-        let hub = open_hub(store, &registry, &settings)?;
-        let host = Host::start(hub.clone(), registry.clone(), listener, triggers, settings);
+        let mut compatible = Vec::new();
+        for address in &settings.grpc_listen {
+            compatible.push(listen(*address).await?);
+        }
+        let (hub, shelf) = match settings.remote_workers {
+            RemoteWorkers::Refused => {
+                let store = open_store(settings.folder.clone(), settings.partitions).await?;
+                (open_hub(store, &registry, registry.clone(), &settings)?, None)
+            }
+            _ => {
+                let shelf = Shelf::open(&registry, &settings).await?;
+                (shelf.main().hub.clone(), Some(shelf))
+            }
+        };
+        let listeners = Listeners {
+            main: listener,
+            compatible,
+        };
+        let host = Host::start(
+            (hub.clone(), shelf),
+            registry.clone(),
+            listeners,
+            triggers,
+            settings,
+        );
         match &host {
             Ok(host) => registry.set_client(host.client.clone()),
             Err(_) => drop(hub.shutdown(Duration::ZERO).await),
@@ -185,7 +208,7 @@ impl App {
         let drain = settings.drain;
         let host = self.start(settings).await?;
         host.print_banner();
-        ended().await;
+        until_ended().await;
         let left = host.drain(drain).await;
         tracing::info!(left, "drained");
         Ok(())
@@ -217,6 +240,17 @@ pub struct HostSettings {
     pub threads: usize,
     /// How long a shutdown waits for activities that run.
     pub drain: Duration,
+    /// Whether programs in other languages may connect.
+    pub remote_workers: RemoteWorkers,
+    /// Further addresses for gRPC alone, such as the ports that the official SDKs assume.
+    pub grpc_listen: Vec<SocketAddr>,
+}
+
+/// Where a host listens.
+#[derive(Debug)]
+struct Listeners {
+    main: Option<TcpListener>,
+    compatible: Vec<TcpListener>,
 }
 
 impl HostSettings {
@@ -234,6 +268,8 @@ impl HostSettings {
             limiters: Vec::new(),
             threads: 0,
             drain: Duration::from_secs(30),
+            remote_workers: RemoteWorkers::Refused,
+            grpc_listen: Vec::new(),
         }
     }
 
@@ -254,6 +290,8 @@ impl HostSettings {
             limiters: config.limiters.clone(),
             threads: 0,
             drain: config.drain,
+            remote_workers: RemoteWorkers::Refused,
+            grpc_listen: Vec::new(),
         })
     }
 }
@@ -295,7 +333,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-async fn open_store(folder: PathBuf, partitions: u32) -> Result<Arc<dyn Store>> {
+pub(crate) async fn open_store(folder: PathBuf, partitions: u32) -> Result<Arc<dyn Store>> {
     let options = Options {
         partitions,
         ..Options::default()
@@ -312,7 +350,12 @@ async fn open_store(folder: PathBuf, partitions: u32) -> Result<Arc<dyn Store>> 
     }
 }
 
-fn open_hub(store: Arc<dyn Store>, registry: &Arc<Registry>, settings: &HostSettings) -> Result<TaskHub> {
+pub(crate) fn open_hub(
+    store: Arc<dyn Store>,
+    registry: &Registry,
+    executor: Arc<dyn Executor>,
+    settings: &HostSettings,
+) -> Result<TaskHub> {
     let of_code = registry
         .limiters()
         .map(|limiter| (Arc::from(limiter.name()), limiter.definition()));
@@ -327,11 +370,11 @@ fn open_hub(store: Arc<dyn Store>, registry: &Arc<Registry>, settings: &HostSett
         limiters: of_code.chain(of_operator).collect(),
         marks: Some(settings.folder.join(MARKS_FILE)),
     };
-    Ok(TaskHub::open(store, registry.clone(), options)?)
+    Ok(TaskHub::open(store, executor, options)?)
 }
 
-/// Ready when the process is asked to end.
-async fn ended() {
+/// Ready when the process is asked to end: by Ctrl-C or SIGTERM.
+pub async fn until_ended() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -356,16 +399,17 @@ pub struct Host {
     address: Option<SocketAddr>,
     routes: Vec<RouteInfo>,
     route_prefix: String,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    server: Option<JoinHandle<std::io::Result<()>>>,
+    stop: Option<tokio::sync::watch::Sender<()>>,
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
     timers: Vec<JoinHandle<()>>,
+    shelf: Option<Arc<Shelf>>,
 }
 
 impl Host {
     fn start(
-        hub: TaskHub,
+        (hub, shelf): (TaskHub, Option<Arc<Shelf>>),
         registry: Arc<Registry>,
-        listener: Option<TcpListener>,
+        listeners: Listeners,
         (http, timers): (Vec<HttpTrigger>, Vec<TimerTrigger>),
         settings: HostSettings,
     ) -> Result<Self> {
@@ -380,14 +424,26 @@ impl Host {
             routes: routes.described().to_vec(),
             route_prefix: settings.route_prefix.clone(),
             stop: None,
-            server: None,
+            servers: Vec::new(),
             timers: Vec::new(),
+            shelf,
         };
+        let Listeners {
+            main: listener,
+            compatible,
+        } = listeners;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let server = Server::new(host.hub.clone())
-            .settings(settings.http)
-            .access(settings.access)
-            .routes(&settings.route_prefix, routes);
+        let plain = || {
+            let server = Server::new(host.hub.clone())
+                .settings(settings.http.clone())
+                .access(settings.access.clone());
+            match &host.shelf {
+                Some(shelf) => server.grpc(dalsegno_grpc::service::router(shelf.clone())),
+                None => server,
+            }
+        };
+        let server = plain().routes(&settings.route_prefix, routes);
+        let others: Vec<Server> = compatible.iter().map(|_| plain()).collect();
         if let Some(address) = address {
             host.client = host.client.clone().with_links(server.links(address));
         }
@@ -398,18 +454,17 @@ impl Host {
         let run = |timer| tokio::spawn(run_timer(timer, host.hub.clone()));
         host.timers = timers?.into_iter().map(run).collect();
         host.address = address;
-        if let Some(listener) = listener {
-            host.serve(server, listener);
+        let (stop, stopped) = tokio::sync::watch::channel(());
+        host.stop = Some(stop);
+        let all = listener.map(|listener| (server, listener));
+        for (server, listener) in all.into_iter().chain(others.into_iter().zip(compatible)) {
+            let mut stopped = stopped.clone();
+            host.servers.push(tokio::spawn(server.serve(listener, async move {
+                // An error is the end of the sender, which is the order to stop.
+                let _ = stopped.changed().await;
+            })));
         }
         Ok(host)
-    }
-
-    fn serve(&mut self, server: Server, listener: TcpListener) {
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        self.stop = Some(stop);
-        self.server = Some(tokio::spawn(server.serve(listener, async move {
-            let _ = stopped.await;
-        })));
     }
 
     /// The hub's client.
@@ -425,6 +480,12 @@ impl Host {
     /// Where it listens.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The workers in other languages that are connected now.
+    pub fn workers(&self) -> Vec<dalsegno_grpc::workers::WorkerInfo> {
+        let shelf = self.shelf.as_ref();
+        shelf.map_or_else(Vec::new, |shelf| shelf.main().workers.list())
     }
 
     /// The app's HTTP routes: methods and path below the origin.
@@ -456,11 +517,15 @@ impl Host {
     /// still running.
     pub async fn drain(mut self, grace: Duration) -> usize {
         self.timers.iter().for_each(JoinHandle::abort);
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
+        if let Some(shelf) = &self.shelf {
+            shelf.drain().await;
         }
+        drop(self.stop.take());
         let left = self.hub.shutdown(grace).await;
-        if let Some(server) = self.server.take() {
+        if let Some(shelf) = &self.shelf {
+            shelf.close_others(grace).await;
+        }
+        for server in self.servers.drain(..) {
             let _ = server.await;
         }
         left
@@ -472,9 +537,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.timers.iter().for_each(JoinHandle::abort);
-        if let Some(server) = &self.server {
-            server.abort();
-        }
+        self.servers.iter().for_each(JoinHandle::abort);
         self.hub.abandon();
         self.registry.forget_client();
     }

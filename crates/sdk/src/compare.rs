@@ -151,6 +151,7 @@ fn describe(event: &EventKind) -> String {
             entity,
             operation,
             input,
+            ..
         } => format!(
             "a call of {entity} {:?}{} (task {task})",
             &**operation,
@@ -167,8 +168,10 @@ fn describe(event: &EventKind) -> String {
             &**operation,
             with(input.as_ref())
         ),
-        EventKind::EntityLockRequested { task, entities } => format!("a lock of {entities:?} (task {task})"),
-        EventKind::EntityUnlockSent { lock } => format!("the end of lock {lock}"),
+        EventKind::EntityLockRequested { task, entities, .. } => {
+            format!("a lock of {entities:?} (task {task})")
+        }
+        EventKind::EntityUnlockSent { lock, .. } => format!("the end of lock {lock}"),
         EventKind::ExecutionCompleted { result } => format!("the end{}", with(result.as_ref())),
         EventKind::ExecutionFailed { failure } => format!("the failure \"{failure}\""),
         other => other.name().to_owned(),

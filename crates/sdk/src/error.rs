@@ -227,6 +227,7 @@ impl TaskError {
             message: self.to_string(),
             stack: None,
             permanent: self.failure.permanent,
+            properties: None,
             cause: Some(self.failure.clone()),
         }
     }

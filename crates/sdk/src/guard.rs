@@ -28,6 +28,7 @@ impl LockTask {
         let task = shared.schedule(TaskKind::Lock, location, |task, _| Action::LockEntities {
             task,
             entities: entities.clone(),
+            request: None,
         });
         shared.lock().locked = Some(Locked { task, entities });
         Self {
@@ -100,7 +101,7 @@ impl Drop for LockGuard {
         let mut state = self.shared.lock();
         state.locked = state.locked.take().filter(|lock| lock.task != self.task);
         let lock = self.task;
-        state.ask(Action::UnlockEntities { lock }, self.location);
+        state.ask(Action::UnlockEntities { lock, only: None }, self.location);
     }
 }
 

@@ -311,6 +311,7 @@ impl<Out> EntityTask<Out> {
                 entity,
                 operation: name.clone(),
                 input,
+                request: None,
             }
         });
         Self {
@@ -344,6 +345,7 @@ impl<Out> EntityTask<Out> {
                 entity,
                 operation,
                 input,
+                request,
             } = action.clone()
             {
                 *action = Action::SignalEntity {
@@ -352,6 +354,7 @@ impl<Out> EntityTask<Out> {
                     operation,
                     input,
                     at,
+                    request,
                 };
             }
         });

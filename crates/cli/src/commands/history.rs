@@ -89,6 +89,7 @@ fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
             entity,
             operation,
             input,
+            ..
         }
         | Kind::EntityOperationSignaled {
             task,
@@ -97,7 +98,7 @@ fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
             input,
             ..
         } => (Some(*task), format!("{entity} {operation}({})", payload(input))),
-        Kind::EntityLockRequested { task, entities } => (
+        Kind::EntityLockRequested { task, entities, .. } => (
             Some(*task),
             entities
                 .iter()
@@ -105,7 +106,7 @@ fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
                 .collect::<Vec<_>>()
                 .join(" "),
         ),
-        Kind::EntityLockGranted { task } | Kind::EntityUnlockSent { lock: task } => {
+        Kind::EntityLockGranted { task } | Kind::EntityUnlockSent { lock: task, .. } => {
             (Some(*task), String::new())
         }
         Kind::ExecutionSuspended { reason }

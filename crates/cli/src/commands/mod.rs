@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod counts;
 pub(crate) mod demo;
+pub(crate) mod dev;
 pub(crate) mod entity;
 pub(crate) mod get;
 pub(crate) mod history;
@@ -46,6 +47,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Limiter(limiter) => limiter.run(&session).await,
         Command::Config(config) => config.run(&session),
         Command::Demo(demo) => demo.run().await,
+        Command::Dev(dev) => dev.run().await,
+        Command::Serve(serve) => serve.run().await,
         Command::Key(key) => key.run(&session),
         Command::Verify(verify) => verify.run(&session),
         Command::Init(init) => init.run(&session),

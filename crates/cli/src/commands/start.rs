@@ -95,6 +95,7 @@ impl Start {
             scheduled_start: self.at.or_else(|| self.delay.map(|delay| now() + delay)),
             tags: self.tags,
             reuse: self.if_exists.into(),
+            replaceable: None,
             idempotency_key: self.idempotency_key,
             trace: None,
         })

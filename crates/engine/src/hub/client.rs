@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::runtime::{LIMITER_META, Runtime};
 use super::{NewId, TaskHub, size_of};
+use crate::executor::{TurnAddress, TurnAnswer};
 use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
 use crate::loader;
 use crate::record;
@@ -115,14 +116,8 @@ impl Runtime {
 
     /// The registered name that the caller meant: as written, else in any case.
     fn orchestrator_named(&self, name: &str) -> Answer<Arc<str>> {
-        let known = self.executor.orchestrators();
-        let exact = known.iter().find(|known| ***known == *name);
-        let found = exact.or_else(|| {
-            known
-                .iter()
-                .find(|known| known.to_lowercase() == name.to_lowercase())
-        });
-        found.cloned().ok_or_else(|| {
+        self.executor.orchestrator_named(name).ok_or_else(|| {
+            let known = self.executor.orchestrators();
             let names: Vec<&str> = known.iter().map(|known| &**known).collect();
             let detail = format!(
                 "no orchestrator \"{name}\" is registered; known: {}",
@@ -223,6 +218,22 @@ impl TaskHub {
             reply,
         })
         .await
+    }
+
+    /// Takes what code that runs elsewhere made of a turn. `false`: nobody waits for it any more.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn end_turn(&self, turn: TurnAddress, answer: TurnAnswer) -> Answer<bool> {
+        let partition = self.runtime.partition_of(turn.instance.as_str());
+        let (sender, receiver) = oneshot::channel();
+        let reply = Reply::new(move |answer| {
+            // Whoever asked may have gone away; the answer is then nobody's.
+            let _ = sender.send(answer);
+        });
+        let input = Input::TurnEnded { turn, answer, reply };
+        self.runtime.mailboxes.send(partition, input);
+        receiver.await.unwrap_or_else(|_| Err(going_down()))
     }
 
     async fn ask<T: Send + 'static>(

@@ -217,6 +217,7 @@ impl Runtime {
             refusal: self.refusal.clone(),
         };
         let release = Released {
+            executor: self.executor.clone(),
             dispatcher: self.dispatcher.clone(),
             mailboxes: self.mailboxes.clone(),
             marks: self.marks.clone(),
@@ -480,6 +481,7 @@ fn commit(committer: &Committer, mut release: Released) {
 
 /// Where effects go when their turn is durable.
 struct Released {
+    executor: Arc<dyn Executor>,
     dispatcher: Arc<Dispatcher>,
     mailboxes: Arc<Mailboxes>,
     marks: Marks,
@@ -493,6 +495,8 @@ impl Release for Released {
             match effect {
                 Effect::Dispatch(record) => self.dispatcher.dispatch(record),
                 Effect::Run(record) => self.dispatcher.run(record),
+                Effect::SendTurn(sender) => sender.send(),
+                Effect::WithdrawTurn(turn) => self.executor.withdraw(&turn),
                 Effect::Cancel { key, task } => self.dispatcher.cancel(key, task),
                 Effect::RunOperation { entity, future } => self.run_operation(entity, future),
                 Effect::Answer(give) => give(),
@@ -508,8 +512,12 @@ impl Released {
         let name = entity.to_string();
         let partition = PartitionId::of(&name, mailboxes.partitions());
         let slot = self.marks.slot();
+        // An operation elsewhere does not end this process.
+        let is_marked = !self.executor.is_remote_entity(entity.name());
         self.runtime.spawn(async move {
-            slot.set(&Mark::Turn(&name));
+            if is_marked {
+                slot.set(&Mark::Turn(&name));
+            }
             let ended = AssertUnwindSafe(future).catch_unwind().await;
             let outcome = ended.unwrap_or_else(|panic| panicked(panic.as_ref()));
             slot.clear();

@@ -202,6 +202,13 @@ impl Partition {
             }
         }
         let status = row.status;
+        if options
+            .replaceable
+            .as_ref()
+            .is_some_and(|listed| !listed.contains(&status))
+        {
+            return Some(Err(exists(id, status)));
+        }
         match options.reuse {
             ReusePolicy::ReturnExisting => Some(Ok(existing)),
             ReusePolicy::Reject => Some(Err(exists(id, status))),
@@ -239,6 +246,7 @@ impl Partition {
             children: ParentClosePolicy::Abandon,
         };
         let now = self.now;
+        self.withdraw(id);
         let Some(slot) = self.slots.get_mut(id) else {
             return;
         };

@@ -658,6 +658,7 @@ fn as_message(effect: EntityEffect, trace: Option<TraceContext>) -> (Target, Mes
                 input,
                 parent: None,
                 reuse: Default::default(),
+                tags: Vec::new(),
                 trace,
             };
             (Target::Orchestration(instance), Message::Start(Box::new(request)))

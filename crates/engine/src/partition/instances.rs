@@ -7,6 +7,7 @@ use dalsegno_core::{InstanceId, Message};
 
 use super::Partition;
 use super::job::Job;
+use super::remote::ends_away_turn;
 use super::slot::{Item, Slot, SlotState};
 use crate::input::{Load, Loaded};
 use crate::turn::Turn;
@@ -74,7 +75,11 @@ impl Partition {
                     message: Message::Rewind { .. },
                     ..
                 }) => self.meet_rewind(id),
+                Some(Item::Message { message, .. }) if slot.is_away() && !ends_away_turn(message) => {
+                    self.store_while_away(id);
+                }
                 Some(Item::Message { .. }) => {
+                    self.withdraw(id);
                     if let Some(job) = self.begin_turn(id) {
                         return Some(job);
                     }

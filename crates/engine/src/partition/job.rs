@@ -13,7 +13,9 @@ use dalsegno_core::{Action, EntityId, Event, Fault, FaultKind, InstanceId, Paylo
 use super::entities::EntityTurn;
 use super::sizes::checked_actions;
 use super::slot::{Item, Resident};
-use crate::executor::{Execution, ExecutionInfo, Executor, OperationRequest, OperationRun};
+use crate::executor::{
+    Execution, ExecutionInfo, Executor, OperationRequest, OperationRun, TurnAddress, TurnSender,
+};
 
 /// Code that has to run. At most one of a partition is out at a time.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub(super) struct RunningTurn {
 #[derive(Debug)]
 pub struct TurnJob {
     pub(super) info: ExecutionInfo,
+    /// By which it is known if its code runs elsewhere.
+    pub(super) address: TurnAddress,
     pub(super) live: Option<Box<dyn Execution>>,
     pub(super) history: Option<Vec<Event>>,
     pub(super) draft: Draft,
@@ -84,9 +88,18 @@ pub struct TurnJob {
 pub struct TurnDone {
     pub(super) live: Option<Box<dyn Execution>>,
     pub(super) draft: Draft,
-    pub(super) result: Result<Vec<Action>, Fault>,
+    pub(super) result: Result<Said, Fault>,
     /// A history that was not empty was replayed.
     pub(super) replayed: bool,
+}
+
+/// What became of the new events.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// The code took them and asks for this.
+    Actions(Vec<Action>),
+    /// The code runs elsewhere: this sends them there.
+    Away(TurnAddress, TurnSender),
 }
 
 impl fmt::Debug for TurnDone {
@@ -110,7 +123,7 @@ impl TurnJob {
         }
     }
 
-    fn advance(&mut self, executor: &dyn Executor) -> Result<Vec<Action>, Fault> {
+    fn advance(&mut self, executor: &dyn Executor) -> Result<Said, Fault> {
         let live = match &mut self.live {
             Some(live) => live,
             None => {
@@ -122,20 +135,31 @@ impl TurnJob {
                 live
             }
         };
-        let actions = live.advance(&self.draft.events)?;
-        if actions.len() > self.actions_max {
-            let message = format!(
-                "one turn asked for {} things, turn_actions_max is {}: start children, or wait in between",
-                actions.len(),
-                self.actions_max
-            );
-            return Err(Fault {
-                kind: FaultKind::BusyLoop,
-                message,
-            });
+        if let Some(sender) = live.send(&self.address, &self.draft.events) {
+            return Ok(Said::Away(self.address.clone(), sender));
         }
-        Ok(checked_actions(actions, self.payload_bytes_max))
+        let actions = live.advance(&self.draft.events)?;
+        checked(actions, self.actions_max, self.payload_bytes_max).map(Said::Actions)
     }
+}
+
+/// What a turn comes to that asks for more than it may.
+pub(super) fn checked(
+    actions: Vec<Action>,
+    actions_max: usize,
+    payload_bytes_max: usize,
+) -> Result<Vec<Action>, Fault> {
+    if actions.len() > actions_max {
+        let message = format!(
+            "one turn asked for {} things, turn_actions_max is {actions_max}: start children, or wait in between",
+            actions.len(),
+        );
+        return Err(Fault {
+            kind: FaultKind::BusyLoop,
+            message,
+        });
+    }
+    Ok(checked_actions(actions, payload_bytes_max))
 }
 
 fn missing(info: &ExecutionInfo) -> Fault {

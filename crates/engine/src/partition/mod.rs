@@ -14,6 +14,7 @@ mod job;
 mod limiters;
 mod parking;
 mod poison;
+mod remote;
 mod residence;
 mod rewind;
 mod sizes;
@@ -190,6 +191,8 @@ pub struct Partition {
     /// What the job that is out left here.
     running: Option<Running>,
     turns_made: u64,
+    /// Numbers the turns of code.
+    turns_begun: u64,
     outbox: Outbox,
     /// What happened.
     pub counters: Counters,
@@ -234,6 +237,7 @@ impl Partition {
             suspects: HashSet::new(),
             running: None,
             turns_made: 0,
+            turns_begun: 0,
             outbox: Outbox::default(),
             counters: Counters::default(),
         }
@@ -323,6 +327,7 @@ impl Partition {
                 heartbeat,
                 run,
             } => self.end_attempt(record, outcome, heartbeat, run),
+            Input::TurnEnded { turn, answer, reply } => self.end_away_turn(&turn, answer, reply),
             Input::OperationEnded { entity, outcome } => self.end_operation(&entity, outcome),
             Input::Loaded(loaded) => self.take_loaded(*loaded),
             Input::Acquire(ask) => self.acquire(ask),

@@ -14,6 +14,7 @@ use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Message, Pa
 
 use super::slot::{Item, Slot, take_batch};
 use super::{Partition, values};
+use crate::executor::Receipt;
 use crate::input::AttemptRun;
 use crate::marks::Suspects;
 use crate::record;
@@ -47,6 +48,7 @@ impl Partition {
             let run = AttemptRun {
                 worker: "unknown".into(),
                 took: Duration::ZERO,
+                receipt: Receipt::default(),
             };
             return self.complete_task(&record, Err(failure), run);
         }

@@ -372,6 +372,7 @@ fn repeated(orchestration: &Orchestration, task: TaskId, history: &[Event]) -> V
                 entity,
                 operation,
                 input,
+                ..
             } if *called == task => {
                 let caller = Some(caller.clone());
                 let message = Message::Operation {
@@ -386,6 +387,7 @@ fn repeated(orchestration: &Orchestration, task: TaskId, history: &[Event]) -> V
             EventKind::EntityLockRequested {
                 task: asked,
                 entities,
+                ..
             } if *asked == task => {
                 let message = Message::Lock {
                     caller: caller.clone(),

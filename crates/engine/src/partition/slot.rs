@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use dalsegno_core::orchestration::Orchestration;
+use dalsegno_core::orchestration::{Draft, Orchestration};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::{Event, InstanceId, Message, TaskId};
@@ -99,6 +99,17 @@ pub(super) struct Resident {
     pub(super) tick: u64,
     /// How often the process died in its turns, since one last came back.
     pub(super) kills: u32,
+    /// A turn that was sent to where its code runs and is not answered yet.
+    pub(super) away: Option<Box<AwayTurn>>,
+}
+
+/// A turn whose code runs elsewhere. The state is as it was before: it can be withdrawn.
+#[derive(Debug)]
+pub(super) struct AwayTurn {
+    pub(super) number: u64,
+    pub(super) draft: Draft,
+    /// Its messages, all stored.
+    pub(super) batch: Vec<Item>,
 }
 
 impl Resident {
@@ -113,6 +124,7 @@ impl Resident {
             live_bytes: 0,
             tick: 0,
             kills,
+            away: None,
         }
     }
 }
@@ -131,7 +143,13 @@ impl Slot {
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.held.is_empty()
+            && !self.is_away()
             && !matches!(self.state, SlotState::Loading | SlotState::Running)
+    }
+
+    /// Is a turn of it out, at where its code runs?
+    pub(super) fn is_away(&self) -> bool {
+        self.resident().is_some_and(|resident| resident.away.is_some())
     }
 
     pub(super) fn resident(&self) -> Option<&Resident> {

@@ -90,7 +90,7 @@ impl Partition {
             completed: None,
             scheduled_start: None,
             parent: request.parent.clone(),
-            tags: Vec::new(),
+            tags: request.tags.clone(),
             input: request.input.clone(),
             custom_status: None,
             output: None,
@@ -116,6 +116,7 @@ impl Partition {
             input: options.input.clone(),
             parent: None,
             reuse: ReusePolicy::default(),
+            tags: Vec::new(),
             trace: options.trace.clone(),
         };
         let mut row = self.row_for(id, &request);

@@ -49,7 +49,12 @@ impl Partition {
                 last_heartbeat: None,
                 failures: Vec::new(),
                 kills: 0,
-                trace: trace.clone(),
+                trace: new
+                    .options
+                    .labels
+                    .as_ref()
+                    .and_then(|labels| labels.trace.clone())
+                    .or_else(|| trace.clone()),
             };
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));
@@ -156,6 +161,7 @@ impl Partition {
         self.attempts.remove(&(record.key, record.task));
         let took = i64::try_from(run.took.as_micros()).unwrap_or(i64::MAX);
         let started = self.now.as_micros().saturating_sub(took);
+        let receipt = run.receipt;
         let attempts = Attempts {
             count: record.failed_attempts + 1,
             record: Some(Box::new(AttemptRecord {
@@ -170,7 +176,18 @@ impl Partition {
             outcome,
             attempts,
         };
-        self.push_item(record.instance.clone(), Item::message(None, message));
+        let answer = receipt
+            .is_requested()
+            .then(|| Effect::Answer(Box::new(move || receipt.give())));
+        self.push_item(
+            record.instance.clone(),
+            Item::Message {
+                sequence: None,
+                message,
+                answer,
+                mark: None,
+            },
+        );
     }
 
     /// Is this the attempt that is under way? Reports may come twice, and after a cancellation.
@@ -190,7 +207,7 @@ impl Partition {
         run: AttemptRun,
     ) {
         if !self.is_current(record) {
-            return;
+            return run.receipt.give();
         }
         let attempt = record.failed_attempts + 1;
         let policy = self.retry_policy(record);
@@ -215,13 +232,13 @@ impl Partition {
             kind: cut(failure.kind),
             message: cut(failure.message),
         });
-        self.postpone(again);
+        self.postpone(again, run);
     }
 
     /// A 429 without a limiter: the task waits and burns no attempt; the retry deadline bounds it.
     fn wait_without_attempt(&mut self, record: &TaskRecord, retry_after: Duration, run: AttemptRun) {
         if !self.is_current(record) {
-            return;
+            return run.receipt.give();
         }
         let due = self.now + retry_after;
         let deadline = self.retry_policy(record).deadline;
@@ -229,22 +246,28 @@ impl Partition {
             let message = format!("limited for another {retry_after:?}, which is beyond the retry deadline");
             return self.complete_task(record, Err(Failure::new("Limited", message)), run);
         }
-        self.postpone(TaskRecord {
+        let again = TaskRecord {
             due: Some(due),
             kills: 0,
             ..record.clone()
-        });
+        };
+        self.postpone(again, run);
     }
 
-    fn postpone(&mut self, record: TaskRecord) {
+    fn postpone(&mut self, record: TaskRecord, run: AttemptRun) {
         self.attempts
             .insert((record.key, record.task), record.failed_attempts);
         let op = self.put_task(&record);
         let due = record.due.unwrap_or(self.now);
         self.retries
             .insert((due, record.key, record.task), StoredTask::Activity(record));
+        let receipt = run.receipt;
+        let answer = receipt
+            .is_requested()
+            .then(|| Effect::Answer(Box::new(move || receipt.give())));
         self.push_turn(Turn {
             ops: vec![op],
+            effects: answer.into_iter().collect(),
             ..Turn::default()
         });
     }

@@ -7,11 +7,11 @@ use dalsegno_core::query::Status;
 use dalsegno_core::store::{Apart, InstanceRow, Op};
 use dalsegno_core::{Action, EventKind, Fault, InstanceId, Message, Payload, TaskId};
 
-use super::job::{Job, Running, RunningTurn, TurnDone, TurnJob};
+use super::job::{Job, Running, RunningTurn, Said, TurnDone, TurnJob};
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::starts::{count_depth, delayed_start, fresh};
 use super::{Partition, values};
-use crate::executor::ExecutionInfo;
+use crate::executor::{ExecutionInfo, TurnAddress};
 use crate::record;
 use crate::turn::Turn;
 
@@ -27,10 +27,12 @@ impl Partition {
         let draft = resident
             .orchestration
             .draft(batch.iter().filter_map(Item::as_message), now);
-        if !draft.needs_code() {
+        if !draft.needs_code() || (!draft.tells_code() && self.is_remote(id)) {
             self.conclude(id, draft, batch, Vec::new(), None);
             return None;
         }
+        let slot = self.slots.get_mut(id)?;
+        let resident = slot.resident_mut()?;
         if resident.live.is_none() && resident.history.is_none() {
             put_back(slot, batch);
             self.reload(id);
@@ -52,6 +54,7 @@ impl Partition {
             name: row.name.clone(),
             version: row.version.clone(),
             trace: resident.orchestration.trace.clone(),
+            tags: row.tags.clone(),
             locked_entities_max,
         };
         let (live, history) = (resident.live.take(), resident.history.take());
@@ -60,8 +63,14 @@ impl Partition {
             resident,
             batch,
         }));
+        self.turns_begun += 1;
+        let address = TurnAddress {
+            instance: id.clone(),
+            number: self.turns_begun,
+        };
         Some(Job::Turn(TurnJob {
             info,
+            address,
             live,
             history,
             draft,
@@ -81,7 +90,8 @@ impl Partition {
         resident.live = done.live;
         self.seat(&id, resident);
         match done.result {
-            Ok(actions) => {
+            Ok(Said::Away(address, sender)) => self.send_away(&id, done.draft, batch, (address, sender)),
+            Ok(Said::Actions(actions)) => {
                 let unread = self.unread_events(&id, &actions);
                 self.conclude(&id, done.draft, batch, actions, Some(unread));
             }
@@ -108,7 +118,7 @@ impl Partition {
         }
     }
 
-    fn end_turn(&mut self, id: &InstanceId) {
+    pub(super) fn end_turn(&mut self, id: &InstanceId) {
         self.note_use(id);
         self.make_ready(id);
         if self.slots.get(id).is_some_and(|slot| slot.queue.is_empty()) {
@@ -170,7 +180,10 @@ impl Partition {
             Some(next) => {
                 self.continue_as_new(id, before.status, next, unread.unwrap_or_default(), &mut turn)
             }
-            None => self.write_row(id, &before, &result, &mut turn),
+            None => {
+                self.write_row(id, &before, &result, &mut turn);
+                self.note_history(id, &result.events);
+            }
         }
         for (target, message) in result.outgoing {
             self.send(target, message, &mut turn);

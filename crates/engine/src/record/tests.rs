@@ -56,6 +56,7 @@ fn failure() -> Failure {
         stack: Some("at line 1".into()),
         cause: Some(Box::new(Failure::new("Io", "reset").permanent())),
         permanent: false,
+        properties: None,
     }
 }
 
@@ -78,6 +79,7 @@ fn started() -> StartRequest {
         input: input(),
         parent: Some(parent()),
         reuse: ReusePolicy::TerminateAndStart,
+        tags: Vec::new(),
         trace: None,
     }
 }
@@ -147,6 +149,7 @@ fn kinds() -> Vec<EventKind> {
             entity: counter(),
             operation: operation.clone(),
             input: input(),
+            request: None,
         },
         EventKind::EntityOperationSignaled {
             task,
@@ -154,6 +157,7 @@ fn kinds() -> Vec<EventKind> {
             operation,
             input: None,
             at: Some(fire_at),
+            request: None,
         },
         EventKind::EntityOperationCompleted {
             task,
@@ -166,9 +170,13 @@ fn kinds() -> Vec<EventKind> {
         EventKind::EntityLockRequested {
             task,
             entities: vec![counter(), EntityId::new("counter", "side").unwrap()],
+            request: None,
         },
         EventKind::EntityLockGranted { task },
-        EventKind::EntityUnlockSent { lock: task },
+        EventKind::EntityUnlockSent {
+            lock: task,
+            only: None,
+        },
         EventKind::ExecutionSuspended {
             reason: reason.clone(),
         },
@@ -308,6 +316,7 @@ fn tasks() -> Vec<StoredTask> {
         options: TaskOptions {
             retry: Some(retry),
             timeout: Some(Duration::from_secs(30)),
+            labels: None,
         },
         scheduled: at(1),
         failed_attempts: 2,
@@ -328,6 +337,7 @@ fn tasks() -> Vec<StoredTask> {
         options: ChildOptions {
             retry: None,
             parent_close: ParentClosePolicy::Terminate,
+            labels: None,
         },
         scheduled: at(1),
         failed_attempts: 1,

@@ -168,6 +168,7 @@ impl Script {
                 entity: EntityId::new("thing", "a").expect("a good name"),
                 operation: operation.into(),
                 input: None,
+                request: None,
             },
             None => Action::ScheduleTask {
                 task,
@@ -177,6 +178,7 @@ impl Script {
                     retry: (&*self.name == "own-retry")
                         .then(|| RetryPolicy::fixed(2, Duration::from_secs(1))),
                     timeout: None,
+                    labels: None,
                 },
             },
         })

@@ -16,7 +16,7 @@ use crate::key_file::Keys;
 use crate::keys::{LinkOperation, LinkSigner, Scope};
 
 /// The header of a key.
-const KEY_HEADER: &str = "x-functions-key";
+pub(super) const KEY_HEADER: &str = "x-functions-key";
 /// Unknown keys that one address may show within a minute.
 const BAD_KEYS_PER_MINUTE_MAX: u32 = 20;
 /// Addresses remembered for it: some 64 bytes each, far below 10 MB.

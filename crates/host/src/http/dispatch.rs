@@ -150,7 +150,7 @@ fn code(raw: Option<&str>) -> Option<String> {
     })
 }
 
-fn check_bad_keys(state: &State, peer: SocketAddr) -> Result<(), Problem> {
+pub(super) fn check_bad_keys(state: &State, peer: SocketAddr) -> Result<(), Problem> {
     let table = state.bad_keys.lock().unwrap_or_else(PoisonError::into_inner);
     if table.is_over(peer.ip(), state.hub.now()) {
         return Err(Problem::new(
@@ -163,7 +163,14 @@ fn check_bad_keys(state: &State, peer: SocketAddr) -> Result<(), Problem> {
 }
 
 fn note_bad_key(state: &State, identity: &Identity, peer: SocketAddr, response: &Response<Body>) {
-    if *identity == Identity::Stranger && response.status() == StatusCode::UNAUTHORIZED {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        note_stranger(state, identity, peer);
+    }
+}
+
+/// Counts who shows a key that is none of ours.
+pub(super) fn note_stranger(state: &State, identity: &Identity, peer: SocketAddr) {
+    if *identity == Identity::Stranger {
         let mut table = state.bad_keys.lock().unwrap_or_else(PoisonError::into_inner);
         table.note(peer.ip(), state.hub.now());
     }

@@ -87,7 +87,7 @@ impl<'a> Teller<'a> {
                 };
                 self.scheduled.insert(*task, scheduled);
             }
-            EventKind::EntityLockRequested { task, entities } => {
+            EventKind::EntityLockRequested { task, entities, .. } => {
                 self.locks.insert(*task, entities);
             }
             EventKind::TaskCompleted { task, .. }
@@ -161,6 +161,7 @@ impl<'a> Teller<'a> {
                 entity,
                 operation,
                 input,
+                ..
             } => {
                 let request = self.request(operation, false, input.as_ref(), *task);
                 self.sent(event.at, entity, "op", request)
@@ -171,6 +172,7 @@ impl<'a> Teller<'a> {
                 operation,
                 input,
                 at,
+                ..
             } => {
                 let name = at.map_or_else(|| "op".into(), |at| format!("op@{}", time::exact(at)));
                 self.sent(
@@ -180,7 +182,7 @@ impl<'a> Teller<'a> {
                     self.request(operation, true, input.as_ref(), *task),
                 )
             }
-            Kind::EntityLockRequested { task, entities } => {
+            Kind::EntityLockRequested { task, entities, .. } => {
                 let request = |_| self.request("lock", false, None, *task);
                 return entities
                     .iter()
@@ -188,8 +190,11 @@ impl<'a> Teller<'a> {
                     .map(|entity| self.sent(event.at, entity, "op", request(entity)))
                     .collect();
             }
-            Kind::EntityUnlockSent { lock } => {
-                let entities = self.locks.get(lock).copied().unwrap_or_default();
+            Kind::EntityUnlockSent { lock, only } => {
+                let all = self.locks.get(lock).copied().unwrap_or_default();
+                let entities = only
+                    .as_deref()
+                    .map_or(all, |only| std::slice::from_ref(&only.entity));
                 let release = |entity| {
                     self.sent(
                         event.at,
@@ -478,6 +483,7 @@ mod tests {
                 EventKind::EntityLockRequested {
                     task: TaskId(0),
                     entities: vec![entity("a"), entity("b")],
+                    request: None,
                 },
                 EventKind::EntityLockGranted { task: TaskId(0) },
                 EventKind::EntityOperationCalled {
@@ -485,6 +491,7 @@ mod tests {
                     entity: entity("a"),
                     operation: "withdraw".into(),
                     input: Some("5".into()),
+                    request: None,
                 },
                 EventKind::EntityOperationCompleted {
                     task: TaskId(1),
@@ -496,12 +503,16 @@ mod tests {
                     operation: "deposit".into(),
                     input: None,
                     at: Some(at("2026-03-02T00:00:00Z")),
+                    request: None,
                 },
                 EventKind::EntityOperationFailed {
                     task: TaskId(3),
                     failure: Failure::new("Poor", "no money"),
                 },
-                EventKind::EntityUnlockSent { lock: TaskId(0) },
+                EventKind::EntityUnlockSent {
+                    lock: TaskId(0),
+                    only: None,
+                },
             ],
             &expect![[r#"
             {"EventType":"EventSent","Timestamp":"2026-03-01T09:30:01.1Z","InstanceId":"@account@a","Name":"op","Input":"{\"op\":\"lock\",\"id\":\"00112233-4455-6677-8899-aabb00000000\",\"parent\":\"I\"}"}

@@ -8,6 +8,7 @@ pub(crate) mod body;
 mod commands;
 pub(crate) mod dispatch;
 mod entities;
+pub(crate) mod grpc;
 pub(crate) mod health;
 mod history;
 pub(crate) mod links;

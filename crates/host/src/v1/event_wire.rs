@@ -224,6 +224,7 @@ impl From<&Event> for EventWire {
                 entity,
                 operation,
                 input,
+                ..
             } => wire
                 .task(*task)
                 .operation(entity, operation)
@@ -234,6 +235,7 @@ impl From<&Event> for EventWire {
                 operation,
                 input,
                 at,
+                ..
             } => Self {
                 signal_at: at.map(time::exact),
                 ..wire
@@ -241,11 +243,11 @@ impl From<&Event> for EventWire {
                     .operation(entity, operation)
                     .input(input.as_ref())
             },
-            Kind::EntityLockRequested { task, entities } => Self {
+            Kind::EntityLockRequested { task, entities, .. } => Self {
                 entities: Some(entities.iter().map(ToString::to_string).collect()),
                 ..wire.task(*task)
             },
-            Kind::EntityLockGranted { task } | Kind::EntityUnlockSent { lock: task } => wire.task(*task),
+            Kind::EntityLockGranted { task } | Kind::EntityUnlockSent { lock: task, .. } => wire.task(*task),
             Kind::ExecutionSuspended { reason }
             | Kind::ExecutionResumed { reason }
             | Kind::ExecutionRewound { reason }
@@ -453,6 +455,7 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
             entity: read.entity()?,
             operation: read.operation()?,
             input: read.input(),
+            request: None,
         },
         "EntityOperationSignaled" => Kind::EntityOperationSignaled {
             task: read.task()?,
@@ -460,6 +463,7 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
             operation: read.operation()?,
             input: read.input(),
             at: instant_if(read.0.signal_at.as_ref())?,
+            request: None,
         },
         "EntityOperationCompleted" => Kind::EntityOperationCompleted {
             task: read.task()?,
@@ -472,9 +476,13 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
         "EntityLockRequested" => Kind::EntityLockRequested {
             task: read.task()?,
             entities: read.entities()?,
+            request: None,
         },
         "EntityLockGranted" => Kind::EntityLockGranted { task: read.task()? },
-        "EntityUnlockSent" => Kind::EntityUnlockSent { lock: read.task()? },
+        "EntityUnlockSent" => Kind::EntityUnlockSent {
+            lock: read.task()?,
+            only: None,
+        },
         "ExecutionSuspended" => Kind::ExecutionSuspended {
             reason: read.reason(),
         },
@@ -597,6 +605,7 @@ mod tests {
                 entity: entity.clone(),
                 operation: "add".into(),
                 input: Some("5".into()),
+                request: None,
             },
             Kind::EntityOperationSignaled {
                 task,
@@ -604,6 +613,7 @@ mod tests {
                 operation: "".into(),
                 input: None,
                 at: Some(fire_at),
+                request: None,
             },
             Kind::EntityOperationCompleted { task, result: None },
             Kind::EntityOperationFailed {
@@ -613,9 +623,13 @@ mod tests {
             Kind::EntityLockRequested {
                 task,
                 entities: vec![entity],
+                request: None,
             },
             Kind::EntityLockGranted { task },
-            Kind::EntityUnlockSent { lock: task },
+            Kind::EntityUnlockSent {
+                lock: task,
+                only: None,
+            },
             Kind::ExecutionSuspended { reason: None },
             Kind::ExecutionResumed {
                 reason: Some(String::new()),

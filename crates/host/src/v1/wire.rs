@@ -150,6 +150,7 @@ impl StartBody {
             scheduled_start: instant_if(self.scheduled_start.as_ref())?,
             tags: self.tags.into_iter().collect(),
             reuse: self.reuse.into(),
+            replaceable: None,
             idempotency_key: self.idempotency_key,
             trace: None,
         })
@@ -221,6 +222,7 @@ impl From<FailureWire> for Failure {
             stack: wire.stack,
             cause: wire.cause.map(|cause| Box::new(Self::from(*cause))),
             permanent: wire.permanent,
+            properties: None,
         }
     }
 }

@@ -6,9 +6,10 @@ use dalsegno::{
     Activity, ActivityContext, Error, Failure, HOUR, InstanceId, Limiter, MINUTE, Registry, Result,
     RetryPolicy, SECOND, activity,
 };
+use dalsegno_core::action::TaskOptions;
 use dalsegno_core::{ExecutionId, TaskId};
 use dalsegno_engine::executor::{
-    ActivityRequest, AttemptOutcome, CancelReason, Cancellation, Executor, Heartbeats, cancellation,
+    ActivityRequest, AttemptOutcome, CancelReason, Cancellation, Executor, Heartbeats, Receipt, cancellation,
 };
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,8 @@ fn request(name: &str, input: impl Serialize) -> ActivityRequest {
         trace: None,
         cancelled: Cancellation::never(),
         heartbeats: Heartbeats::default(),
+        options: TaskOptions::default(),
+        receipt: Receipt::default(),
     }
 }
 

@@ -36,6 +36,7 @@ impl Play {
             name: definition.name().into(),
             version: definition.version_text().map(Into::into),
             trace: None,
+            tags: Vec::new(),
             locked_entities_max: 32,
         };
         Self {
@@ -203,6 +204,7 @@ fn line(action: &Action) -> String {
             entity,
             operation,
             input,
+            ..
         } => format!("{task}: call {entity} {operation} {}", text(input)),
         Action::SignalEntity {
             task,
@@ -210,9 +212,10 @@ fn line(action: &Action) -> String {
             operation,
             input,
             at,
+            ..
         } => format!("{task}: signal {entity} {operation} {} {at:?}", text(input)),
-        Action::LockEntities { task, entities } => format!("{task}: lock {entities:?}"),
-        Action::UnlockEntities { lock } => format!("unlock {lock}"),
+        Action::LockEntities { task, entities, .. } => format!("{task}: lock {entities:?}"),
+        Action::UnlockEntities { lock, .. } => format!("unlock {lock}"),
         Action::ContinueAsNew { version, input } => format!("continue as new {version:?} {}", text(input)),
         Action::Complete { result } => format!("complete {}", text(result)),
         Action::Fail { failure } => format!("fail {failure}"),

@@ -376,12 +376,16 @@ fn encode_failure(failure: &Failure, to: &mut Vec<u8>) {
         let cause = failure.cause.as_deref().filter(|_| depth < CAUSES_MAX);
         let flags = u8::from(failure.permanent)
             | u8::from(failure.stack.is_some()) << 1
-            | u8::from(cause.is_some()) << 2;
+            | u8::from(cause.is_some()) << 2
+            | u8::from(failure.properties.is_some()) << 3;
         to.push(flags);
         block(failure.kind.as_bytes(), to);
         block(failure.message.as_bytes(), to);
         if let Some(stack) = &failure.stack {
             block(stack.as_bytes(), to);
+        }
+        if let Some(properties) = &failure.properties {
+            block(properties.as_str().as_bytes(), to);
         }
         match cause {
             Some(cause) => failure = cause,
@@ -395,6 +399,7 @@ fn decode_failure(reader: &mut Reader<'_>, causes: usize) -> Result<Failure, Dam
     let kind = reader.text()?.to_owned();
     let message = reader.text()?.to_owned();
     let stack = reader.when(flags & 2 != 0, |reader| Ok(reader.text()?.to_owned()))?;
+    let properties = reader.when(flags & 8 != 0, |reader| Ok(Payload::from(reader.text()?)))?;
     if flags & 4 != 0 && causes == 0 {
         return Err("a failure with too many causes");
     }
@@ -407,6 +412,7 @@ fn decode_failure(reader: &mut Reader<'_>, causes: usize) -> Result<Failure, Dam
         stack,
         cause,
         permanent: flags & 1 != 0,
+        properties,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dalsegno_core::event::Parent;
-use dalsegno_core::{ExecutionKey, Failure, Fault, FaultKind, InstanceId, TaskId};
+use dalsegno_core::{ExecutionKey, Failure, Fault, FaultKind, InstanceId, Payload, TaskId};
 use serde_json::{Value, json};
 
 /// Causes of a failure that are kept, the outermost first.
@@ -78,6 +78,9 @@ fn failure_value(failure: &Failure, causes: usize) -> Value {
     if failure.permanent {
         value["permanent"] = true.into();
     }
+    if let Some(properties) = &failure.properties {
+        value["properties"] = properties.as_str().into();
+    }
     value
 }
 
@@ -91,6 +94,7 @@ fn load_failure(value: &Value) -> Option<Failure> {
             cause => Some(Box::new(load_failure(cause)?)),
         },
         permanent: value["permanent"].as_bool().unwrap_or_default(),
+        properties: value["properties"].as_str().map(Payload::from),
     })
 }
 

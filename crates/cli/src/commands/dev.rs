@@ -1,0 +1,173 @@
+//! `dalsegno dev` and `dalsegno serve`
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use dalsegno::{App, Host, HostSettings, RemoteWorkers};
+use dalsegno_host::config::{Config, Sources};
+
+use crate::failure::{Exit, Failure};
+use crate::output;
+
+/// Where the core packages of the official SDKs look for a server unless told otherwise.
+const SDK_PORT: u16 = 4001;
+
+/// The configuration file that `serve` reads when it is there.
+const CONFIG_FILE: &str = "dalsegno.toml";
+
+/// Serves workers and clients of any language on this machine, with nothing to configure.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Programs written with the Durable Task SDKs connect to http://localhost:8080, or to localhost:4001 when\nthey name no address. Any task hub that they name is made when it is first named."
+)]
+pub(crate) struct Dev {
+    /// Folder of the hubs
+    #[arg(long, value_name = "DIR", default_value = ".dalsegno/hub")]
+    data_dir: PathBuf,
+    /// Port on loopback; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    port: u16,
+    /// Do not also listen on the port that the SDKs assume (4001)
+    #[arg(long)]
+    no_compat_ports: bool,
+    /// Keep nothing: the hubs are in a folder that is deleted at the end
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+}
+
+/// Serves workers and clients of any language, as configured: for production.
+#[derive(Debug, Args)]
+#[command(after_help = "Reads dalsegno.toml and the environment; `dalsegno config` shows what is in force.")]
+pub(crate) struct Serve {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = CONFIG_FILE)]
+    config: PathBuf,
+    /// Make task hubs that clients name and that are not there yet
+    #[arg(long)]
+    hub_auto_create: bool,
+}
+
+impl Dev {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let ephemeral = match self.ephemeral {
+            true => Some(Ephemeral::new()?),
+            false => None,
+        };
+        let folder = ephemeral
+            .as_ref()
+            .map_or(self.data_dir.as_path(), |folder| &folder.0);
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Failure::configuration(&format!(
+                "cannot make the folder {}: {error}; choose another with --data-dir",
+                folder.display()
+            ))
+        })?;
+        let compatible = match self.no_compat_ports {
+            true => None,
+            false => free(SDK_PORT),
+        };
+        let settings = HostSettings {
+            listen: Some(loopback(self.port)),
+            remote_workers: RemoteWorkers::AnyHub,
+            grpc_listen: compatible.into_iter().collect(),
+            ..HostSettings::in_folder(folder)
+        };
+        let kept = match self.ephemeral {
+            true => "deleted at the end".to_owned(),
+            false => format!("{} (kept)", folder.display()),
+        };
+        let host = App::new().start(settings).await.map_err(refused)?;
+        banner(&host, "dev", &kept, compatible);
+        run_until_ended(host, std::time::Duration::from_secs(5)).await;
+        Ok(Exit::Ok)
+    }
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let sources = Sources::of_process(Path::new(&self.config)).map_err(|error| {
+            Failure::configuration(&format!("{} cannot be read: {error}", self.config.display()))
+        })?;
+        let config = Config::load(&sources)
+            .map_err(|error| Failure::configuration(&error))?
+            .config;
+        let settings = HostSettings {
+            remote_workers: match self.hub_auto_create {
+                true => RemoteWorkers::AnyHub,
+                false => RemoteWorkers::ThisHub,
+            },
+            ..HostSettings::from_config(&config).map_err(refused)?
+        };
+        let (kept, drain) = (settings.folder.display().to_string(), settings.drain);
+        let host = App::new().start(settings).await.map_err(refused)?;
+        banner(&host, "serve", &kept, None);
+        run_until_ended(host, drain).await;
+        Ok(Exit::Ok)
+    }
+}
+
+/// A folder that is deleted at the end.
+struct Ephemeral(PathBuf);
+
+impl Ephemeral {
+    fn new() -> Result<Self, Failure> {
+        let folder = std::env::temp_dir().join(format!("dalsegno-dev-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(|error| Failure::unexpected(&error))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        // The system clears its folder for temporary files when this does not succeed.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A port that is taken is told and passed over.
+fn free(port: u16) -> Option<SocketAddr> {
+    let address = loopback(port);
+    match TcpListener::bind(address) {
+        Ok(_) => Some(address),
+        Err(error) => {
+            output::talk(&format!("port {port} is not served: {error}"));
+            None
+        }
+    }
+}
+
+fn refused(error: dalsegno::Error) -> Failure {
+    match &error {
+        error if error.is_in_use() => Failure::in_use(error),
+        error if error.is_configuration() => Failure::configuration(error),
+        error => Failure::unexpected(error),
+    }
+}
+
+fn banner(host: &Host, mode: &str, kept: &str, compatible: Option<SocketAddr>) {
+    let Some(address) = host.address() else { return };
+    let also = compatible.map_or_else(String::new, |also| format!("   also {also}"));
+    let version = env!("CARGO_PKG_VERSION");
+    output::talk(&format!(
+        "dalsegno {version} {mode} · hub {} · store {kept}\n  \
+         HTTP   http://{address}/runtime/webhooks/durabletask\n  \
+         gRPC   http://{address}{also}\n  \
+         Next: run a worker of any Durable Task SDK against http://{address}, or `dalsegno list`",
+        host.hub().name()
+    ));
+}
+
+async fn run_until_ended(host: Host, drain: std::time::Duration) {
+    dalsegno::until_ended().await;
+    let left = host.drain(drain).await;
+    if left > 0 {
+        output::talk(&format!(
+            "{left} activities were still running; they begin again at the next start"
+        ));
+    }
+}

@@ -1,0 +1,230 @@
+//! Turns whose code runs elsewhere: sent, answered, withdrawn.
+//!
+//! What such a turn tells of is stored before it is sent, so that whoever raised an event or
+//! completed an activity gets an answer at once, however long the code takes or is missing. The
+//! instance itself stays as it was until the answer is here: a turn that is out can be withdrawn
+//! at any time, and after a crash it is simply sent again.
+
+use dalsegno_core::message::Target;
+use dalsegno_core::orchestration::Draft;
+use dalsegno_core::store::Op;
+use dalsegno_core::{Event, InstanceId, Message, TaskId};
+
+use super::job::checked;
+use super::slot::{AwayTurn, Item, Slot};
+use super::turns::remember_events;
+use super::{Partition, values};
+use crate::executor::{TurnAddress, TurnAnswer, TurnSender};
+use crate::record;
+use crate::turn::{Effect, Reply, Turn};
+
+/// Does this message end a turn that is out? All others wait until it is answered.
+pub(super) fn ends_away_turn(message: &Message) -> bool {
+    matches!(message, Message::Terminate { .. } | Message::Suspend { .. })
+}
+
+impl Partition {
+    /// Does the code of this instance run elsewhere?
+    pub(super) fn is_remote(&self, id: &InstanceId) -> bool {
+        self.row(id)
+            .is_some_and(|row| self.config.executor.is_remote(&row.name, row.version.as_deref()))
+    }
+
+    /// Stores what the turn tells of, then sends it.
+    pub(super) fn send_away(
+        &mut self,
+        id: &InstanceId,
+        draft: Draft,
+        mut batch: Vec<Item>,
+        (address, sender): (TurnAddress, TurnSender),
+    ) {
+        let mut turn = self.take_prelude(id);
+        self.store_items(id, &mut batch, &mut turn);
+        turn.effects.push(Effect::SendTurn(sender));
+        if let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) {
+            resident.away = Some(Box::new(AwayTurn {
+                number: address.number,
+                draft,
+                batch,
+            }));
+        }
+        self.commit_slot(id, turn);
+    }
+
+    /// What arrives while a turn is out is stored, answered, and waits for the next one.
+    pub(super) fn store_while_away(&mut self, id: &InstanceId) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let waits = |item: &&Item| match item.as_message() {
+            None | Some(Message::Start(_) | Message::Rewind { .. }) => false,
+            Some(message) => !ends_away_turn(message),
+        };
+        let count = slot.queue.iter().take_while(waits).count();
+        let mut items: Vec<Item> = slot.queue.drain(..count).collect();
+        let mut turn = Turn::default();
+        self.store_items(id, &mut items, &mut turn);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.held.extend(items);
+        }
+        self.commit_slot(id, turn);
+    }
+
+    /// Stores messages that are not stored yet, with the row where they or the start change it,
+    /// and answers who sent them. A timer that fired has its row already.
+    fn store_items(&mut self, id: &InstanceId, items: &mut [Item], turn: &mut Turn) {
+        let inline_max = self.config.limits.payload_inline_bytes;
+        let event_keys_max = self.config.limits.event_keys_max;
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return;
+        };
+        let row = &mut resident.orchestration.row;
+        let is_marked = remember_events(row, items, event_keys_max);
+        if std::mem::take(&mut resident.is_new) || is_marked {
+            values::put_instance(row, row.apart, inline_max, &mut turn.ops);
+        }
+        for item in items {
+            let Item::Message {
+                sequence,
+                message,
+                answer,
+                mark,
+            } = item
+            else {
+                continue;
+            };
+            *mark = None;
+            turn.effects.extend(answer.take());
+            let has_row = matches!(message, Message::TimerFired { task, .. } if *task != TaskId::START);
+            if sequence.is_none() && !has_row {
+                self.forget_message(None, message, turn);
+                let seq = self.config.numbers.next_message();
+                let data = record::encode_message(&Target::Orchestration(id.clone()), message);
+                turn.ops.push(Op::PutMessage {
+                    partition: self.config.id,
+                    seq,
+                    data,
+                });
+                *sequence = Some(seq);
+            }
+        }
+    }
+
+    /// Takes a turn back that is out, if one is: its messages wait again, its answer is dropped.
+    pub(super) fn withdraw(&mut self, id: &InstanceId) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(away) = slot.resident_mut().and_then(|resident| resident.away.take()) else {
+            return;
+        };
+        for item in away.batch.into_iter().rev() {
+            slot.held.push_front(item);
+        }
+        self.answer_now(Effect::WithdrawTurn(TurnAddress {
+            instance: id.clone(),
+            number: away.number,
+        }));
+    }
+
+    /// The code has answered.
+    pub(super) fn end_away_turn(&mut self, address: &TurnAddress, answer: TurnAnswer, reply: Reply<bool>) {
+        let id = &address.instance;
+        let slot = self.slots.get_mut(id);
+        let away = slot.and_then(Slot::resident_mut).and_then(|resident| {
+            let is_it = resident
+                .away
+                .as_ref()
+                .is_some_and(|away| away.number == address.number);
+            resident.away.take_if(|_| is_it)
+        });
+        let Some(away) = away else {
+            self.counters.dropped_messages += 1;
+            return self.answer_now(reply.with(Ok(false)));
+        };
+        let AwayTurn { draft, batch, .. } = *away;
+        self.free_held(id);
+        match answer {
+            TurnAnswer::Fault(fault) => {
+                self.acquit(id);
+                self.park(id, fault, batch);
+            }
+            TurnAnswer::Ran {
+                actions,
+                unread,
+                events_taken,
+            } => {
+                let (draft, batch) = self.cut_draft(id, draft, batch, events_taken);
+                let limits = &self.config.limits;
+                match checked(actions, limits.turn_actions_max, limits.payload_bytes_max) {
+                    Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
+                    Err(fault) => {
+                        self.acquit(id);
+                        self.park(id, fault, batch);
+                    }
+                }
+            }
+        }
+        self.answer_slot(id, reply.with(Ok(true)));
+        self.end_turn(id);
+    }
+
+    /// What came while the turn was out is next.
+    fn free_held(&mut self, id: &InstanceId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            let held = std::mem::take(&mut slot.held);
+            for item in held.into_iter().rev() {
+                slot.queue.push_front(item);
+            }
+        }
+    }
+
+    /// The turn as it would have been with the events that the code has taken; the rest comes again.
+    fn cut_draft(
+        &mut self,
+        id: &InstanceId,
+        draft: Draft,
+        mut batch: Vec<Item>,
+        events_taken: Option<usize>,
+    ) -> (Draft, Vec<Item>) {
+        let Some(taken) = events_taken.filter(|taken| *taken < draft.events.len()) else {
+            return (draft, batch);
+        };
+        let (Some(slot), Some(first)) = (self.slots.get_mut(id), draft.events.first()) else {
+            return (draft, batch);
+        };
+        let at = first.at;
+        let Some(resident) = slot.resident_mut() else {
+            return (draft, batch);
+        };
+        let orchestration = &resident.orchestration;
+        let drafted =
+            |count: usize| orchestration.draft(batch[..count].iter().filter_map(Item::as_message), at);
+        let fits = (1..batch.len())
+            .map(|count| (count, drafted(count)))
+            .take_while(|(_, draft)| draft.events.len() <= taken)
+            .last();
+        let Some((count, shorter)) = fits else {
+            return (draft, batch);
+        };
+        for item in batch.drain(count..).rev() {
+            slot.queue.push_front(item);
+        }
+        (shorter, batch)
+    }
+
+    /// Code that runs elsewhere is sent the history from memory, where it has to be complete.
+    pub(super) fn note_history(&mut self, id: &InstanceId, events: &[Event]) {
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return;
+        };
+        if resident.orchestration.row.status.is_final() {
+            return;
+        }
+        match (&mut resident.live, &mut resident.history) {
+            (Some(live), _) => live.record(events),
+            (None, Some(history)) => history.extend_from_slice(events),
+            (None, None) => {}
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! User code that runs at workers, beside what runs in this process.
+
+use std::sync::Arc;
+
+use dalsegno_core::Event;
+use dalsegno_core::message::Outcome;
+use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
+use dalsegno_engine::Executor;
+use dalsegno_engine::executor::{
+    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
+    OperationOutcome, OperationRequest, OperationRun, TurnAddress, TurnSender,
+};
+use futures::future::BoxFuture;
+use hashbrown::HashSet;
+use prost::Message as _;
+use prost::bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::proto::work_item::Request;
+use crate::wire::{self, Names};
+use crate::workers::{ActivityAnswer, Pending, Work, Workers};
+use crate::{guid, proto};
+
+/// What is registered here runs here; everything else is offered to workers.
+#[derive(Debug)]
+pub struct RemoteExecutor {
+    local: Arc<dyn Executor>,
+    orchestrators: HashSet<Arc<str>>,
+    activities: HashSet<Arc<str>>,
+    entities: HashSet<Arc<str>>,
+    workers: Arc<Workers>,
+}
+
+impl RemoteExecutor {
+    /// The code of this process, and the workers for all else.
+    pub fn new(local: Arc<dyn Executor>, workers: Arc<Workers>) -> Self {
+        Self {
+            orchestrators: local.orchestrators().into_iter().collect(),
+            activities: local.activities().into_iter().collect(),
+            entities: local.entities().into_iter().collect(),
+            local,
+            workers,
+        }
+    }
+}
+
+impl Executor for RemoteExecutor {
+    fn execution(&self, info: &ExecutionInfo) -> Option<Box<dyn Execution>> {
+        if self.orchestrators.contains(&info.name) {
+            return self.local.execution(info);
+        }
+        Some(Box::new(RemoteExecution {
+            info: info.clone(),
+            workers: self.workers.clone(),
+            past: Arc::default(),
+            past_bytes: 0,
+            names: Names::default(),
+            turn: None,
+        }))
+    }
+
+    fn default_version(&self, orchestrator: &str) -> Option<Arc<str>> {
+        self.local.default_version(orchestrator)
+    }
+
+    fn orchestrators(&self) -> Vec<Arc<str>> {
+        self.local.orchestrators()
+    }
+
+    fn orchestrator_named(&self, name: &str) -> Option<Arc<str>> {
+        // Workers tell names only in filters, and may come later: any name may be theirs.
+        Some(self.local.orchestrator_named(name).unwrap_or_else(|| name.into()))
+    }
+
+    fn is_remote(&self, orchestrator: &str, _version: Option<&str>) -> bool {
+        !self.orchestrators.contains(orchestrator)
+    }
+
+    fn is_remote_entity(&self, entity: &str) -> bool {
+        !self.entities.contains(entity)
+    }
+
+    fn withdraw(&self, turn: &TurnAddress) {
+        self.workers.withdraw_turn(turn.instance.as_str(), turn.number);
+    }
+
+    fn activities(&self) -> Vec<Arc<str>> {
+        self.local.activities()
+    }
+
+    fn entities(&self) -> Vec<Arc<str>> {
+        self.local.entities()
+    }
+
+    fn activity_settings(&self, name: &str) -> Option<ActivitySettings> {
+        let elsewhere = || ActivitySettings {
+            is_remote: true,
+            ..ActivitySettings::default()
+        };
+        self.local.activity_settings(name).or_else(|| Some(elsewhere()))
+    }
+
+    fn limiter_key(&self, activity: &str, input: Option<&Payload>) -> Arc<str> {
+        self.local.limiter_key(activity, input)
+    }
+
+    fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
+        match self.activities.contains(&request.name) {
+            true => self.local.run_activity(request),
+            false => Box::pin(run_activity(self.workers.clone(), request)),
+        }
+    }
+
+    fn run_operation(
+        &self,
+        entity: &EntityId,
+        state: Option<&Payload>,
+        request: OperationRequest,
+        now: Timestamp,
+    ) -> Option<OperationRun> {
+        if self.entities.contains(entity.name()) {
+            return self.local.run_operation(entity, state, request, now);
+        }
+        let run = run_operation(self.workers.clone(), entity.clone(), state.cloned(), request, now);
+        Some(OperationRun::Later(Box::pin(run)))
+    }
+}
+
+/// Takes work back that nobody waits for any more.
+struct Withdrawal(Arc<Workers>, u64);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.0.withdraw(self.1);
+    }
+}
+
+async fn run_activity(workers: Arc<Workers>, mut request: ActivityRequest) -> AttemptOutcome {
+    let (answer, answered) = oneshot::channel();
+    let id = workers.offer(activity_work(&request, answer));
+    let _withdrawal = Withdrawal(workers, id);
+    tokio::select! {
+        answer = answered => match answer {
+            Ok(ActivityAnswer { response, durable }) => {
+                request.receipt.request(move || {
+                    // Who asked may have gone away.
+                    let _ = durable.send(());
+                });
+                outcome_of(response)
+            }
+            Err(_) => AttemptOutcome::Failed {
+                failure: Failure::new("Unavailable", "the hub's workers were closed"),
+                retry_after: None,
+            },
+        },
+        reason = request.cancelled.wait() => AttemptOutcome::Failed {
+            failure: Failure::new("Cancelled", format!("{reason:?}")),
+            retry_after: None,
+        },
+    }
+}
+
+fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnswer>) -> Work {
+    let labels = request.options.labels.as_deref();
+    let version = labels.and_then(|labels| labels.version.clone());
+    let task = wire::event_id(request.task);
+    let message = proto::ActivityRequest {
+        name: request.name.to_string(),
+        version: version.as_deref().map(str::to_owned),
+        input: wire::text_of(request.input.as_ref()),
+        orchestration_instance: Some(proto::OrchestrationInstance {
+            instance_id: request.instance.as_str().to_owned(),
+            execution_id: Some(request.execution_id.to_string()),
+        }),
+        task_id: task,
+        parent_trace_context: wire::trace_of(request.trace.as_ref()),
+        tags: labels
+            .map(|labels| labels.tags.iter().cloned().collect())
+            .unwrap_or_default(),
+    };
+    Work {
+        request: Request::ActivityRequest(message),
+        name: request.name.clone(),
+        version,
+        instance: request.instance.as_str().into(),
+        task,
+        locks: Vec::new(),
+        answer: Pending::Activity(answer),
+    }
+}
+
+fn outcome_of(response: proto::ActivityResponse) -> AttemptOutcome {
+    match response.failure_details {
+        Some(failure) => AttemptOutcome::Failed {
+            failure: wire::failure(failure),
+            retry_after: None,
+        },
+        None => AttemptOutcome::Completed(response.result.map(Payload::from)),
+    }
+}
+
+async fn run_operation(
+    workers: Arc<Workers>,
+    entity: EntityId,
+    state: Option<Payload>,
+    request: OperationRequest,
+    now: Timestamp,
+) -> OperationOutcome {
+    loop {
+        let (answer, answered) = oneshot::channel();
+        let id = workers.offer(entity_work(&entity, state.as_ref(), &request, now, answer));
+        let _withdrawal = Withdrawal(workers.clone(), id);
+        let Ok(result) = answered.await else {
+            return failed(
+                Failure::new("Unavailable", "the hub's workers were closed"),
+                state,
+            );
+        };
+        // A result without outcomes answers nothing: the operation is offered again.
+        if let Some(outcome) = operation_outcome(result, state.as_ref()) {
+            return outcome;
+        }
+    }
+}
+
+fn entity_work(
+    entity: &EntityId,
+    state: Option<&Payload>,
+    request: &OperationRequest,
+    now: Timestamp,
+    answer: oneshot::Sender<proto::EntityBatchResult>,
+) -> Work {
+    let name: Arc<str> = entity.name().into();
+    let request_id = guid::new();
+    let operation = request.operation.to_string();
+    let input = wire::text_of(request.input.as_ref());
+    let event = proto::history_event::Kind::EntityOperationSignaled(proto::EntityOperationSignaledEvent {
+        request_id,
+        operation,
+        input,
+        target_instance_id: Some(entity.to_string()),
+        ..Default::default()
+    });
+    let message = proto::EntityRequest {
+        instance_id: entity.to_string(),
+        execution_id: String::new(),
+        entity_state: wire::text_of(state),
+        operation_requests: vec![proto::HistoryEvent {
+            event_id: -1,
+            timestamp: Some(wire::timestamp(now)),
+            kind: Some(event),
+        }],
+    };
+    Work {
+        request: Request::EntityRequestV2(message),
+        name,
+        version: None,
+        instance: entity.to_string().into(),
+        task: 0,
+        locks: Vec::new(),
+        answer: Pending::Entity(answer),
+    }
+}
+
+fn failed(failure: Failure, state: Option<Payload>) -> OperationOutcome {
+    OperationOutcome {
+        outcome: Err(failure),
+        state,
+        effects: Vec::new(),
+    }
+}
+
+fn operation_outcome(result: proto::EntityBatchResult, before: Option<&Payload>) -> Option<OperationOutcome> {
+    if result.failure_details.is_some() {
+        return None;
+    }
+    let outcome: Outcome = match result.results.into_iter().next()?.kind? {
+        proto::operation_result::Kind::Success(success) => Ok(success.result.map(Payload::from)),
+        proto::operation_result::Kind::Failure(failure) => {
+            let failure = failure
+                .failure_details
+                .map_or_else(Failure::default, wire::failure);
+            return Some(failed(failure, before.cloned()));
+        }
+    };
+    Some(OperationOutcome {
+        outcome,
+        state: result.entity_state.map(Payload::from),
+        effects: result.actions.into_iter().filter_map(effect).collect(),
+    })
+}
+
+fn effect(action: proto::OperationAction) -> Option<EntityEffect> {
+    Some(match action.kind? {
+        proto::operation_action::Kind::SendSignal(signal) => EntityEffect::Signal {
+            entity: wire::entity_id(&signal.instance_id).ok()?,
+            operation: signal.name.into(),
+            input: signal.input.map(Payload::from),
+            at: signal.scheduled_time.map(wire::instant),
+        },
+        proto::operation_action::Kind::StartNewOrchestration(start) => EntityEffect::Start {
+            name: start.name.into(),
+            version: start
+                .version
+                .filter(|version| !version.is_empty())
+                .map(Into::into),
+            instance: match start.instance_id.is_empty() {
+                true => wire::instance_id(&guid::hex()).ok()?,
+                false => wire::instance_id(&start.instance_id).ok()?,
+            },
+            input: start.input.map(Payload::from),
+        },
+    })
+}
+
+/// An orchestrator at a worker: its history in the worker's words, encoded once.
+struct RemoteExecution {
+    info: ExecutionInfo,
+    workers: Arc<Workers>,
+    past: Arc<Vec<Bytes>>,
+    past_bytes: usize,
+    names: Names,
+    /// The turn that is out.
+    turn: Option<u64>,
+}
+
+impl RemoteExecution {
+    fn push(&mut self, events: &[Event]) {
+        let (encoded, bytes) = self.encode(events);
+        Arc::make_mut(&mut self.past).extend(encoded);
+        self.past_bytes += bytes;
+    }
+
+    /// Events as the protocol has them, in one piece of memory.
+    fn encode(&mut self, events: &[Event]) -> (Vec<Bytes>, usize) {
+        let mut buffer = Vec::new();
+        let mut ends = Vec::with_capacity(events.len());
+        for event in events {
+            if let Some(message) = self.names.event(event, &self.info) {
+                // A vector takes whatever is written to it.
+                let _ = message.encode(&mut buffer);
+                ends.push(buffer.len());
+            }
+        }
+        let whole = Bytes::from(buffer);
+        let mut from = 0;
+        let cut = |end| whole.slice(std::mem::replace(&mut from, end)..end);
+        (ends.into_iter().map(cut).collect(), whole.len())
+    }
+}
+
+impl Execution for RemoteExecution {
+    fn replay(&mut self, history: &[Event]) -> Result<(), Fault> {
+        self.push(history);
+        Ok(())
+    }
+
+    fn advance(&mut self, _events: &[Event]) -> Result<Vec<Action>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn send(&mut self, turn: &TurnAddress, events: &[Event]) -> Option<TurnSender> {
+        // The events become history with the answer; until then what they name is looked up only.
+        let known = self.names.clone();
+        let (new_events, _) = self.encode(events);
+        let locks = std::mem::replace(&mut self.names, known).locks();
+        self.turn = Some(turn.number);
+        let (workers, past, info) = (self.workers.clone(), self.past.clone(), self.info.clone());
+        let turn = turn.clone();
+        Some(TurnSender::new(move || {
+            let request = proto::OrchestratorRequest {
+                instance_id: info.instance.as_str().to_owned(),
+                execution_id: Some(info.execution_id.to_string()),
+                past_events: past.to_vec(),
+                new_events,
+                entity_parameters: Some(proto::OrchestratorEntityParameters {
+                    entity_message_reorder_window: Some(prost_types::Duration::default()),
+                }),
+                ..Default::default()
+            };
+            workers.offer(Work {
+                request: Request::OrchestratorRequest(request),
+                name: info.name.clone(),
+                version: info.version.clone(),
+                instance: info.instance.as_str().into(),
+                task: 0,
+                locks,
+                answer: Pending::Turn(turn),
+            });
+        }))
+    }
+
+    fn record(&mut self, events: &[Event]) {
+        self.turn = None;
+        self.push(events);
+    }
+
+    fn waits_for(&self) -> Vec<String> {
+        let explain = |number| self.workers.explain_turn(self.info.instance.as_str(), number);
+        self.turn.and_then(explain).into_iter().collect()
+    }
+
+    fn size_bytes(&self) -> usize {
+        1024 + self.past_bytes + 32 * self.past.len()
+    }
+}

@@ -1,0 +1,24 @@
+//! The Durable Task gRPC protocol on a task hub: programs written with the official SDKs connect
+//! to it as workers and as clients.
+//!
+//! [`Workers`](workers::Workers) holds the work that waits for workers,
+//! [`RemoteExecutor`](executor::RemoteExecutor) gives the engine what they run, and
+//! [`Sidecar`](service::Sidecar) answers the calls.
+
+pub mod executor;
+pub mod filter;
+pub mod service;
+pub mod stream;
+pub mod workers;
+
+pub use tonic;
+
+mod client_calls;
+mod guid;
+mod wire;
+mod worker_calls;
+
+/// The protocol's messages, its server and its client, generated from `proto/durabletask.proto`.
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/_.rs"));
+}

@@ -1,0 +1,452 @@
+//! The service: which call goes where, and which hub is meant.
+
+use std::sync::Arc;
+
+use dalsegno_core::query::LargeValues;
+use dalsegno_engine::TaskHub;
+use dalsegno_engine::executor::ExecutionInfo;
+use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use crate::client_calls::{self as client, Until};
+use crate::proto;
+use crate::proto::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
+use crate::stream::WorkItems;
+use crate::wire::{self, Names};
+use crate::worker_calls as worker;
+use crate::workers::{Kind, Workers};
+
+/// Largest message taken: `grpc.message_bytes_max`.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most clients receive 4 MiB at a time: pieces of lists and histories stay below that.
+const CHUNK_BYTES: usize = 3 * 1024 * 1024;
+
+/// A hub, and the workers connected to it.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The hub.
+    pub hub: TaskHub,
+    /// Its workers.
+    pub workers: Arc<Workers>,
+}
+
+/// The hubs of a server, by name.
+pub trait Hubs: Send + Sync + 'static {
+    /// The hub of that name, made if that is allowed.
+    fn hub(&self, name: &str) -> BoxFuture<'_, Result<Arc<Served>, Status>>;
+}
+
+/// The only hub of a server.
+#[derive(Debug)]
+pub struct OneHub(Arc<Served>);
+
+impl OneHub {
+    /// Answers to its own name, and to `default`.
+    pub fn new(served: Served) -> Self {
+        Self(Arc::new(served))
+    }
+}
+
+impl Hubs for OneHub {
+    fn hub(&self, name: &str) -> BoxFuture<'_, Result<Arc<Served>, Status>> {
+        let own = self.0.hub.name();
+        let answer = match name == own || name == DEFAULT_HUB {
+            true => Ok(self.0.clone()),
+            false => Err(Status::not_found(format!(
+                "there is no task hub \"{name}\" here; this server has \"{own}\""
+            ))),
+        };
+        Box::pin(async move { answer })
+    }
+}
+
+/// The service as routes, to be served over HTTP/2.
+pub fn router(hubs: Arc<dyn Hubs>) -> axum::Router {
+    axum::Router::new().route_service("/TaskHubSidecarService/{call}", Sidecar::service(hubs))
+}
+
+/// The hub of a client that names none.
+pub const DEFAULT_HUB: &str = "default";
+
+/// Answers the calls of workers and clients.
+pub struct Sidecar {
+    hubs: Arc<dyn Hubs>,
+}
+
+impl std::fmt::Debug for Sidecar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sidecar")
+    }
+}
+
+impl Sidecar {
+    /// For these hubs, as a service to be called.
+    pub fn service(hubs: Arc<dyn Hubs>) -> TaskHubSidecarServiceServer<Self> {
+        TaskHubSidecarServiceServer::new(Self { hubs })
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(usize::MAX)
+    }
+
+    async fn served<T>(&self, request: &Request<T>) -> Result<Arc<Served>, Status> {
+        let named = |key| request.metadata().get(key).and_then(|value| value.to_str().ok());
+        let name = named("taskhub").or_else(|| named("durable-taskhub"));
+        self.hubs
+            .hub(name.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_HUB))
+            .await
+    }
+}
+
+/// What a worker calls itself.
+fn worker_name<T>(request: &Request<T>) -> String {
+    let named = |key| request.metadata().get(key).and_then(|value| value.to_str().ok());
+    let agent = named("x-user-agent").or_else(|| named("user-agent"));
+    let name = named("workerid").or(agent).unwrap_or("unnamed");
+    name.chars().take(200).collect()
+}
+
+/// The status of a refusal.
+pub(crate) fn refused(error: RequestError) -> Status {
+    use RequestErrorKind as Kind;
+    let RequestError { kind, detail, .. } = error;
+    match kind {
+        Kind::NotFound | Kind::OrchestratorNotFound | Kind::EntityNotFound => Status::not_found(detail),
+        Kind::InstanceExists => Status::already_exists(detail),
+        Kind::InstanceRunning
+        | Kind::Finished
+        | Kind::WrongState
+        | Kind::IdempotencyConflict
+        | Kind::EventIdReused => Status::failed_precondition(detail),
+        Kind::OverLimit | Kind::Busy | Kind::InsufficientStorage => Status::resource_exhausted(detail),
+        Kind::Invalid => Status::invalid_argument(detail),
+        Kind::TimedOut => Status::deadline_exceeded(detail),
+        Kind::Unavailable | Kind::Unreachable => Status::unavailable(detail),
+        Kind::Unauthorized => Status::unauthenticated(detail),
+        Kind::Internal => Status::internal(detail),
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl TaskHubSidecarService for Sidecar {
+    async fn hello(&self, request: Request<()>) -> Answer<()> {
+        let served = self.served(&request).await?;
+        match served.workers.is_draining() {
+            true => Err(Status::unavailable(
+                "the server is going down: connect again in a moment",
+            )),
+            false => Ok(Response::new(())),
+        }
+    }
+
+    type GetWorkItemsStream = WorkItems;
+
+    async fn get_work_items(
+        &self,
+        request: Request<proto::GetWorkItemsRequest>,
+    ) -> Answer<Self::GetWorkItemsStream> {
+        let served = self.served(&request).await?;
+        let name = worker_name(&request);
+        tracing::info!(hub = served.hub.name(), worker = name, "a worker connected");
+        worker::connect(&served, name, request.into_inner()).map(Response::new)
+    }
+
+    async fn complete_orchestrator_task(
+        &self,
+        request: Request<proto::OrchestratorResponse>,
+    ) -> Answer<proto::CompleteTaskResponse> {
+        let served = self.served(&request).await?;
+        worker::complete_turn(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::CompleteTaskResponse {}))
+    }
+
+    async fn complete_activity_task(
+        &self,
+        request: Request<proto::ActivityResponse>,
+    ) -> Answer<proto::CompleteTaskResponse> {
+        let served = self.served(&request).await?;
+        worker::complete_activity(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::CompleteTaskResponse {}))
+    }
+
+    async fn complete_entity_task(
+        &self,
+        request: Request<proto::EntityBatchResult>,
+    ) -> Answer<proto::CompleteTaskResponse> {
+        let served = self.served(&request).await?;
+        worker::complete_entity(&served, request.into_inner())?;
+        Ok(Response::new(proto::CompleteTaskResponse {}))
+    }
+
+    async fn abandon_task_orchestrator_work_item(
+        &self,
+        request: Request<proto::AbandonOrchestrationTaskRequest>,
+    ) -> Answer<proto::AbandonOrchestrationTaskResponse> {
+        let served = self.served(&request).await?;
+        worker::abandon(&served, &request.into_inner().completion_token, Kind::Turn)?;
+        Ok(Response::new(proto::AbandonOrchestrationTaskResponse {}))
+    }
+
+    async fn abandon_task_activity_work_item(
+        &self,
+        request: Request<proto::AbandonActivityTaskRequest>,
+    ) -> Answer<proto::AbandonActivityTaskResponse> {
+        let served = self.served(&request).await?;
+        worker::abandon(&served, &request.into_inner().completion_token, Kind::Activity)?;
+        Ok(Response::new(proto::AbandonActivityTaskResponse {}))
+    }
+
+    async fn abandon_task_entity_work_item(
+        &self,
+        request: Request<proto::AbandonEntityTaskRequest>,
+    ) -> Answer<proto::AbandonEntityTaskResponse> {
+        let served = self.served(&request).await?;
+        worker::abandon(&served, &request.into_inner().completion_token, Kind::Entity)?;
+        Ok(Response::new(proto::AbandonEntityTaskResponse {}))
+    }
+
+    async fn start_instance(
+        &self,
+        request: Request<proto::CreateInstanceRequest>,
+    ) -> Answer<proto::CreateInstanceResponse> {
+        let served = self.served(&request).await?;
+        let instance_id = client::start(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::CreateInstanceResponse { instance_id }))
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<proto::GetInstanceRequest>,
+    ) -> Answer<proto::GetInstanceResponse> {
+        let served = self.served(&request).await?;
+        client::get(&served, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn wait_for_instance_start(
+        &self,
+        request: Request<proto::GetInstanceRequest>,
+    ) -> Answer<proto::GetInstanceResponse> {
+        let served = self.served(&request).await?;
+        let answer = client::wait(&served, request.into_inner(), Until::Started).await;
+        answer.map(Response::new)
+    }
+
+    async fn wait_for_instance_completion(
+        &self,
+        request: Request<proto::GetInstanceRequest>,
+    ) -> Answer<proto::GetInstanceResponse> {
+        let served = self.served(&request).await?;
+        let answer = client::wait(&served, request.into_inner(), Until::Completed).await;
+        answer.map(Response::new)
+    }
+
+    async fn raise_event(
+        &self,
+        request: Request<proto::RaiseEventRequest>,
+    ) -> Answer<proto::RaiseEventResponse> {
+        let served = self.served(&request).await?;
+        client::raise(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::RaiseEventResponse {}))
+    }
+
+    async fn terminate_instance(
+        &self,
+        request: Request<proto::TerminateRequest>,
+    ) -> Answer<proto::TerminateResponse> {
+        let served = self.served(&request).await?;
+        client::terminate(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::TerminateResponse {}))
+    }
+
+    async fn suspend_instance(
+        &self,
+        request: Request<proto::SuspendRequest>,
+    ) -> Answer<proto::SuspendResponse> {
+        let served = self.served(&request).await?;
+        client::suspend(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::SuspendResponse {}))
+    }
+
+    async fn resume_instance(&self, request: Request<proto::ResumeRequest>) -> Answer<proto::ResumeResponse> {
+        let served = self.served(&request).await?;
+        client::resume(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::ResumeResponse {}))
+    }
+
+    async fn restart_instance(
+        &self,
+        request: Request<proto::RestartInstanceRequest>,
+    ) -> Answer<proto::RestartInstanceResponse> {
+        let served = self.served(&request).await?;
+        let instance_id = client::restart(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::RestartInstanceResponse { instance_id }))
+    }
+
+    async fn rewind_instance(
+        &self,
+        request: Request<proto::RewindInstanceRequest>,
+    ) -> Answer<proto::RewindInstanceResponse> {
+        let served = self.served(&request).await?;
+        client::rewind(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::RewindInstanceResponse {}))
+    }
+
+    async fn skip_graceful_orchestration_terminations(
+        &self,
+        request: Request<proto::SkipGracefulOrchestrationTerminationsRequest>,
+    ) -> Answer<proto::SkipGracefulOrchestrationTerminationsResponse> {
+        let served = self.served(&request).await?;
+        let unterminated_instance_ids = client::skip_graceful(&served, request.into_inner()).await?;
+        Ok(Response::new(
+            proto::SkipGracefulOrchestrationTerminationsResponse {
+                unterminated_instance_ids,
+            },
+        ))
+    }
+
+    async fn purge_instances(
+        &self,
+        request: Request<proto::PurgeInstancesRequest>,
+    ) -> Answer<proto::PurgeInstancesResponse> {
+        let served = self.served(&request).await?;
+        client::purge(&served, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn query_instances(
+        &self,
+        request: Request<proto::QueryInstancesRequest>,
+    ) -> Answer<proto::QueryInstancesResponse> {
+        let served = self.served(&request).await?;
+        client::query(&served, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_instance_ids(
+        &self,
+        request: Request<proto::ListInstanceIdsRequest>,
+    ) -> Answer<proto::ListInstanceIdsResponse> {
+        let served = self.served(&request).await?;
+        client::list_ids(&served, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    type StreamInstanceHistoryStream = BoxStream<'static, Result<proto::HistoryChunk, Status>>;
+
+    async fn stream_instance_history(
+        &self,
+        request: Request<proto::StreamInstanceHistoryRequest>,
+    ) -> Answer<Self::StreamInstanceHistoryStream> {
+        let served = self.served(&request).await?;
+        let chunks = history(&served, &request.into_inner().instance_id).await?;
+        Ok(Response::new(Box::pin(stream::iter(chunks.into_iter().map(Ok)))))
+    }
+
+    async fn signal_entity(
+        &self,
+        request: Request<proto::SignalEntityRequest>,
+    ) -> Answer<proto::SignalEntityResponse> {
+        let served = self.served(&request).await?;
+        client::signal(&served, request.into_inner()).await?;
+        Ok(Response::new(proto::SignalEntityResponse {}))
+    }
+
+    async fn get_entity(
+        &self,
+        request: Request<proto::GetEntityRequest>,
+    ) -> Answer<proto::GetEntityResponse> {
+        let served = self.served(&request).await?;
+        client::get_entity(&served, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn query_entities(
+        &self,
+        request: Request<proto::QueryEntitiesRequest>,
+    ) -> Answer<proto::QueryEntitiesResponse> {
+        let served = self.served(&request).await?;
+        client::query_entities(&served, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn clean_entity_storage(
+        &self,
+        request: Request<proto::CleanEntityStorageRequest>,
+    ) -> Answer<proto::CleanEntityStorageResponse> {
+        // Cleaned as it goes: an entity without state, queue and lock has no row.
+        self.served(&request).await?;
+        Ok(Response::new(proto::CleanEntityStorageResponse::default()))
+    }
+
+    async fn create_task_hub(
+        &self,
+        request: Request<proto::CreateTaskHubRequest>,
+    ) -> Answer<proto::CreateTaskHubResponse> {
+        self.served(&request).await?;
+        match request.into_inner().recreate_if_exists {
+            true => Err(Status::unimplemented(
+                "a task hub is not deleted over the network: stop the server and delete its folder",
+            )),
+            false => Ok(Response::new(proto::CreateTaskHubResponse {})),
+        }
+    }
+
+    async fn delete_task_hub(
+        &self,
+        _request: Request<proto::DeleteTaskHubRequest>,
+    ) -> Answer<proto::DeleteTaskHubResponse> {
+        Err(Status::unimplemented(
+            "a task hub is not deleted over the network: stop the server and delete its folder",
+        ))
+    }
+}
+
+/// A history in pieces that every client can receive.
+async fn history(served: &Served, instance: &str) -> Result<Vec<proto::HistoryChunk>, Status> {
+    let id = wire::instance_id(instance).map_err(Status::invalid_argument)?;
+    let status = served
+        .hub
+        .status_with(&id, LargeValues::LeaveOut)
+        .await
+        .map_err(refused)?
+        .ok_or_else(|| Status::not_found(format!("there is no instance {id}")))?;
+    let events = served.hub.history(&id).await.map_err(refused)?;
+    let info = ExecutionInfo {
+        instance: id,
+        execution_id: status.row.execution_id,
+        name: status.row.name,
+        version: status.row.version,
+        trace: None,
+        tags: status.row.tags,
+        locked_entities_max: 0,
+    };
+    let mut names = Names::default();
+    let mut chunks = vec![proto::HistoryChunk::default()];
+    let mut bytes = 0;
+    for event in &events {
+        let Some(message) = names.event(event, &info) else {
+            continue;
+        };
+        let size = message.encoded_len();
+        if bytes > 0 && bytes + size > CHUNK_BYTES {
+            chunks.push(proto::HistoryChunk::default());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.events.push(message);
+        }
+    }
+    Ok(chunks)
+}

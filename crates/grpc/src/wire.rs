@@ -1,0 +1,752 @@
+//! Between the protocol's messages and the values of the core.
+
+use std::sync::Arc;
+
+use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
+use dalsegno_core::event::{ChildLink, Event, EventKind, OneOfLock};
+use dalsegno_core::query::Status;
+use dalsegno_core::{Action, EntityId, Failure, InstanceId, Payload, TaskId, Timestamp, TraceContext};
+use dalsegno_engine::executor::ExecutionInfo;
+use dalsegno_engine::request::InstanceStatus;
+use hashbrown::{HashMap, HashSet};
+
+use crate::proto;
+use crate::proto::history_event::Kind as WireEvent;
+use crate::proto::orchestrator_action::Kind as WireAction;
+use crate::workers::Work;
+
+/// Causes of a failure that are taken from a message, the outermost first.
+const CAUSES_MAX: usize = 64;
+
+/// A point in time; nanoseconds below a microsecond are cut off.
+pub(crate) fn instant(at: prost_types::Timestamp) -> Timestamp {
+    let micros = at
+        .seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(i64::from(at.nanos / 1_000));
+    Timestamp::from_micros(micros)
+}
+
+pub(crate) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    let micros = at.as_micros();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn text_of(payload: Option<&Payload>) -> Option<String> {
+    payload.map(|payload| payload.as_str().to_owned())
+}
+
+pub(crate) fn trace_of(trace: Option<&TraceContext>) -> Option<proto::TraceContext> {
+    trace.map(|trace| proto::TraceContext {
+        trace_parent: trace.trace_parent().to_owned(),
+        span_id: trace.parent_id().to_owned(),
+        trace_state: trace.trace_state().map(str::to_owned),
+    })
+}
+
+pub(crate) fn trace(trace: Option<proto::TraceContext>) -> Option<TraceContext> {
+    let trace = trace?;
+    TraceContext::parse(&trace.trace_parent, trace.trace_state.as_deref())
+}
+
+pub(crate) fn event_id(task: TaskId) -> i32 {
+    i32::try_from(task.0).unwrap_or(i32::MAX)
+}
+
+/// An instance id as a worker wrote it.
+pub(crate) fn instance_id(text: &str) -> Result<InstanceId, String> {
+    InstanceId::parse(text).map_err(|error| error.to_string())
+}
+
+/// `@name@key`; the name counts in lower case.
+pub(crate) fn entity_id(text: &str) -> Result<EntityId, String> {
+    let rest = text.strip_prefix('@').unwrap_or(text);
+    let (name, key) = rest
+        .split_once('@')
+        .ok_or_else(|| format!("\"{text}\" is no entity: write @name@key"))?;
+    EntityId::new(&name.to_lowercase(), key).map_err(|error| error.to_string())
+}
+
+pub(crate) fn failure(details: proto::TaskFailureDetails) -> Failure {
+    failure_to(details, CAUSES_MAX)
+}
+
+fn failure_to(details: proto::TaskFailureDetails, causes: usize) -> Failure {
+    let cause = details.inner_failure.filter(|_| causes > 0);
+    let properties: serde_json::Map<String, serde_json::Value> = details
+        .properties
+        .into_iter()
+        .map(|(name, value)| (name, json(value)))
+        .collect();
+    Failure {
+        kind: details.error_type,
+        message: details.error_message,
+        stack: details.stack_trace,
+        cause: cause.map(|cause| Box::new(failure_to(*cause, causes - 1))),
+        permanent: details.is_non_retriable,
+        properties: (!properties.is_empty())
+            .then(|| Payload::from(serde_json::Value::Object(properties).to_string())),
+    }
+}
+
+pub(crate) fn failure_of(failure: &Failure) -> proto::TaskFailureDetails {
+    let properties = failure.properties.as_ref().and_then(|text| {
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text.as_str()).ok()
+    });
+    proto::TaskFailureDetails {
+        error_type: failure.kind.clone(),
+        error_message: failure.message.clone(),
+        stack_trace: failure.stack.clone(),
+        inner_failure: failure.cause.as_deref().map(|cause| Box::new(failure_of(cause))),
+        is_non_retriable: failure.permanent,
+        properties: properties
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name, value_of(value)))
+            .collect(),
+    }
+}
+
+fn json(value: prost_types::Value) -> serde_json::Value {
+    use prost_types::value::Kind;
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::BoolValue(value)) => value.into(),
+        Some(Kind::NumberValue(value)) => value.into(),
+        Some(Kind::StringValue(value)) => value.into(),
+        Some(Kind::ListValue(list)) => list.values.into_iter().map(json).collect(),
+        Some(Kind::StructValue(object)) => object
+            .fields
+            .into_iter()
+            .map(|(name, value)| (name, json(value)))
+            .collect(),
+    }
+}
+
+fn value_of(value: serde_json::Value) -> prost_types::Value {
+    use prost_types::value::Kind;
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(value) => Kind::BoolValue(value),
+        serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
+        serde_json::Value::String(value) => Kind::StringValue(value),
+        serde_json::Value::Array(values) => Kind::ListValue(prost_types::ListValue {
+            values: values.into_iter().map(value_of).collect(),
+        }),
+        serde_json::Value::Object(members) => Kind::StructValue(prost_types::Struct {
+            fields: members
+                .into_iter()
+                .map(|(name, value)| (name, value_of(value)))
+                .collect(),
+        }),
+    };
+    prost_types::Value { kind: Some(kind) }
+}
+
+/// What answers of entities are called by: the worker's own words for its calls and locks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    requests: HashMap<TaskId, Arc<str>>,
+    locks: Vec<(Arc<str>, TaskId)>,
+}
+
+/// Locks of an execution by the worker's names for them.
+pub(crate) type Locks = Vec<(Arc<str>, TaskId)>;
+
+impl Names {
+    fn of(&self, task: TaskId) -> String {
+        let known = self.requests.get(&task);
+        known.map_or_else(|| task.to_string(), |name| name.to_string())
+    }
+
+    fn note(&mut self, task: TaskId, request: Option<&Arc<str>>) -> String {
+        if let Some(request) = request {
+            self.requests.insert(task, request.clone());
+        }
+        self.of(task)
+    }
+
+    pub(crate) fn locks(&self) -> Locks {
+        self.locks.clone()
+    }
+
+    fn answered(&mut self, task: TaskId) -> String {
+        let name = self.of(task);
+        self.requests.remove(&task);
+        name
+    }
+
+    /// An event as workers see it; `None` for those that they are not told.
+    #[expect(clippy::too_many_lines, reason = "one match over all events")]
+    pub(crate) fn event(&mut self, event: &Event, info: &ExecutionInfo) -> Option<proto::HistoryEvent> {
+        use EventKind as Kind;
+        let (event_id, kind) = match &event.kind {
+            Kind::OrchestratorStarted => (-1, WireEvent::OrchestratorStarted(Default::default())),
+            Kind::ExecutionStarted(started) => (
+                0,
+                WireEvent::ExecutionStarted(proto::ExecutionStartedEvent {
+                    name: started.name.to_string(),
+                    version: started.version.as_deref().map(str::to_owned),
+                    input: text_of(started.input.as_ref()),
+                    orchestration_instance: Some(proto::OrchestrationInstance {
+                        instance_id: info.instance.as_str().to_owned(),
+                        execution_id: Some(info.execution_id.to_string()),
+                    }),
+                    parent_instance: started.parent.as_ref().map(|parent| proto::ParentInstanceInfo {
+                        task_scheduled_id: event_id(parent.task),
+                        orchestration_instance: Some(proto::OrchestrationInstance {
+                            instance_id: parent.instance.as_str().to_owned(),
+                            execution_id: None,
+                        }),
+                        ..Default::default()
+                    }),
+                    scheduled_start_timestamp: started.scheduled_start.map(timestamp),
+                    parent_trace_context: trace_of(started.trace.as_ref()),
+                    orchestration_span_id: None,
+                    tags: info.tags.iter().cloned().collect(),
+                }),
+            ),
+            Kind::TaskScheduled {
+                task,
+                name,
+                input,
+                options,
+            } => {
+                let labels = options.as_ref().and_then(|options| options.labels.as_deref());
+                (
+                    self::event_id(*task),
+                    WireEvent::TaskScheduled(proto::TaskScheduledEvent {
+                        name: name.to_string(),
+                        version: labels.and_then(|labels| labels.version.as_deref().map(str::to_owned)),
+                        input: text_of(input.as_ref()),
+                        parent_trace_context: trace_of(labels.and_then(|labels| labels.trace.as_ref())),
+                        tags: labels
+                            .map(|labels| labels.tags.iter().cloned().collect())
+                            .unwrap_or_default(),
+                    }),
+                )
+            }
+            Kind::TaskCompleted { task, result, .. } => (
+                -1,
+                WireEvent::TaskCompleted(proto::TaskCompletedEvent {
+                    task_scheduled_id: self::event_id(*task),
+                    result: text_of(result.as_ref()),
+                }),
+            ),
+            Kind::TaskFailed { task, failure, .. } => (
+                -1,
+                WireEvent::TaskFailed(proto::TaskFailedEvent {
+                    task_scheduled_id: self::event_id(*task),
+                    failure_details: Some(failure_of(failure)),
+                }),
+            ),
+            Kind::TimerCreated { task, fire_at } => (
+                self::event_id(*task),
+                WireEvent::TimerCreated(proto::TimerCreatedEvent {
+                    fire_at: Some(timestamp(*fire_at)),
+                }),
+            ),
+            Kind::TimerFired { task, fire_at } => (
+                -1,
+                WireEvent::TimerFired(proto::TimerFiredEvent {
+                    fire_at: Some(timestamp(*fire_at)),
+                    timer_id: self::event_id(*task),
+                }),
+            ),
+            Kind::SubOrchestrationInstanceCreated {
+                task,
+                name,
+                version,
+                instance,
+                input,
+                ..
+            } => (
+                self::event_id(*task),
+                WireEvent::SubOrchestrationInstanceCreated(proto::SubOrchestrationInstanceCreatedEvent {
+                    instance_id: instance.as_str().to_owned(),
+                    name: name.to_string(),
+                    version: version.as_deref().map(str::to_owned),
+                    input: text_of(input.as_ref()),
+                    ..Default::default()
+                }),
+            ),
+            Kind::SubOrchestrationInstanceCompleted { task, result } => (
+                -1,
+                WireEvent::SubOrchestrationInstanceCompleted(proto::SubOrchestrationInstanceCompletedEvent {
+                    task_scheduled_id: self::event_id(*task),
+                    result: text_of(result.as_ref()),
+                }),
+            ),
+            Kind::SubOrchestrationInstanceFailed { task, failure } => (
+                -1,
+                WireEvent::SubOrchestrationInstanceFailed(proto::SubOrchestrationInstanceFailedEvent {
+                    task_scheduled_id: self::event_id(*task),
+                    failure_details: Some(failure_of(failure)),
+                }),
+            ),
+            Kind::EventSent {
+                task,
+                instance,
+                name,
+                input,
+            } => (
+                self::event_id(*task),
+                WireEvent::EventSent(proto::EventSentEvent {
+                    instance_id: instance.as_str().to_owned(),
+                    name: name.to_string(),
+                    input: text_of(input.as_ref()),
+                }),
+            ),
+            Kind::EventRaised { name, input, .. } => (
+                -1,
+                WireEvent::EventRaised(proto::EventRaisedEvent {
+                    name: name.to_string(),
+                    input: text_of(input.as_ref()),
+                }),
+            ),
+            Kind::EntityOperationCalled {
+                task,
+                entity,
+                operation,
+                input,
+                request,
+            } => (
+                self::event_id(*task),
+                WireEvent::EntityOperationCalled(proto::EntityOperationCalledEvent {
+                    request_id: self.note(*task, request.as_ref()),
+                    operation: operation.to_string(),
+                    input: text_of(input.as_ref()),
+                    parent_instance_id: Some(info.instance.as_str().to_owned()),
+                    parent_execution_id: Some(info.execution_id.to_string()),
+                    target_instance_id: Some(entity.to_string()),
+                    ..Default::default()
+                }),
+            ),
+            Kind::EntityOperationSignaled {
+                task,
+                entity,
+                operation,
+                input,
+                at,
+                request,
+            } => (
+                self::event_id(*task),
+                WireEvent::EntityOperationSignaled(proto::EntityOperationSignaledEvent {
+                    request_id: request
+                        .as_ref()
+                        .map_or_else(|| task.to_string(), |request| request.to_string()),
+                    operation: operation.to_string(),
+                    scheduled_time: at.map(timestamp),
+                    input: text_of(input.as_ref()),
+                    target_instance_id: Some(entity.to_string()),
+                }),
+            ),
+            Kind::EntityOperationCompleted { task, result } => (
+                -1,
+                WireEvent::EntityOperationCompleted(proto::EntityOperationCompletedEvent {
+                    request_id: self.answered(*task),
+                    output: text_of(result.as_ref()),
+                }),
+            ),
+            Kind::EntityOperationFailed { task, failure } => (
+                -1,
+                WireEvent::EntityOperationFailed(proto::EntityOperationFailedEvent {
+                    request_id: self.answered(*task),
+                    failure_details: Some(failure_of(failure)),
+                }),
+            ),
+            Kind::EntityLockRequested {
+                task,
+                entities,
+                request,
+            } => {
+                self.locks
+                    .extend(request.iter().map(|request| (request.clone(), *task)));
+                (
+                    self::event_id(*task),
+                    WireEvent::EntityLockRequested(proto::EntityLockRequestedEvent {
+                        critical_section_id: self.note(*task, request.as_ref()),
+                        lock_set: entities.iter().map(ToString::to_string).collect(),
+                        position: 0,
+                        parent_instance_id: Some(info.instance.as_str().to_owned()),
+                    }),
+                )
+            }
+            Kind::EntityLockGranted { task } => (
+                -1,
+                WireEvent::EntityLockGranted(proto::EntityLockGrantedEvent {
+                    critical_section_id: self.of(*task),
+                }),
+            ),
+            Kind::EntityUnlockSent { lock, only } => {
+                let target = only.as_ref().map(|only| only.entity.to_string());
+                (
+                    only.as_ref().map_or(-1, |only| self::event_id(only.task)),
+                    WireEvent::EntityUnlockSent(proto::EntityUnlockSentEvent {
+                        critical_section_id: self.of(*lock),
+                        parent_instance_id: Some(info.instance.as_str().to_owned()),
+                        target_instance_id: target,
+                    }),
+                )
+            }
+            Kind::ExecutionSuspended { reason } => (
+                -1,
+                WireEvent::ExecutionSuspended(proto::ExecutionSuspendedEvent {
+                    input: reason.clone(),
+                }),
+            ),
+            Kind::ExecutionResumed { reason } => (
+                -1,
+                WireEvent::ExecutionResumed(proto::ExecutionResumedEvent {
+                    input: reason.clone(),
+                }),
+            ),
+            Kind::ExecutionCompleted { result } => (
+                -1,
+                WireEvent::ExecutionCompleted(proto::ExecutionCompletedEvent {
+                    orchestration_status: proto::OrchestrationStatus::Completed.into(),
+                    result: text_of(result.as_ref()),
+                    failure_details: None,
+                }),
+            ),
+            Kind::ExecutionFailed { failure } => (
+                -1,
+                WireEvent::ExecutionCompleted(proto::ExecutionCompletedEvent {
+                    orchestration_status: proto::OrchestrationStatus::Failed.into(),
+                    result: None,
+                    failure_details: Some(failure_of(failure)),
+                }),
+            ),
+            Kind::ExecutionTerminated { reason } => (
+                -1,
+                WireEvent::ExecutionTerminated(proto::ExecutionTerminatedEvent {
+                    input: reason.clone(),
+                    recurse: false,
+                }),
+            ),
+            Kind::OrchestratorCompleted | Kind::ExecutionRewound { .. } => return None,
+        };
+        Some(proto::HistoryEvent {
+            event_id,
+            timestamp: Some(timestamp(event.at)),
+            kind: Some(kind),
+        })
+    }
+}
+
+/// What a worker made of a turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) unread: Vec<EventKind>,
+    /// Other instances to end, once the turn is durable.
+    pub(crate) terminations: Vec<proto::TerminateOrchestrationAction>,
+}
+
+/// Reads a worker's answer.
+///
+/// # Errors
+/// What is wrong with it, for the worker's log.
+pub(crate) fn turn(
+    actions: Vec<proto::OrchestratorAction>,
+    custom_status: Option<String>,
+    work: &Work,
+) -> Result<Turn, String> {
+    let mut reader = TurnReader {
+        instance: &work.instance,
+        version: work.version.as_ref(),
+        turn: Turn::default(),
+        used: HashSet::new(),
+        locks: work.locks.clone(),
+        end: None,
+    };
+    let mut actions = actions;
+    actions.sort_by_key(|action| action.id);
+    for action in actions {
+        reader.read(action)?;
+    }
+    let mut turn = reader.turn;
+    let status = custom_status.filter(|status| !status.is_empty());
+    turn.actions.push(Action::SetCustomStatus {
+        status: status.map(Payload::from),
+    });
+    turn.actions.extend(reader.end);
+    Ok(turn)
+}
+
+struct TurnReader<'a> {
+    instance: &'a str,
+    version: Option<&'a Arc<str>>,
+    turn: Turn,
+    used: HashSet<i32>,
+    /// Those asked for before, and in this turn.
+    locks: Locks,
+    end: Option<Action>,
+}
+
+impl TurnReader<'_> {
+    fn task(&mut self, id: i32) -> Result<TaskId, String> {
+        let task = u32::try_from(id).map_err(|_| format!("action {id}: the id is negative"))?;
+        if !self.used.insert(id) {
+            return Err(format!("action {id}: the id is used twice in one turn"));
+        }
+        Ok(TaskId(task))
+    }
+
+    fn read(&mut self, action: proto::OrchestratorAction) -> Result<(), String> {
+        let id = action.id;
+        let about = |error: String| format!("action {id}: {error}");
+        let kind = action
+            .kind
+            .ok_or_else(|| about("it is of a kind that is not known here".into()))?;
+        let action = match kind {
+            WireAction::ScheduleTask(task) => Action::ScheduleTask {
+                task: self.task(id)?,
+                name: task.name.into(),
+                input: task.input.map(Payload::from),
+                options: TaskOptions {
+                    labels: labels(
+                        task.version.map(Into::into).or_else(|| self.version.cloned()),
+                        task.tags,
+                        task.parent_trace_context,
+                    ),
+                    ..TaskOptions::default()
+                },
+            },
+            WireAction::CreateTimer(timer) => Action::CreateTimer {
+                task: self.task(id)?,
+                fire_at: instant(
+                    timer
+                        .fire_at
+                        .ok_or_else(|| about("the timer has no fireAt".into()))?,
+                ),
+            },
+            WireAction::CreateSubOrchestration(child) => {
+                let task = self.task(id)?;
+                let instance = match child.instance_id.is_empty() {
+                    true => format!("{}:{:04x}", self.instance, task.0),
+                    false => child.instance_id,
+                };
+                Action::StartOrchestration {
+                    task,
+                    name: child.name.into(),
+                    version: child
+                        .version
+                        .filter(|version| !version.is_empty())
+                        .map(Into::into),
+                    instance: instance_id(&instance).map_err(about)?,
+                    input: child.input.map(Payload::from),
+                    link: ChildLink::Awaited,
+                    options: ChildOptions {
+                        labels: labels(None, child.tags, child.parent_trace_context),
+                        ..ChildOptions::default()
+                    },
+                }
+            }
+            WireAction::SendEvent(event) => {
+                let target = event
+                    .instance
+                    .map(|instance| instance.instance_id)
+                    .unwrap_or_default();
+                Action::SendEvent {
+                    task: self.task(id)?,
+                    instance: instance_id(&target).map_err(about)?,
+                    name: event.name.into(),
+                    input: event.data.map(Payload::from),
+                }
+            }
+            WireAction::CompleteOrchestration(complete) => return self.complete(complete),
+            WireAction::TerminateOrchestration(terminate) => {
+                self.turn.terminations.push(terminate);
+                return Ok(());
+            }
+            WireAction::SendEntityMessage(message) => {
+                let message = message
+                    .kind
+                    .ok_or_else(|| about("the entity message is empty".into()))?;
+                self.entity_message(id, message).map_err(about)?
+            }
+            // Rewinding is done here: the history is ours to cut.
+            WireAction::RewindOrchestration(_) => return Ok(()),
+        };
+        self.turn.actions.push(action);
+        Ok(())
+    }
+
+    fn entity_message(
+        &mut self,
+        id: i32,
+        message: proto::send_entity_message_action::Kind,
+    ) -> Result<Action, String> {
+        use proto::send_entity_message_action::Kind;
+        let target = |target: Option<String>| entity_id(target.as_deref().unwrap_or_default());
+        Ok(match message {
+            Kind::EntityOperationSignaled(signal) => Action::SignalEntity {
+                task: self.task(id)?,
+                entity: target(signal.target_instance_id)?,
+                operation: signal.operation.into(),
+                input: signal.input.map(Payload::from),
+                at: signal.scheduled_time.map(instant),
+                request: Some(signal.request_id.into()),
+            },
+            Kind::EntityOperationCalled(call) => Action::CallEntity {
+                task: self.task(id)?,
+                entity: target(call.target_instance_id)?,
+                operation: call.operation.into(),
+                input: call.input.map(Payload::from),
+                request: Some(call.request_id.into()),
+            },
+            Kind::EntityLockRequested(lock) => {
+                let task = self.task(id)?;
+                let mut entities = lock
+                    .lock_set
+                    .iter()
+                    .map(|entity| entity_id(entity))
+                    .collect::<Result<Vec<_>, _>>()?;
+                entities.sort_unstable();
+                entities.dedup();
+                self.locks.push((lock.critical_section_id.as_str().into(), task));
+                Action::LockEntities {
+                    task,
+                    entities,
+                    request: Some(lock.critical_section_id.into()),
+                }
+            }
+            Kind::EntityUnlockSent(unlock) => {
+                let number = u32::try_from(id).map_err(|_| "the id is negative".to_owned())?;
+                Action::UnlockEntities {
+                    lock: self.lock_named(&unlock.critical_section_id)?,
+                    only: Some(Box::new(OneOfLock {
+                        task: TaskId(number),
+                        entity: target(unlock.target_instance_id)?,
+                    })),
+                }
+            }
+        })
+    }
+
+    fn lock_named(&self, name: &str) -> Result<TaskId, String> {
+        let mut known = self.locks.iter().rev();
+        let found = known.find(|(own, _)| **own == *name).map(|(_, task)| *task);
+        found.ok_or_else(|| format!("no lock was asked for by the name {name}"))
+    }
+
+    fn complete(&mut self, complete: proto::CompleteOrchestrationAction) -> Result<(), String> {
+        use proto::OrchestrationStatus as Wire;
+        if self.end.is_some() {
+            return Err("the turn ends its orchestration twice".to_owned());
+        }
+        let result = complete.result.map(Payload::from);
+        let details = complete.failure_details;
+        let status = Wire::try_from(complete.orchestration_status)
+            .map_err(|_| format!("status {} is not known", complete.orchestration_status))?;
+        self.end = Some(match (status, details) {
+            (Wire::ContinuedAsNew, _) => {
+                let raised = complete.carryover_events.into_iter().filter_map(raised);
+                self.turn.unread = raised.collect();
+                Action::ContinueAsNew {
+                    version: complete
+                        .new_version
+                        .filter(|version| !version.is_empty())
+                        .map(Into::into),
+                    input: result,
+                }
+            }
+            (_, Some(details)) => Action::Fail {
+                failure: failure(details),
+            },
+            (Wire::Completed, None) => Action::Complete { result },
+            (other, None) => Action::Fail {
+                failure: Failure::new(
+                    match other {
+                        Wire::Terminated => "Terminated",
+                        Wire::Canceled => "Canceled",
+                        _ => "",
+                    },
+                    result.as_ref().map_or("", Payload::as_str),
+                ),
+            },
+        });
+        Ok(())
+    }
+}
+
+fn labels(
+    version: Option<Arc<str>>,
+    tags: std::collections::HashMap<String, String>,
+    context: Option<proto::TraceContext>,
+) -> Option<Box<TaskLabels>> {
+    let mut tags: Vec<_> = tags.into_iter().collect();
+    tags.sort();
+    let labels = TaskLabels {
+        version,
+        tags,
+        trace: trace(context),
+    };
+    (labels != TaskLabels::default()).then(|| Box::new(labels))
+}
+
+fn raised(event: proto::HistoryEvent) -> Option<EventKind> {
+    match event.kind? {
+        WireEvent::EventRaised(event) => Some(EventKind::EventRaised {
+            name: event.name.into(),
+            input: event.input.map(Payload::from),
+            trace: None,
+        }),
+        _ => None,
+    }
+}
+
+pub(crate) fn status_of(status: Status) -> proto::OrchestrationStatus {
+    match status {
+        Status::Pending => proto::OrchestrationStatus::Pending,
+        Status::Running => proto::OrchestrationStatus::Running,
+        Status::Suspended => proto::OrchestrationStatus::Suspended,
+        Status::Completed => proto::OrchestrationStatus::Completed,
+        Status::Failed => proto::OrchestrationStatus::Failed,
+        Status::Terminated => proto::OrchestrationStatus::Terminated,
+    }
+}
+
+/// `None` for statuses that no instance shows.
+pub(crate) fn status(status: i32) -> Option<Status> {
+    Some(match proto::OrchestrationStatus::try_from(status).ok()? {
+        proto::OrchestrationStatus::Pending => Status::Pending,
+        proto::OrchestrationStatus::Running => Status::Running,
+        proto::OrchestrationStatus::Suspended => Status::Suspended,
+        proto::OrchestrationStatus::Completed => Status::Completed,
+        proto::OrchestrationStatus::Failed => Status::Failed,
+        proto::OrchestrationStatus::Terminated => Status::Terminated,
+        _ => return None,
+    })
+}
+
+/// An instance as clients see it.
+pub(crate) fn state_of(status: InstanceStatus, with_values: bool) -> proto::OrchestrationState {
+    let row = status.row;
+    let value = |payload: Option<&Payload>| text_of(payload.filter(|_| with_values));
+    let failed = row.status == Status::Failed;
+    proto::OrchestrationState {
+        instance_id: row.id.as_str().to_owned(),
+        name: row.name.to_string(),
+        version: row.version.as_deref().map(str::to_owned),
+        orchestration_status: status_of(row.status).into(),
+        scheduled_start_timestamp: row.scheduled_start.map(timestamp),
+        created_timestamp: Some(timestamp(row.created)),
+        last_updated_timestamp: Some(timestamp(row.updated)),
+        input: value(row.input.as_ref()),
+        output: value(row.output.as_ref()),
+        custom_status: text_of(row.custom_status.as_ref()),
+        failure_details: row.failure.as_ref().filter(|_| failed).map(failure_of),
+        execution_id: Some(row.execution_id.to_string()),
+        completed_timestamp: row.completed.map(timestamp),
+        parent_instance_id: row
+            .parent
+            .as_ref()
+            .map(|parent| parent.instance.as_str().to_owned()),
+        tags: row.tags.into_iter().collect(),
+    }
+}

@@ -1,0 +1,145 @@
+//! What workers answer.
+
+use std::sync::Arc;
+
+use dalsegno_engine::executor::TurnAnswer;
+use dalsegno_engine::request::Scope;
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use crate::proto;
+use crate::service::{Served, refused};
+use crate::wire;
+use crate::workers::{ActivityAnswer, Kind, NoWork, Pending, Work};
+
+/// The answer of a turn.
+pub(crate) async fn complete_turn(
+    served: &Served,
+    response: proto::OrchestratorResponse,
+) -> Result<(), Status> {
+    let instance = response.instance_id;
+    let Some(work) = take(served, &response.completion_token, Kind::Turn, &instance, 0)? else {
+        return Ok(());
+    };
+    if response.requires_history {
+        // It has got all of it: what was sent is sent again.
+        served.workers.offer_again(work);
+        return Ok(());
+    }
+    let turn = match wire::turn(response.actions, response.custom_status, &work) {
+        Ok(turn) => turn,
+        Err(error) => {
+            let status = Status::invalid_argument(format!("turn of instance {instance}: {error}"));
+            served.workers.offer_again(work);
+            return Err(status);
+        }
+    };
+    let Pending::Turn(address) = work.answer else {
+        return Ok(());
+    };
+    let answer = TurnAnswer::Ran {
+        actions: turn.actions,
+        unread: turn.unread,
+        events_taken: response
+            .num_events_processed
+            .and_then(|count| usize::try_from(count).ok()),
+    };
+    served.hub.end_turn(address, answer).await.map_err(refused)?;
+    for terminate in turn.terminations {
+        let Ok(id) = wire::instance_id(&terminate.instance_id) else {
+            continue;
+        };
+        let scope = match terminate.recurse {
+            true => Scope::Recursive,
+            false => Scope::Instance,
+        };
+        if let Err(error) = served.hub.terminate(&id, terminate.reason, scope).await {
+            tracing::debug!(%id, error = error.detail, "not terminated by its sibling");
+        }
+    }
+    Ok(())
+}
+
+/// The answer of an activity; returns when it is durable.
+pub(crate) async fn complete_activity(
+    served: &Served,
+    response: proto::ActivityResponse,
+) -> Result<(), Status> {
+    let (token, instance) = (response.completion_token.clone(), response.instance_id.clone());
+    let Some(work) = take(served, &token, Kind::Activity, &instance, response.task_id)? else {
+        return Ok(());
+    };
+    let Pending::Activity(waiting) = work.answer else {
+        return Ok(());
+    };
+    let (durable, is_durable) = oneshot::channel();
+    // Who waited may be gone: then nobody tells, and the answer is stale.
+    if waiting.send(ActivityAnswer { response, durable }).is_ok() {
+        let _ = is_durable.await;
+    }
+    Ok(())
+}
+
+/// The answer of an entity.
+pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult) -> Result<(), Status> {
+    let token = result.completion_token.clone();
+    if result.failure_details.is_some() {
+        return abandon(served, &token, Kind::Entity);
+    }
+    let Some(work) = take(served, &token, Kind::Entity, "", 0)? else {
+        return Ok(());
+    };
+    if let Pending::Entity(waiting) = work.answer {
+        // Who waited may be gone; the answer is then stale.
+        let _ = waiting.send(result);
+    }
+    Ok(())
+}
+
+/// Puts work back.
+pub(crate) fn abandon(served: &Served, token: &str, kind: Kind) -> Result<(), Status> {
+    match served.workers.abandon(token, kind) {
+        Ok(()) | Err(NoWork::Stale) => Ok(()),
+        Err(NoWork::Unknown) => Err(unknown_token()),
+    }
+}
+
+/// The work that an answer is for; `None` when it comes too late.
+fn take(served: &Served, token: &str, kind: Kind, instance: &str, task: i32) -> Result<Option<Work>, Status> {
+    let token = match token.is_empty() {
+        false => token.to_owned(),
+        // Go sends none.
+        true => match served.workers.token_of(kind, instance, task) {
+            Some(token) => token,
+            None => return Ok(None),
+        },
+    };
+    match served.workers.finish(&token, kind) {
+        Ok(work) => Ok(Some(work)),
+        Err(NoWork::Stale) => Ok(None),
+        Err(NoWork::Unknown) => Err(unknown_token()),
+    }
+}
+
+fn unknown_token() -> Status {
+    Status::not_found("this completion token was never given out by this server: it may have been restarted")
+}
+
+/// The stream of a worker that connects.
+pub(crate) fn connect(
+    served: &Arc<Served>,
+    name: String,
+    request: proto::GetWorkItemsRequest,
+) -> Result<crate::stream::WorkItems, Status> {
+    let most = [
+        request.max_concurrent_orchestration_work_items,
+        request.max_concurrent_activity_work_items,
+        request.max_concurrent_entity_work_items,
+    ];
+    let filter = crate::filter::Filter::new(request.work_item_filters);
+    let id = served
+        .workers
+        .connect(name, filter, most)
+        .ok_or_else(|| Status::unavailable("the server is going down: connect again in a moment"))?;
+    Ok(crate::stream::WorkItems::new(served.workers.clone(), id))
+}

@@ -1,0 +1,631 @@
+//! The work that waits for workers elsewhere, and who has what.
+//!
+//! Work is taken by the streams, one item at a time as their connection has room for it, so what a
+//! slow worker does not take stays where it is: in the engine. Every delivery has a token of its
+//! own; only the last one given out can end a turn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use tokio::sync::{Notify, oneshot};
+
+use crate::filter::Filter;
+use crate::proto;
+use crate::wire::Locks;
+
+/// What a worker is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A turn of an orchestrator.
+    Turn,
+    /// One attempt of an activity.
+    Activity,
+    /// Operations of an entity.
+    Entity,
+}
+
+/// One piece of work.
+#[derive(Debug)]
+pub struct Work {
+    /// The message without its token.
+    pub request: proto::work_item::Request,
+    /// Function name; lower case for entities.
+    pub name: Arc<str>,
+    /// Its version, or that of its orchestration.
+    pub version: Option<Arc<str>>,
+    /// Who asked.
+    pub instance: Arc<str>,
+    /// The activity's task.
+    pub task: i32,
+    /// The locks of its execution, by the worker's names for them.
+    pub locks: Locks,
+    /// Where the answer goes.
+    pub answer: Pending,
+}
+
+/// Where the answer to a piece of work goes.
+#[derive(Debug)]
+pub enum Pending {
+    /// To the hub, as the end of this turn.
+    Turn(dalsegno_engine::executor::TurnAddress),
+    /// To the attempt that waits.
+    Activity(oneshot::Sender<ActivityAnswer>),
+    /// To the operation that waits.
+    Entity(oneshot::Sender<proto::EntityBatchResult>),
+}
+
+/// An activity's answer, and who gave it.
+#[derive(Debug)]
+pub struct ActivityAnswer {
+    /// What it said.
+    pub response: proto::ActivityResponse,
+    /// Told when it is durable.
+    pub durable: oneshot::Sender<()>,
+}
+
+impl Work {
+    /// Of which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self.answer {
+            Pending::Turn(_) => Kind::Turn,
+            Pending::Activity(_) => Kind::Activity,
+            Pending::Entity(_) => Kind::Entity,
+        }
+    }
+}
+
+/// Limits of what workers may hold, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerLimits {
+    /// Items in flight on a stream whose worker names no limit: `grpc.in_flight_default`.
+    pub in_flight_default: usize,
+    /// A turn or an entity's operations that are not answered for so long are given to another: `grpc.turn_timeout`.
+    pub turn_timeout: Duration,
+}
+
+impl Default for WorkerLimits {
+    fn default() -> Self {
+        Self {
+            in_flight_default: 1_000,
+            turn_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Pause before abandoned work is offered again: doubles from the first to the last.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The workers of one hub.
+#[derive(Debug)]
+pub struct Workers {
+    limits: WorkerLimits,
+    secrets: (RandomState, RandomState),
+    state: Mutex<State>,
+    /// Told when the first deadline may have changed.
+    deadline: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: HashMap<u64, Item>,
+    waiting: HashMap<(Kind, Arc<str>, Option<Arc<str>>), VecDeque<u64>>,
+    streams: BTreeMap<u64, Stream>,
+    /// Deadlines of items in flight, ends of pauses.
+    due: BTreeMap<(Instant, u64), ()>,
+    last_item: u64,
+    last_stream: u64,
+    /// The stream that was woken last.
+    turn_of: u64,
+    turns: HashMap<(Arc<str>, u64), u64>,
+    stale: u64,
+    is_draining: bool,
+}
+
+#[derive(Debug)]
+struct Item {
+    work: Work,
+    place: Place,
+    deliveries: u64,
+    abandoned: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Waiting,
+    /// On a stream, until then.
+    Flying {
+        stream: u64,
+        until: Option<Instant>,
+    },
+    Pausing {
+        until: Instant,
+    },
+}
+
+#[derive(Debug)]
+struct Stream {
+    name: String,
+    filter: Filter,
+    in_flight: BTreeMap<Kind, usize>,
+    most: BTreeMap<Kind, usize>,
+    waker: Option<Waker>,
+}
+
+/// A worker as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// What it calls itself.
+    pub name: String,
+    /// Items it has, by kind: turns, activities, entities.
+    pub in_flight: [usize; 3],
+}
+
+/// What a stream is told when it looks for work.
+#[derive(Debug)]
+pub enum Next {
+    /// This is for it.
+    Item(Box<proto::WorkItem>),
+    /// Nothing now; it is woken.
+    Nothing,
+    /// No more will come.
+    Ended,
+}
+
+/// Why a token ends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWork {
+    /// It was given out and has ended since.
+    Stale,
+    /// It was never given out.
+    Unknown,
+}
+
+impl Workers {
+    /// Nobody yet.
+    pub fn new(limits: WorkerLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            secrets: (RandomState::new(), RandomState::new()),
+            state: Mutex::default(),
+            deadline: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers work to whoever takes it, and returns its number.
+    pub fn offer(&self, work: Work) -> u64 {
+        let mut state = self.lock();
+        state.last_item += 1;
+        let id = state.last_item;
+        if let Pending::Turn(address) = &work.answer {
+            state
+                .turns
+                .insert((Arc::from(address.instance.as_str()), address.number), id);
+        }
+        state.items.insert(
+            id,
+            Item {
+                work,
+                place: Place::Waiting,
+                deliveries: 0,
+                abandoned: 0,
+            },
+        );
+        state.line_up(id, false);
+        id
+    }
+
+    /// Nobody wants the answer any more.
+    pub fn withdraw(&self, id: u64) {
+        self.lock().remove(id);
+    }
+
+    /// The same, for a turn.
+    pub fn withdraw_turn(&self, instance: &str, number: u64) {
+        let mut state = self.lock();
+        if let Some(id) = state.turns.get(&(Arc::from(instance), number)).copied() {
+            state.remove(id);
+        }
+    }
+
+    /// A worker connected; `most` are its limits of turns, activities and entities, 0 or less is none.
+    pub fn connect(&self, name: String, filter: Filter, most: [i32; 3]) -> Option<u64> {
+        let mut state = self.lock();
+        if state.is_draining {
+            return None;
+        }
+        state.last_stream += 1;
+        let id = state.last_stream;
+        let default = self.limits.in_flight_default;
+        let limit = |wanted: i32| usize::try_from(wanted).ok().filter(|n| *n > 0).unwrap_or(default);
+        let kinds = [Kind::Turn, Kind::Activity, Kind::Entity];
+        let most = kinds.into_iter().zip(most.map(limit)).collect();
+        state.streams.insert(
+            id,
+            Stream {
+                name,
+                filter,
+                in_flight: BTreeMap::new(),
+                most,
+                waker: None,
+            },
+        );
+        Some(id)
+    }
+
+    /// A stream is gone: what it had is for others, at once.
+    pub fn disconnect(&self, stream: u64) {
+        let mut state = self.lock();
+        state.streams.remove(&stream);
+        let mut lost: Vec<u64> = state
+            .items
+            .iter()
+            .filter(|(_, item)| matches!(item.place, Place::Flying { stream: of, .. } if of == stream))
+            .map(|(id, _)| *id)
+            .collect();
+        lost.sort_unstable_by(|a, b| b.cmp(a));
+        for id in lost {
+            state.land(id);
+            state.line_up(id, true);
+        }
+        state.wake_all();
+    }
+
+    /// The next item for a stream.
+    pub fn next(&self, stream: u64, waker: &Waker) -> Next {
+        let mut state = self.lock();
+        if state.is_draining {
+            return Next::Ended;
+        }
+        let Some(id) = state.take_for(stream) else {
+            if let Some(stream) = state.streams.get_mut(&stream) {
+                stream.waker = Some(waker.clone());
+            }
+            return Next::Nothing;
+        };
+        let Some(item) = state.items.get_mut(&id) else {
+            return Next::Nothing;
+        };
+        item.deliveries += 1;
+        let kind = item.work.kind();
+        let until = (kind != Kind::Activity).then(|| Instant::now() + self.limits.turn_timeout);
+        item.place = Place::Flying { stream, until };
+        let message = proto::WorkItem {
+            completion_token: self.token(id, item.deliveries),
+            request: Some(item.work.request.clone()),
+        };
+        if let Some(stream) = state.streams.get_mut(&stream) {
+            *stream.in_flight.entry(kind).or_default() += 1;
+        }
+        if let Some(until) = until {
+            state.due.insert((until, id), ());
+            self.deadline.notify_one();
+        }
+        Next::Item(Box::new(message))
+    }
+
+    /// Takes the work that a token stands for. A late answer of an activity counts as long as
+    /// there is none.
+    pub fn finish(&self, token: &str, kind: Kind) -> Result<Work, NoWork> {
+        let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
+        let mut state = self.lock();
+        let is_current = |item: &Item| {
+            let is_flying = matches!(item.place, Place::Flying { .. }) && item.deliveries == delivery;
+            item.work.kind() == kind && (is_flying || kind == Kind::Activity)
+        };
+        if !state.items.get(&id).is_some_and(is_current) {
+            state.stale += 1;
+            return Err(NoWork::Stale);
+        }
+        state.remove(id).ok_or(NoWork::Stale)
+    }
+
+    /// The token in flight of an instance, for clients that send none.
+    pub fn token_of(&self, kind: Kind, instance: &str, task: i32) -> Option<String> {
+        let state = self.lock();
+        let found = state.items.iter().find(|(_, item)| {
+            matches!(item.place, Place::Flying { .. })
+                && item.work.kind() == kind
+                && &*item.work.instance == instance
+                && (kind != Kind::Activity || item.work.task == task)
+        });
+        found.map(|(id, item)| self.token(*id, item.deliveries))
+    }
+
+    /// The work of a token without taking it.
+    pub fn peek<T>(&self, token: &str, kind: Kind, look: impl FnOnce(&Work) -> T) -> Result<T, NoWork> {
+        let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
+        let state = self.lock();
+        match state.items.get(&id) {
+            Some(item)
+                if item.work.kind() == kind
+                    && item.deliveries == delivery
+                    && matches!(item.place, Place::Flying { .. }) =>
+            {
+                Ok(look(&item.work))
+            }
+            _ => Err(NoWork::Stale),
+        }
+    }
+
+    /// Puts work back: it is offered again after a pause that grows.
+    pub fn abandon(&self, token: &str, kind: Kind) -> Result<(), NoWork> {
+        let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
+        let mut state = self.lock();
+        let is_current = |item: &Item| {
+            item.work.kind() == kind
+                && item.deliveries == delivery
+                && matches!(item.place, Place::Flying { .. })
+        };
+        if !state.items.get(&id).is_some_and(is_current) {
+            state.stale += 1;
+            return Err(NoWork::Stale);
+        }
+        state.land(id);
+        state.pause(id);
+        drop(state);
+        self.deadline.notify_one();
+        Ok(())
+    }
+
+    /// Work whose answer could not be used: it is offered again after a pause.
+    pub fn offer_again(&self, work: Work) {
+        let id = self.offer_paused(work);
+        tracing::debug!(item = id, "an answer was refused; the work is offered again");
+    }
+
+    fn offer_paused(&self, work: Work) -> u64 {
+        let id = self.offer(work);
+        let mut state = self.lock();
+        state.unline(id);
+        state.pause(id);
+        drop(state);
+        self.deadline.notify_one();
+        id
+    }
+
+    /// Ends pauses and takes back what is not answered; runs as long as the hub is served.
+    pub async fn keep_time(self: Arc<Self>) {
+        loop {
+            let next = self.lock().due.keys().next().copied();
+            match next {
+                Some((at, _)) if at <= Instant::now() => self.lock().end_first(),
+                Some((at, _)) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(at.into()) => {}
+                        () = self.deadline.notified() => {}
+                    }
+                }
+                None => self.deadline.notified().await,
+            }
+        }
+    }
+
+    /// Ends all streams and takes no new ones.
+    pub fn drain(&self) {
+        let mut state = self.lock();
+        state.is_draining = true;
+        state.wake_all();
+    }
+
+    /// Does it take no new streams?
+    pub fn is_draining(&self) -> bool {
+        self.lock().is_draining
+    }
+
+    /// Who is connected.
+    pub fn list(&self) -> Vec<WorkerInfo> {
+        let state = self.lock();
+        let count = |stream: &Stream, kind| stream.in_flight.get(&kind).copied().unwrap_or_default();
+        let info = |stream: &Stream| WorkerInfo {
+            name: stream.name.clone(),
+            in_flight: [Kind::Turn, Kind::Activity, Kind::Entity].map(|kind| count(stream, kind)),
+        };
+        state.streams.values().map(info).collect()
+    }
+
+    /// Why a turn does not come back, in words.
+    pub fn explain_turn(&self, instance: &str, number: u64) -> Option<String> {
+        let state = self.lock();
+        let id = state.turns.get(&(Arc::from(instance), number))?;
+        let item = state.items.get(id)?;
+        Some(match item.place {
+            Place::Flying { stream, .. } => {
+                let name = state.streams.get(&stream).map_or("", |stream| &stream.name);
+                format!("its turn is at worker {name}")
+            }
+            Place::Pausing { .. } => {
+                "its turn was abandoned by a worker and is offered again soon".to_owned()
+            }
+            Place::Waiting => state.explain_waiting(&item.work),
+        })
+    }
+
+    fn token(&self, id: u64, delivery: u64) -> String {
+        let (a, b) = (
+            self.secrets.0.hash_one((id, delivery)),
+            self.secrets.1.hash_one((id, delivery)),
+        );
+        format!("{id:x}.{delivery:x}.{a:016x}{b:016x}")
+    }
+
+    fn read(&self, token: &str) -> Option<(u64, u64)> {
+        let mut parts = token.split('.');
+        let id = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let delivery = u64::from_str_radix(parts.next()?, 16).ok()?;
+        (self.token(id, delivery) == token).then_some((id, delivery))
+    }
+}
+
+impl State {
+    fn group(&self, id: u64) -> Option<(Kind, Arc<str>, Option<Arc<str>>)> {
+        let work = &self.items.get(&id)?.work;
+        Some((work.kind(), work.name.clone(), work.version.clone()))
+    }
+
+    /// Puts an item into its line and wakes who may take it.
+    fn line_up(&mut self, id: u64, is_first: bool) {
+        let Some(group) = self.group(id) else { return };
+        if let Some(item) = self.items.get_mut(&id) {
+            item.place = Place::Waiting;
+        }
+        let (kind, name, version) = group.clone();
+        let line = self.waiting.entry(group).or_default();
+        match is_first {
+            true => line.push_front(id),
+            false => line.push_back(id),
+        }
+        self.wake_for(kind, &name, version.as_deref());
+    }
+
+    fn unline(&mut self, id: u64) {
+        let Some(group) = self.group(id) else { return };
+        if let Some(line) = self.waiting.get_mut(&group) {
+            line.retain(|other| *other != id);
+            if line.is_empty() {
+                self.waiting.remove(&group);
+            }
+        }
+    }
+
+    /// Wakes the next idle stream, going round, that takes such work.
+    fn wake_for(&mut self, kind: Kind, name: &str, version: Option<&str>) {
+        let takes = |stream: &Stream| {
+            stream.waker.is_some() && stream.has_room(kind) && stream.filter.takes(kind, name, version)
+        };
+        let last = self.turn_of;
+        let after = self.streams.range(last + 1..).find(|(_, stream)| takes(stream));
+        let found = after.or_else(|| self.streams.range(..=last).find(|(_, stream)| takes(stream)));
+        let Some(id) = found.map(|(id, _)| *id) else {
+            return;
+        };
+        self.turn_of = id;
+        if let Some(waker) = self.streams.get_mut(&id).and_then(|stream| stream.waker.take()) {
+            waker.wake();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        for stream in self.streams.values_mut() {
+            if let Some(waker) = stream.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The oldest item that a stream may take, out of its line.
+    fn take_for(&mut self, stream: u64) -> Option<u64> {
+        let stream = self.streams.get(&stream)?;
+        let fits = |(kind, name, version): &&(Kind, Arc<str>, Option<Arc<str>>)| {
+            stream.has_room(*kind) && stream.filter.takes(*kind, name, version.as_deref())
+        };
+        let lines = self.waiting.iter().filter(|(group, _)| fits(group));
+        let oldest = lines.filter_map(|(group, line)| Some((*line.front()?, group.clone())));
+        let (id, group) = oldest.min_by_key(|(id, _)| *id)?;
+        let line = self.waiting.get_mut(&group)?;
+        line.pop_front();
+        if line.is_empty() {
+            self.waiting.remove(&group);
+        }
+        Some(id)
+    }
+
+    /// An item is no longer at its stream, which has room again.
+    fn land(&mut self, id: u64) {
+        let Some(item) = self.items.get(&id) else { return };
+        let Place::Flying { stream, until } = item.place else {
+            return;
+        };
+        let kind = item.work.kind();
+        if let Some(until) = until {
+            self.due.remove(&(until, id));
+        }
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            let count = stream.in_flight.entry(kind).or_default();
+            *count = count.saturating_sub(1);
+            if let Some(waker) = stream.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Work> {
+        match self.items.get(&id)?.place {
+            Place::Waiting => self.unline(id),
+            Place::Flying { .. } => self.land(id),
+            Place::Pausing { until } => drop(self.due.remove(&(until, id))),
+        }
+        let work = self.items.remove(&id)?.work;
+        if let Pending::Turn(address) = &work.answer {
+            self.turns
+                .remove(&(Arc::from(address.instance.as_str()), address.number));
+        }
+        Some(work)
+    }
+
+    fn pause(&mut self, id: u64) {
+        let Some(item) = self.items.get_mut(&id) else {
+            return;
+        };
+        let (first, most) = BACK_OFF;
+        let pause = first.saturating_mul(1 << item.abandoned.min(10)).min(most);
+        item.abandoned += 1;
+        let until = Instant::now() + pause;
+        item.place = Place::Pausing { until };
+        self.due.insert((until, id), ());
+    }
+
+    /// The first deadline has come.
+    fn end_first(&mut self) {
+        let Some(((_, id), ())) = self.due.pop_first() else {
+            return;
+        };
+        match self.items.get(&id).map(|item| item.place) {
+            Some(Place::Pausing { .. }) => self.line_up(id, true),
+            Some(Place::Flying { .. }) => {
+                tracing::warn!(
+                    item = id,
+                    "a worker has not answered in time; its work is for others"
+                );
+                self.land(id);
+                self.line_up(id, true);
+            }
+            _ => {}
+        }
+    }
+
+    fn explain_waiting(&self, work: &Work) -> String {
+        let takes = |stream: &&Stream| {
+            stream
+                .filter
+                .takes(work.kind(), &work.name, work.version.as_deref())
+        };
+        let version = work
+            .version
+            .as_ref()
+            .map(|version| format!(" version {version}"))
+            .unwrap_or_default();
+        match self.streams.values().filter(takes).count() {
+            0 => format!(
+                "waits for a worker that offers orchestrator \"{}\"{version}: none is connected",
+                work.name
+            ),
+            1 => "waits for the one worker that offers it, which is busy".to_owned(),
+            count => format!("waits for one of {count} workers that offer it; all are busy"),
+        }
+    }
+}
+
+impl Stream {
+    fn has_room(&self, kind: Kind) -> bool {
+        let in_flight = self.in_flight.get(&kind).copied().unwrap_or_default();
+        in_flight < self.most.get(&kind).copied().unwrap_or_default()
+    }
+}

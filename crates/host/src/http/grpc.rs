@@ -1,0 +1,156 @@
+//! The door for gRPC: who calls, may he; then the call is the service's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tower::ServiceExt;
+
+use super::auth::KEY_HEADER;
+use super::dispatch::{check_bad_keys, note_stranger};
+use super::request::State;
+use crate::keys::Scope;
+
+/// Codes of gRPC that the door itself answers with.
+const UNIMPLEMENTED: u32 = 12;
+const RESOURCE_EXHAUSTED: u32 = 8;
+const PERMISSION_DENIED: u32 = 7;
+const UNAUTHENTICATED: u32 = 16;
+
+/// Is it a call of gRPC?
+pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    kind.and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.starts_with("application/grpc"))
+}
+
+/// Answers a call.
+pub(crate) async fn answer(
+    state: Arc<State>,
+    service: Option<Router>,
+    peer: SocketAddr,
+    request: Request<Body>,
+) -> Response<Body> {
+    let Some(service) = service else {
+        return refusal(
+            UNIMPLEMENTED,
+            "this server has no gRPC service: start it with `dalsegno dev` or `dalsegno serve`",
+        );
+    };
+    if check_bad_keys(&state, peer).is_err() {
+        return refusal(
+            RESOURCE_EXHAUSTED,
+            "too many unknown keys came from this address within a minute: wait, and check the key",
+        );
+    }
+    let headers = with_key(request.headers());
+    let identity = state.access.identify(&headers, None, state.hub.now());
+    if identity.require().is_err() {
+        note_stranger(&state, &identity, peer);
+        return refusal(
+            UNAUTHENTICATED,
+            "a key is needed: send it as x-functions-key, or as authorization: Bearer <key>",
+        );
+    }
+    let call = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let may = scopes_of(call);
+    if !may.is_empty() && may.iter().all(|scope| identity.permit(*scope).is_err()) {
+        let needed: Vec<String> = may
+            .iter()
+            .map(|scope| format!("{scope:?}").to_lowercase())
+            .collect();
+        return refusal(
+            PERMISSION_DENIED,
+            &format!("{call} needs a key with the scope {}", needed.join(" or ")),
+        );
+    }
+    match service.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// An SDK's credential may give our key as its token.
+fn with_key(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .and_then(|token| HeaderValue::from_str(token.trim()).ok());
+    if let Some(key) = bearer.filter(|_| !headers.contains_key(KEY_HEADER)) {
+        headers.insert(KEY_HEADER, key);
+    }
+    headers
+}
+
+/// Any of these is enough; none: every key is.
+fn scopes_of(call: &str) -> &'static [Scope] {
+    match call {
+        "Hello" => &[],
+        "GetWorkItems"
+        | "CompleteOrchestratorTask"
+        | "CompleteActivityTask"
+        | "CompleteEntityTask"
+        | "AbandonTaskOrchestratorWorkItem"
+        | "AbandonTaskActivityWorkItem"
+        | "AbandonTaskEntityWorkItem" => &[Scope::Worker],
+        "StartInstance" => &[Scope::Start],
+        "RaiseEvent" => &[Scope::Signal],
+        "GetInstance"
+        | "WaitForInstanceStart"
+        | "WaitForInstanceCompletion"
+        | "QueryInstances"
+        | "ListInstanceIds"
+        | "GetEntity"
+        | "QueryEntities" => &[Scope::Read],
+        "StreamInstanceHistory" => &[Scope::Read, Scope::Worker],
+        "PurgeInstances" => &[Scope::Purge],
+        "SignalEntity" | "CleanEntityStorage" => &[Scope::Entity],
+        "TerminateInstance"
+        | "SuspendInstance"
+        | "ResumeInstance"
+        | "RestartInstance"
+        | "RewindInstance"
+        | "SkipGracefulOrchestrationTerminations" => &[Scope::Control],
+        _ => &[Scope::Admin],
+    }
+}
+
+/// An answer without a body: gRPC's code and text in the headers.
+fn refusal(code: u32, text: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(code));
+    let text = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    if let Ok(text) = HeaderValue::from_str(&text) {
+        headers.insert("grpc-message", text);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_a_key() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer secret"));
+        assert_eq!(with_key(&headers).get(KEY_HEADER).unwrap(), "secret");
+        headers.insert(KEY_HEADER, HeaderValue::from_static("other"));
+        assert_eq!(with_key(&headers).get(KEY_HEADER).unwrap(), "other");
+    }
+
+    #[test]
+    fn a_call_that_nobody_knows_needs_the_most() {
+        assert_eq!(scopes_of("DeleteTaskHub"), [Scope::Admin]);
+        assert_eq!(scopes_of("GetWorkItems"), [Scope::Worker]);
+        assert!(scopes_of("Hello").is_empty());
+    }
+}
