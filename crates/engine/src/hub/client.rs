@@ -616,8 +616,9 @@ impl TaskHub {
     }
 
     fn check_entity(&self, id: &EntityId) -> Answer<()> {
-        let known = self.runtime.executor.entities();
-        if known.iter().any(|name| **name == *id.name()) {
+        let executor = &self.runtime.executor;
+        let known = executor.entities();
+        if executor.is_remote_entity(id.name()) || known.iter().any(|name| **name == *id.name()) {
             return Ok(());
         }
         let names: Vec<&str> = known.iter().map(|name| &**name).collect();
