@@ -21,6 +21,8 @@ pub struct TaskOptions {
     pub retry: Option<RetryPolicy>,
     /// One attempt takes no longer than this; overrides the definition.
     pub timeout: Option<Duration>,
+    /// It undoes what was done: a request to cancel does not reach it.
+    pub undo: bool,
 }
 
 /// How a child orchestration is started. Not part of history.
@@ -28,8 +30,10 @@ pub struct TaskOptions {
 pub struct ChildOptions {
     /// Tried again when it fails: same instance, next execution.
     pub retry: Option<RetryPolicy>,
-    /// What becomes of it when the parent is terminated.
+    /// What becomes of it when the parent is terminated or cancelled.
     pub parent_close: ParentClosePolicy,
+    /// It undoes what was done: a request to cancel does not reach it.
+    pub undo: bool,
 }
 
 /// One thing an orchestrator asks for.
@@ -91,6 +95,8 @@ pub enum Action {
     Complete { result: Option<Payload> },
     /// End with a failure.
     Fail { failure: Failure },
+    /// End because somebody asked for it, with the failure that carried the request through the code.
+    EndCancelled { failure: Failure },
     /// Show this as custom status. Not recorded; the last one of a turn wins.
     SetCustomStatus { status: Option<Payload> },
 }
@@ -111,7 +117,8 @@ impl Action {
             | Self::CancelTimer { .. }
             | Self::LockEntities { .. }
             | Self::UnlockEntities { .. }
-            | Self::Fail { .. } => None,
+            | Self::Fail { .. }
+            | Self::EndCancelled { .. } => None,
         }
     }
 
@@ -138,7 +145,7 @@ impl Action {
                 instance,
                 input,
                 link,
-                ..
+                options,
             } => EventKind::SubOrchestrationInstanceCreated {
                 task,
                 name,
@@ -146,6 +153,8 @@ impl Action {
                 instance,
                 input,
                 link,
+                parent_close: options.parent_close,
+                undo: options.undo,
             },
             Self::SendEvent {
                 task,
@@ -186,6 +195,7 @@ impl Action {
             Self::UnlockEntities { lock } => EventKind::EntityUnlockSent { lock },
             Self::Complete { result } => EventKind::ExecutionCompleted { result },
             Self::Fail { failure } => EventKind::ExecutionFailed { failure },
+            Self::EndCancelled { failure } => EventKind::ExecutionCanceled { failure },
             Self::CancelTimer { .. } | Self::ContinueAsNew { .. } | Self::SetCustomStatus { .. } => {
                 return None;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dalsegno_core::message::Target;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::Op;
-use dalsegno_core::{EntityId, ExecutionKey, Message, TaskId};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, TaskId};
 use futures::future::BoxFuture;
 
 use crate::executor::OperationOutcome;
@@ -66,6 +66,12 @@ pub enum Effect {
     Run(Arc<TaskRecord>),
     /// Tell a running activity that it should end.
     Cancel { key: ExecutionKey, task: TaskId },
+    /// Tell an activity that its orchestration was asked to end: it answers as always.
+    Tell {
+        instance: InstanceId,
+        key: ExecutionKey,
+        task: TaskId,
+    },
     /// Run an entity operation that does I/O.
     RunOperation {
         entity: EntityId,
@@ -83,6 +89,7 @@ impl fmt::Debug for Effect {
             Self::Dispatch(record) => write!(f, "Dispatch({})", record.name),
             Self::Run(record) => write!(f, "Run({})", record.name),
             Self::Cancel { key, task } => write!(f, "Cancel({key:?}, {task})"),
+            Self::Tell { key, task, .. } => write!(f, "Tell({key:?}, {task})"),
             Self::RunOperation { entity, .. } => write!(f, "RunOperation({entity})"),
             Self::Answer(_) => f.write_str("Answer"),
             Self::Nudge => f.write_str("Nudge"),

@@ -494,6 +494,7 @@ impl Release for Released {
                 Effect::Dispatch(record) => self.dispatcher.dispatch(record),
                 Effect::Run(record) => self.dispatcher.run(record),
                 Effect::Cancel { key, task } => self.dispatcher.cancel(key, task),
+                Effect::Tell { instance, key, task } => self.dispatcher.tell(instance, key, task),
                 Effect::RunOperation { entity, future } => self.run_operation(entity, future),
                 Effect::Answer(give) => give(),
                 Effect::Nudge => self.mailboxes.send(id, Input::Nudge),

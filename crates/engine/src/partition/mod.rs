@@ -46,6 +46,7 @@ use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
 use crate::marks::Suspects;
 use crate::record;
+use self::tasks::TOLD;
 use crate::task::{ChildRecord, StoredTask, TaskRecord};
 use crate::turn::{Delivery, Effect, Turn};
 
@@ -298,6 +299,11 @@ impl Partition {
                 self.children.insert((key, task), child.clone());
                 child.due
             }
+            StoredTask::Told(instance) => {
+                self.attempts.insert((key, task), TOLD);
+                self.withdraw_task(instance.clone(), key, task);
+                None
+            }
         };
         match (due, stored) {
             // The retry that was due then is what ran.
@@ -307,7 +313,7 @@ impl Partition {
             }
             (Some(due), stored) => drop(self.retries.insert((due, key, task), stored)),
             (None, StoredTask::Activity(record)) => self.restore_activity(record, is_suspect, turn),
-            (None, StoredTask::Child(_)) => {}
+            (None, StoredTask::Child(_) | StoredTask::Told(_)) => {}
         }
     }
 
@@ -323,6 +329,7 @@ impl Partition {
                 heartbeat,
                 run,
             } => self.end_attempt(record, outcome, heartbeat, run),
+            Input::TaskWithdrawn { instance, key, task } => self.withdraw_task(instance, key, task),
             Input::OperationEnded { entity, outcome } => self.end_operation(&entity, outcome),
             Input::Loaded(loaded) => self.take_loaded(*loaded),
             Input::Acquire(ask) => self.acquire(ask),

@@ -125,6 +125,8 @@ fn kinds() -> Vec<EventKind> {
             instance: instance(),
             input: None,
             link: ChildLink::Detached,
+            parent_close: ParentClosePolicy::Abandon,
+            undo: false,
         },
         EventKind::SubOrchestrationInstanceCompleted { task, result: None },
         EventKind::SubOrchestrationInstanceFailed {
@@ -308,6 +310,7 @@ fn tasks() -> Vec<StoredTask> {
         options: TaskOptions {
             retry: Some(retry),
             timeout: Some(Duration::from_secs(30)),
+            undo: false,
         },
         scheduled: at(1),
         failed_attempts: 2,
@@ -328,6 +331,7 @@ fn tasks() -> Vec<StoredTask> {
         options: ChildOptions {
             retry: None,
             parent_close: ParentClosePolicy::Terminate,
+            undo: false,
         },
         scheduled: at(1),
         failed_attempts: 1,
