@@ -73,8 +73,8 @@ pub enum Bug {
     AttemptsNotTold,
     /// A request to cancel that was taken is not carried over continue-as-new.
     CancelLostAtContinueAsNew,
-    /// An activity that was told to end is not marked in the store: after a crash it runs on.
-    ToldTaskNotStored,
+    /// After a crash nobody answers for an activity that was told to end.
+    ToldTaskForgotten,
     /// A child is not told that its parent was cancelled.
     ChildNotTold,
 }
@@ -115,7 +115,7 @@ impl Bug {
         Self::TimeBeforeTimer,
         Self::AttemptsNotTold,
         Self::CancelLostAtContinueAsNew,
-        Self::ToldTaskNotStored,
+        Self::ToldTaskForgotten,
         Self::ChildNotTold,
     ];
 }

@@ -58,11 +58,24 @@ impl LiveExecution {
         let shared = self.shared.clone();
         let result = shared
             .waking
-            .enter(|| events.iter().try_for_each(|event| self.apply(event)));
+            .enter(|| (0..events.len()).try_for_each(|place| self.apply_next(&events[place..])));
         if result.is_err() {
             self.end();
         }
         result
+    }
+
+    /// Applies the first of these. An execution that begins with a request to end knows it from the start.
+    fn apply_next(&mut self, events: &[Event]) -> Result<(), Fault> {
+        let Some((event, rest)) = events.split_first() else {
+            return Ok(());
+        };
+        if let (EventKind::ExecutionStarted(_), Some(EventKind::CancelRequested { reason })) =
+            (&event.kind, rest.first().map(|next| &next.kind))
+        {
+            self.shared.cancel(reason.clone());
+        }
+        self.apply(event)
     }
 
     fn apply(&mut self, event: &Event) -> Result<(), Fault> {

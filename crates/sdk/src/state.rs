@@ -367,6 +367,9 @@ impl Shared {
     pub(crate) fn cancel(&self, reason: Option<String>) {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.cancel_reason().is_some() {
+            return;
+        }
         let failure = Failure::cancelled(reason.as_deref());
         let waits = state.cancel_mut().arrive(reason);
         state.awaited -= waits.len();

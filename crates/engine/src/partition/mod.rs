@@ -42,11 +42,11 @@ use self::entity_cache::EntityCache;
 use self::job::Running;
 use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
+use self::tasks::TOLD;
 use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
 use crate::marks::Suspects;
 use crate::record;
-use self::tasks::TOLD;
 use crate::task::{ChildRecord, StoredTask, TaskRecord};
 use crate::turn::{Delivery, Effect, Turn};
 
@@ -301,7 +301,9 @@ impl Partition {
             }
             StoredTask::Told(instance) => {
                 self.attempts.insert((key, task), TOLD);
-                self.withdraw_task(instance.clone(), key, task);
+                if !planted::has(Bug::ToldTaskForgotten) {
+                    self.withdraw_task(instance.clone(), key, task);
+                }
                 None
             }
         };

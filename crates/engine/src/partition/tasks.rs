@@ -101,10 +101,8 @@ impl Partition {
     fn tell_tasks(&mut self, id: &InstanceId, key: ExecutionKey, result: &TurnResult, turn: &mut Turn) {
         for task in &result.told {
             self.attempts.insert((key, *task), TOLD);
-            if !planted::has(Bug::ToldTaskNotStored) {
-                let data = record::encode_task(&StoredTask::Told(id.clone()));
-                turn.ops.push(Op::PutTask { key, task: *task, data });
-            }
+            let data = record::encode_task(&StoredTask::Told(id.clone()));
+            turn.ops.push(Op::PutTask { key, task: *task, data });
             turn.effects.push(Effect::Tell {
                 instance: id.clone(),
                 key,
