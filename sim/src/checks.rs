@@ -1,9 +1,10 @@
 //! What must have come out, once everything is at rest.
 
+use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::orchestration::Orchestration;
 use dalsegno_core::query::{LargeValues, Status};
 use dalsegno_core::store::InstanceRow;
-use dalsegno_core::{EntityId, Event, ExecutionKey, PartitionId};
+use dalsegno_core::{EntityId, Event, EventKind, ExecutionKey, PartitionId};
 use dalsegno_engine::loader::{complete, read_entity, read_history};
 use dalsegno_engine::record::decode_message;
 
@@ -107,8 +108,17 @@ impl World {
         if subject.is_terminated && row.status != Status::Terminated {
             return Err(format!("{} was terminated and is {status}", subject.id));
         }
+        self.check_cancelled(number, &row)?;
+        let subject = &self.subjects[number];
+        if row.status == Status::Canceled && subject.role == Role::Victim {
+            self.marks.canceled += 1;
+            return Ok(());
+        }
         if row.status == Status::Terminated && subject.role == Role::Victim {
             self.marks.terminated += 1;
+            return Ok(());
+        }
+        if row.status == Status::Completed && subject.role == Role::Victim && self.is_late_to_see(&row)? {
             return Ok(());
         }
         if row.status == Status::Failed && self.swarm.has_tiny_history() {
@@ -119,12 +129,68 @@ impl World {
         let output = row.output.as_ref().map(|output| output.as_str().to_owned());
         if row.status != Status::Completed || output.as_deref() != Some(&expected) {
             return Err(format!(
-                "{} is {status} with {output:?}, expected {expected}; {:?}",
-                subject.id, row.failure
+                "{} is {status} with {output:?}, expected {expected}; {:?}, {}",
+                subject.id,
+                row.failure,
+                self.awaited(&row)?
             ));
         }
         self.marks.completed += 1;
         self.marks.delayed_starts += u64::from(row.scheduled_start.is_some());
+        Ok(())
+    }
+
+    /// It ended in the turn that brought the request; executions before may have heeded it already.
+    fn is_late_to_see(&self, row: &InstanceRow) -> Result<bool, String> {
+        let history = read_history(&*self.ground.store(), row).map_err(|error| error.to_string())?;
+        Ok(ended_before_it_saw(&history))
+    }
+
+    /// One that was cancelled ends so, and so do the children that follow it, before time goes on.
+    fn check_cancelled(&mut self, number: usize, row: &InstanceRow) -> Result<(), String> {
+        let subject = &self.subjects[number];
+        let may_end = [Status::Canceled, Status::Terminated].contains(&row.status)
+            || (row.status == Status::Failed && self.swarm.has_tiny_history());
+        let store = self.ground.store();
+        let history = read_history(&*store, row).map_err(|error| error.to_string())?;
+        let is_request = |event: &&Event| matches!(event.kind, EventKind::CancelRequested { .. });
+        if subject.is_cancelled && !may_end && !ended_before_it_saw(&history) {
+            return Err(format!(
+                "{} was cancelled and is {}: {}",
+                subject.id,
+                row.status.as_str(),
+                words(&history)
+            ));
+        }
+        let Some(requested) = history.iter().find(is_request).map(|event| event.at) else {
+            return Ok(());
+        };
+        let followers = history
+            .iter()
+            .take_while(|event| !is_request(event))
+            .filter_map(|event| match &event.kind {
+                EventKind::SubOrchestrationInstanceCreated {
+                    instance,
+                    parent_close: ParentClosePolicy::Cancel,
+                    ..
+                } => Some(instance),
+                _ => None,
+            });
+        for follower in followers {
+            let child = store.instance(follower).map_err(|error| error.to_string())?;
+            let Some(child) = child else { continue };
+            self.marks.canceled_children += u64::from(child.status == Status::Canceled);
+            let went_on = child.status == Status::Completed && child.completed > Some(requested);
+            let own = read_history(&*store, &child).map_err(|error| error.to_string())?;
+            if went_on && self.marks.clock_jumps == 0 && !ended_before_it_saw(&own) {
+                return Err(format!(
+                    "{follower} went on though {} was cancelled at {requested:?}: {} of {}",
+                    row.id,
+                    words(&own),
+                    words(&history)
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -134,9 +200,10 @@ impl World {
         if let Some(pair) = history.windows(2).find(|pair| pair[0].at > pair[1].at) {
             return Err(format!("time goes back in {}: {pair:?}", subject.id));
         }
-        let begin = history.first().map(|event| event.at);
+        let is_start = |event: &&Event| matches!(event.kind, EventKind::ExecutionStarted(_));
+        let begin = history.iter().find(is_start).map(|event| event.at);
         match (row.scheduled_start, begin) {
-            (Some(due), Some(begin)) if row.status != Status::Terminated && begin < due => {
+            (Some(due), Some(begin)) if begin < due => {
                 Err(format!("{} began at {begin:?}, before {due:?}", subject.id))
             }
             _ => Ok(()),
@@ -243,6 +310,15 @@ impl World {
             false => Ok(()),
         }
     }
+}
+
+/// Did the code end in the turn that brought the request, by what came before it?
+fn ended_before_it_saw(history: &[Event]) -> bool {
+    let last_turn = history.rsplit(|event| event.kind == EventKind::OrchestratorStarted);
+    last_turn
+        .take(1)
+        .flatten()
+        .any(|event| matches!(event.kind, EventKind::CancelRequested { .. }))
 }
 
 /// The names of a history's events, for the report of a failure.

@@ -83,6 +83,7 @@ impl World {
         if matches!(kind, Again::Restart | Again::Replace) {
             subject.starts_asked += 1;
             subject.is_terminated = false;
+            subject.is_cancelled = false;
         }
         let options = Box::new(StartOptions {
             name: "program".to_owned(),
@@ -169,6 +170,9 @@ impl World {
 
     /// A command that gives no value, if this subject may be treated so.
     fn command(&mut self, number: usize) -> Result<(), String> {
+        if self.subjects[number].role == Role::Victim && self.happens(self.swarm.cancellations) {
+            return self.ask_command(number, Kind::Cancel);
+        }
         let share = self.entropy.share();
         let own = match self.subjects[number].role {
             Role::Steady => Kind::Rewind,
@@ -178,7 +182,7 @@ impl World {
         let kind = [Kind::Suspend, Kind::Resume, Kind::Rewind, own, own][below(&mut self.entropy, 5)];
         let rate = match kind {
             Kind::Suspend | Kind::Resume => self.swarm.suspensions,
-            Kind::Terminate => self.swarm.terminations,
+            Kind::Terminate | Kind::Cancel => self.swarm.terminations,
             Kind::Rewind => self.swarm.rewinds,
             Kind::Purge => self.swarm.purges,
         };
@@ -204,6 +208,7 @@ impl World {
             Kind::Resume => Command::Resume { id, reason, reply },
             Kind::Rewind => Command::Rewind { id, reason, reply },
             Kind::Purge => purge(id, reply),
+            Kind::Cancel => Command::Cancel { id, reason, reply },
             Kind::Terminate => Command::Terminate {
                 id,
                 reason,
@@ -361,9 +366,14 @@ impl World {
                     subject.again.is_none() && subject.starts_asked == subject.termination_asked;
                 true
             }
+            (Kind::Cancel, None) => {
+                subject.is_cancelled =
+                    subject.again.is_none() && subject.starts_asked == subject.termination_asked;
+                !subject.is_terminated
+            }
             (Kind::Suspend | Kind::Resume, None) => !subject.is_terminated,
             (Kind::Purge, Some(kind)) => kind == RequestErrorKind::InstanceRunning,
-            (Kind::Terminate, Some(kind)) => kind == RequestErrorKind::Finished,
+            (Kind::Terminate | Kind::Cancel, Some(kind)) => kind == RequestErrorKind::Finished,
             (_, Some(kind)) => {
                 kind == RequestErrorKind::Finished
                     || (kind == RequestErrorKind::WrongState && !subject.is_terminated)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dalsegno_core::Failure;
 use dalsegno_core::action::{ChildOptions, TaskOptions};
-use dalsegno_core::event::ChildLink;
+use dalsegno_core::event::{ChildLink, ParentClosePolicy};
 use dalsegno_core::{
     Action, EntityId, Event, EventKind, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp,
 };
@@ -88,6 +88,19 @@ fn counter(number: u8) -> EntityId {
     EntityId::new("counter", &number.to_string()).expect("digits are a valid key")
 }
 
+/// How a program takes a request to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unwinding {
+    /// There is none.
+    No,
+    /// The next execution will heed it.
+    Later,
+    /// It waits for what it has begun and can not leave.
+    Waits,
+    /// It undoes what it did, by one activity, and ends.
+    Undoes,
+}
+
 /// One execution of a program.
 #[derive(Debug)]
 struct Interpreter {
@@ -107,6 +120,7 @@ struct Interpreter {
     unread: VecDeque<EventKind>,
     actions: Vec<Action>,
     has_ended: bool,
+    unwinding: Unwinding,
 }
 
 impl Interpreter {
@@ -126,6 +140,12 @@ impl Interpreter {
                 self.unread.push_back(event.kind.clone());
                 self.read_event();
             }
+            EventKind::CancelRequested { .. } => self.take_cancel(),
+            kind if self.unwinding >= Unwinding::Waits => {
+                if answered(kind).is_some_and(|task| self.waiting.remove(&task).is_some()) {
+                    self.unwind();
+                }
+            }
             EventKind::TaskCompleted { task, result, .. }
             | EventKind::SubOrchestrationInstanceCompleted { task, result }
                 if self.waiting.remove(task).is_some() =>
@@ -133,8 +153,13 @@ impl Interpreter {
                 self.progress.sum += number(result.as_ref());
                 self.go_on();
             }
-            EventKind::SubOrchestrationInstanceFailed { task, .. } if self.waiting.remove(task).is_some() => {
-                self.fail()
+            EventKind::SubOrchestrationInstanceFailed { task, failure }
+                if self.waiting.remove(task).is_some() =>
+            {
+                match failure.is_cancelled() {
+                    true => self.go_on(),
+                    false => self.fail(),
+                }
             }
             EventKind::TaskFailed { task, .. } if self.waiting.remove(task).is_some() => {
                 match self.current() {
@@ -187,7 +212,45 @@ impl Interpreter {
         self.next_statement();
     }
 
+    /// One that continues as new before its end leaves the request to its next execution.
+    fn take_cancel(&mut self) {
+        let statements = &self.programs[self.progress.program].statements;
+        let rest = statements.iter().skip(self.progress.statement);
+        if rest.clone().any(|statement| *statement == Statement::ContinueAsNew) {
+            self.unwinding = Unwinding::Later;
+            return;
+        }
+        self.unwinding = Unwinding::Waits;
+        self.wanted = None;
+        if let Some(Statement::Timer(_) | Statement::Race(_)) = self.current() {
+            let timers = std::mem::take(&mut self.waiting).into_keys();
+            self.actions.extend(timers.map(|task| Action::CancelTimer { task }));
+        }
+        self.unwind();
+    }
+
+    /// The next step towards the end, once nothing is waited for.
+    fn unwind(&mut self) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        if self.unwinding == Unwinding::Undoes {
+            self.has_ended = true;
+            let failure = Failure::cancelled(None);
+            return self.actions.push(Action::EndCancelled { failure });
+        }
+        self.unwinding = Unwinding::Undoes;
+        if let Some(lock) = self.lock.take() {
+            self.actions.push(Action::UnlockEntities { lock, only: None });
+        }
+        self.schedule_with("echo", 0, true);
+    }
+
     fn fail(&mut self) {
+        if self.unwinding == Unwinding::Later {
+            self.unwinding = Unwinding::Waits;
+            return self.unwind();
+        }
         self.has_ended = true;
         let failure = Failure::new("Broken", "as planned");
         self.actions.push(Action::Fail { failure });
@@ -219,10 +282,17 @@ impl Interpreter {
     }
 
     fn schedule(&mut self, name: &str, value: i64) {
+        self.schedule_with(name, value, false);
+    }
+
+    fn schedule_with(&mut self, name: &str, value: i64, undo: bool) {
         let task = self.task();
         self.waiting.insert(task, ());
         let input = Some(Payload::from(value.to_string()));
-        let options = TaskOptions::default();
+        let options = TaskOptions {
+            undo,
+            ..TaskOptions::default()
+        };
         self.actions.push(Action::ScheduleTask {
             task,
             name: name.into(),
@@ -333,6 +403,11 @@ impl Interpreter {
         let task = self.task();
         self.waiting.insert(task, ());
         let instance = InstanceId::trusted(format!("{}-{}", &self.execution[..16], task.0));
+        // Of either kind, and the same in every replay.
+        let parent_close = match program % 2 {
+            0 => ParentClosePolicy::Cancel,
+            _ => ParentClosePolicy::Abandon,
+        };
         self.actions.push(Action::StartOrchestration {
             task,
             name: "program".into(),
@@ -340,7 +415,10 @@ impl Interpreter {
             instance,
             input: Some(input_of(program)),
             link: ChildLink::Awaited,
-            options: ChildOptions::default(),
+            options: ChildOptions {
+                parent_close,
+                ..ChildOptions::default()
+            },
         });
     }
 }
@@ -391,6 +469,20 @@ impl Execution for Interpreter {
     }
 }
 
+/// The task that an event answers.
+fn answered(kind: &EventKind) -> Option<TaskId> {
+    match kind {
+        EventKind::TaskCompleted { task, .. }
+        | EventKind::TaskFailed { task, .. }
+        | EventKind::SubOrchestrationInstanceCompleted { task, .. }
+        | EventKind::SubOrchestrationInstanceFailed { task, .. }
+        | EventKind::EntityOperationCompleted { task, .. }
+        | EventKind::EntityOperationFailed { task, .. }
+        | EventKind::EntityLockGranted { task } => Some(*task),
+        _ => None,
+    }
+}
+
 fn is_event(kind: &EventKind) -> bool {
     matches!(kind, EventKind::EventRaised { .. })
 }
@@ -434,6 +526,7 @@ impl Executor for Programs {
                 unread: VecDeque::new(),
                 actions: Vec::new(),
                 has_ended: false,
+            unwinding: Unwinding::No,
             }) as Box<dyn Execution>
         })
     }

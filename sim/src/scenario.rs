@@ -59,6 +59,10 @@ pub struct Marks {
     pub completed: u64,
     /// Instances that were terminated.
     pub terminated: u64,
+    /// Instances that were cancelled and ended so.
+    pub canceled: u64,
+    /// Children that were, with their parent.
+    pub canceled_children: u64,
     /// Living instances that were replaced.
     pub replaced: u64,
     /// Finished instances that were started again.
@@ -102,6 +106,8 @@ impl Marks {
             clock_jumps: self.clock_jumps + other.clock_jumps,
             completed: self.completed + other.completed,
             terminated: self.terminated + other.terminated,
+            canceled: self.canceled + other.canceled,
+            canceled_children: self.canceled_children + other.canceled_children,
             replaced: self.replaced + other.replaced,
             restarted: self.restarted + other.restarted,
             rewound: self.rewound + other.rewound,
@@ -119,7 +125,7 @@ impl Marks {
     }
 
     /// Marks that every pass of some size has to hit, by name.
-    pub fn named(&self) -> [(&'static str, u64); 23] {
+    pub fn named(&self) -> [(&'static str, u64); 25] {
         [
             ("crashes", self.crashes),
             ("crashed_recoveries", self.crashed_recoveries),
@@ -131,6 +137,8 @@ impl Marks {
             ("clock_jumps", self.clock_jumps),
             ("completed", self.completed),
             ("terminated", self.terminated),
+            ("canceled", self.canceled),
+            ("canceled_children", self.canceled_children),
             ("replaced", self.replaced),
             ("restarted", self.restarted),
             ("rewound", self.rewound),
@@ -208,7 +216,7 @@ pub fn run_traced(seed: u64, trace: Trace) -> Result<Marks, String> {
 impl World {
     fn new(seed: u64, trace: Trace) -> Result<Self, String> {
         let mut entropy = Entropy::seeded(seed);
-        let swarm = Swarm::of(&mut entropy);
+        let swarm = Swarm::of(&mut entropy, seed);
         let count = 2 + below(&mut entropy, 6);
         let programs = Arc::new(generate(&mut entropy, count));
         let executor = Programs::new(programs.clone());
@@ -263,7 +271,7 @@ impl World {
         Ok(self.marks)
     }
 
-    fn happens(&mut self, rate: f64) -> bool {
+    pub(crate) fn happens(&mut self, rate: f64) -> bool {
         rate > 0.0 && self.entropy.share() < rate
     }
 

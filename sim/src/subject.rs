@@ -49,7 +49,7 @@ impl<T> Asked<T> {
 pub(crate) enum Role {
     /// Suspend, resume, rewind and start it again: its sums stay exact.
     Steady,
-    /// Also terminate and replace it: what it counted is not known.
+    /// Also terminate, cancel and replace it: what it counted is not known.
     Victim,
     /// Purge it once it is finished.
     Ephemeral,
@@ -61,6 +61,7 @@ pub(crate) enum Kind {
     Suspend,
     Resume,
     Terminate,
+    Cancel,
     Rewind,
     Purge,
 }
@@ -109,6 +110,8 @@ pub(crate) struct Subject {
     pub(crate) termination_asked: u64,
     /// A termination was acknowledged and nothing can have begun since.
     pub(crate) is_terminated: bool,
+    /// The same for a request to cancel.
+    pub(crate) is_cancelled: bool,
     pub(crate) presence: Presence,
     /// Children that go with it.
     pub(crate) doomed: Vec<(InstanceId, Asked<()>)>,
@@ -143,6 +146,7 @@ impl Subject {
             starts_asked: 0,
             termination_asked: 0,
             is_terminated: false,
+            is_cancelled: false,
             presence: Presence::There,
             doomed: Vec::new(),
         }

@@ -10,7 +10,7 @@ use crate::commands;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 4 conflict or wrong state,
 5 cannot connect, 6 timed out (the instance goes on), 7 not authorised,
-10 failed and 11 terminated (when waiting), 78 configuration refused.";
+10 failed and 11 terminated or canceled (when waiting), 78 configuration refused.";
 
 /// Durable functions, self-hosted.
 #[derive(Debug, Parser)]
@@ -109,6 +109,8 @@ pub(crate) enum Command {
     Raise(commands::raise::Raise),
     /// End an instance
     Terminate(commands::terminate::Terminate),
+    /// Ask an instance to end by its own code
+    Cancel(commands::cancel::Cancel),
     /// Make an instance pause
     Suspend(commands::suspend::Suspend),
     /// Let a suspended instance go on

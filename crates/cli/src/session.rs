@@ -128,11 +128,12 @@ impl Session {
                 let failure = row.failure.as_ref().map(ToString::to_string).unwrap_or_default();
                 output::talk(&format!("{} failed: {failure}", row.id));
             }
-            (Format::Table, Status::Terminated) => {
+            (Format::Table, Status::Terminated | Status::Canceled) => {
                 let reason = row.output.as_ref().map(|output| format!(": {}", output.as_str()));
                 output::talk(&format!(
-                    "{} was terminated{}",
+                    "{} was {}{}",
                     row.id,
+                    row.status.as_str().to_lowercase(),
                     reason.unwrap_or_default()
                 ));
             }
@@ -141,7 +142,7 @@ impl Session {
         }
         match row.status {
             Status::Failed => Exit::InstanceFailed,
-            Status::Terminated => Exit::InstanceTerminated,
+            Status::Terminated | Status::Canceled => Exit::InstanceTerminated,
             _ => Exit::Ok,
         }
     }

@@ -22,6 +22,8 @@ pub struct TaskOptions {
     pub retry: Option<RetryPolicy>,
     /// One attempt takes no longer than this; overrides the definition.
     pub timeout: Option<Duration>,
+    /// It undoes what was done: a request to cancel does not reach it.
+    pub undo: bool,
     /// What code that runs elsewhere says beside.
     pub labels: Option<Box<TaskLabels>>,
 }
@@ -42,8 +44,10 @@ pub struct TaskLabels {
 pub struct ChildOptions {
     /// Tried again when it fails: same instance, next execution.
     pub retry: Option<RetryPolicy>,
-    /// What becomes of it when the parent is terminated.
+    /// What becomes of it when the parent is terminated or cancelled.
     pub parent_close: ParentClosePolicy,
+    /// It undoes what was done: a request to cancel does not reach it.
+    pub undo: bool,
     /// What code that runs elsewhere says beside; goes into the start.
     pub labels: Option<Box<TaskLabels>>,
 }
@@ -119,6 +123,8 @@ pub enum Action {
     Complete { result: Option<Payload> },
     /// End with a failure.
     Fail { failure: Failure },
+    /// End because somebody asked for it, with the failure that carried the request through the code.
+    EndCancelled { failure: Failure },
     /// Show this as custom status. Not recorded; the last one of a turn wins.
     SetCustomStatus { status: Option<Payload> },
 }
@@ -139,7 +145,8 @@ impl Action {
             | Self::CancelTimer { .. }
             | Self::LockEntities { .. }
             | Self::UnlockEntities { .. }
-            | Self::Fail { .. } => None,
+            | Self::Fail { .. }
+            | Self::EndCancelled { .. } => None,
         }
     }
 
@@ -166,7 +173,7 @@ impl Action {
                 instance,
                 input,
                 link,
-                ..
+                options,
             } => EventKind::SubOrchestrationInstanceCreated {
                 task,
                 name,
@@ -174,6 +181,8 @@ impl Action {
                 instance,
                 input,
                 link,
+                parent_close: options.parent_close,
+                undo: options.undo,
             },
             Self::SendEvent {
                 task,
@@ -226,6 +235,7 @@ impl Action {
             Self::UnlockEntities { lock, only } => EventKind::EntityUnlockSent { lock, only },
             Self::Complete { result } => EventKind::ExecutionCompleted { result },
             Self::Fail { failure } => EventKind::ExecutionFailed { failure },
+            Self::EndCancelled { failure } => EventKind::ExecutionCanceled { failure },
             Self::CancelTimer { .. } | Self::ContinueAsNew { .. } | Self::SetCustomStatus { .. } => {
                 return None;
             }

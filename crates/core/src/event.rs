@@ -27,7 +27,8 @@ pub enum ChildLink {
     Detached,
 }
 
-/// What becomes of a child when its parent is terminated.
+/// What becomes of a child when its parent is terminated or cancelled. An end of the parent's code
+/// leaves children alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ParentClosePolicy {
     /// It goes on.
@@ -35,6 +36,8 @@ pub enum ParentClosePolicy {
     Abandon,
     /// It is terminated too.
     Terminate,
+    /// It is cancelled too.
+    Cancel,
 }
 
 /// Who waits for the outcome of an instance.
@@ -152,6 +155,10 @@ pub enum EventKind {
         instance: InstanceId,
         input: Option<Payload>,
         link: ChildLink,
+        /// What a request to cancel means for it; no part of what a replay compares.
+        parent_close: ParentClosePolicy,
+        /// It undoes what was done; no part of what a replay compares.
+        undo: bool,
     },
     /// A child completed.
     SubOrchestrationInstanceCompleted { task: TaskId, result: Option<Payload> },
@@ -211,6 +218,8 @@ pub enum EventKind {
     ExecutionSuspended { reason: Option<String> },
     /// Somebody resumed it.
     ExecutionResumed { reason: Option<String> },
+    /// Somebody asked it to end. The code hears of it at this place; what was open is told.
+    CancelRequested { reason: Option<String> },
     /// Somebody rewound it: what failed is tried again.
     ExecutionRewound { reason: Option<String> },
     /// The code returned. Final.
@@ -219,16 +228,21 @@ pub enum EventKind {
     ExecutionFailed { failure: Failure },
     /// Somebody ended it. Final.
     ExecutionTerminated { reason: Option<String> },
+    /// The code ended because it was asked to. Final.
+    ExecutionCanceled { failure: Failure },
     /// Ends every turn.
     OrchestratorCompleted,
 }
 
 impl EventKind {
-    /// Is it one of the three that end an execution?
+    /// Is it one of the four that end an execution?
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::ExecutionCompleted { .. } | Self::ExecutionFailed { .. } | Self::ExecutionTerminated { .. }
+            Self::ExecutionCompleted { .. }
+                | Self::ExecutionFailed { .. }
+                | Self::ExecutionTerminated { .. }
+                | Self::ExecutionCanceled { .. }
         )
     }
 
@@ -307,9 +321,11 @@ impl EventKind {
             Self::EntityUnlockSent { .. } => "EntityUnlockSent",
             Self::ExecutionSuspended { .. } => "ExecutionSuspended",
             Self::ExecutionResumed { .. } => "ExecutionResumed",
+            Self::CancelRequested { .. } => "CancelRequested",
             Self::ExecutionRewound { .. } => "ExecutionRewound",
             Self::ExecutionCompleted { .. } | Self::ExecutionFailed { .. } => "ExecutionCompleted",
             Self::ExecutionTerminated { .. } => "ExecutionTerminated",
+            Self::ExecutionCanceled { .. } => "ExecutionCanceled",
             Self::OrchestratorCompleted => "OrchestratorCompleted",
         }
     }

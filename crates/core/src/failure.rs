@@ -21,7 +21,21 @@ pub struct Failure {
     pub properties: Option<Payload>,
 }
 
+/// The kind of failure by which a request to cancel goes through code.
+pub const CANCELLED: &str = "Cancelled";
+
 impl Failure {
+    /// What a request to cancel makes of what was open.
+    pub fn cancelled(reason: Option<&str>) -> Self {
+        let message = reason.map_or_else(|| "cancelled".to_owned(), |reason| format!("cancelled: {reason}"));
+        Self::new(CANCELLED, message).permanent()
+    }
+
+    /// Is it one of those?
+    pub fn is_cancelled(&self) -> bool {
+        self.kind == CANCELLED
+    }
+
     /// A failure of a kind with a message.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self {

@@ -118,6 +118,8 @@ pub enum Message {
         reason: Option<String>,
         children: ParentClosePolicy,
     },
+    /// End by your own code: undo what has to be undone, then return.
+    Cancel { reason: Option<String> },
     /// Stop taking messages.
     Suspend { reason: Option<String> },
     /// Take messages again.

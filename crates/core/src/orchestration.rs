@@ -23,11 +23,21 @@ use crate::trace::TraceContext;
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpenTask {
     /// An activity.
-    Activity { name: Arc<str> },
+    Activity {
+        name: Arc<str>,
+        /// It undoes what was done.
+        undo: bool,
+    },
     /// A timer.
     Timer { fire_at: Timestamp },
     /// A child whose outcome is awaited.
-    Child { instance: InstanceId },
+    Child {
+        instance: InstanceId,
+        /// What a request to cancel means for it.
+        parent_close: ParentClosePolicy,
+        /// It undoes what was done.
+        undo: bool,
+    },
     /// A call to an entity.
     EntityCall { entity: EntityId },
     /// Locks asked for, not yet all granted.
@@ -44,6 +54,16 @@ pub struct Orchestration {
     /// The trace that it is part of; its children and activities are too.
     pub trace: Option<TraceContext>,
     tasks: BTreeMap<TaskId, OpenTask>,
+    cancel: Option<CancelRequest>,
+}
+
+/// A request to end that was taken. It stands until the instance ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CancelRequest {
+    /// Why.
+    pub reason: Option<String>,
+    /// Activities and children that were open then and were told. A failure of theirs is a cancellation.
+    told: BTreeSet<TaskId>,
 }
 
 /// What becomes of one message in a turn.
@@ -68,13 +88,18 @@ pub struct Draft {
     pub releases: Vec<(Target, Message)>,
     /// Status after the messages, before the code.
     status: Status,
-    termination: Option<Termination>,
+    ending: Option<Ending>,
 }
 
+/// An end that comes without the code.
 #[derive(Clone, Debug, PartialEq)]
-struct Termination {
-    reason: Option<String>,
-    children: ParentClosePolicy,
+enum Ending {
+    Terminated {
+        reason: Option<String>,
+        children: ParentClosePolicy,
+    },
+    /// It was cancelled before it had begun.
+    Canceled { reason: Option<String> },
 }
 
 impl Draft {
@@ -94,7 +119,7 @@ impl Draft {
 
     /// Does the code have to run? A termination ends the instance without it.
     pub fn needs_code(&self) -> bool {
-        self.termination.is_none() && !self.events.is_empty()
+        self.ending.is_none() && !self.events.is_empty()
     }
 }
 
@@ -152,6 +177,12 @@ pub struct TurnResult {
     pub cleared_timers: Vec<(Timestamp, TaskId)>,
     /// Activities to cancel: the instance was terminated.
     pub cancelled: Vec<TaskId>,
+    /// Activities to tell that the instance was asked to end; they answer as always.
+    pub told: Vec<TaskId>,
+    /// Children to cancel or terminate for the same reason; they answer as always.
+    pub told_children: Vec<(TaskId, InstanceId, ParentClosePolicy)>,
+    /// Children that go on and are not waited for any longer.
+    pub abandoned: Vec<TaskId>,
     /// Children to terminate, by the policy they were started with or because everything goes.
     pub orphans: Vec<(TaskId, InstanceId, ParentClosePolicy)>,
     /// The next execution, after continue-as-new.
@@ -165,6 +196,7 @@ impl Orchestration {
             row,
             trace: None,
             tasks: BTreeMap::new(),
+            cancel: None,
         }
     }
 
@@ -180,6 +212,11 @@ impl Orchestration {
     /// What is open.
     pub fn tasks(&self) -> &BTreeMap<TaskId, OpenTask> {
         &self.tasks
+    }
+
+    /// The request to end that was taken, if there is one.
+    pub fn cancel_request(&self) -> Option<&CancelRequest> {
+        self.cancel.as_ref()
     }
 
     /// Has the execution had its first turn?
@@ -226,16 +263,21 @@ impl Orchestration {
         };
         self.row.status = draft.status;
         self.row.updated = self.row.updated.max(at);
-        if draft.events.is_empty() && draft.termination.is_none() {
+        if draft.events.is_empty() && draft.ending.is_none() {
             return turn;
         }
+        let is_cancelled = self.cancel.is_some();
         for event in draft.events {
             self.clear_timer(&event.kind, &mut turn);
+            self.abandon_children(&event.kind, &mut turn);
             self.record(&event.kind);
             turn.events.push(event);
         }
-        match draft.termination {
-            Some(termination) => self.terminate(termination, at, &mut turn),
+        if !is_cancelled {
+            self.tell_open(&mut turn);
+        }
+        match draft.ending {
+            Some(ending) => self.end_without_code(ending, at, &mut turn),
             None => self.perform(actions, at, events_max, &mut turn),
         }
         if turn.next.is_none() {
@@ -252,6 +294,13 @@ impl Orchestration {
     fn clear_timer(&self, kind: &EventKind, turn: &mut TurnResult) {
         if let EventKind::TimerFired { task, fire_at } = kind {
             turn.cleared_timers.push((*fire_at, *task));
+        }
+    }
+
+    fn abandon_children(&self, kind: &EventKind, turn: &mut TurnResult) {
+        if matches!(kind, EventKind::CancelRequested { .. }) {
+            let left = self.tasks.iter().filter(|(_, open)| is_abandoned(open));
+            turn.abandoned.extend(left.map(|(task, _)| *task));
         }
     }
 
@@ -384,6 +433,7 @@ impl Orchestration {
             }
             Action::Complete { result } => self.end(Status::Completed, Ok(result), at, turn),
             Action::Fail { failure } => self.end(Status::Failed, Err(failure), at, turn),
+            Action::EndCancelled { failure } => self.end_cancelled(failure, at, turn),
             Action::SetCustomStatus { status } => self.row.set_value(Field::CustomStatus, status),
         }
     }
@@ -473,12 +523,53 @@ impl Orchestration {
         turn.timers.clear();
     }
 
-    fn terminate(&mut self, termination: Termination, at: Timestamp, turn: &mut TurnResult) {
-        let Termination { reason, children } = termination;
+    /// What was open when a request to end was taken, and still is after this turn's messages.
+    fn tell_open(&self, turn: &mut TurnResult) {
+        for task in self.cancel.iter().flat_map(|cancel| &cancel.told) {
+            match self.tasks.get(task) {
+                Some(OpenTask::Activity { .. }) => turn.told.push(*task),
+                Some(OpenTask::Child {
+                    instance,
+                    parent_close,
+                    ..
+                }) => turn.told_children.push((*task, instance.clone(), *parent_close)),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_without_code(&mut self, ending: Ending, at: Timestamp, turn: &mut TurnResult) {
+        match ending {
+            Ending::Terminated { reason, children } => self.terminate(reason, children, at, turn),
+            Ending::Canceled { reason } => {
+                let failure = Failure::cancelled(reason.as_deref());
+                let requested = EventKind::CancelRequested { reason };
+                self.record(&requested);
+                turn.events.push(Event { at, kind: requested });
+                self.perform_one(Action::EndCancelled { failure }, at, turn);
+            }
+        }
+    }
+
+    /// The output is the reason, as after a termination; the failure says how the code ended.
+    fn end_cancelled(&mut self, failure: Failure, at: Timestamp, turn: &mut TurnResult) {
+        let reason = self.cancel.take().and_then(|cancel| cancel.reason);
+        self.end(Status::Canceled, Err(failure), at, turn);
+        self.row
+            .set_value(Field::Output, reason.map(|reason| json_string(&reason)));
+    }
+
+    fn terminate(
+        &mut self,
+        reason: Option<String>,
+        children: ParentClosePolicy,
+        at: Timestamp,
+        turn: &mut TurnResult,
+    ) {
         for (task, open) in &self.tasks {
             match open {
                 OpenTask::Activity { .. } => turn.cancelled.push(*task),
-                OpenTask::Child { instance } => turn.orphans.push((*task, instance.clone(), children)),
+                OpenTask::Child { instance, .. } => turn.orphans.push((*task, instance.clone(), children)),
                 _ => {}
             }
         }
@@ -527,9 +618,14 @@ impl Orchestration {
     fn record(&mut self, kind: &EventKind) {
         match kind {
             EventKind::ExecutionStarted(started) => self.trace.clone_from(&started.trace),
-            EventKind::TaskScheduled { task, name, .. } => {
-                self.tasks
-                    .insert(*task, OpenTask::Activity { name: name.clone() });
+            EventKind::TaskScheduled {
+                task, name, options, ..
+            } => {
+                let activity = OpenTask::Activity {
+                    name: name.clone(),
+                    undo: options.as_ref().is_some_and(|options| options.undo),
+                };
+                self.tasks.insert(*task, activity);
             }
             EventKind::TimerCreated { task, fire_at } => {
                 self.tasks.insert(*task, OpenTask::Timer { fire_at: *fire_at });
@@ -538,12 +634,16 @@ impl Orchestration {
                 task,
                 instance,
                 link: ChildLink::Awaited,
+                parent_close,
+                undo,
                 ..
             } => {
                 self.tasks.insert(
                     *task,
                     OpenTask::Child {
                         instance: instance.clone(),
+                        parent_close: *parent_close,
+                        undo: *undo,
                     },
                 );
             }
@@ -567,6 +667,13 @@ impl Orchestration {
                 if let Some(OpenTask::LockRequested { entities }) = self.tasks.remove(task) {
                     self.tasks.insert(*task, OpenTask::LockHeld { entities });
                 }
+            }
+            EventKind::CancelRequested { reason } => {
+                let told = self.tasks.iter().filter(|(_, open)| is_told(open));
+                self.cancel = Some(CancelRequest {
+                    reason: reason.clone(),
+                    told: told.map(|(task, _)| *task).collect(),
+                });
             }
             EventKind::TaskCompleted { task, .. }
             | EventKind::TaskFailed { task, .. }
@@ -612,6 +719,29 @@ impl Orchestration {
     }
 }
 
+/// Does it hear of a request to cancel, and answer? What undoes does not, nor a child that goes on.
+fn is_told(open: &OpenTask) -> bool {
+    match open {
+        OpenTask::Activity { undo, .. } => !undo,
+        OpenTask::Child {
+            parent_close, undo, ..
+        } => !undo && *parent_close != ParentClosePolicy::Abandon,
+        _ => false,
+    }
+}
+
+/// Is it a child that goes on when its parent is to end, and is not waited for?
+fn is_abandoned(open: &OpenTask) -> bool {
+    matches!(
+        open,
+        OpenTask::Child {
+            parent_close: ParentClosePolicy::Abandon,
+            undo: false,
+            ..
+        }
+    )
+}
+
 /// A text as a JSON string.
 pub fn json_string(text: &str) -> Payload {
     let mut json = String::with_capacity(text.len() + 2);
@@ -643,7 +773,9 @@ struct Drafter<'o> {
     started: bool,
     /// What was held before the last message may be looked at again.
     frees_held: bool,
-    termination: Option<Termination>,
+    ending: Option<Ending>,
+    /// Who is told by the request to cancel that is taken in this very batch, or was before.
+    cancel: Option<CancelRequest>,
 }
 
 impl<'o> Drafter<'o> {
@@ -657,21 +789,31 @@ impl<'o> Drafter<'o> {
             status: orchestration.row.status,
             started: orchestration.has_started(),
             frees_held: false,
-            termination: None,
+            ending: None,
+            cancel: orchestration.cancel.clone(),
         }
     }
 
     fn take(&mut self, message: &Message) -> Fate {
-        if self.status.is_final() || self.termination.is_some() {
+        if self.status.is_final() || self.ending.is_some() {
             return self.drop(message);
         }
         match message {
             Message::Terminate { reason, children } => {
                 self.begin();
                 self.frees_held = true;
-                self.termination = Some(Termination {
+                self.ending = Some(Ending::Terminated {
                     reason: reason.clone(),
                     children: *children,
+                });
+                Fate::Taken
+            }
+            Message::Cancel { .. } if self.cancel.is_some() => Fate::Dropped,
+            Message::Cancel { reason } if self.status == Status::Pending => {
+                self.begin();
+                self.frees_held = true;
+                self.ending = Some(Ending::Canceled {
+                    reason: reason.clone(),
                 });
                 Fate::Taken
             }
@@ -734,6 +876,10 @@ impl<'o> Drafter<'o> {
             });
             return Fate::Taken;
         }
+        if let Message::Cancel { reason } = message {
+            self.take_cancel(reason.as_ref());
+            return Fate::Taken;
+        }
         match self.completion(message) {
             Some(kind) => {
                 self.push(kind);
@@ -741,6 +887,32 @@ impl<'o> Drafter<'o> {
             }
             None => self.drop(message),
         }
+    }
+
+    /// The code learns of it. A child that is to go on is not waited for any longer.
+    fn take_cancel(&mut self, reason: Option<&String>) {
+        let reason = reason.cloned();
+        self.push(EventKind::CancelRequested {
+            reason: reason.clone(),
+        });
+        let failure = Failure::cancelled(reason.as_deref());
+        let mut told = BTreeSet::new();
+        for (task, open) in &self.orchestration.tasks {
+            if self.answered.contains(task) {
+                continue;
+            }
+            if is_told(open) {
+                told.insert(*task);
+            } else if is_abandoned(open) {
+                self.answered.insert(*task);
+                let kind = EventKind::SubOrchestrationInstanceFailed {
+                    task: *task,
+                    failure: failure.clone(),
+                };
+                self.events.push(Event { at: self.at, kind });
+            }
+        }
+        self.cancel = Some(CancelRequest { reason, told });
     }
 
     fn take_start(&mut self, is_ours: bool) -> Fate {
@@ -771,9 +943,24 @@ impl<'o> Drafter<'o> {
         if !is_ours || is_answered {
             return None;
         }
-        let kind = completion_event(message, open)?;
+        let mut kind = completion_event(message, open)?;
         self.answered.insert(task);
+        self.name_cancellation(task, &mut kind);
         Some(kind)
+    }
+
+    /// What fails after it was told to end was cancelled, whatever it says itself.
+    fn name_cancellation(&self, task: TaskId, kind: &mut EventKind) {
+        let (EventKind::TaskFailed { failure, .. } | EventKind::SubOrchestrationInstanceFailed { failure, .. }) =
+            kind
+        else {
+            return;
+        };
+        let Some(cancel) = self.cancel.as_ref().filter(|cancel| cancel.told.contains(&task)) else {
+            return;
+        };
+        let own = std::mem::replace(failure, Failure::cancelled(cancel.reason.as_deref()));
+        failure.cause = (!own.is_cancelled()).then(|| Box::new(own));
     }
 
     /// A grant that nobody wants is answered with a release; everything else is just dropped.
@@ -829,7 +1016,7 @@ impl<'o> Drafter<'o> {
             fates,
             releases: self.releases,
             status: self.status,
-            termination: self.termination,
+            ending: self.ending,
         }
     }
 }

@@ -71,11 +71,17 @@ pub enum Bug {
     TimeBeforeTimer,
     /// A failed attempt leads to the next one though it was reported before, or was cancelled.
     AttemptsNotTold,
+    /// A request to cancel that was taken is not carried over continue-as-new.
+    CancelLostAtContinueAsNew,
+    /// After a crash nobody answers for an activity that was told to end.
+    ToldTaskForgotten,
+    /// A child is not told that its parent was cancelled.
+    ChildNotTold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::EffectBeforeSync,
         Self::CompletionTakenTwice,
         Self::OldExecutionTaken,
@@ -108,6 +114,9 @@ impl Bug {
         Self::StartTimerKeptAtEnd,
         Self::TimeBeforeTimer,
         Self::AttemptsNotTold,
+        Self::CancelLostAtContinueAsNew,
+        Self::ToldTaskForgotten,
+        Self::ChildNotTold,
     ];
 }
 

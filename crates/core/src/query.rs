@@ -19,22 +19,28 @@ pub enum Status {
     Failed,
     /// Was ended. Final.
     Terminated,
+    /// Was asked to end, and did so by itself. Final.
+    Canceled,
 }
 
 impl Status {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
         Self::Suspended,
         Self::Completed,
         Self::Failed,
         Self::Terminated,
+        Self::Canceled,
     ];
 
     /// Is it one that ends an instance?
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Terminated)
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Terminated | Self::Canceled
+        )
     }
 
     /// The word for it.
@@ -46,6 +52,7 @@ impl Status {
             Self::Completed => "Completed",
             Self::Failed => "Failed",
             Self::Terminated => "Terminated",
+            Self::Canceled => "Canceled",
         }
     }
 
@@ -58,6 +65,7 @@ impl Status {
             Self::Completed => 10,
             Self::Failed => 11,
             Self::Terminated => 12,
+            Self::Canceled => 13,
         }
     }
 

@@ -106,6 +106,7 @@ fn is_delivered(kind: &EventKind) -> bool {
             | EventKind::EntityOperationCompleted { .. }
             | EventKind::EntityLockGranted { .. }
             | EventKind::EventRaised { .. }
+            | EventKind::CancelRequested { .. }
     )
 }
 
@@ -150,6 +151,7 @@ pub fn as_message(kind: EventKind, execution: ExecutionKey) -> Option<Message> {
             task,
             entities: Vec::new(),
         },
+        EventKind::CancelRequested { reason } => Message::Cancel { reason },
         EventKind::EventRaised { name, input, trace } => Message::EventRaised { name, input, trace },
         _ => return None,
     };

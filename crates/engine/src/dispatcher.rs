@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dalsegno_core::limiter::LimiterRule;
-use dalsegno_core::{ExecutionKey, Failure, PartitionId, Payload, TaskId};
+use dalsegno_core::{ExecutionKey, Failure, InstanceId, PartitionId, Payload, TaskId};
 use futures::FutureExt;
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
@@ -361,6 +361,31 @@ impl Dispatcher {
         }
     }
 
+    /// The orchestration was asked to end. A running attempt is told, and its outcome counts; what
+    /// does not run is withdrawn.
+    pub fn tell(&self, instance: InstanceId, key: ExecutionKey, task: TaskId) {
+        let mut state = self.lock();
+        if let Some(Active {
+            canceller: Some(canceller),
+        }) = state.active.get(&(key, task))
+        {
+            return canceller.cancel(CancelReason::Requested);
+        }
+        state.active.remove(&(key, task));
+        let in_line = state
+            .waiting
+            .iter()
+            .position(|record| (record.key, record.task) == (key, task));
+        let withdrawn = in_line.and_then(|at| state.waiting.remove(at));
+        drop(state);
+        if let Some(record) = withdrawn {
+            self.give_back(&record);
+        }
+        let partition = PartitionId::of(instance.as_str(), self.mailboxes.partitions());
+        let input = Input::TaskWithdrawn { instance, key, task };
+        self.mailboxes.send(partition, input);
+    }
+
     /// How many attempts run now, and how many wait for a slot.
     pub fn load(&self) -> (usize, usize) {
         let state = self.lock();
@@ -407,7 +432,7 @@ async fn run_attempt(
     let late = tokio::select! {
         biased;
         // One that ends because it was told to has not failed.
-        outcome = &mut attempt => return Some(outcome).filter(|outcome| told.reason().is_none() || completed(outcome)),
+        outcome = &mut attempt => return Some(outcome).filter(|outcome| counts(told.reason(), outcome)),
         reason = cancelled.wait() => Late::Cancelled(reason),
         () = sleep_or_never(limits.timeout) => Late::TimedOut,
         () = silence(limits.heartbeat, heartbeats) => Late::Silent,
@@ -415,6 +440,7 @@ async fn run_attempt(
     tell_it();
     let in_grace = tokio::time::timeout(CANCEL_GRACE, &mut attempt).await.ok();
     match late {
+        Late::Cancelled(CancelReason::Requested) => Some(in_grace.unwrap_or_else(cancelled_late)),
         Late::Cancelled(CancelReason::Terminated | CancelReason::Shutdown) => in_grace.filter(completed),
         Late::Cancelled(CancelReason::TimedOut) | Late::TimedOut => Some(
             in_grace
@@ -429,6 +455,18 @@ enum Late {
     Cancelled(CancelReason),
     TimedOut,
     Silent,
+}
+
+/// One that ends because it was told to has not failed, unless somebody waits for its end.
+fn counts(told: Option<CancelReason>, outcome: &AttemptOutcome) -> bool {
+    matches!(told, None | Some(CancelReason::Requested)) || completed(outcome)
+}
+
+fn cancelled_late() -> AttemptOutcome {
+    AttemptOutcome::Failed {
+        failure: Failure::cancelled(None),
+        retry_after: None,
+    }
 }
 
 fn completed(outcome: &AttemptOutcome) -> bool {

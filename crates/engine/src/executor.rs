@@ -208,6 +208,8 @@ impl ActivityRequest {
 pub enum CancelReason {
     /// The orchestration was terminated.
     Terminated,
+    /// The orchestration was asked to end. The outcome of the attempt still counts.
+    Requested,
     /// The attempt took longer than its limit.
     TimedOut,
     /// The host goes down.

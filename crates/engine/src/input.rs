@@ -7,7 +7,7 @@ use dalsegno_core::event::{Event, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::Target;
 use dalsegno_core::store::{EntityRow, InstanceRow, ReadError};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, Timestamp, TraceContext};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId, Timestamp, TraceContext};
 
 use crate::executor::{AttemptOutcome, OperationOutcome, Receipt, TurnAddress, TurnAnswer};
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
@@ -22,6 +22,12 @@ pub enum Input {
     /// A stored message arrived.
     Deliver(Delivery),
     /// An attempt of an activity ended.
+    /// A task that was told to end was not running and will not run.
+    TaskWithdrawn {
+        instance: InstanceId,
+        key: ExecutionKey,
+        task: TaskId,
+    },
     AttemptEnded {
         record: Arc<TaskRecord>,
         outcome: AttemptOutcome,
@@ -153,6 +159,12 @@ pub enum Command {
         children: ParentClosePolicy,
         reply: Reply<()>,
     },
+    /// Ask it to end by its own code.
+    Cancel {
+        id: InstanceId,
+        reason: Option<String>,
+        reply: Reply<()>,
+    },
     /// Let it take no messages.
     Suspend {
         id: InstanceId,
@@ -248,6 +260,7 @@ impl Input {
     pub fn target(&self) -> Option<Target> {
         match self {
             Self::Deliver(delivery) => Some(delivery.target.clone()),
+            Self::TaskWithdrawn { instance, .. } => Some(Target::Orchestration(instance.clone())),
             Self::AttemptEnded { record, .. } => Some(Target::Orchestration(record.instance.clone())),
             Self::OperationEnded { entity, .. } => Some(Target::Entity(entity.clone())),
             _ => None,

@@ -151,6 +151,11 @@ pub fn encode_task(task: &StoredTask) -> Vec<u8> {
     match task {
         StoredTask::Activity(record) => encode_activity(record),
         StoredTask::Child(record) => encode_child(record),
+        StoredTask::Told(instance) => stored::Task {
+            kind: Some(stored::task::Kind::Told(instance.as_str().to_owned())),
+            ..stored::Task::default()
+        }
+        .encode_to_vec(),
     }
 }
 
@@ -166,6 +171,7 @@ pub fn encode_activity(task: &TaskRecord) -> Vec<u8> {
         last_heartbeat: payload(task.last_heartbeat.as_ref()),
         trace: store_trace(task.trace.as_ref()),
         labels: task.options.labels.as_deref().map(store_labels),
+        undo: task.options.undo,
     };
     let record = stored::Task {
         format: 0,
@@ -186,6 +192,7 @@ fn encode_child(task: &ChildRecord) -> Vec<u8> {
         retry: task.options.retry.as_ref().map(store_retry),
         parent_close: store_close(task.options.parent_close),
         parent_instance: task.parent_instance.as_str().to_owned(),
+        undo: task.options.undo,
     };
     let record = stored::Task {
         format: 0,
@@ -220,6 +227,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
                 retry: activity.retry.map(load_retry),
                 timeout: activity.timeout_micros.map(Duration::from_micros),
                 labels: activity.labels.map(load_labels),
+                undo: activity.undo,
             },
             scheduled,
             failed_attempts: record.attempts,
@@ -229,6 +237,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
             kills: record.kills,
             trace: load_trace(activity.trace),
         }),
+        stored::task::Kind::Told(instance) => StoredTask::Told(InstanceId::trusted(instance)),
         stored::task::Kind::Child(child) => StoredTask::Child(ChildRecord {
             instance: InstanceId::trusted(child.instance),
             parent_instance: InstanceId::trusted(child.parent_instance),
@@ -237,6 +246,7 @@ pub fn decode_task(key: ExecutionKey, task: TaskId, bytes: &[u8]) -> Result<Stor
                 retry: child.retry.map(load_retry),
                 parent_close: load_close(child.parent_close)?,
                 labels: None,
+                undo: child.undo,
             },
             scheduled,
             failed_attempts: record.attempts,
@@ -428,11 +438,13 @@ fn load_options(
     retry: Option<stored::Retry>,
     timeout_micros: Option<u64>,
     labels: Option<stored::Labels>,
+    undo: bool,
 ) -> Option<Box<TaskOptions>> {
     let options = TaskOptions {
         retry: retry.map(load_retry),
         timeout: timeout_micros.map(Duration::from_micros),
         labels: labels.map(load_labels),
+        undo,
     };
     (options != TaskOptions::default()).then(|| Box::new(options))
 }
@@ -477,6 +489,7 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
                 .as_ref()
                 .and_then(|options| options.labels.as_deref())
                 .map(store_labels),
+            undo: options.as_ref().is_some_and(|options| options.undo),
         }),
         EventKind::TaskCompleted {
             task,
@@ -507,6 +520,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
             instance,
             input,
             link,
+            parent_close,
+            undo,
         } => StoredEvent::ChildCreated(stored::ChildCreated {
             task: task.0,
             name: text(name),
@@ -514,6 +529,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
             instance: instance.as_str().to_owned(),
             input: payload(input.as_ref()),
             detached: *link == ChildLink::Detached,
+            parent_close: store_close(*parent_close),
+            undo: *undo,
         }),
         EventKind::SubOrchestrationInstanceCompleted { task, result } => {
             StoredEvent::ChildCompleted(store_result(*task, result.as_ref()))
@@ -595,6 +612,8 @@ fn store_event_kind(kind: &EventKind) -> StoredEvent {
         }),
         EventKind::ExecutionFailed { failure } => StoredEvent::ExecutionFailed(store_failure(failure)),
         EventKind::ExecutionTerminated { reason } => StoredEvent::ExecutionTerminated(store_reason(reason)),
+        EventKind::CancelRequested { reason } => StoredEvent::CancelRequested(store_reason(reason)),
+        EventKind::ExecutionCanceled { failure } => StoredEvent::ExecutionCanceled(store_failure(failure)),
     }
 }
 
@@ -610,7 +629,7 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
             task: TaskId(event.task),
             name: event.name.into(),
             input: event.input.map(Payload::from),
-            options: load_options(event.retry, event.timeout_micros, event.labels),
+            options: load_options(event.retry, event.timeout_micros, event.labels, event.undo),
         },
         StoredEvent::TaskCompleted(event) => EventKind::TaskCompleted {
             task: TaskId(event.task),
@@ -641,6 +660,8 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
             } else {
                 ChildLink::Awaited
             },
+            parent_close: load_close(event.parent_close)?,
+            undo: event.undo,
         },
         StoredEvent::ChildCompleted(event) => EventKind::SubOrchestrationInstanceCompleted {
             task: TaskId(event.task),
@@ -712,6 +733,10 @@ fn load_event(kind: StoredEvent) -> Result<EventKind, RecordError> {
             failure: load_failure(failure),
         },
         StoredEvent::ExecutionTerminated(reason) => EventKind::ExecutionTerminated { reason: reason.text },
+        StoredEvent::CancelRequested(reason) => EventKind::CancelRequested { reason: reason.text },
+        StoredEvent::ExecutionCanceled(failure) => EventKind::ExecutionCanceled {
+            failure: load_failure(failure),
+        },
     })
 }
 
@@ -760,6 +785,7 @@ fn store_message(message: &Message) -> StoredMessage {
             reason: reason.clone(),
             children: store_close(*children),
         }),
+        Message::Cancel { reason } => StoredMessage::Cancel(store_reason(reason)),
         Message::Suspend { reason } => StoredMessage::Suspend(store_reason(reason)),
         Message::Resume { reason } => StoredMessage::Resume(store_reason(reason)),
         Message::Rewind { reason, parent } => StoredMessage::Rewind(stored::Rewind {
@@ -833,6 +859,7 @@ fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
             children: load_close(terminate.children)?,
             reason: terminate.reason,
         },
+        StoredMessage::Cancel(reason) => Message::Cancel { reason: reason.text },
         StoredMessage::Suspend(reason) => Message::Suspend { reason: reason.text },
         StoredMessage::Resume(reason) => Message::Resume { reason: reason.text },
         StoredMessage::Rewind(rewind) => Message::Rewind {
@@ -1128,6 +1155,7 @@ fn store_close(policy: ParentClosePolicy) -> i32 {
     match policy {
         ParentClosePolicy::Abandon => stored::ParentClosePolicy::Abandon.into(),
         ParentClosePolicy::Terminate => stored::ParentClosePolicy::Terminate.into(),
+        ParentClosePolicy::Cancel => stored::ParentClosePolicy::Cancel.into(),
     }
 }
 
@@ -1135,6 +1163,7 @@ fn load_close(policy: i32) -> Result<ParentClosePolicy, RecordError> {
     match stored::ParentClosePolicy::try_from(policy) {
         Ok(stored::ParentClosePolicy::Abandon) => Ok(ParentClosePolicy::Abandon),
         Ok(stored::ParentClosePolicy::Terminate) => Ok(ParentClosePolicy::Terminate),
+        Ok(stored::ParentClosePolicy::Cancel) => Ok(ParentClosePolicy::Cancel),
         Err(_) => Err(damaged(format!("parent-close policy {policy} is unknown"))),
     }
 }

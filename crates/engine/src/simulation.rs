@@ -15,14 +15,15 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::limits::Limits;
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{Commit, CommitError, Store};
-use dalsegno_core::{EntityId, Epoch, ExecutionKey, PartitionId, Payload, TaskId, Timestamp};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload, TaskId, Timestamp};
 use futures::future::BoxFuture;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::choices::ChoiceTree;
 use crate::committer::append;
 use crate::executor::{
-    ActivityRequest, AttemptOutcome, Cancellation, Executor, Heartbeats, OperationOutcome, Receipt,
+    ActivityRequest, AttemptOutcome, CancelReason, Cancellation, Executor, Heartbeats, OperationOutcome,
+    Receipt, cancellation,
 };
 use crate::input::{AttemptRun, Command, Input, LimiterAsk, Load};
 use crate::loader;
@@ -119,6 +120,8 @@ pub struct SimHub {
     /// Durable, not yet let out.
     effects: VecDeque<(usize, Effect)>,
     running: Vec<Arc<TaskRecord>>,
+    /// Those among them that were told to end.
+    told: HashSet<(ExecutionKey, TaskId)>,
     operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
     rules: HashMap<Arc<str>, LimiterRule>,
     duplicates: f64,
@@ -180,6 +183,7 @@ impl SimHub {
             is_over: false,
             effects: VecDeque::new(),
             running: Vec::new(),
+            told: HashSet::new(),
             operations: Vec::new(),
             duplicates: options.duplicates,
             batch_turns_max: options.batch_turns_max,
@@ -442,6 +446,7 @@ impl SimHub {
         self.turns.clear();
         self.effects.clear();
         self.running.clear();
+        self.told.clear();
         self.operations.clear();
         self.loads.clear();
     }
@@ -458,6 +463,7 @@ impl SimHub {
             Effect::SendTurn(sender) => sender.send(),
             Effect::WithdrawTurn(turn) => self.executor.withdraw(&turn),
             Effect::Cancel { key, task } => self.cancel(key, task),
+            Effect::Tell { instance, key, task } => self.tell(index, instance, key, task),
             Effect::RunOperation { entity, future } => self.operations.push((entity, future)),
             Effect::Answer(give) => give(),
             Effect::Nudge => self.inboxes[index].push_back(Input::Nudge),
@@ -472,6 +478,20 @@ impl SimHub {
         if let Some(record) = found.map(|at| self.running.swap_remove(at)) {
             self.give_back(&record);
         }
+    }
+
+    /// One that runs goes on and its outcome counts, or it is withdrawn: both happen.
+    fn tell(&mut self, index: usize, instance: InstanceId, key: ExecutionKey, task: TaskId) {
+        let is_running = self
+            .running
+            .iter()
+            .any(|record| (record.key, record.task) == (key, task));
+        if is_running && self.entropy.share() < 0.5 {
+            self.told.insert((key, task));
+            return;
+        }
+        self.cancel(key, task);
+        self.inboxes[index].push_back(Input::TaskWithdrawn { instance, key, task });
     }
 
     fn give_back(&mut self, record: &Arc<TaskRecord>) {
@@ -516,9 +536,16 @@ impl SimHub {
     fn attempt(&mut self, record: Arc<TaskRecord>) {
         self.attempts_run += 1;
         let heartbeats = Heartbeats::default();
-        let request = ActivityRequest::new(&record, Cancellation::never(), heartbeats.clone());
+        let (mut canceller, mut cancelled) = (None, Cancellation::never());
+        if self.told.remove(&(record.key, record.task)) {
+            let (tells, told) = cancellation();
+            tells.cancel(CancelReason::Requested);
+            (canceller, cancelled) = (Some(tells), told);
+        }
+        let request = ActivityRequest::new(&record, cancelled, heartbeats.clone());
         let future = self.executor.run_activity(request.clone());
         let outcome = (self.run_attempt)(&request, future);
+        drop(canceller);
         self.report(record, outcome, heartbeats.latest().details);
     }
 

@@ -72,6 +72,8 @@ pub enum StoredTask {
     Activity(TaskRecord),
     /// A child.
     Child(ChildRecord),
+    /// An activity of this instance that was told to end: after a crash nobody runs it again.
+    Told(InstanceId),
 }
 
 /// What the engine keeps in a status row beside the columns.

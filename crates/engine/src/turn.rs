@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dalsegno_core::message::Target;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::Op;
-use dalsegno_core::{EntityId, ExecutionKey, Message, TaskId};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, TaskId};
 use futures::future::BoxFuture;
 
 use crate::executor::{OperationOutcome, TurnAddress, TurnSender};
@@ -70,6 +70,12 @@ pub enum Effect {
     WithdrawTurn(TurnAddress),
     /// Tell a running activity that it should end.
     Cancel { key: ExecutionKey, task: TaskId },
+    /// Tell an activity that its orchestration was asked to end: it answers as always.
+    Tell {
+        instance: InstanceId,
+        key: ExecutionKey,
+        task: TaskId,
+    },
     /// Run an entity operation that does I/O.
     RunOperation {
         entity: EntityId,
@@ -89,6 +95,7 @@ impl fmt::Debug for Effect {
             Self::SendTurn(_) => f.write_str("SendTurn"),
             Self::WithdrawTurn(turn) => write!(f, "WithdrawTurn({}, {})", turn.instance, turn.number),
             Self::Cancel { key, task } => write!(f, "Cancel({key:?}, {task})"),
+            Self::Tell { key, task, .. } => write!(f, "Tell({key:?}, {task})"),
             Self::RunOperation { entity, .. } => write!(f, "RunOperation({entity})"),
             Self::Answer(_) => f.write_str("Answer"),
             Self::Nudge => f.write_str("Nudge"),

@@ -124,7 +124,7 @@ fn read_tables(store: &dyn Store, partitions: u32, findings: &mut Findings) -> R
         }
         for (key, task, data) in loaded.tasks {
             match record::decode_task(key, task, &data) {
-                Ok(StoredTask::Activity(_)) => {
+                Ok(StoredTask::Activity(_) | StoredTask::Told(_)) => {
                     tables.tasks.insert((key, task));
                 }
                 Ok(StoredTask::Child(_)) => {}

@@ -18,6 +18,9 @@ use crate::workers::Work;
 /// Causes of a failure that are taken from a message, the outermost first.
 const CAUSES_MAX: usize = 64;
 
+/// The external event by which an orchestration elsewhere learns that it is asked to end.
+pub(crate) const CANCEL_EVENT: &str = "dalsegno.cancel";
+
 /// A point in time; nanoseconds below a microsecond are cut off.
 pub(crate) fn instant(at: prost_types::Timestamp) -> Timestamp {
     let micros = at
@@ -420,6 +423,24 @@ impl Names {
                     failure_details: Some(failure_of(failure)),
                 }),
             ),
+            // The protocol has no word for it: code elsewhere waits for an event of this name.
+            Kind::CancelRequested { reason } => (
+                -1,
+                WireEvent::EventRaised(proto::EventRaisedEvent {
+                    name: CANCEL_EVENT.to_owned(),
+                    input: reason
+                        .as_deref()
+                        .map(|reason| serde_json::Value::from(reason).to_string()),
+                }),
+            ),
+            Kind::ExecutionCanceled { failure } => (
+                -1,
+                WireEvent::ExecutionCompleted(proto::ExecutionCompletedEvent {
+                    orchestration_status: proto::OrchestrationStatus::Canceled.into(),
+                    result: None,
+                    failure_details: Some(failure_of(failure)),
+                }),
+            ),
             Kind::ExecutionTerminated { reason } => (
                 -1,
                 WireEvent::ExecutionTerminated(proto::ExecutionTerminatedEvent {
@@ -659,11 +680,13 @@ impl TurnReader<'_> {
                 failure: failure(details),
             },
             (Wire::Completed, None) => Action::Complete { result },
+            (Wire::Canceled, None) => Action::EndCancelled {
+                failure: Failure::new("Canceled", result.as_ref().map_or("", Payload::as_str)),
+            },
             (other, None) => Action::Fail {
                 failure: Failure::new(
                     match other {
                         Wire::Terminated => "Terminated",
-                        Wire::Canceled => "Canceled",
                         _ => "",
                     },
                     result.as_ref().map_or("", Payload::as_str),
@@ -708,6 +731,7 @@ pub(crate) fn status_of(status: Status) -> proto::OrchestrationStatus {
         Status::Completed => proto::OrchestrationStatus::Completed,
         Status::Failed => proto::OrchestrationStatus::Failed,
         Status::Terminated => proto::OrchestrationStatus::Terminated,
+        Status::Canceled => proto::OrchestrationStatus::Canceled,
     }
 }
 
@@ -720,6 +744,7 @@ pub(crate) fn status(status: i32) -> Option<Status> {
         proto::OrchestrationStatus::Completed => Status::Completed,
         proto::OrchestrationStatus::Failed => Status::Failed,
         proto::OrchestrationStatus::Terminated => Status::Terminated,
+        proto::OrchestrationStatus::Canceled => Status::Canceled,
         _ => return None,
     })
 }

@@ -157,6 +157,15 @@ impl RemoteHub {
         self.done(self.request(Method::POST, &path)).await
     }
 
+    /// Asks an instance to end by its own code.
+    ///
+    /// # Errors
+    /// As [`TaskHub::cancel`](dalsegno_engine::TaskHub::cancel).
+    pub async fn cancel(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        let path = format!("{}/cancel{}", instance(id), reasoned(reason));
+        self.done(self.request(Method::POST, &path)).await
+    }
+
     /// Stops an instance from taking messages.
     ///
     /// # Errors

@@ -237,7 +237,7 @@ impl ActivityContext {
             .report(encode(details).unwrap_or_default());
     }
 
-    /// Waits until the attempt is told to end: terminate, timeout or shutdown.
+    /// Waits until the attempt is told to end: cancel, terminate, timeout or shutdown.
     pub async fn cancelled(&self) -> Cancelled {
         let mut cancellation = self.request.cancelled.clone();
         Cancelled(cancellation.wait().await)

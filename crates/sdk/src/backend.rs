@@ -42,6 +42,7 @@ requests! {
     start(options: StartOptions) -> Started;
     raise_event(id: &InstanceId, event: RaisedEvent) -> ();
     terminate(id: &InstanceId, reason: Option<String>, scope: Scope) -> ();
+    cancel(id: &InstanceId, reason: Option<String>) -> ();
     suspend(id: &InstanceId, reason: Option<String>) -> ();
     resume(id: &InstanceId, reason: Option<String>) -> ();
     rewind(id: &InstanceId, reason: Option<String>) -> ();

@@ -69,8 +69,15 @@ fn is_same_but_input(recorded: &EventKind, asked: &EventKind) -> bool {
 /// Takes out what is compared as a value, and what is not compared.
 fn take_payload(event: &mut EventKind) -> Option<Payload> {
     match event {
-        EventKind::SubOrchestrationInstanceCreated { version, input, .. } => {
+        EventKind::SubOrchestrationInstanceCreated {
+            version,
+            input,
+            parent_close,
+            undo,
+            ..
+        } => {
             *version = None;
+            (*parent_close, *undo) = Default::default();
             input.take()
         }
         EventKind::TaskScheduled { input, options, .. } => {
@@ -174,6 +181,7 @@ fn describe(event: &EventKind) -> String {
         EventKind::EntityUnlockSent { lock, .. } => format!("the end of lock {lock}"),
         EventKind::ExecutionCompleted { result } => format!("the end{}", with(result.as_ref())),
         EventKind::ExecutionFailed { failure } => format!("the failure \"{failure}\""),
+        EventKind::ExecutionCanceled { failure } => format!("the end by cancellation \"{failure}\""),
         other => other.name().to_owned(),
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::cancel::Cancellation;
 use crate::codec::encode;
 use crate::entity::{Entity, EntityCaller};
 use crate::event::{EventTask, ExternalEvent};
@@ -120,6 +121,21 @@ impl OrchestrationContext {
     /// Waits for an external event; one that came before is taken at once.
     pub fn wait_for_event<T: DeserializeOwned>(&self, event: ExternalEvent<T>) -> EventTask<T> {
         EventTask::new(self.shared.clone(), event.name())
+    }
+
+    /// Waits until somebody asks this orchestration to end, and gives the reason.
+    ///
+    /// Who never looks is told by what it waits for: events, activities and children fail with
+    /// [`is_cancelled`](crate::TaskError::is_cancelled), once, and everything asked for after that works as
+    /// always. Whoever waits for this hears of it in the same turn; what it waited for besides is
+    /// cancelled all the same. Carried over continue-as-new.
+    pub fn cancelled(&self) -> Cancellation {
+        Cancellation::new(&self.shared)
+    }
+
+    /// Was this orchestration asked to end? Who looks has been told.
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.enter().hear_of_cancel().is_some()
     }
 
     /// Sends an event to another instance. Parks the orchestration when `instance` is no id.

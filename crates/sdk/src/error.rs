@@ -13,6 +13,8 @@ use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use dalsegno_host::config::Refused;
 use dalsegno_store_embedded::OpenError;
 
+use crate::cancel::CancelRequested;
+
 /// `std::result::Result` with [`Error`] unless another error is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -73,6 +75,11 @@ impl Error {
     /// The error as `E`, if it was made from one in this process.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         self.0.source.as_deref().and_then(|source| source.downcast_ref())
+    }
+
+    /// Is it a cancellation? Returned by an orchestration that was asked to end, it ends it as `Canceled`.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.failure.is_cancelled()
     }
 
     /// What will be recorded.
@@ -154,8 +161,11 @@ impl Error {
 
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
-        let failure = match (&error as &dyn StdError).downcast_ref::<TaskError>() {
-            Some(task) => task.to_failure(),
+        let any = &error as &dyn StdError;
+        let known = any.downcast_ref().map(TaskError::to_failure);
+        let failure = known.or_else(|| any.downcast_ref().map(CancelRequested::to_failure));
+        let failure = match failure {
+            Some(failure) => failure,
             None => Failure {
                 cause: causes_of(&error, CAUSES_MAX),
                 ..Failure::new(kind_of::<E>(), error.to_string())
@@ -216,6 +226,11 @@ impl TaskError {
         failure_is::<E>(&self.failure)
     }
 
+    /// Was it cancelled: the task itself, or with the orchestration that waited for it?
+    pub fn is_cancelled(&self) -> bool {
+        self.failure.is_cancelled()
+    }
+
     /// Did it fail with this kind, or because of it?
     pub fn is_kind(&self, kind: &str) -> bool {
         has_kind(&self.failure, kind)
@@ -266,6 +281,7 @@ pub struct Cancelled(pub CancelReason);
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
+            CancelReason::Requested => "cancelled: the orchestration was asked to end",
             CancelReason::Terminated => "cancelled: the orchestration was terminated",
             CancelReason::TimedOut => "cancelled: the attempt took longer than its limit",
             CancelReason::Shutdown => "cancelled: the host goes down",

@@ -80,7 +80,10 @@ pub struct EventTask<T> {
 
 impl<T> EventTask<T> {
     pub(crate) fn new(shared: Arc<Shared>, name: &str) -> Self {
-        let wait = shared.enter().events.wait(name);
+        let mut state = shared.enter();
+        let refusal = state.refusal();
+        let wait = state.events.wait(name, refusal);
+        drop(state);
         Self {
             shared,
             wait: Some(wait),
@@ -105,6 +108,13 @@ impl<T: DeserializeOwned> Future for EventTask<T> {
             return Poll::Pending;
         };
         self.wait = None;
+        let arrived = match arrived {
+            Ok(arrived) => arrived,
+            Err((name, failure)) => {
+                self.shared.lock().hear_of_cancel();
+                return Poll::Ready(Err(TaskError::new(format!("event {:?}", &*name), *failure)));
+            }
+        };
         let value = decode(arrived.input.as_ref());
         Poll::Ready(value.map_err(|error| {
             let failure = Failure::new("Decode", error.to_string()).permanent();
@@ -169,18 +179,24 @@ struct Wait {
     name: Arc<str>,
     arrived: Option<Arrived>,
     waker: Option<Waker>,
+    /// No event comes any more: the orchestration is to end.
+    failure: Option<Box<Failure>>,
 }
 
+/// What a wait came to; the name of the event that did not come, and why.
+type Came = Result<Arrived, (Arc<str>, Box<Failure>)>;
+
 impl Events {
-    /// A new wait; takes the first unread event of the name at once.
-    fn wait(&mut self, name: &str) -> u32 {
+    /// A new wait; takes the first unread event of the name at once, unless it is refused.
+    fn wait(&mut self, name: &str, refusal: Option<Failure>) -> u32 {
         let wait = self.waits_created;
         self.waits_created += 1;
         let name: Arc<str> = name.to_lowercase().into();
         let unread = self
             .unread
             .iter()
-            .position(|event| event.name.to_lowercase() == *name);
+            .position(|event| event.name.to_lowercase() == *name)
+            .filter(|_| refusal.is_none());
         let arrived = unread.and_then(|at| self.unread.remove(at));
         if self.waits.is_empty() {
             self.waits.reserve_exact(1);
@@ -190,6 +206,7 @@ impl Events {
             name,
             arrived,
             waker: None,
+            failure: refusal.map(Box::new),
         });
         wait
     }
@@ -222,7 +239,7 @@ impl Events {
         let first = self
             .waits
             .iter_mut()
-            .find(|wait| wait.arrived.is_none() && *wait.name == *name);
+            .find(|wait| wait.arrived.is_none() && wait.failure.is_none() && *wait.name == *name);
         let Some(wait) = first else {
             let at = self.unread.partition_point(|event| event.number < arrived.number);
             self.unread.insert(at, arrived);
@@ -234,16 +251,32 @@ impl Events {
         waker
     }
 
-    fn poll(&mut self, wait: u32, waker: &Waker, awaited: &mut usize) -> (Poll<Arrived>, Option<Waker>) {
+    fn poll(&mut self, wait: u32, waker: &Waker, awaited: &mut usize) -> (Poll<Came>, Option<Waker>) {
         let place = self.place_of(wait).expect("a wait exists until it is dropped");
         let entry = &mut self.waits[place];
         if let Some(arrived) = entry.arrived.take() {
             let old = self.waits.remove(place).waker;
-            return (Poll::Ready(arrived), old);
+            return (Poll::Ready(Ok(arrived)), old);
+        }
+        if let Some(failure) = entry.failure.take() {
+            let wait = self.waits.remove(place);
+            return (Poll::Ready(Err((wait.name, failure))), wait.waker);
         }
         let old = entry.waker.replace(waker.clone());
         *awaited += usize::from(old.is_none());
         (Poll::Pending, old)
+    }
+
+    /// No wait gets an event that it has not got already. Returns whom to wake.
+    pub(crate) fn fail_all(&mut self, failure: &Failure, awaited: &mut usize) -> Vec<Waker> {
+        let open = self.waits.iter_mut().filter(|wait| wait.arrived.is_none());
+        let wakers = open.filter_map(|wait| {
+            wait.failure = Some(Box::new(failure.clone()));
+            wait.waker.take()
+        });
+        let wakers: Vec<Waker> = wakers.collect();
+        *awaited -= wakers.len();
+        wakers
     }
 
     /// A wait was dropped: it leaves its queue, and an event it had not taken goes to the next.
@@ -276,7 +309,10 @@ impl Events {
     }
 
     pub(crate) fn waits_for(&self) -> Vec<String> {
-        let open = self.waits.iter().filter(|wait| wait.arrived.is_none());
+        let open = self
+            .waits
+            .iter()
+            .filter(|wait| wait.arrived.is_none() && wait.failure.is_none());
         let mut names: Vec<_> = open.map(|wait| format!("event {:?}", &*wait.name)).collect();
         names.sort_unstable();
         names.dedup();

@@ -21,7 +21,7 @@ use crate::context::OrchestrationContext;
 use crate::error::Error;
 use crate::orchestrator::Begin;
 use crate::panics::{self, Caught};
-use crate::state::{FaultSignal, Shared, TaskKind};
+use crate::state::{FaultSignal, Pressed, Shared, TaskKind};
 
 /// Most polls after one event; beyond it the code wakes itself for ever.
 const POLLS_PER_EVENT_MAX: u32 = 100_000;
@@ -58,11 +58,24 @@ impl LiveExecution {
         let shared = self.shared.clone();
         let result = shared
             .waking
-            .enter(|| events.iter().try_for_each(|event| self.apply(event)));
+            .enter(|| (0..events.len()).try_for_each(|place| self.apply_next(&events[place..])));
         if result.is_err() {
             self.end();
         }
         result
+    }
+
+    /// Applies the first of these. An execution that begins with a request to end knows it from the start.
+    fn apply_next(&mut self, events: &[Event]) -> Result<(), Fault> {
+        let Some((event, rest)) = events.split_first() else {
+            return Ok(());
+        };
+        if let (EventKind::ExecutionStarted(_), Some(EventKind::CancelRequested { reason })) =
+            (&event.kind, rest.first().map(|next| &next.kind))
+        {
+            self.shared.cancel(reason.clone());
+        }
+        self.apply(event)
     }
 
     fn apply(&mut self, event: &Event) -> Result<(), Fault> {
@@ -72,6 +85,10 @@ impl LiveExecution {
         match &event.kind {
             EventKind::OrchestratorStarted => self.shared.lock().now = event.at,
             EventKind::OrchestratorCompleted => return self.end_of_recorded_turn(),
+            EventKind::CancelRequested { reason } => {
+                self.shared.cancel(reason.clone());
+                return self.settle();
+            }
             EventKind::ExecutionTerminated { .. } => {
                 self.end();
                 self.shared.lock().asked.clear();
@@ -111,7 +128,7 @@ impl LiveExecution {
     fn settle(&mut self) -> Result<(), Fault> {
         self.shared.lock().step += 1;
         let mut polls = 0;
-        while self.body.is_some() && self.shared.waking.take_woken() {
+        while self.body.is_some() && self.is_woken() {
             polls += 1;
             if polls > POLLS_PER_EVENT_MAX {
                 return Err(busy_loop());
@@ -122,6 +139,21 @@ impl LiveExecution {
             return Err(foreign_wait());
         }
         Ok(())
+    }
+
+    /// Is there anything to poll for? Code that is to end and waits for nothing but timers is pressed.
+    fn is_woken(&mut self) -> bool {
+        if self.shared.waking.take_woken() {
+            return true;
+        }
+        match self.shared.press() {
+            Pressed::No => false,
+            Pressed::TimersEnded => self.shared.waking.take_woken(),
+            Pressed::Ends => {
+                self.complete(Ok(None));
+                false
+            }
+        }
     }
 
     fn poll_once(&mut self) -> Result<(), Fault> {
@@ -151,15 +183,28 @@ impl LiveExecution {
     }
 
     fn complete(&mut self, result: Result<Option<Payload>, Error>) {
-        let action = match result {
-            Ok(result) => Action::Complete { result },
-            Err(error) => Action::Fail {
-                failure: error.into_failure(),
-            },
-        };
+        let action = self.ending(result);
         // After continue-as-new this is not asked for any more.
         self.shared.lock().ask(action, self.location);
         self.end();
+    }
+
+    /// Code that was asked to end ends as cancelled when it returns that, or when it was cut short
+    /// and could not know.
+    fn ending(&self, result: Result<Option<Payload>, Error>) -> Action {
+        let state = self.shared.lock();
+        let is_cancelled = state.cancel_reason().is_some();
+        match (result, state.cut_short()) {
+            (Ok(_), Some(failure)) => Action::EndCancelled { failure },
+            (Ok(result), None) => Action::Complete { result },
+            (Err(error), _) => {
+                let failure = error.into_failure();
+                match is_cancelled && failure.is_cancelled() {
+                    true => Action::EndCancelled { failure },
+                    false => Action::Fail { failure },
+                }
+            }
+        }
     }
 
     /// Drops the code. What its locals do when dropped is no longer asked for.
@@ -275,7 +320,9 @@ fn completion(kind: &EventKind) -> Option<Completion> {
 fn is_recorded_action(kind: &EventKind) -> bool {
     let is_end = matches!(
         kind,
-        EventKind::ExecutionCompleted { .. } | EventKind::ExecutionFailed { .. }
+        EventKind::ExecutionCompleted { .. }
+            | EventKind::ExecutionFailed { .. }
+            | EventKind::ExecutionCanceled { .. }
     );
     is_end || kind.is_asked_by_code()
 }

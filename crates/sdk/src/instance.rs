@@ -131,6 +131,15 @@ impl<Out> Instance<Out> {
         Ok(self.client.backend().resume(&self.id, said(reason)).await?)
     }
 
+    /// Asks it to end by its own code, which may undo what it did first. Its activities are told, and
+    /// its children by their policy. Asking again changes nothing.
+    ///
+    /// # Errors
+    /// When the instance does not exist or is finished.
+    pub async fn cancel(&self, reason: impl Into<String>) -> Result<()> {
+        Ok(self.client.backend().cancel(&self.id, said(reason)).await?)
+    }
+
     /// Ends it.
     ///
     /// # Errors

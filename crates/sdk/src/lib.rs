@@ -37,6 +37,7 @@
 mod activity;
 mod app;
 mod backend;
+mod cancel;
 mod client;
 mod codec;
 mod compare;
@@ -63,6 +64,7 @@ mod version;
 
 pub use activity::{Activity, ActivityContext};
 pub use app::{App, Host, HostSettings, until_ended};
+pub use cancel::{CancelRequested, Cancellation};
 pub use client::{Client, ClientOperation, Start};
 pub use context::{Callable, OrchestrationContext, OrchestrationEntities};
 pub use entity::{Entity, EntityCaller, EntityContext, EntityDefinition, EntityProxy, EntitySignal};

@@ -14,6 +14,7 @@ use dalsegno_core::{Action, EntityId, Failure, Fault, FaultKind, Payload, TaskId
 use dalsegno_engine::executor::ExecutionInfo;
 use hashbrown::HashMap;
 
+use crate::cancel::Cancel;
 use crate::event::Events;
 
 /// Most actions of one turn before the code is stopped; the engine's `turn_actions_max` is the same.
@@ -98,6 +99,8 @@ pub(crate) struct State {
     pub(crate) asked: VecDeque<Asked>,
     pub(crate) events: Events,
     pub(crate) locked: Option<Locked>,
+    /// Most executions are never asked to end, nor wait for it.
+    cancel: Option<Box<Cancel>>,
     slots: HashMap<u32, Slot>,
     tasks_created: u32,
     uuids_created: u32,
@@ -130,6 +133,17 @@ pub(crate) enum TaskKind {
     Lock,
 }
 
+/// See [`Shared::press`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressed {
+    /// It goes on.
+    No,
+    /// Its timers ended early; it is polled again.
+    TimersEnded,
+    /// It ends here.
+    Ends,
+}
+
 /// An open task. It goes when its future does.
 #[derive(Debug)]
 struct Slot {
@@ -142,6 +156,8 @@ struct Slot {
 enum Progress {
     Unpolled,
     Polled(Waker),
+    /// It was not asked for: the orchestration is to end.
+    Refused(Box<Failure>),
     Done(Result<Option<Payload>, Box<Failure>>),
 }
 
@@ -157,6 +173,7 @@ impl Shared {
             asked: VecDeque::new(),
             events: Events::default(),
             locked: None,
+            cancel: None,
             slots: HashMap::new(),
             tasks_created: 0,
             uuids_created: 0,
@@ -199,16 +216,21 @@ impl Shared {
     ) -> TaskId {
         let mut state = self.enter();
         let task = state.next_task();
+        let refusal = state.refusal_of(kind);
         let action = action(task, state.now);
+        let is_refused = refusal.is_some();
+        let progress = refusal.map_or(Progress::Unpolled, |failure| Progress::Refused(Box::new(failure)));
         state.slots.insert(
             task.0,
             Slot {
                 kind,
                 location,
-                progress: Progress::Unpolled,
+                progress,
             },
         );
-        self.ask(state, action, location);
+        if !is_refused {
+            self.ask(state, action, location);
+        }
         task
     }
 
@@ -221,7 +243,9 @@ impl Shared {
         let mut state = self.enter();
         let task = state.next_task();
         let action = action(task, state.now);
-        self.ask(state, action, location);
+        if !state.is_cut() {
+            self.ask(state, action, location);
+        }
         task
     }
 
@@ -249,6 +273,13 @@ impl Shared {
         if state.closed {
             return;
         }
+        let is_refused = state
+            .slots
+            .get(&task.0)
+            .map_or(state.is_cut(), |slot| matches!(slot.progress, Progress::Refused(_)));
+        if is_refused {
+            return;
+        }
         let step = state.step;
         let asked = state.asked.iter_mut().rev().find(|asked| asked.is_of(task));
         match asked.filter(|asked| asked.step == step) {
@@ -271,10 +302,9 @@ impl Shared {
             .slots
             .remove(&task.0)
             .expect("a task is not polled after it ended");
-        if let Progress::Done(outcome) = slot.progress {
-            return Poll::Ready(outcome.map_err(|failure| *failure));
-        }
         let waker = match slot.progress {
+            Progress::Done(outcome) => return Poll::Ready(state.hand_over(outcome)),
+            Progress::Refused(failure) => return Poll::Ready(state.hand_over(Err(failure))),
             Progress::Polled(old) if old.will_wake(waker) => (old, None),
             Progress::Polled(old) => (waker.clone(), Some(old)),
             _ => {
@@ -333,6 +363,51 @@ impl Shared {
         Ok(())
     }
 
+    /// The orchestration is to end: waits for events fail, and those who waited for this hear of it.
+    pub(crate) fn cancel(&self, reason: Option<String>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.cancel_reason().is_some() {
+            return;
+        }
+        let failure = Failure::cancelled(reason.as_deref());
+        let waits = state.cancel_mut().arrive(reason);
+        state.awaited -= waits.len();
+        let mut wakers = state.events.fail_all(&failure, &mut state.awaited);
+        wakers.extend(waits.into_iter().map(|(_, waker)| waker));
+        drop(guard);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// What becomes of code that has not heard of its cancellation and waits for nothing but timers.
+    pub(crate) fn press(&self) -> Pressed {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.refusal().is_none() || state.closed {
+            return Pressed::No;
+        }
+        let is_waited = |slot: &Slot| slot.kind == TaskKind::Timer && matches!(slot.progress, Progress::Polled(_));
+        let mut timers: Vec<u32> = state
+            .slots
+            .iter()
+            .filter_map(|(id, slot)| is_waited(slot).then_some(*id))
+            .collect();
+        if timers.is_empty() || timers.len() < state.awaited {
+            return Pressed::No;
+        }
+        if state.is_cut() {
+            return Pressed::Ends;
+        }
+        if let Some(request) = state.cancel_mut().request.as_mut() {
+            request.is_cut = true;
+        }
+        timers.sort_unstable();
+        let wakers = timers.into_iter().map(|id| state.cut_timer(TaskId(id))).collect::<Vec<_>>();
+        drop(guard);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+        Pressed::TimersEnded
+    }
+
     pub(crate) fn next_uuid(&self) -> u32 {
         let mut state = self.enter();
         state.uuids_created += 1;
@@ -345,6 +420,87 @@ impl State {
         let task = TaskId(self.tasks_created);
         self.tasks_created += 1;
         task
+    }
+
+    fn cancel_mut(&mut self) -> &mut Cancel {
+        self.cancel.get_or_insert_default()
+    }
+
+    /// Why what is asked for now is refused: the code does not know yet that it is to end.
+    pub(crate) fn refusal(&self) -> Option<Failure> {
+        self.cancel.as_ref()?.refusal()
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.is_cut())
+    }
+
+    /// Why the code is not to be believed: timers ended early and it does not know.
+    pub(crate) fn cut_short(&self) -> Option<Failure> {
+        self.refusal().filter(|_| self.is_cut())
+    }
+
+    /// Calls of entities are short and cannot be told: they are refused only with everything else.
+    fn refusal_of(&self, kind: TaskKind) -> Option<Failure> {
+        match kind {
+            TaskKind::Activity | TaskKind::Orchestration => self.refusal(),
+            TaskKind::Entity => self.cut_short(),
+            TaskKind::Timer | TaskKind::Lock => None,
+        }
+    }
+
+    /// A failure that reaches the code tells it that it is to end, if it is.
+    fn hand_over(&mut self, outcome: Result<Option<Payload>, Box<Failure>>) -> Outcome {
+        if outcome.is_err() {
+            self.hear_of_cancel();
+        }
+        outcome.map_err(|failure| *failure)
+    }
+
+    /// The code learns that it is to end; the reason, if it is.
+    pub(crate) fn hear_of_cancel(&mut self) -> Option<Option<String>> {
+        let cancel = self.cancel.as_mut()?;
+        let is_undoing = cancel.undoing > 0;
+        let request = cancel.request.as_mut()?;
+        request.is_heard |= !is_undoing;
+        Some(request.reason.clone())
+    }
+
+    /// Is the orchestration to end? The reason.
+    pub(crate) fn cancel_reason(&self) -> Option<Option<String>> {
+        let request = self.cancel.as_ref()?.request.as_ref()?;
+        Some(request.reason.clone())
+    }
+
+    pub(crate) fn wait_for_cancel(&mut self, wait: Option<u32>, waker: &Waker) -> (u32, Option<Waker>) {
+        let (wait, old) = self.cancel_mut().wait(wait, waker);
+        self.awaited += usize::from(old.is_none());
+        (wait, old)
+    }
+
+    pub(crate) fn leave_cancel(&mut self, wait: u32) -> Option<Waker> {
+        let left = self.cancel.as_mut()?.leave(wait);
+        self.awaited -= usize::from(left.is_some());
+        left
+    }
+
+    /// Undoing begins, or ends.
+    pub(crate) fn count_undoing(&mut self, begins: bool) {
+        let undoing = &mut self.cancel_mut().undoing;
+        *undoing = if begins { *undoing + 1 } else { undoing.saturating_sub(1) };
+    }
+
+    /// A timer ends before its time; its firing, should it come, finds nobody.
+    fn cut_timer(&mut self, task: TaskId) -> Option<Waker> {
+        let slot = self.slots.get_mut(&task.0)?;
+        let location = slot.location;
+        let before = std::mem::replace(&mut slot.progress, Progress::Done(Ok(None)));
+        self.ask(Action::CancelTimer { task }, location);
+        let Progress::Polled(waker) = before else {
+            return None;
+        };
+        self.awaited -= 1;
+        Some(waker)
     }
 
     pub(crate) fn ask(&mut self, action: Action, location: &'static Location<'static>) {
@@ -368,10 +524,12 @@ impl State {
             .map(|(id, slot)| (*id, slot.kind.words(), slot.location))
             .collect();
         tasks.sort_unstable_by_key(|task| task.0);
+        let is_waited_for = self.cancel.as_ref().is_some_and(|cancel| cancel.is_waited_for());
         tasks
             .into_iter()
             .map(|(id, words, location)| format!("{words}, task {id}, at {location}"))
             .chain(self.events.waits_for())
+            .chain(is_waited_for.then(|| "a request to cancel".to_owned()))
             .take(most)
             .collect()
     }

@@ -198,11 +198,22 @@ impl<Out> OrchestrationTask<Out> {
         self
     }
 
-    /// Terminated when this orchestration is. Not part of history.
+    /// Cancelled when this orchestration is cancelled or terminated. Not compared with history.
+    ///
+    /// A cancelled orchestration waits for its end; without a policy a child goes on and nobody waits.
+    pub fn cancel_with_parent(self) -> Self {
+        self.close_with_parent("cancel_with_parent", ParentClosePolicy::Cancel)
+    }
+
+    /// Terminated when this orchestration is terminated or cancelled. Not compared with history.
     pub fn terminate_with_parent(self) -> Self {
-        self.handle.edit("terminate_with_parent", |action| {
+        self.close_with_parent("terminate_with_parent", ParentClosePolicy::Terminate)
+    }
+
+    fn close_with_parent(self, option: &str, policy: ParentClosePolicy) -> Self {
+        self.handle.edit(option, |action| {
             if let Action::StartOrchestration { options, .. } = action {
-                options.parent_close = ParentClosePolicy::Terminate;
+                options.parent_close = policy;
             }
         });
         self

@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+pub(crate) mod cancel;
 pub(crate) mod config;
 pub(crate) mod counts;
 pub(crate) mod demo;
@@ -38,6 +39,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::History(history) => history.run(&session).await,
         Command::Raise(raise) => raise.run(&session).await,
         Command::Terminate(terminate) => terminate.run(&session).await,
+        Command::Cancel(cancel) => cancel.run(&session).await,
         Command::Suspend(suspend) => suspend.run(&session).await,
         Command::Resume(resume) => resume.run(&session).await,
         Command::Rewind(rewind) => rewind.run(&session).await,

@@ -47,7 +47,7 @@ fn finished(text: &str) -> Result<Status, String> {
     if status.is_final() {
         Ok(status)
     } else {
-        Err("one of Completed, Failed, Terminated".into())
+        Err("one of Completed, Failed, Terminated, Canceled".into())
     }
 }
 
@@ -106,10 +106,10 @@ impl Purge {
                 Failure::usage("this deletes many instances and nobody can be asked").help("say --yes"),
             );
         }
-        let finals = [Status::Completed, Status::Failed, Status::Terminated];
+        let finals: Vec<Status> = Status::ALL.into_iter().filter(|status| status.is_final()).collect();
         let query = InstanceQuery {
             statuses: if self.status.is_empty() {
-                finals.to_vec()
+                finals
             } else {
                 self.status.clone()
             },

@@ -261,6 +261,17 @@ impl TaskHub {
         .await
     }
 
+    /// Asks an instance to end by its own code. Its activities and, by their policy, its children are
+    /// told too. Asking again changes nothing; one that has not begun ends at once.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished`, `OverLimit`.
+    pub async fn cancel(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
+        self.runtime.check_reason(reason.as_ref())?;
+        self.ask(id, |id, reply| Command::Cancel { id, reason, reply })
+            .await
+    }
+
     /// Stops an instance from taking messages. Activities and their retries go on.
     ///
     /// # Errors

@@ -498,6 +498,7 @@ impl Release for Released {
                 Effect::SendTurn(sender) => sender.send(),
                 Effect::WithdrawTurn(turn) => self.executor.withdraw(&turn),
                 Effect::Cancel { key, task } => self.dispatcher.cancel(key, task),
+                Effect::Tell { instance, key, task } => self.dispatcher.tell(instance, key, task),
                 Effect::RunOperation { entity, future } => self.run_operation(entity, future),
                 Effect::Answer(give) => give(),
                 Effect::Nudge => self.mailboxes.send(id, Input::Nudge),

@@ -23,6 +23,7 @@ impl Partition {
             Command::Start { id, .. }
             | Command::Raise { id, .. }
             | Command::Terminate { id, .. }
+            | Command::Cancel { id, .. }
             | Command::Suspend { id, .. }
             | Command::Resume { id, .. }
             | Command::Rewind { id, .. }
@@ -72,6 +73,7 @@ impl Partition {
             } => {
                 self.message_unless_final(id, Message::Terminate { reason, children }, reply);
             }
+            Command::Cancel { reason, reply, .. } => self.cancel(id, reason, reply),
             Command::Suspend { reason, reply, .. } => match self.living_status(id) {
                 Ok(Status::Suspended) => {
                     self.answer_slot(id, reply.with(Err(wrong_state(id, "suspend", "Suspended"))))
@@ -112,6 +114,18 @@ impl Partition {
             return Err(finished(id, row.status));
         }
         Ok(row.status)
+    }
+
+    /// One request is enough: while one waits, another is answered and forgotten.
+    fn cancel(&mut self, id: &InstanceId, reason: Option<String>, reply: Reply<()>) {
+        let waits = self.slots.get(id).is_some_and(|slot| {
+            let is_cancel = |item: &Item| matches!(item.as_message(), Some(Message::Cancel { .. }));
+            slot.held.iter().any(is_cancel)
+        });
+        match waits {
+            true => self.answer_slot(id, reply.with(Ok(()))),
+            false => self.message_unless_final(id, Message::Cancel { reason }, reply),
+        }
     }
 
     fn message_unless_final(&mut self, id: &InstanceId, message: Message, reply: Reply<()>) {

@@ -99,6 +99,7 @@ fn refusal(command: Command, error: &RequestError) -> Option<Effect> {
         Command::Start { reply, .. } => reply.with(Err(error)),
         Command::Raise { reply, .. }
         | Command::Terminate { reply, .. }
+        | Command::Cancel { reply, .. }
         | Command::Suspend { reply, .. }
         | Command::Resume { reply, .. }
         | Command::Rewind { reply, .. }

@@ -38,6 +38,10 @@ impl Partition {
         {
             reasons.push(format!("its start is due {}", self.until(due)));
         }
+        if let Some(request) = resident.orchestration.cancel_request() {
+            let reason = request.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            reasons.push(format!("it was asked to end{reason}"));
+        }
         let tasks = resident.orchestration.tasks();
         let failed = self.failed_attempts(row.key);
         for (task, open) in tasks.iter().take(TASKS_NAMED_MAX) {
@@ -59,7 +63,7 @@ impl Partition {
         let own = waiting.filter(|((_, key, _), _)| *key == execution);
         own.filter_map(|((due, _, task), stored)| match stored {
             StoredTask::Activity(record) => Some((*task, self.tried(record, *due))),
-            StoredTask::Child(_) => None,
+            StoredTask::Child(_) | StoredTask::Told(_) => None,
         })
         .collect()
     }
@@ -87,12 +91,16 @@ impl Partition {
 
     fn describe(&self, open: &OpenTask) -> String {
         match open {
-            OpenTask::Activity { name } if self.config.executor.activity_settings(name).is_none() => {
+            OpenTask::Activity { name, .. } if self.config.executor.activity_settings(name).is_none() => {
                 format!("activity \"{name}\": nobody here has registered it")
             }
-            OpenTask::Activity { name } => format!("activity \"{name}\""),
+            OpenTask::Activity { name, undo: true } => format!("compensating: activity \"{name}\""),
+            OpenTask::Activity { name, undo: false } => format!("activity \"{name}\""),
             OpenTask::Timer { fire_at } => format!("timer, due {}", self.until(*fire_at)),
-            OpenTask::Child { instance } => format!("child {instance}"),
+            OpenTask::Child {
+                instance, undo: true, ..
+            } => format!("compensating: child {instance}"),
+            OpenTask::Child { instance, .. } => format!("child {instance}"),
             OpenTask::EntityCall { entity } => format!("call to entity {entity}"),
             OpenTask::LockRequested { entities } => format!("lock of {entities:?}, not yet granted"),
             OpenTask::LockHeld { entities } => format!("holds the lock of {entities:?}"),

@@ -43,6 +43,7 @@ use self::entity_cache::EntityCache;
 use self::job::Running;
 use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
+use self::tasks::TOLD;
 use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
 use crate::marks::Suspects;
@@ -302,6 +303,13 @@ impl Partition {
                 self.children.insert((key, task), child.clone());
                 child.due
             }
+            StoredTask::Told(instance) => {
+                self.attempts.insert((key, task), TOLD);
+                if !planted::has(Bug::ToldTaskForgotten) {
+                    self.withdraw_task(instance.clone(), key, task);
+                }
+                None
+            }
         };
         match (due, stored) {
             // The retry that was due then is what ran.
@@ -311,7 +319,7 @@ impl Partition {
             }
             (Some(due), stored) => drop(self.retries.insert((due, key, task), stored)),
             (None, StoredTask::Activity(record)) => self.restore_activity(record, is_suspect, turn),
-            (None, StoredTask::Child(_)) => {}
+            (None, StoredTask::Child(_) | StoredTask::Told(_)) => {}
         }
     }
 
@@ -328,6 +336,7 @@ impl Partition {
                 run,
             } => self.end_attempt(record, outcome, heartbeat, run),
             Input::TurnEnded { turn, answer, reply } => self.end_away_turn(&turn, answer, reply),
+            Input::TaskWithdrawn { instance, key, task } => self.withdraw_task(instance, key, task),
             Input::OperationEnded { entity, outcome } => self.end_operation(&entity, outcome),
             Input::Loaded(loaded) => self.take_loaded(*loaded),
             Input::Acquire(ask) => self.acquire(ask),

@@ -286,7 +286,7 @@ impl Partition {
         let row = &orchestration.row;
         for (task, open) in orchestration.tasks() {
             match open {
-                OpenTask::Activity { name } => {
+                OpenTask::Activity { name, .. } => {
                     let record = self.reopened_task(orchestration, *task, name, history);
                     self.attempts.insert((row.key, *task), 0);
                     turn.ops.push(self.put_task(&record));
@@ -304,7 +304,7 @@ impl Partition {
                         task: *task,
                     });
                 }
-                OpenTask::Child { instance } => {
+                OpenTask::Child { instance, .. } => {
                     let parent = Some(orchestration.as_parent(*task));
                     let rewind = Message::Rewind { reason: None, parent };
                     self.send(Target::Orchestration(instance.clone()), rewind, turn);
@@ -409,6 +409,7 @@ fn outcome_of(row: &InstanceRow) -> Option<dalsegno_core::Outcome> {
         Status::Completed => Some(Ok(row.output.clone())),
         Status::Failed => Some(Err(row.failure.clone().unwrap_or_default())),
         Status::Terminated => Some(Err(Failure::new("Terminated", "terminated"))),
+        Status::Canceled => Some(Err(row.failure.clone().unwrap_or_default())),
         _ => None,
     }
 }

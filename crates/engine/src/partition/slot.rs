@@ -187,6 +187,7 @@ pub(super) fn take_batch(slot: &mut Slot) -> Vec<Item> {
             message,
             Some(
                 Message::Resume { .. }
+                    | Message::Cancel { .. }
                     | Message::TimerFired {
                         task: TaskId::START,
                         ..

@@ -20,6 +20,9 @@ use crate::record;
 use crate::task::{ChildRecord, FAILURE_TEXT_BYTES_MAX, FAILURES_KEPT, StoredTask, TaskRecord};
 use crate::turn::{Effect, Turn};
 
+/// Stands for the count of failed attempts of a task that was told to end: none follows.
+pub(super) const TOLD: u32 = u32::MAX;
+
 impl Partition {
     /// Tasks, timers, children: everything that a turn opened or closed.
     pub(super) fn write_tasks(
@@ -95,7 +98,22 @@ impl Partition {
             turn.ops.push(Op::DeleteTask { key, task: *task });
             turn.effects.push(Effect::Cancel { key, task: *task });
         }
+        self.tell_tasks(id, key, result, turn);
         self.write_children(id, key, result, turn);
+    }
+
+    /// An activity whose orchestration was asked to end is not tried again, neither now nor after a crash.
+    fn tell_tasks(&mut self, id: &InstanceId, key: ExecutionKey, result: &TurnResult, turn: &mut Turn) {
+        for task in &result.told {
+            self.attempts.insert((key, *task), TOLD);
+            let data = record::encode_task(&StoredTask::Told(id.clone()));
+            turn.ops.push(Op::PutTask { key, task: *task, data });
+            turn.effects.push(Effect::Tell {
+                instance: id.clone(),
+                key,
+                task: *task,
+            });
+        }
     }
 
     fn write_children(&mut self, id: &InstanceId, key: ExecutionKey, result: &TurnResult, turn: &mut Turn) {
@@ -112,6 +130,7 @@ impl Partition {
             turn.ops.push(put_child(key, new.task, &child));
             self.children.insert((key, new.task), child);
         }
+        self.tell_children(id, key, result, turn);
         for (task, instance, policy) in &result.orphans {
             let own = self
                 .children
@@ -119,15 +138,86 @@ impl Partition {
                 .map(|child| child.options.parent_close);
             self.forget_child(key, *task, turn);
             let ends = *policy == ParentClosePolicy::Terminate || own == Some(ParentClosePolicy::Terminate);
-            if ends {
-                let reason = Some(format!("the parent {id} was terminated"));
-                let terminate = Message::Terminate {
+            let reason = Some(format!("the parent {id} was terminated"));
+            let message = match own {
+                _ if ends => Message::Terminate {
                     reason,
                     children: *policy,
-                };
-                self.send(Target::Orchestration(instance.clone()), terminate, turn);
-            }
+                },
+                Some(ParentClosePolicy::Cancel) => Message::Cancel { reason },
+                _ => continue,
+            };
+            self.send(Target::Orchestration(instance.clone()), message, turn);
         }
+    }
+
+    /// Children whose parent was asked to end: by their policy they are too, and are not tried again.
+    fn tell_children(&mut self, id: &InstanceId, key: ExecutionKey, result: &TurnResult, turn: &mut Turn) {
+        for task in &result.abandoned {
+            self.forget_child(key, *task, turn);
+        }
+        if result.told_children.is_empty() || planted::has(Bug::ChildNotTold) {
+            return;
+        }
+        let reason = self.cancel_reason(id);
+        for (task, instance, policy) in &result.told_children {
+            if self.ends_retry(id, key, *task, turn) {
+                continue;
+            }
+            let reason = Some(match &reason {
+                Some(reason) => format!("the parent {id} was cancelled: {reason}"),
+                None => format!("the parent {id} was cancelled"),
+            });
+            let message = match policy {
+                ParentClosePolicy::Terminate => Message::Terminate {
+                    reason,
+                    children: ParentClosePolicy::Abandon,
+                },
+                _ => Message::Cancel { reason },
+            };
+            self.send(Target::Orchestration(instance.clone()), message, turn);
+        }
+    }
+
+    fn cancel_reason(&self, id: &InstanceId) -> Option<String> {
+        let resident = self.slots.get(id).and_then(Slot::resident)?;
+        resident.orchestration.cancel_request()?.reason.clone()
+    }
+
+    /// A child that is told to end is not started again. One that failed and waited for that is over.
+    fn ends_retry(&mut self, id: &InstanceId, key: ExecutionKey, task: TaskId, turn: &mut Turn) -> bool {
+        let Some(child) = self.children.get_mut(&(key, task)) else {
+            return false;
+        };
+        child.options.retry = None;
+        let Some(due) = child.due.take() else {
+            turn.ops.push(put_child(key, task, child));
+            return false;
+        };
+        self.retries.remove(&(due, key, task));
+        self.forget_child(key, task, turn);
+        let done = Message::ChildDone {
+            execution: key,
+            task,
+            outcome: Err(Failure::cancelled(None)),
+        };
+        self.send(Target::Orchestration(id.clone()), done, turn);
+        true
+    }
+
+    /// A task that was told to end and is not running ends here, if it has not ended already.
+    pub(super) fn withdraw_task(&mut self, instance: InstanceId, key: ExecutionKey, task: TaskId) {
+        if self.attempts.get(&(key, task)) != Some(&TOLD) {
+            return;
+        }
+        self.attempts.remove(&(key, task));
+        let message = Message::TaskDone {
+            execution: key,
+            task,
+            outcome: Err(Failure::cancelled(None)),
+            attempts: 0.into(),
+        };
+        self.push_item(instance, Item::message(None, message));
     }
 
     /// A child with options is no longer remembered.
@@ -148,7 +238,12 @@ impl Partition {
         heartbeat: Option<Payload>,
         run: AttemptRun,
     ) {
+        let is_told = self.attempts.get(&(record.key, record.task)) == Some(&TOLD);
         match checked_attempt(outcome, self.config.limits.payload_bytes_max) {
+            AttemptOutcome::Failed { failure, .. } if is_told => self.complete_task(&record, Err(failure), run),
+            AttemptOutcome::Limited { .. } if is_told => {
+                self.complete_task(&record, Err(Failure::cancelled(None)), run);
+            }
             AttemptOutcome::Completed(result) => self.complete_task(&record, Ok(result), run),
             AttemptOutcome::Failed { failure, retry_after } => {
                 self.fail_attempt(&record, failure, retry_after, heartbeat, run);
@@ -286,6 +381,7 @@ impl Partition {
     pub(super) fn try_again(&mut self, key: ExecutionKey, task: TaskId, stored: StoredTask) {
         let mut turn = Turn::default();
         match stored {
+            StoredTask::Told(_) => return,
             // It was cancelled while it waited.
             StoredTask::Activity(record) if !self.is_current(&record) => return,
             StoredTask::Activity(mut record) => {

@@ -327,6 +327,11 @@ impl Partition {
             apart: Apart::default(),
             ..old.clone()
         };
+        let cancel = resident.orchestration.cancel_request();
+        let cancel = cancel.filter(|_| !planted::has(Bug::CancelLostAtContinueAsNew));
+        let cancel = cancel.map(|request| Message::Cancel {
+            reason: request.reason.clone(),
+        });
         let bytes = resident.live_bytes;
         turn.ops.push(Op::DeleteExecution {
             key: old_key,
@@ -351,7 +356,7 @@ impl Partition {
             }
             _ => None,
         });
-        let messages = std::iter::once(begin).chain(events).collect();
+        let messages = std::iter::once(begin).chain(cancel).chain(events).collect();
         self.deliver_again(id, messages, turn);
     }
 }

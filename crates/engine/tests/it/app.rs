@@ -179,6 +179,7 @@ impl Script {
                         .then(|| RetryPolicy::fixed(2, Duration::from_secs(1))),
                     timeout: None,
                     labels: None,
+                    undo: false,
                 },
             },
         })

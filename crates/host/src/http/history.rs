@@ -226,7 +226,12 @@ impl<'a> Teller<'a> {
                 "Input",
                 self.shown.input.then(|| string_or_null(reason.as_deref())),
             ),
+            Kind::ExecutionCanceled { failure } => head(shown)
+                .with("OrchestrationStatus", string("Canceled"))
+                .with_if("Result", self.shown.output.then(|| string(&failure.to_string())))
+                .with("FailureDetails", details(failure)),
             Kind::ExecutionSuspended { reason }
+            | Kind::CancelRequested { reason }
             | Kind::ExecutionResumed { reason }
             | Kind::ExecutionRewound { reason } => {
                 head(shown).with("Reason", string_or_null(reason.as_deref()))
@@ -421,6 +426,8 @@ mod tests {
             instance: InstanceId::trusted("c-1"),
             input: None,
             link: dalsegno_core::event::ChildLink::Awaited,
+            parent_close: Default::default(),
+            undo: false,
         };
         let fire_at = at("2026-03-01T10:00:00Z");
         check(

@@ -25,7 +25,7 @@ const NAMES: [(&str, Option<Status>); 8] = [
     ("Pending", Some(Status::Pending)),
     ("Suspended", Some(Status::Suspended)),
     ("ContinuedAsNew", None),
-    ("Canceled", None),
+    ("Canceled", Some(Status::Canceled)),
 ];
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {

@@ -73,6 +73,7 @@ pub(crate) enum Ours {
     History { id: String },
     RaiseEvent { id: String, event: String },
     Command { id: String, command: Command },
+    Cancel { id: String },
     Restart { id: String },
     List,
     Counts,
@@ -220,6 +221,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
             event: text(3),
         },
         ("POST", ["instances", _, "restart"]) => Ours::Restart { id: text(1) },
+        ("POST", ["instances", _, "cancel"]) => Ours::Cancel { id: text(1) },
         ("POST", ["instances", _, verb]) => Ours::Command {
             id: text(1),
             command: Command::parse(verb)?,

@@ -80,7 +80,7 @@ fn code(status: Status, failed: Failed) -> StatusCode {
     match status {
         Status::Pending | Status::Running | Status::Suspended => StatusCode::ACCEPTED,
         Status::Failed if failed == Failed::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
-        Status::Completed | Status::Failed | Status::Terminated => StatusCode::OK,
+        Status::Completed | Status::Failed | Status::Terminated | Status::Canceled => StatusCode::OK,
     }
 }
 

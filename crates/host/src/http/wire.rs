@@ -104,7 +104,7 @@ impl<'a> StatusWire<'a> {
 /// The result; of a failed one a string, never an object, because clients match its start.
 pub(crate) fn output(row: &InstanceRow) -> Box<RawValue> {
     match row.status {
-        Status::Completed | Status::Terminated => raw(row.output.as_ref()),
+        Status::Completed | Status::Terminated | Status::Canceled => raw(row.output.as_ref()),
         Status::Failed => string_or_null(row.failure.as_ref().map(Failure::to_string).as_deref()),
         Status::Pending | Status::Running | Status::Suspended => null(),
     }

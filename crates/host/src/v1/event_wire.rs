@@ -1,7 +1,8 @@
 //! A history event as JSON: flat, lossless, with the members its kind has.
 
+use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{
-    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent,
+    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy,
 };
 use dalsegno_core::{EntityId, ExecutionId, Failure, InstanceId, Payload, TaskId, TraceContext};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,12 @@ pub(crate) struct EventWire {
     trace: Option<TraceWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detached: Option<bool>,
+    /// `cancel` or `terminate`; absent when the child goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_close: Option<String>,
+    /// It undoes what was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undo: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,8 +181,14 @@ impl From<&Event> for EventWire {
             Kind::OrchestratorStarted | Kind::OrchestratorCompleted => wire,
             Kind::ExecutionStarted(started) => wire.started(started),
             Kind::TaskScheduled {
-                task, name, input, ..
-            } => wire.task(*task).name(name).input(input.as_ref()),
+                task,
+                name,
+                input,
+                options,
+            } => Self {
+                undo: options.as_ref().filter(|options| options.undo).map(|_| true),
+                ..wire.task(*task).name(name).input(input.as_ref())
+            },
             Kind::TaskCompleted {
                 task,
                 result,
@@ -197,10 +210,14 @@ impl From<&Event> for EventWire {
                 instance,
                 input,
                 link,
+                parent_close,
+                undo,
             } => Self {
                 version: version.as_deref().map(str::to_owned),
                 instance_id: Some(instance.to_string()),
                 detached: Some(*link == ChildLink::Detached),
+                parent_close: close_word(*parent_close).map(str::to_owned),
+                undo: undo.then_some(true),
                 ..wire.task(*task).name(name).input(input.as_ref())
             },
             Kind::SubOrchestrationInstanceCompleted { task, result }
@@ -251,9 +268,10 @@ impl From<&Event> for EventWire {
             Kind::ExecutionSuspended { reason }
             | Kind::ExecutionResumed { reason }
             | Kind::ExecutionRewound { reason }
+            | Kind::CancelRequested { reason }
             | Kind::ExecutionTerminated { reason } => wire.reason(reason.as_ref()),
             Kind::ExecutionCompleted { result } => wire.result(result.as_ref()),
-            Kind::ExecutionFailed { failure } => wire.failure(failure),
+            Kind::ExecutionFailed { failure } | Kind::ExecutionCanceled { failure } => wire.failure(failure),
         }
     }
 }
@@ -366,12 +384,29 @@ impl Reader {
         texts.iter().map(|text| entity(text)).collect()
     }
 
+    fn parent_close(&self) -> Result<ParentClosePolicy, Unfit> {
+        match self.0.parent_close.as_deref() {
+            None => Ok(ParentClosePolicy::Abandon),
+            Some("cancel") => Ok(ParentClosePolicy::Cancel),
+            Some("terminate") => Ok(ParentClosePolicy::Terminate),
+            Some(other) => Err(Unfit(format!("{other:?} is no parent-close policy"))),
+        }
+    }
+
     fn link(&self) -> ChildLink {
         if self.0.detached == Some(true) {
             ChildLink::Detached
         } else {
             ChildLink::Awaited
         }
+    }
+}
+
+fn close_word(policy: ParentClosePolicy) -> Option<&'static str> {
+    match policy {
+        ParentClosePolicy::Abandon => None,
+        ParentClosePolicy::Cancel => Some("cancel"),
+        ParentClosePolicy::Terminate => Some("terminate"),
     }
 }
 
@@ -403,7 +438,12 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
             task: read.task()?,
             name: read.name()?,
             input: read.input(),
-            options: None,
+            options: read.0.undo.map(|undo| {
+                Box::new(TaskOptions {
+                    undo,
+                    ..TaskOptions::default()
+                })
+            }),
         },
         "TaskCompleted" => Kind::TaskCompleted {
             task: read.task()?,
@@ -430,6 +470,8 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
             instance: read.instance()?,
             input: read.input(),
             link: read.link(),
+            parent_close: read.parent_close()?,
+            undo: read.0.undo.unwrap_or(false),
         },
         "SubOrchestrationInstanceCompleted" => Kind::SubOrchestrationInstanceCompleted {
             task: read.task()?,
@@ -501,6 +543,12 @@ fn kind(mut read: Reader) -> Result<EventKind, Unfit> {
         "ExecutionTerminated" => Kind::ExecutionTerminated {
             reason: read.reason(),
         },
+        "CancelRequested" => Kind::CancelRequested {
+            reason: read.reason(),
+        },
+        "ExecutionCanceled" => Kind::ExecutionCanceled {
+            failure: read.failure()?,
+        },
         other => return Err(Unfit(format!("{other:?} is no kind of event"))),
     })
 }
@@ -545,7 +593,10 @@ mod tests {
                 task,
                 name: "n".into(),
                 input: Some("1.10".into()),
-                options: None,
+                options: Some(Box::new(TaskOptions {
+                    undo: true,
+                    ..TaskOptions::default()
+                })),
             },
             Kind::TaskCompleted {
                 task,
@@ -580,6 +631,8 @@ mod tests {
                 instance: instance.clone(),
                 input: None,
                 link: ChildLink::Detached,
+                parent_close: ParentClosePolicy::Cancel,
+                undo: true,
             },
             Kind::SubOrchestrationInstanceCompleted {
                 task,
@@ -640,7 +693,13 @@ mod tests {
             Kind::ExecutionCompleted {
                 result: Some("null".into()),
             },
-            Kind::ExecutionFailed { failure },
+            Kind::ExecutionFailed {
+                failure: failure.clone(),
+            },
+            Kind::CancelRequested {
+                reason: Some("enough".into()),
+            },
+            Kind::ExecutionCanceled { failure },
             Kind::ExecutionTerminated {
                 reason: Some("enough".into()),
             },

@@ -133,6 +133,14 @@ pub(super) async fn command(call: Call, id: String, command: Command) -> Result<
     Ok(empty(StatusCode::ACCEPTED))
 }
 
+pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Control)?;
+    let id = instance_id(&id)?;
+    let reason = call.reason(&call.query(&["reason"])?)?;
+    call.hub().cancel(&id, reason).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
 fn family(query: &Query) -> Result<Family, Problem> {
     Ok(if query.boolean("recursive", false)? {
         Family::Recursive

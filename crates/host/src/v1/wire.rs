@@ -754,6 +754,7 @@ mod tests {
             scheduled_start: Some(at("2026-03-01T09:30:00.5Z")),
             tags: vec![("a".into(), "1".into())],
             reuse: ReusePolicy::TerminateAndStart,
+            replaceable: None,
             idempotency_key: Some("k".into()),
             trace: None,
         };

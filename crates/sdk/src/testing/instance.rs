@@ -130,6 +130,15 @@ impl<Out> TestInstance<Out> {
         })
     }
 
+    /// Asks it to end by its own code.
+    ///
+    /// # Errors
+    /// When the instance is finished.
+    pub fn cancel(&self, reason: impl Into<String>) -> Result<()> {
+        let reason = instance::said(reason);
+        self.command(|id, reply| Command::Cancel { id, reason, reply })
+    }
+
     /// Ends it, and cancels its activities.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! One orchestrator with every combinator in it: kept in memory, evicted after every turn and evicted
-//! at random, with answers in random order, it must write the same history.
+//! at random, with answers in random order and cancelled at some place, it must write the same history.
 
 use std::collections::BTreeMap;
 
@@ -160,14 +160,11 @@ fn history(seed: u64, eviction: Eviction) -> Vec<EventKind> {
     let mut play = Play::new(everything);
     let (mut chance, mut evictions) = (Chance(seed), Chance(seed ^ 0x5eed));
     let mut open = BTreeMap::new();
+    let cancelled_in = cancelled_turn(seed);
     let mut actions = play.start(());
     for turn in 0..TURNS_MAX {
         note(&actions, &mut open, &mut chance);
-        if open.is_empty()
-            && actions
-                .iter()
-                .any(|action| matches!(action, Action::Complete { .. }))
-        {
+        if open.is_empty() && actions.iter().any(is_end) {
             return play.history.into_iter().map(|event| event.kind).collect();
         }
         let evict = match eviction {
@@ -178,15 +175,31 @@ fn history(seed: u64, eviction: Eviction) -> Vec<EventKind> {
         if evict {
             play.evict();
         }
-        actions = play.turn(deliveries(turn as u64, &mut open, &mut chance));
-        if actions
-            .iter()
-            .any(|action| matches!(action, Action::Complete { .. } | Action::Fail { .. }))
-        {
+        let mut events = deliveries(turn as u64, &mut open, &mut chance);
+        if cancelled_in == Some(turn) {
+            let place = chance.below(events.len() + 1);
+            let reason = Some("enough".to_owned());
+            events.insert(place, EventKind::CancelRequested { reason });
+        }
+        actions = play.turn(events);
+        if actions.iter().any(is_end) {
             open.clear();
         }
     }
     panic!("SEED={seed}: no end after {TURNS_MAX} turns");
+}
+
+/// Two of three are cancelled, in some turn.
+fn cancelled_turn(seed: u64) -> Option<usize> {
+    let mut chance = Chance(seed ^ 0xcace1);
+    (chance.below(3) > 0).then(|| chance.below(90))
+}
+
+fn is_end(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Complete { .. } | Action::Fail { .. } | Action::EndCancelled { .. }
+    )
 }
 
 /// Some open answers, in any order, and now and then an event.
@@ -245,6 +258,7 @@ fn note(actions: &[Action], open: &mut BTreeMap<TaskId, EventKind>, chance: &mut
 #[test]
 fn histories_are_equal_kept_evicted_and_at_random() {
     let mut lengths = Vec::new();
+    let mut cancelled = [0; 2];
     for seed in 0..SEEDS {
         let kept = history(seed, Eviction::Never);
         assert_eq!(
@@ -257,12 +271,16 @@ fn histories_are_equal_kept_evicted_and_at_random() {
             history(seed, Eviction::EveryTurn),
             "SEED={seed}, evicted after every turn"
         );
-        assert!(
-            matches!(kept[kept.len() - 2], EventKind::ExecutionCompleted { .. }),
-            "SEED={seed}"
-        );
+        let is_requested = kept.iter().any(|kind| matches!(kind, EventKind::CancelRequested { .. }));
+        match &kept[kept.len() - 2] {
+            EventKind::ExecutionCompleted { .. } => cancelled[0] += u64::from(is_requested),
+            EventKind::ExecutionCanceled { .. } => cancelled[1] += 1,
+            other => panic!("SEED={seed}: {other:?}"),
+        }
+        assert!(is_requested || matches!(kept[kept.len() - 2], EventKind::ExecutionCompleted { .. }));
         lengths.push(kept.len());
     }
+    assert!(cancelled[0] > 50 && cancelled[1] > 1, "both ends are reached: {cancelled:?}");
     lengths.dedup();
     assert!(lengths.len() > 100, "the seeds make different histories");
 }

@@ -219,6 +219,7 @@ fn line(action: &Action) -> String {
         Action::ContinueAsNew { version, input } => format!("continue as new {version:?} {}", text(input)),
         Action::Complete { result } => format!("complete {}", text(result)),
         Action::Fail { failure } => format!("fail {failure}"),
+        Action::EndCancelled { failure } => format!("end cancelled {failure}"),
         Action::SetCustomStatus { status } => format!("status {}", text(status)),
     }
 }

@@ -5,6 +5,7 @@
 mod activities;
 mod app;
 mod attributes;
+mod cancel;
 mod combinators;
 mod driver;
 mod entities;
