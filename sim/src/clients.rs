@@ -212,6 +212,7 @@ impl World {
             Kind::Terminate => Command::Terminate {
                 id,
                 reason,
+                output: None,
                 children: ParentClosePolicy::Terminate,
                 reply,
             },

@@ -216,7 +216,10 @@ impl Interpreter {
     fn take_cancel(&mut self) {
         let statements = &self.programs[self.progress.program].statements;
         let rest = statements.iter().skip(self.progress.statement);
-        if rest.clone().any(|statement| *statement == Statement::ContinueAsNew) {
+        if rest
+            .clone()
+            .any(|statement| *statement == Statement::ContinueAsNew)
+        {
             self.unwinding = Unwinding::Later;
             return;
         }
@@ -224,7 +227,8 @@ impl Interpreter {
         self.wanted = None;
         if let Some(Statement::Timer(_) | Statement::Race(_)) = self.current() {
             let timers = std::mem::take(&mut self.waiting).into_keys();
-            self.actions.extend(timers.map(|task| Action::CancelTimer { task }));
+            self.actions
+                .extend(timers.map(|task| Action::CancelTimer { task }));
         }
         self.unwind();
     }
@@ -526,7 +530,7 @@ impl Executor for Programs {
                 unread: VecDeque::new(),
                 actions: Vec::new(),
                 has_ended: false,
-            unwinding: Unwinding::No,
+                unwinding: Unwinding::No,
             }) as Box<dyn Execution>
         })
     }

@@ -116,6 +116,8 @@ pub enum Message {
     /// End now.
     Terminate {
         reason: Option<String>,
+        /// The output it gets; without one the reason is it.
+        output: Option<Payload>,
         children: ParentClosePolicy,
     },
     /// End by your own code: undo what has to be undone, then return.

@@ -96,6 +96,7 @@ pub struct Draft {
 enum Ending {
     Terminated {
         reason: Option<String>,
+        output: Option<Payload>,
         children: ParentClosePolicy,
     },
     /// It was cancelled before it had begun.
@@ -540,7 +541,15 @@ impl Orchestration {
 
     fn end_without_code(&mut self, ending: Ending, at: Timestamp, turn: &mut TurnResult) {
         match ending {
-            Ending::Terminated { reason, children } => self.terminate(reason, children, at, turn),
+            Ending::Terminated {
+                reason,
+                output,
+                children,
+            } => {
+                let output = output.or_else(|| reason.as_deref().map(json_string));
+                self.terminate(reason, children, at, turn);
+                self.row.set_value(Field::Output, output);
+            }
             Ending::Canceled { reason } => {
                 let failure = Failure::cancelled(reason.as_deref());
                 let requested = EventKind::CancelRequested { reason };
@@ -585,8 +594,6 @@ impl Orchestration {
             turn,
         );
         self.row.failure = None;
-        self.row
-            .set_value(Field::Output, reason.map(|reason| json_string(&reason)));
     }
 
     fn end(&mut self, status: Status, outcome: Outcome, at: Timestamp, turn: &mut TurnResult) {
@@ -799,11 +806,16 @@ impl<'o> Drafter<'o> {
             return self.drop(message);
         }
         match message {
-            Message::Terminate { reason, children } => {
+            Message::Terminate {
+                reason,
+                output,
+                children,
+            } => {
                 self.begin();
                 self.frees_held = true;
                 self.ending = Some(Ending::Terminated {
                     reason: reason.clone(),
+                    output: output.clone(),
                     children: *children,
                 });
                 Fate::Taken
@@ -951,8 +963,8 @@ impl<'o> Drafter<'o> {
 
     /// What fails after it was told to end was cancelled, whatever it says itself.
     fn name_cancellation(&self, task: TaskId, kind: &mut EventKind) {
-        let (EventKind::TaskFailed { failure, .. } | EventKind::SubOrchestrationInstanceFailed { failure, .. }) =
-            kind
+        let (EventKind::TaskFailed { failure, .. }
+        | EventKind::SubOrchestrationInstanceFailed { failure, .. }) = kind
         else {
             return;
         };
@@ -1185,6 +1197,7 @@ mod tests {
     fn an_end_drops_what_waited() {
         let terminate = Message::Terminate {
             reason: None,
+            output: None,
             children: ParentClosePolicy::Abandon,
         };
         let messages = [event("a"), terminate, event("b")];

@@ -156,6 +156,7 @@ pub enum Command {
     Terminate {
         id: InstanceId,
         reason: Option<String>,
+        output: Option<Payload>,
         children: ParentClosePolicy,
         reply: Reply<()>,
     },

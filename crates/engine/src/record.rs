@@ -781,8 +781,13 @@ fn store_message(message: &Message) -> StoredMessage {
             StoredMessage::EventRaised(store_event_raised(name, input.as_ref(), trace.as_ref()))
         }
         Message::Start(request) => StoredMessage::Start(store_start(request)),
-        Message::Terminate { reason, children } => StoredMessage::Terminate(stored::Terminate {
+        Message::Terminate {
+            reason,
+            output,
+            children,
+        } => StoredMessage::Terminate(stored::Terminate {
             reason: reason.clone(),
+            output: payload(output.as_ref()),
             children: store_close(*children),
         }),
         Message::Cancel { reason } => StoredMessage::Cancel(store_reason(reason)),
@@ -858,6 +863,7 @@ fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
         StoredMessage::Terminate(terminate) => Message::Terminate {
             children: load_close(terminate.children)?,
             reason: terminate.reason,
+            output: terminate.output.map(Payload::from),
         },
         StoredMessage::Cancel(reason) => Message::Cancel { reason: reason.text },
         StoredMessage::Suspend(reason) => Message::Suspend { reason: reason.text },

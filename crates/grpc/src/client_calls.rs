@@ -201,14 +201,9 @@ pub(crate) async fn terminate(served: &Served, request: proto::TerminateRequest)
         true => Scope::Recursive,
         false => Scope::Instance,
     };
-    // The text becomes the output, as a JSON string; one that is such a string already stays it.
-    let reason = request
-        .output
-        .map(|text| serde_json::from_str::<String>(&text).unwrap_or(text));
-    let answer = served
-        .hub
-        .terminate(&id(&request.instance_id)?, reason, scope)
-        .await;
+    let output = request.output.map(Payload::from);
+    let id = id(&request.instance_id)?;
+    let answer = served.hub.terminate_with_output(&id, output, scope).await;
     forgive(answer, &[RequestErrorKind::NotFound, RequestErrorKind::Finished])
 }
 

@@ -175,6 +175,10 @@ impl Generator {
                     plain_row(key, &id)
                 };
                 row.status = Status::ALL[self.random.below(6) as usize];
+                let has_properties = self.random.one_in(2);
+                if let Some(failure) = row.failure.as_mut().filter(|_| has_properties) {
+                    failure.properties = Some(Payload::from(r#"{"code": 7}"#));
+                }
                 row.created = at(self.random.below(5) as i64);
                 row.updated = self.time();
                 row.events = *end;

@@ -76,7 +76,7 @@ pub(crate) fn full_row(key: u64, id: &str) -> InstanceRow {
             stack: Some("at line 1".into()),
             cause: Some(Box::new(Failure::new("", "reset").permanent())),
             permanent: false,
-            properties: Some(Payload::from(r#"{"code": 7}"#)),
+            properties: None,
         }),
         parked: Some(Fault {
             kind: FaultKind::Diverged,

@@ -251,10 +251,34 @@ impl TaskHub {
     /// `NotFound`, `Finished`, `OverLimit`.
     pub async fn terminate(&self, id: &InstanceId, reason: Option<String>, scope: Scope) -> Answer<()> {
         self.runtime.check_reason(reason.as_ref())?;
+        self.terminate_with(id, (reason, None), scope).await
+    }
+
+    /// The same with a value of the caller's as the output, instead of the reason as a string.
+    ///
+    /// # Errors
+    /// As [`TaskHub::terminate`].
+    pub async fn terminate_with_output(
+        &self,
+        id: &InstanceId,
+        output: Option<Payload>,
+        scope: Scope,
+    ) -> Answer<()> {
+        self.runtime.check_payload("the output", output.as_ref())?;
+        self.terminate_with(id, (None, output), scope).await
+    }
+
+    async fn terminate_with(
+        &self,
+        id: &InstanceId,
+        (reason, output): (Option<String>, Option<Payload>),
+        scope: Scope,
+    ) -> Answer<()> {
         let children = scope.parent_close();
         self.ask(id, |id, reply| Command::Terminate {
             id,
             reason,
+            output,
             children,
             reply,
         })

@@ -67,11 +67,17 @@ impl Partition {
             } => self.raise(id, message, mark, reply),
             Command::Terminate {
                 reason,
+                output,
                 children,
                 reply,
                 ..
             } => {
-                self.message_unless_final(id, Message::Terminate { reason, children }, reply);
+                let terminate = Message::Terminate {
+                    reason,
+                    output,
+                    children,
+                };
+                self.message_unless_final(id, terminate, reply);
             }
             Command::Cancel { reason, reply, .. } => self.cancel(id, reason, reply),
             Command::Suspend { reason, reply, .. } => match self.living_status(id) {
@@ -257,6 +263,7 @@ impl Partition {
         let reason = Some("replaced by a new start of the same id".to_owned());
         let terminate = Message::Terminate {
             reason,
+            output: None,
             children: ParentClosePolicy::Abandon,
         };
         let now = self.now;

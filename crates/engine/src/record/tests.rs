@@ -261,6 +261,7 @@ fn all_messages() -> Vec<Message> {
         Message::Start(Box::new(started())),
         Message::Terminate {
             reason: reason.clone(),
+            output: None,
             children: ParentClosePolicy::Terminate,
         },
         Message::Suspend {

@@ -148,6 +148,7 @@ impl<Out> TestInstance<Out> {
         self.command(|id, reply| Command::Terminate {
             id,
             reason,
+            output: None,
             children: ParentClosePolicy::Abandon,
             reply,
         })
