@@ -1,0 +1,58 @@
+"""A dalsegno server of a test: started, killed, started again on the same folder."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    def __init__(self):
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="dalsegno-sdk-")
+        self.process = None
+        self.start()
+
+    @property
+    def address(self):
+        return f"localhost:{self.port}"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [
+                os.environ["DALSEGNO"],
+                "dev",
+                "--no-compat-ports",
+                "--port",
+                str(self.port),
+                "--data-dir",
+                self.folder,
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.time() + 30
+        while time.time() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError("the server did not start within 30 s")
+
+    def kill(self):
+        """As kill -9 does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        shutil.rmtree(self.folder, ignore_errors=True)
