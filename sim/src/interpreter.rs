@@ -105,6 +105,8 @@ enum Unwinding {
 #[derive(Debug)]
 struct Interpreter {
     programs: Arc<Vec<Program>>,
+    /// What becomes of every other child when its parent is cancelled.
+    close: ParentClosePolicy,
     instance: InstanceId,
     execution: String,
     progress: Progress,
@@ -397,7 +399,7 @@ impl Interpreter {
         let instance = InstanceId::trusted(format!("{}-{}", &self.execution[..16], task.0));
         // Of either kind, and the same in every replay.
         let parent_close = match program % 2 {
-            0 => ParentClosePolicy::Cancel,
+            0 => self.close,
             _ => ParentClosePolicy::Abandon,
         };
         self.actions.push(Action::StartOrchestration {
@@ -484,6 +486,7 @@ fn is_event(kind: &EventKind) -> bool {
 pub struct Programs {
     programs: Arc<Vec<Program>>,
     is_broken: Arc<AtomicBool>,
+    close: ParentClosePolicy,
 }
 
 impl Programs {
@@ -492,6 +495,16 @@ impl Programs {
         Self {
             programs,
             is_broken: Arc::default(),
+            close: ParentClosePolicy::Abandon,
+        }
+    }
+
+    /// The same, where every other child is cancelled with its parent.
+    #[must_use]
+    pub fn with_following_children(self) -> Self {
+        Self {
+            close: ParentClosePolicy::Cancel,
+            ..self
         }
     }
 
@@ -506,6 +519,7 @@ impl Executor for Programs {
         (&*info.name == "program").then(|| {
             Box::new(Interpreter {
                 programs: self.programs.clone(),
+                close: self.close,
                 instance: info.instance.clone(),
                 execution: info.execution_id.to_string(),
                 progress: Progress::parse(None),
