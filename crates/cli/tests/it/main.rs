@@ -135,6 +135,21 @@ fn outcomes_are_exit_codes() {
         2| f failed: ValueError: no harp
         exit 10"]],
     );
+    world.run("start Wait --id c --at 2999-01-01T00:00:00Z");
+    check(
+        &world,
+        "cancel c --reason enough",
+        &expect![[r"
+        2| asked c to end
+        exit 0"]],
+    );
+    check(
+        &world,
+        "wait c",
+        &expect![[r#"
+        2| c was canceled: "enough"
+        exit 11"#]],
+    );
     world.run("start Wait --id t");
     check(
         &world,
