@@ -98,13 +98,14 @@ fn start_wait_and_look() {
         &world,
         "counts -o jsonl",
         &expect![[r#"
-        {"status":"Pending","count":0}
-        {"status":"Running","count":0}
-        {"status":"Suspended","count":0}
-        {"status":"Completed","count":2}
-        {"status":"Failed","count":0}
-        {"status":"Terminated","count":0}
-        exit 0"#]],
+            {"status":"Pending","count":0}
+            {"status":"Running","count":0}
+            {"status":"Suspended","count":0}
+            {"status":"Completed","count":2}
+            {"status":"Failed","count":0}
+            {"status":"Terminated","count":0}
+            {"status":"Canceled","count":0}
+            exit 0"#]],
     );
     let history = world.run("history h");
     assert!(
@@ -214,8 +215,8 @@ fn outcomes_are_exit_codes() {
         &world,
         "purge --since 2020-01-01 --yes --json",
         &expect![[r#"
-        {"deleted":1}
-        exit 0"#]],
+            {"deleted":2}
+            exit 0"#]],
     );
 }
 

@@ -454,7 +454,7 @@ async fn a_purge_of_what_is_unfinished_names_the_member() {
 async fn canceled_ones_show_the_reason() {
     let world = world().await;
     let ours = "/runtime/dalsegno/v1";
-    let late = r#"{"instanceId":"c","scheduledStart":"2999-01-01T00:00:00Z"}"#;
+    let late = r#"{"id":"c","scheduledStart":"2999-01-01T00:00:00Z"}"#;
     let started = world.post(&format!("{ours}/orchestrators/Wait"), late).await;
     assert!(started.status < 300, "{started:?}");
     let theirs = world.post(&format!("{P}/instances/c/cancel"), "").await;
