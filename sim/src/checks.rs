@@ -165,17 +165,18 @@ impl World {
         let Some(requested) = history.iter().find(is_request).map(|event| event.at) else {
             return Ok(());
         };
-        let followers = history
-            .iter()
-            .take_while(|event| !is_request(event))
-            .filter_map(|event| match &event.kind {
-                EventKind::SubOrchestrationInstanceCreated {
-                    instance,
-                    parent_close: ParentClosePolicy::Cancel,
-                    ..
-                } => Some(instance),
-                _ => None,
-            });
+        let followers =
+            history
+                .iter()
+                .take_while(|event| !is_request(event))
+                .filter_map(|event| match &event.kind {
+                    EventKind::SubOrchestrationInstanceCreated {
+                        instance,
+                        parent_close: ParentClosePolicy::Cancel,
+                        ..
+                    } => Some(instance),
+                    _ => None,
+                });
         for follower in followers {
             let child = store.instance(follower).map_err(|error| error.to_string())?;
             let Some(child) = child else { continue };

@@ -143,10 +143,10 @@ impl Interpreter {
                 self.read_event();
             }
             EventKind::CancelRequested { .. } => self.take_cancel(),
-            kind if self.unwinding >= Unwinding::Waits => {
-                if answered(kind).is_some_and(|task| self.waiting.remove(&task).is_some()) {
-                    self.unwind();
-                }
+            kind if self.unwinding >= Unwinding::Waits
+                && answered(kind).is_some_and(|task| self.waiting.remove(&task).is_some()) =>
+            {
+                self.unwind();
             }
             EventKind::TaskCompleted { task, result, .. }
             | EventKind::SubOrchestrationInstanceCompleted { task, result }
@@ -218,7 +218,10 @@ impl Interpreter {
     fn take_cancel(&mut self) {
         let statements = &self.programs[self.progress.program].statements;
         let rest = statements.iter().skip(self.progress.statement);
-        if rest.clone().any(|statement| *statement == Statement::ContinueAsNew) {
+        if rest
+            .clone()
+            .any(|statement| *statement == Statement::ContinueAsNew)
+        {
             self.unwinding = Unwinding::Later;
             return;
         }
@@ -226,7 +229,8 @@ impl Interpreter {
         self.wanted = None;
         if let Some(Statement::Timer(_) | Statement::Race(_)) = self.current() {
             let timers = std::mem::take(&mut self.waiting).into_keys();
-            self.actions.extend(timers.map(|task| Action::CancelTimer { task }));
+            self.actions
+                .extend(timers.map(|task| Action::CancelTimer { task }));
         }
         self.unwind();
     }
@@ -532,7 +536,7 @@ impl Executor for Programs {
                 unread: VecDeque::new(),
                 actions: Vec::new(),
                 has_ended: false,
-            unwinding: Unwinding::No,
+                unwinding: Unwinding::No,
             }) as Box<dyn Execution>
         })
     }

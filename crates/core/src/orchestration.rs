@@ -649,13 +649,7 @@ impl Orchestration {
                     self.tasks.insert(*task, OpenTask::LockHeld { entities });
                 }
             }
-            EventKind::CancelRequested { reason } => {
-                let told = self.tasks.iter().filter(|(_, open)| is_told(open));
-                self.cancel = Some(CancelRequest {
-                    reason: reason.clone(),
-                    told: told.map(|(task, _)| *task).collect(),
-                });
-            }
+            EventKind::CancelRequested { reason } => self.record_cancel(reason.as_ref()),
             EventKind::TaskCompleted { task, .. }
             | EventKind::TaskFailed { task, .. }
             | EventKind::TimerFired { task, .. }
@@ -668,6 +662,14 @@ impl Orchestration {
             }
             _ => {}
         }
+    }
+
+    fn record_cancel(&mut self, reason: Option<&String>) {
+        let told = self.tasks.iter().filter(|(_, open)| is_told(open));
+        self.cancel = Some(CancelRequest {
+            reason: reason.cloned(),
+            told: told.map(|(task, _)| *task).collect(),
+        });
     }
 
     fn started_event(&self) -> EventKind {
@@ -915,8 +917,8 @@ impl<'o> Drafter<'o> {
 
     /// What fails after it was told to end was cancelled, whatever it says itself.
     fn name_cancellation(&self, task: TaskId, kind: &mut EventKind) {
-        let (EventKind::TaskFailed { failure, .. } | EventKind::SubOrchestrationInstanceFailed { failure, .. }) =
-            kind
+        let (EventKind::TaskFailed { failure, .. }
+        | EventKind::SubOrchestrationInstanceFailed { failure, .. }) = kind
         else {
             return;
         };

@@ -212,13 +212,19 @@ impl Compensations {
 
 impl fmt::Debug for Compensations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.lock().iter().map(|step| &*step.name)).finish()
+        f.debug_list()
+            .entries(self.lock().iter().map(|step| &*step.name))
+            .finish()
     }
 }
 
 /// The failure of what was to be undone; its cause is why.
 fn not_undone(failed: &[TaskError], cause: Option<Failure>) -> Failure {
-    let undone = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let undone = failed
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
     let message = match &cause {
         Some(cause) => format!("{}; and not undone: {undone}", cause.message),
         None => format!("not undone: {undone}"),

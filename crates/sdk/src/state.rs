@@ -273,10 +273,9 @@ impl Shared {
         if state.closed {
             return;
         }
-        let is_refused = state
-            .slots
-            .get(&task.0)
-            .map_or(state.is_cut(), |slot| matches!(slot.progress, Progress::Refused(_)));
+        let is_refused = state.slots.get(&task.0).map_or(state.is_cut(), |slot| {
+            matches!(slot.progress, Progress::Refused(_))
+        });
         if is_refused {
             return;
         }
@@ -386,7 +385,8 @@ impl Shared {
         if state.refusal().is_none() || state.closed {
             return Pressed::No;
         }
-        let is_waited = |slot: &Slot| slot.kind == TaskKind::Timer && matches!(slot.progress, Progress::Polled(_));
+        let is_waited =
+            |slot: &Slot| slot.kind == TaskKind::Timer && matches!(slot.progress, Progress::Polled(_));
         let mut timers: Vec<u32> = state
             .slots
             .iter()
@@ -410,7 +410,10 @@ impl Shared {
             request.is_cut = true;
         }
         timers.sort_unstable();
-        let wakers = timers.into_iter().map(|id| state.cut_timer(TaskId(id))).collect::<Vec<_>>();
+        let wakers = timers
+            .into_iter()
+            .map(|id| state.cut_timer(TaskId(id)))
+            .collect::<Vec<_>>();
         drop(guard);
         wakers.into_iter().flatten().for_each(Waker::wake);
         Pressed::Woken
@@ -513,7 +516,11 @@ impl State {
     /// Undoing begins, or ends.
     pub(crate) fn count_undoing(&mut self, begins: bool) {
         let undoing = &mut self.cancel_mut().undoing;
-        *undoing = if begins { *undoing + 1 } else { undoing.saturating_sub(1) };
+        *undoing = if begins {
+            *undoing + 1
+        } else {
+            undoing.saturating_sub(1)
+        };
     }
 
     /// A timer ends before its time; its firing, should it come, finds nobody.

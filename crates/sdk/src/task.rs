@@ -120,13 +120,11 @@ impl<Out> ActivityTask<Out> {
         input: Option<Payload>,
         location: &'static Location<'static>,
     ) -> Self {
-        let task = shared.schedule(TaskKind::Activity, location, |task, _| {
-            Action::ScheduleTask {
-                task,
-                name: name.clone(),
-                input,
-                options: Default::default(),
-            }
+        let task = shared.schedule(TaskKind::Activity, location, |task, _| Action::ScheduleTask {
+            task,
+            name: name.clone(),
+            input,
+            options: Default::default(),
         });
         Self {
             handle: Handle::new(shared, task),
@@ -184,9 +182,7 @@ impl<Out> OrchestrationTask<Out> {
         name: Arc<str>,
         location: &'static Location<'static>,
     ) -> Self {
-        let task = shared.schedule(TaskKind::Orchestration, location, |task, _| {
-            action(task)
-        });
+        let task = shared.schedule(TaskKind::Orchestration, location, |task, _| action(task));
         Self {
             handle: Handle::new(shared, task),
             name,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dalsegno::{
-    ActivityContext, Compensations, ExternalEvent, OrchestrationContext, Result, RetryPolicy, TaskError, activity,
-    orchestrator,
+    ActivityContext, Compensations, ExternalEvent, OrchestrationContext, Result, RetryPolicy, TaskError,
+    activity, orchestrator,
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,11 +80,7 @@ async fn undone(undo: &Compensations) -> Result<Delivery> {
 }
 
 /// Shows the problem and waits, however long it takes, for somebody to say what to do.
-async fn ask(
-    ctx: &OrchestrationContext,
-    undo: &Compensations,
-    mut problem: TaskError,
-) -> Result<Delivery> {
+async fn ask(ctx: &OrchestrationContext, undo: &Compensations, mut problem: TaskError) -> Result<Delivery> {
     loop {
         ctx.set_custom_status(format!("{problem}. What to do?"));
         match ctx.wait_for_event(ADVICE).await? {

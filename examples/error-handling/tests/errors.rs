@@ -129,7 +129,12 @@ async fn what_was_booked_is_cancelled_newest_first() {
 #[tokio::test]
 async fn who_asks_a_person_and_is_cancelled_unpacks() {
     let stage = stage([("ship", ALWAYS)]).await;
-    let instance = stage.host.client().start(deliver, Plan::Ask).await.expect("started");
+    let instance = stage
+        .host
+        .client()
+        .start(deliver, Plan::Ask)
+        .await
+        .expect("started");
     while stage.world.log().is_empty() || instance.custom_status::<String>().await.expect("one").is_none() {
         tokio::task::yield_now().await;
     }

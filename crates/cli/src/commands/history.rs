@@ -114,6 +114,8 @@ fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
         | Kind::CancelRequested { reason }
         | Kind::ExecutionTerminated { reason } => (None, reason.clone().unwrap_or_default()),
         Kind::ExecutionCompleted { result } => (None, payload(result)),
-        Kind::ExecutionFailed { failure } | Kind::ExecutionCanceled { failure } => (None, cut(&failure.to_string())),
+        Kind::ExecutionFailed { failure } | Kind::ExecutionCanceled { failure } => {
+            (None, cut(&failure.to_string()))
+        }
     }
 }

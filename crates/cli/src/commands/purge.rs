@@ -106,7 +106,10 @@ impl Purge {
                 Failure::usage("this deletes many instances and nobody can be asked").help("say --yes"),
             );
         }
-        let finals: Vec<Status> = Status::ALL.into_iter().filter(|status| status.is_final()).collect();
+        let finals: Vec<Status> = Status::ALL
+            .into_iter()
+            .filter(|status| status.is_final())
+            .collect();
         let query = InstanceQuery {
             statuses: if self.status.is_empty() {
                 finals

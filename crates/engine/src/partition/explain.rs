@@ -39,7 +39,10 @@ impl Partition {
             reasons.push(format!("its start is due {}", self.until(due)));
         }
         if let Some(request) = resident.orchestration.cancel_request() {
-            let reason = request.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            let reason = request
+                .reason
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(": {reason}"));
             reasons.push(format!("it was asked to end{reason}"));
         }
         let tasks = resident.orchestration.tasks();

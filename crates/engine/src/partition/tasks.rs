@@ -102,7 +102,11 @@ impl Partition {
         for task in &result.told {
             self.attempts.insert((key, *task), TOLD);
             let data = record::encode_task(&StoredTask::Told(id.clone()));
-            turn.ops.push(Op::PutTask { key, task: *task, data });
+            turn.ops.push(Op::PutTask {
+                key,
+                task: *task,
+                data,
+            });
             turn.effects.push(Effect::Tell {
                 instance: id.clone(),
                 key,
@@ -235,7 +239,9 @@ impl Partition {
     ) {
         let is_told = self.attempts.get(&(record.key, record.task)) == Some(&TOLD);
         match checked_attempt(outcome, self.config.limits.payload_bytes_max) {
-            AttemptOutcome::Failed { failure, .. } if is_told => self.complete_task(&record, Err(failure), run),
+            AttemptOutcome::Failed { failure, .. } if is_told => {
+                self.complete_task(&record, Err(failure), run)
+            }
             AttemptOutcome::Limited { .. } if is_told => {
                 self.complete_task(&record, Err(Failure::cancelled(None)), run);
             }

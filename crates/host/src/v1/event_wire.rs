@@ -2,7 +2,8 @@
 
 use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{
-    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy,
+    AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent,
+    ParentClosePolicy,
 };
 use dalsegno_core::{EntityId, ExecutionId, Failure, InstanceId, Payload, TaskId, TraceContext};
 use serde::{Deserialize, Serialize};

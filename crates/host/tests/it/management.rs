@@ -459,9 +459,15 @@ async fn canceled_ones_show_the_reason() {
     assert!(started.status < 300, "{started:?}");
     let theirs = world.post(&format!("{P}/instances/c/cancel"), "").await;
     assert_eq!(theirs.status, 404, "the management API has no such command");
-    let asked = world.post(&format!("{ours}/instances/c/cancel?reason=too+late"), "").await;
+    let asked = world
+        .post(&format!("{ours}/instances/c/cancel?reason=too+late"), "")
+        .await;
     assert_eq!((asked.status, asked.body.as_str()), (202, ""));
-    let status = world.get(&format!("{P}/instances/c?showHistory=true&showHistoryOutput=true")).await;
+    let status = world
+        .get(&format!(
+            "{P}/instances/c?showHistory=true&showHistoryOutput=true"
+        ))
+        .await;
     assert_eq!(status.status, 200);
     let told = r#""runtimeStatus":"Canceled","input":null,"customStatus":null,"output":"too late""#;
     assert!(status.body.contains(told), "{}", status.body);
@@ -469,18 +475,27 @@ async fn canceled_ones_show_the_reason() {
         .assert_eq(history_of(&mask_times(&status.body)));
     let listed = world.get(&format!("{P}/instances?runtimeStatus=Canceled")).await;
     assert!(listed.body.contains(r#""instanceId":"c""#), "{}", listed.body);
-    let others = world.get(&format!("{P}/instances?runtimeStatus=Terminated")).await;
+    let others = world
+        .get(&format!("{P}/instances?runtimeStatus=Terminated"))
+        .await;
     assert_eq!(others.body, "[]");
     let again = world.post(&format!("{ours}/instances/c/cancel"), "").await;
     assert_eq!(again.status, 410);
     assert_eq!(world.get(&format!("{ours}/instances/c/wait")).await.status, 200);
-    let purged = world.delete(&format!("{P}/instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Canceled")).await;
+    let purged = world
+        .delete(&format!(
+            "{P}/instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Canceled"
+        ))
+        .await;
     assert_eq!(purged.body, r#"{"instancesDeleted":1}"#);
 }
 
 fn history_of(status: &str) -> &str {
     let (_, history) = status.split_once(r#""historyEvents":"#).expect("a history");
-    history.trim_end_matches('}').strip_suffix(']').map_or(history, |_| &history[..history.len() - 1])
+    history
+        .trim_end_matches('}')
+        .strip_suffix(']')
+        .map_or(history, |_| &history[..history.len() - 1])
 }
 
 #[tokio::test]

@@ -242,7 +242,10 @@ fn code_that_never_looks_unwinds_into_what_it_does_about_failures() {
         assert_canceled(&instance, &format!("{crash:?}"));
         assert_eq!((hub.attempts(refund), hub.attempts(ship)), (1, 0), "{crash:?}");
         let row = instance.row().unwrap();
-        assert_eq!(row.failure.unwrap().to_string(), "Cancelled: event \"go\" failed: cancelled: enough");
+        assert_eq!(
+            row.failure.unwrap().to_string(),
+            "Cancelled: event \"go\" failed: cancelled: enough"
+        );
     }
 }
 
@@ -258,7 +261,10 @@ fn what_succeeds_after_it_was_told_counts_and_nothing_new_is_begun() {
         }
         hub.run();
         let undone = hub.attempts(refund) > 0;
-        let paid = count(&instance, |kind| matches!(kind, EventKind::TaskCompleted { task, .. } if task.0 == 0)) > 0;
+        let paid = count(
+            &instance,
+            |kind| matches!(kind, EventKind::TaskCompleted { task, .. } if task.0 == 0),
+        ) > 0;
         outcomes.insert((instance.status(), undone));
         match instance.status() {
             Status::Completed => assert!(paid && !undone, "seed {seed}"),
@@ -281,8 +287,16 @@ fn a_timer_ends_early_and_what_follows_it_is_not_done() {
         cancel(&hub, &instance, crash);
         assert_canceled(&instance, &format!("{crash:?}"));
         hub.run();
-        assert_eq!(hub.entity_state::<Letters>("box").map_or(0, |letters| letters.0), 0, "{crash:?}");
-        assert_eq!(count(&instance, |kind| matches!(kind, EventKind::EventSent { .. })), 0, "{crash:?}");
+        assert_eq!(
+            hub.entity_state::<Letters>("box").map_or(0, |letters| letters.0),
+            0,
+            "{crash:?}"
+        );
+        assert_eq!(
+            count(&instance, |kind| matches!(kind, EventKind::EventSent { .. })),
+            0,
+            "{crash:?}"
+        );
     }
 }
 
@@ -302,7 +316,11 @@ fn code_that_looks_decides_by_itself() {
         let instance = hub.start(attentive, ());
         hub.run_until(hub.now());
         cancel(&hub, &instance, crash);
-        assert_eq!(instance.status(), Status::Running, "{crash:?}: its new timer is not cut short");
+        assert_eq!(
+            instance.status(),
+            Status::Running,
+            "{crash:?}: its new timer is not cut short"
+        );
         hub.run();
         assert_eq!(instance.output().unwrap(), "ended well: enough", "{crash:?}");
 
@@ -416,8 +434,20 @@ fn a_finished_instance_refuses_it_and_a_canceled_one_is_not_rewound() {
     hub.run();
     cancel(&hub, &instance, Crash::Never);
     assert_canceled(&instance, "the first request");
-    assert!(instance.cancel("again").unwrap_err().to_string().contains("is Canceled"));
-    assert!(instance.rewind("again").unwrap_err().to_string().contains("Canceled"));
+    assert!(
+        instance
+            .cancel("again")
+            .unwrap_err()
+            .to_string()
+            .contains("is Canceled")
+    );
+    assert!(
+        instance
+            .rewind("again")
+            .unwrap_err()
+            .to_string()
+            .contains("Canceled")
+    );
 }
 
 #[test]

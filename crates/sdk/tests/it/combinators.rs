@@ -271,7 +271,9 @@ fn histories_are_equal_kept_evicted_and_at_random() {
             history(seed, Eviction::EveryTurn),
             "SEED={seed}, evicted after every turn"
         );
-        let is_requested = kept.iter().any(|kind| matches!(kind, EventKind::CancelRequested { .. }));
+        let is_requested = kept
+            .iter()
+            .any(|kind| matches!(kind, EventKind::CancelRequested { .. }));
         match &kept[kept.len() - 2] {
             EventKind::ExecutionCompleted { .. } => cancelled[0] += u64::from(is_requested),
             EventKind::ExecutionCanceled { .. } => cancelled[1] += 1,
@@ -280,7 +282,10 @@ fn histories_are_equal_kept_evicted_and_at_random() {
         assert!(is_requested || matches!(kept[kept.len() - 2], EventKind::ExecutionCompleted { .. }));
         lengths.push(kept.len());
     }
-    assert!(cancelled[0] > 50 && cancelled[1] > 1, "both ends are reached: {cancelled:?}");
+    assert!(
+        cancelled[0] > 50 && cancelled[1] > 1,
+        "both ends are reached: {cancelled:?}"
+    );
     lengths.dedup();
     assert!(lengths.len() > 100, "the seeds make different histories");
 }

@@ -142,7 +142,13 @@ fn what_was_done_is_undone_newest_first_and_the_error_is_given_on() {
     let instance = stage.trip(&["flight", "hotel", "yacht"], Then::Succeed);
     stage.hub.run();
     assert_eq!(instance.status(), Status::Failed);
-    assert!(instance.output().unwrap_err().to_string().contains("there is none"));
+    assert!(
+        instance
+            .output()
+            .unwrap_err()
+            .to_string()
+            .contains("there is none")
+    );
     assert_eq!(instance.row().unwrap().failure.unwrap().kind, "SoldOut");
     assert_eq!(
         stage.done(),
@@ -203,7 +209,11 @@ fn an_undo_that_fails_does_not_stop_the_older_ones_and_both_are_told() {
         assert!(failure.message.contains(part), "{failure}");
     }
     assert_eq!(failure.cause.unwrap().kind, "SoldOut");
-    assert!(stage.done().ends_with("unbook balloon, unbook flight"), "{}", stage.done());
+    assert!(
+        stage.done().ends_with("unbook balloon, unbook flight"),
+        "{}",
+        stage.done()
+    );
 
     let stage = Stage::new();
     let instance = stage.trip(&["balloon"], Then::WaitForEvent);
@@ -211,7 +221,10 @@ fn an_undo_that_fails_does_not_stop_the_older_ones_and_both_are_told() {
     instance.cancel("no more").unwrap();
     stage.hub.run();
     assert_eq!(instance.status(), Status::Failed, "it did not end as it should");
-    assert_eq!(instance.row().unwrap().failure.unwrap().cause.unwrap().kind, "Cancelled");
+    assert_eq!(
+        instance.row().unwrap().failure.unwrap().cause.unwrap().kind,
+        "Cancelled"
+    );
 }
 
 #[test]
@@ -231,11 +244,15 @@ fn an_undo_is_tried_again_is_seen_and_is_not_reached_by_a_request_to_cancel() {
     waits("it was asked to end: no more");
     stage.hub.run();
     assert_eq!(stage.hub.attempts(unbook), 3, "ship once, bus twice");
-    let undos = instance.history().unwrap().into_iter().filter(|event| match &event.kind {
-        EventKind::TaskScheduled { options, .. } => options.as_ref().is_some_and(|options| options.undo),
-        EventKind::SubOrchestrationInstanceCreated { undo, .. } => *undo,
-        _ => false,
-    });
+    let undos = instance
+        .history()
+        .unwrap()
+        .into_iter()
+        .filter(|event| match &event.kind {
+            EventKind::TaskScheduled { options, .. } => options.as_ref().is_some_and(|options| options.undo),
+            EventKind::SubOrchestrationInstanceCreated { undo, .. } => *undo,
+            _ => false,
+        });
     assert_eq!(undos.count(), 2);
     assert_eq!(instance.status(), Status::Failed);
     let failure = instance.row().unwrap().failure.unwrap();
@@ -264,15 +281,22 @@ fn a_termination_undoes_nothing() {
 #[test]
 fn kept_and_evicted_code_undo_the_same() {
     let log = Log::default();
-    TestHub::explore(|| app(&log), 0..40, |hub| {
-        let things = ["flight", "ship", "hotel"].map(String::from).to_vec();
-        let waiting = hub.start(trip, (things.clone(), Then::WaitForTimer));
-        let sleeping = hub.start(trip, (things, Then::SleepForEver));
-        hub.steps(25);
-        waiting.cancel("no more").unwrap();
-        hub.steps(7);
-        sleeping.cancel("no more").unwrap();
-        hub.run();
-        assert_eq!((waiting.status(), sleeping.status()), (Status::Canceled, Status::Canceled));
-    });
+    TestHub::explore(
+        || app(&log),
+        0..40,
+        |hub| {
+            let things = ["flight", "ship", "hotel"].map(String::from).to_vec();
+            let waiting = hub.start(trip, (things.clone(), Then::WaitForTimer));
+            let sleeping = hub.start(trip, (things, Then::SleepForEver));
+            hub.steps(25);
+            waiting.cancel("no more").unwrap();
+            hub.steps(7);
+            sleeping.cancel("no more").unwrap();
+            hub.run();
+            assert_eq!(
+                (waiting.status(), sleeping.status()),
+                (Status::Canceled, Status::Canceled)
+            );
+        },
+    );
 }

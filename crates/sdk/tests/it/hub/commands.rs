@@ -47,7 +47,10 @@ async fn a_request_to_cancel_reaches_the_activity_that_runs() {
             eventually(async || !probe.notes(instance.id()).is_empty()).await;
             instance.cancel("enough").await.unwrap();
             let error = instance.wait().await.unwrap_err();
-            assert!(error.is_cancelled() && error.to_string().contains("enough"), "{error}");
+            assert!(
+                error.is_cancelled() && error.to_string().contains("enough"),
+                "{error}"
+            );
             assert_eq!(probe.notes(instance.id()), ["began", "Requested"]);
             let row = instance.status().await.unwrap().row;
             assert_eq!(row.status, Status::Canceled);
@@ -56,7 +59,10 @@ async fn a_request_to_cancel_reaches_the_activity_that_runs() {
                 ..InstanceQuery::default()
             };
             let page = client.list(query).await.unwrap();
-            assert_eq!(page.rows.iter().map(|row| &row.id).collect::<Vec<_>>(), [instance.id()]);
+            assert_eq!(
+                page.rows.iter().map(|row| &row.id).collect::<Vec<_>>(),
+                [instance.id()]
+            );
             assert!(client.counts().await.unwrap().contains(&(Status::Canceled, 1)));
             let again = instance.cancel("more").await.unwrap_err();
             assert_eq!(again.request_kind(), Some(RequestErrorKind::Finished));
@@ -64,7 +70,11 @@ async fn a_request_to_cancel_reaches_the_activity_that_runs() {
             assert_eq!(rewound.request_kind(), Some(RequestErrorKind::Finished));
             let same = instance.restart(NewId::Same).await.unwrap();
             eventually(async || probe.notes(same.id()).len() > 2).await;
-            assert_eq!(same.status().await.unwrap().row.status, Status::Running, "without the request");
+            assert_eq!(
+                same.status().await.unwrap().row.status,
+                Status::Running,
+                "without the request"
+            );
             same.terminate("").await.unwrap();
         },
     )
