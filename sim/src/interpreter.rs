@@ -105,6 +105,8 @@ enum Unwinding {
 #[derive(Debug)]
 struct Interpreter {
     programs: Arc<Vec<Program>>,
+    /// What becomes of every other child when its parent is cancelled.
+    close: ParentClosePolicy,
     instance: InstanceId,
     execution: String,
     progress: Progress,
@@ -141,10 +143,10 @@ impl Interpreter {
                 self.read_event();
             }
             EventKind::CancelRequested { .. } => self.take_cancel(),
-            kind if self.unwinding >= Unwinding::Waits => {
-                if answered(kind).is_some_and(|task| self.waiting.remove(&task).is_some()) {
-                    self.unwind();
-                }
+            kind if self.unwinding >= Unwinding::Waits
+                && answered(kind).is_some_and(|task| self.waiting.remove(&task).is_some()) =>
+            {
+                self.unwind();
             }
             EventKind::TaskCompleted { task, result, .. }
             | EventKind::SubOrchestrationInstanceCompleted { task, result }
@@ -409,7 +411,7 @@ impl Interpreter {
         let instance = InstanceId::trusted(format!("{}-{}", &self.execution[..16], task.0));
         // Of either kind, and the same in every replay.
         let parent_close = match program % 2 {
-            0 => ParentClosePolicy::Cancel,
+            0 => self.close,
             _ => ParentClosePolicy::Abandon,
         };
         self.actions.push(Action::StartOrchestration {
@@ -496,6 +498,7 @@ fn is_event(kind: &EventKind) -> bool {
 pub struct Programs {
     programs: Arc<Vec<Program>>,
     is_broken: Arc<AtomicBool>,
+    close: ParentClosePolicy,
 }
 
 impl Programs {
@@ -504,6 +507,16 @@ impl Programs {
         Self {
             programs,
             is_broken: Arc::default(),
+            close: ParentClosePolicy::Abandon,
+        }
+    }
+
+    /// The same, where every other child is cancelled with its parent.
+    #[must_use]
+    pub fn with_following_children(self) -> Self {
+        Self {
+            close: ParentClosePolicy::Cancel,
+            ..self
         }
     }
 
@@ -518,6 +531,7 @@ impl Executor for Programs {
         (&*info.name == "program").then(|| {
             Box::new(Interpreter {
                 programs: self.programs.clone(),
+                close: self.close,
                 instance: info.instance.clone(),
                 execution: info.execution_id.to_string(),
                 progress: Progress::parse(None),

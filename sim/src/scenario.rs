@@ -219,7 +219,10 @@ impl World {
         let swarm = Swarm::of(&mut entropy, seed);
         let count = 2 + below(&mut entropy, 6);
         let programs = Arc::new(generate(&mut entropy, count));
-        let executor = Programs::new(programs.clone());
+        let mut executor = Programs::new(programs.clone());
+        if swarm.cancellations > 0.0 {
+            executor = executor.with_following_children();
+        }
         let ground = Ground::new(&swarm, 1 + below(&mut entropy, 3) as u32)?;
         let faults = StoreFaults::new(&swarm, entropy.next_u64(), trace);
         let failing = Arc::new(FailingStore::new(ground.store(), faults.clone()));

@@ -10,7 +10,7 @@ use crate::commands;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 4 conflict or wrong state,
 5 cannot connect, 6 timed out (the instance goes on), 7 not authorised,
-10 failed and 11 terminated or canceled (when waiting), 78 configuration refused.";
+10 failed, 11 terminated or canceled (when waiting), 78 configuration refused.";
 
 /// Durable functions, self-hosted.
 #[derive(Debug, Parser)]

@@ -675,13 +675,7 @@ impl Orchestration {
                     self.tasks.insert(*task, OpenTask::LockHeld { entities });
                 }
             }
-            EventKind::CancelRequested { reason } => {
-                let told = self.tasks.iter().filter(|(_, open)| is_told(open));
-                self.cancel = Some(CancelRequest {
-                    reason: reason.clone(),
-                    told: told.map(|(task, _)| *task).collect(),
-                });
-            }
+            EventKind::CancelRequested { reason } => self.record_cancel(reason.as_ref()),
             EventKind::TaskCompleted { task, .. }
             | EventKind::TaskFailed { task, .. }
             | EventKind::TimerFired { task, .. }
@@ -711,6 +705,14 @@ impl Orchestration {
                 self.tasks.remove(&lock);
             }
         }
+    }
+
+    fn record_cancel(&mut self, reason: Option<&String>) {
+        let told = self.tasks.iter().filter(|(_, open)| is_told(open));
+        self.cancel = Some(CancelRequest {
+            reason: reason.cloned(),
+            told: told.map(|(task, _)| *task).collect(),
+        });
     }
 
     fn started_event(&self) -> EventKind {

@@ -6,7 +6,7 @@ use dalsegno_core::query::Status;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Counts([AtomicI64; 6]);
+pub struct Counts([AtomicI64; Status::ALL.len()]);
 
 fn place(status: Status) -> usize {
     Status::ALL.iter().position(|other| *other == status).unwrap_or(0)

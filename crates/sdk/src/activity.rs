@@ -86,6 +86,11 @@ impl<In, Out> Activity<In, Out> {
         self
     }
 
+    /// Does it say itself how it is tried again?
+    pub(crate) fn has_retry(&self) -> bool {
+        self.retry.is_some()
+    }
+
     /// How failed attempts are repeated, unless the call says otherwise.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {

@@ -126,6 +126,16 @@ pub(crate) struct Cancel {
     waits_created: u32,
     /// Undoing is under way: what it asks for is done, whatever was asked of the orchestration.
     pub(crate) undoing: u32,
+    /// Code with a stack of undos, the innermost last.
+    scopes: Vec<ScopeEntry>,
+    scopes_created: u32,
+}
+
+#[derive(Debug)]
+struct ScopeEntry {
+    number: u32,
+    is_ended: bool,
+    waker: Option<Waker>,
 }
 
 #[derive(Debug)]
@@ -177,6 +187,36 @@ impl Cancel {
     pub(crate) fn leave(&mut self, wait: u32) -> Option<Waker> {
         let place = self.waits.iter().position(|(number, _)| *number == wait)?;
         Some(self.waits.remove(place).1)
+    }
+
+    pub(crate) fn enter_scope(&mut self) -> u32 {
+        self.scopes_created += 1;
+        self.scopes.push(ScopeEntry {
+            number: self.scopes_created,
+            is_ended: false,
+            waker: None,
+        });
+        self.scopes_created
+    }
+
+    /// Ends the innermost code that has a stack of undos; says whom to wake, if there is any.
+    pub(crate) fn end_scope(&mut self) -> Option<Waker> {
+        let scope = self.scopes.iter_mut().rev().find(|scope| !scope.is_ended)?;
+        scope.is_ended = true;
+        scope.waker.clone()
+    }
+
+    /// Says whether that scope has ended, or keeps the waker; gives the old one.
+    pub(crate) fn poll_scope(&mut self, number: u32, waker: &Waker) -> (bool, Option<Waker>) {
+        let Some(scope) = self.scopes.iter_mut().find(|scope| scope.number == number) else {
+            return (false, None);
+        };
+        (scope.is_ended, scope.waker.replace(waker.clone()))
+    }
+
+    pub(crate) fn leave_scope(&mut self, number: u32) -> Option<Waker> {
+        let place = self.scopes.iter().position(|scope| scope.number == number)?;
+        self.scopes.remove(place).waker
     }
 
     pub(crate) fn is_waited_for(&self) -> bool {

@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use crate::cancel::Cancellation;
 use crate::codec::encode;
+use crate::compensation::{self, Compensations};
 use crate::entity::{Entity, EntityCaller};
+use crate::error::Result;
 use crate::event::{EventTask, ExternalEvent};
 use crate::guard::LockTask;
 use crate::orchestrator::Orchestrator;
@@ -136,6 +138,40 @@ impl OrchestrationContext {
     /// Was this orchestration asked to end? Who looks has been told.
     pub fn is_cancelled(&self) -> bool {
         self.shared.enter().hear_of_cancel().is_some()
+    }
+
+    /// Runs code that registers, after each step, what undoes it. When the code fails, or is to end because
+    /// the orchestration was cancelled, everything is undone, newest first; then the error is given on.
+    ///
+    /// An undo that fails for good does not stop the older ones; the error is then of the kind
+    /// `CompensationFailed` and tells both. A termination undoes nothing. While it undoes, the status says so.
+    ///
+    /// ```
+    /// # use dalsegno::{OrchestrationContext, Result, activity, orchestrator};
+    /// # #[activity] async fn charge(cents: u64) -> Result<String> { Ok(cents.to_string()) }
+    /// # #[activity] async fn refund(payment: String) -> Result<()> { Ok(()) }
+    /// # #[activity] async fn ship() -> Result<String> { Ok("parcel".into()) }
+    /// #[orchestrator]
+    /// async fn order(ctx: &OrchestrationContext, cents: u64) -> Result<String> {
+    ///     ctx.compensating(|undo| async move {
+    ///         let payment = ctx.call(charge, cents).await?;
+    ///         undo.push(refund, payment);
+    ///         Ok(ctx.call(ship, ()).await?)
+    ///     })
+    ///     .await
+    /// }
+    /// ```
+    pub async fn compensating<T, F, Fut>(&self, body: F) -> Result<T>
+    where
+        F: FnOnce(Compensations) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        compensation::compensating(&self.shared, body).await
+    }
+
+    /// A stack of undos that you run yourself; [`OrchestrationContext::compensating`] cannot be forgotten.
+    pub fn compensations(&self) -> Compensations {
+        Compensations::new(&self.shared)
     }
 
     /// Sends an event to another instance. Parks the orchestration when `instance` is no id.
@@ -272,8 +308,18 @@ impl OrchestrationContext {
         input: &impl Serialize,
     ) -> OrchestrationTask<Out> {
         let input = must_encode(input, &name);
+        self.call_orchestrator_at(name, version, input, Location::caller())
+    }
+
+    pub(crate) fn call_orchestrator_at<Out>(
+        &self,
+        name: Arc<str>,
+        version: Option<Arc<str>>,
+        input: Option<Payload>,
+        location: &'static Location<'static>,
+    ) -> OrchestrationTask<Out> {
         let start = |task| self.start_action(task, name.clone(), version, input, ChildLink::Awaited);
-        OrchestrationTask::schedule(&self.shared, start, name.clone())
+        OrchestrationTask::schedule_at(&self.shared, start, name.clone(), location)
     }
 
     #[track_caller]
@@ -344,7 +390,7 @@ impl EntityCaller for OrchestrationEntities {
 
 /// A value that cannot be JSON is a mistake of the code, found at the first run.
 #[track_caller]
-fn must_encode<T: Serialize + ?Sized>(value: &T, what: &str) -> Option<Payload> {
+pub(crate) fn must_encode<T: Serialize + ?Sized>(value: &T, what: &str) -> Option<Payload> {
     encode(value).unwrap_or_else(|error| panic!("the data for {what:?} cannot be written as JSON: {error}"))
 }
 

@@ -148,7 +148,7 @@ impl LiveExecution {
         }
         match self.shared.press() {
             Pressed::No => false,
-            Pressed::TimersEnded => self.shared.waking.take_woken(),
+            Pressed::Woken => self.shared.waking.take_woken(),
             Pressed::Ends => {
                 self.complete(Ok(None));
                 false

@@ -138,8 +138,8 @@ pub(crate) enum TaskKind {
 pub(crate) enum Pressed {
     /// It goes on.
     No,
-    /// Its timers ended early; it is polled again.
-    TimersEnded,
+    /// Its timers, or code with a stack of undos, ended early; it is polled again.
+    Woken,
     /// It ends here.
     Ends,
 }
@@ -396,7 +396,15 @@ impl Shared {
             return Pressed::No;
         }
         if state.is_cut() {
-            return Pressed::Ends;
+            let scope = state.cancel_mut().end_scope();
+            drop(guard);
+            return match scope {
+                Some(waker) => {
+                    waker.wake();
+                    Pressed::Woken
+                }
+                None => Pressed::Ends,
+            };
         }
         if let Some(request) = state.cancel_mut().request.as_mut() {
             request.is_cut = true;
@@ -408,7 +416,7 @@ impl Shared {
             .collect::<Vec<_>>();
         drop(guard);
         wakers.into_iter().flatten().for_each(Waker::wake);
-        Pressed::TimersEnded
+        Pressed::Woken
     }
 
     pub(crate) fn next_uuid(&self) -> u32 {
@@ -485,6 +493,24 @@ impl State {
         let left = self.cancel.as_mut()?.leave(wait);
         self.awaited -= usize::from(left.is_some());
         left
+    }
+
+    pub(crate) fn enter_scope(&mut self) -> u32 {
+        self.cancel_mut().enter_scope()
+    }
+
+    /// Is the code of that scope to end? Then it has been told.
+    pub(crate) fn poll_scope(&mut self, number: u32, waker: &Waker) -> Poll<Failure> {
+        let (is_ended, _old) = self.cancel_mut().poll_scope(number, waker);
+        if !is_ended {
+            return Poll::Pending;
+        }
+        let reason = self.hear_of_cancel().flatten();
+        Poll::Ready(Failure::cancelled(reason.as_deref()))
+    }
+
+    pub(crate) fn leave_scope(&mut self, number: u32) -> Option<Waker> {
+        self.cancel.as_mut()?.leave_scope(number)
     }
 
     /// Undoing begins, or ends.

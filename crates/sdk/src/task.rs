@@ -111,13 +111,20 @@ impl_task_future!(ActivityTask, "activity");
 impl<Out> ActivityTask<Out> {
     #[track_caller]
     pub(crate) fn schedule(shared: &Arc<Shared>, name: Arc<str>, input: Option<Payload>) -> Self {
-        let task = shared.schedule(TaskKind::Activity, Location::caller(), |task, _| {
-            Action::ScheduleTask {
-                task,
-                name: name.clone(),
-                input,
-                options: Default::default(),
-            }
+        Self::schedule_at(shared, name, input, Location::caller())
+    }
+
+    pub(crate) fn schedule_at(
+        shared: &Arc<Shared>,
+        name: Arc<str>,
+        input: Option<Payload>,
+        location: &'static Location<'static>,
+    ) -> Self {
+        let task = shared.schedule(TaskKind::Activity, location, |task, _| Action::ScheduleTask {
+            task,
+            name: name.clone(),
+            input,
+            options: Default::default(),
         });
         Self {
             handle: Handle::new(shared, task),
@@ -131,6 +138,17 @@ impl<Out> ActivityTask<Out> {
         self.handle.edit("retry", |action| {
             if let Action::ScheduleTask { options, .. } = action {
                 options.retry = Some(policy);
+            }
+        });
+        self
+    }
+
+    /// Marks it as one that undoes, so that a request to cancel does not reach it.
+    pub(crate) fn undoing(self, policy: Option<RetryPolicy>) -> Self {
+        self.handle.edit("undoing", |action| {
+            if let Action::ScheduleTask { options, .. } = action {
+                options.undo = true;
+                options.retry = policy;
             }
         });
         self
@@ -158,15 +176,13 @@ pub struct OrchestrationTask<Out> {
 impl_task_future!(OrchestrationTask, "orchestration");
 
 impl<Out> OrchestrationTask<Out> {
-    #[track_caller]
-    pub(crate) fn schedule(
+    pub(crate) fn schedule_at(
         shared: &Arc<Shared>,
         action: impl FnOnce(TaskId) -> Action,
         name: Arc<str>,
+        location: &'static Location<'static>,
     ) -> Self {
-        let task = shared.schedule(TaskKind::Orchestration, Location::caller(), |task, _| {
-            action(task)
-        });
+        let task = shared.schedule(TaskKind::Orchestration, location, |task, _| action(task));
         Self {
             handle: Handle::new(shared, task),
             name,
@@ -193,6 +209,17 @@ impl<Out> OrchestrationTask<Out> {
         self.handle.edit("retry", |action| {
             if let Action::StartOrchestration { options, .. } = action {
                 options.retry = Some(policy);
+            }
+        });
+        self
+    }
+
+    /// Marks it as one that undoes, so that a request to cancel does not reach it.
+    pub(crate) fn undoing(self, policy: Option<RetryPolicy>) -> Self {
+        self.handle.edit("undoing", |action| {
+            if let Action::StartOrchestration { options, .. } = action {
+                options.undo = true;
+                options.retry = policy;
             }
         });
         self

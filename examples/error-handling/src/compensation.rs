@@ -6,25 +6,21 @@ use dalsegno::{ActivityContext, OrchestrationContext, Result, RetryPolicy, activ
 
 use crate::world::World;
 
-/// Undoing must work in the end; there is nothing behind it.
+/// Undoing must work in the end; there is nothing behind it but a person.
 const UNDO: RetryPolicy = RetryPolicy::exponential(10, Duration::from_millis(1));
 
-/// Books one thing after the other. When one fails, cancels what was booked, newest first, and fails.
+/// Books one thing after the other. When one fails, or the trip is cancelled meanwhile, cancels what was
+/// booked, newest first, and ends with that.
 #[orchestrator(name = "BookTrip")]
 pub async fn book_trip(ctx: &OrchestrationContext, things: Vec<String>) -> Result<Vec<String>> {
-    let mut booked: Vec<String> = Vec::new();
-    for thing in things {
-        match ctx.call(book, thing.clone()).await {
-            Ok(()) => booked.push(thing),
-            Err(error) => {
-                for thing in booked.into_iter().rev() {
-                    ctx.call(cancel, thing).await?;
-                }
-                return Err(error.into());
-            }
+    ctx.compensating(|undo| async move {
+        for thing in &things {
+            ctx.call(book, thing.clone()).await?;
+            undo.push(cancel, thing.clone());
         }
-    }
-    Ok(booked)
+        Ok(things)
+    })
+    .await
 }
 
 /// Books one thing.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dalsegno::{
-    ActivityContext, ExternalEvent, OrchestrationContext, Result, RetryPolicy, TaskError, activity,
-    orchestrator,
+    ActivityContext, Compensations, ExternalEvent, OrchestrationContext, Result, RetryPolicy, TaskError,
+    activity, orchestrator,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,34 +48,43 @@ pub enum Advice {
 /// A person's answer.
 pub const ADVICE: ExternalEvent<Advice> = ExternalEvent::new("Advice");
 
-/// Packs and ships, and has a plan.
+/// Packs and ships, and has a plan. Whatever makes it fail or end, nothing is left packed unless that is
+/// the plan.
 #[orchestrator(name = "Deliver")]
 pub async fn deliver(ctx: &OrchestrationContext, plan: Plan) -> Result<Delivery> {
-    ctx.call(pack, ()).await?;
+    ctx.compensating(|undo| async move {
+        ctx.call(pack, ()).await?;
+        undo.push(unpack, ());
+        ship_packed(ctx, plan, &undo).await
+    })
+    .await
+}
+
+async fn ship_packed(ctx: &OrchestrationContext, plan: Plan, undo: &Compensations) -> Result<Delivery> {
     let attempts = if plan == Plan::Retry { 5 } else { 1 };
     let policy = RetryPolicy::fixed(attempts, Duration::from_millis(1));
     let Err(error) = ctx.call(ship, ()).retry(policy).await else {
         return Ok(Delivery::Shipped);
     };
     match plan {
-        Plan::Undo => undo(ctx).await,
+        Plan::Undo => undone(undo).await,
         Plan::Retry => Err(error.into()),
         Plan::Ignore => Ok(Delivery::LeftPacked),
-        Plan::Ask => ask(ctx, error).await,
+        Plan::Ask => ask(ctx, undo, error).await,
     }
 }
 
-async fn undo(ctx: &OrchestrationContext) -> Result<Delivery> {
-    ctx.call(unpack, ()).await?;
+async fn undone(undo: &Compensations) -> Result<Delivery> {
+    undo.run().await?;
     Ok(Delivery::Undone)
 }
 
 /// Shows the problem and waits, however long it takes, for somebody to say what to do.
-async fn ask(ctx: &OrchestrationContext, mut problem: TaskError) -> Result<Delivery> {
+async fn ask(ctx: &OrchestrationContext, undo: &Compensations, mut problem: TaskError) -> Result<Delivery> {
     loop {
         ctx.set_custom_status(format!("{problem}. What to do?"));
         match ctx.wait_for_event(ADVICE).await? {
-            Advice::Undo => return undo(ctx).await,
+            Advice::Undo => return undone(undo).await,
             Advice::Ignore => return Ok(Delivery::LeftPacked),
             Advice::TryAgain => match ctx.call(ship, ()).await {
                 Ok(()) => return Ok(Delivery::Shipped),

@@ -127,6 +127,27 @@ async fn what_was_booked_is_cancelled_newest_first() {
 }
 
 #[tokio::test]
+async fn who_asks_a_person_and_is_cancelled_unpacks() {
+    let stage = stage([("ship", ALWAYS)]).await;
+    let instance = stage
+        .host
+        .client()
+        .start(deliver, Plan::Ask)
+        .await
+        .expect("started");
+    while stage.world.log().is_empty() || instance.custom_status::<String>().await.expect("one").is_none() {
+        tokio::task::yield_now().await;
+    }
+    instance.cancel("no more").await.expect("asked");
+    let error = instance.wait().await.expect_err("it was cancelled");
+    assert!(error.is_cancelled(), "{error}");
+    assert_eq!(stage.world.log(), ["pack", "unpack"]);
+    let status = instance.status().await.expect("a status").row.status;
+    assert_eq!(status, Status::Canceled);
+    stage.host.shutdown().await;
+}
+
+#[tokio::test]
 async fn nothing_is_cancelled_when_all_is_booked() {
     let stage = stage([]).await;
     let things = ["flight", "hotel"].map(String::from).to_vec();

@@ -98,13 +98,14 @@ fn start_wait_and_look() {
         &world,
         "counts -o jsonl",
         &expect![[r#"
-        {"status":"Pending","count":0}
-        {"status":"Running","count":0}
-        {"status":"Suspended","count":0}
-        {"status":"Completed","count":2}
-        {"status":"Failed","count":0}
-        {"status":"Terminated","count":0}
-        exit 0"#]],
+            {"status":"Pending","count":0}
+            {"status":"Running","count":0}
+            {"status":"Suspended","count":0}
+            {"status":"Completed","count":2}
+            {"status":"Failed","count":0}
+            {"status":"Terminated","count":0}
+            {"status":"Canceled","count":0}
+            exit 0"#]],
     );
     let history = world.run("history h");
     assert!(
@@ -134,6 +135,21 @@ fn outcomes_are_exit_codes() {
         2| started f
         2| f failed: ValueError: no harp
         exit 10"]],
+    );
+    world.run("start Wait --id c --at 2999-01-01T00:00:00Z");
+    check(
+        &world,
+        "cancel c --reason enough",
+        &expect![[r"
+        2| asked c to end
+        exit 0"]],
+    );
+    check(
+        &world,
+        "wait c",
+        &expect![[r#"
+        2| c was canceled: "enough"
+        exit 11"#]],
     );
     world.run("start Wait --id t");
     check(
@@ -199,8 +215,8 @@ fn outcomes_are_exit_codes() {
         &world,
         "purge --since 2020-01-01 --yes --json",
         &expect![[r#"
-        {"deleted":1}
-        exit 0"#]],
+            {"deleted":2}
+            exit 0"#]],
     );
 }
 

@@ -204,6 +204,29 @@ fn kinds() -> Vec<EventKind> {
             scheduled_start: None,
             trace: trace(),
         })),
+        EventKind::CancelRequested {
+            reason: Some("enough".into()),
+        },
+        EventKind::ExecutionCanceled { failure: failure() },
+        EventKind::TaskScheduled {
+            task,
+            name: "Refund".into(),
+            input: None,
+            options: Some(Box::new(TaskOptions {
+                undo: true,
+                ..TaskOptions::default()
+            })),
+        },
+        EventKind::SubOrchestrationInstanceCreated {
+            task,
+            name: "Refund".into(),
+            version: None,
+            instance: instance(),
+            input: None,
+            link: ChildLink::Awaited,
+            parent_close: ParentClosePolicy::Cancel,
+            undo: true,
+        },
     ]
 }
 
@@ -301,6 +324,9 @@ fn all_messages() -> Vec<Message> {
             trace: trace(),
             ..started()
         })),
+        Message::Cancel {
+            reason: Some("enough".into()),
+        },
     ]
 }
 
@@ -352,6 +378,7 @@ fn tasks() -> Vec<StoredTask> {
         StoredTask::Activity(activity),
         StoredTask::Child(child),
         StoredTask::Activity(traced),
+        StoredTask::Told(instance()),
     ]
 }
 
@@ -610,7 +637,11 @@ fn the_bytes_of_events_are_golden() {
             62372d30311203613d316408b680f281838985061a590a054f726465721a1000
             000000000000000000000000000001523e0a3730302d34626639326633353737
             623334646136613363653932396430653065343733362d303066303637616130
-            626139303262372d30311203613d31"#]],
+            626139303262372d30311203613d311408b880f281838985069202080a06656e
+            6f7567683a08ba80f281838985069a022e0a0754696d656f757412096e6f2061
+            6e737765721a096174206c696e652031220d0a02496f12057265736574280118
+            08bc80f28183898506220d08031206526566756e64f001012408be80f2818389
+            85064a1908031206526566756e6422076f726465722d37f00102f80101"#]],
     );
 }
 
@@ -668,7 +699,7 @@ fn the_bytes_of_messages_are_golden() {
             0a054f726465721201321a097b226e223a312e307d220d0a076f726465722d37
             1009180328043003523e0a3730302d3462663932663335373762333464613661
             3363653932396430653065343733362d30306630363761613062613930326237
-            2d30311203613d31"#]],
+            2d30311203613d310a076f726465722d379202080a06656e6f756768"#]],
     );
 }
 
@@ -739,6 +770,6 @@ fn the_bytes_of_tasks_are_golden() {
             0000000000004d3a097b226e223a312e307d423e0a3730302d34626639326633
             353737623334646136613363653932396430653065343733362d303066303637
             616130626139303262372d30311203613d31180220022804520d08101202496f
-            1a057265736574"#]],
+            1a057265736574f201076f726465722d37"#]],
     );
 }

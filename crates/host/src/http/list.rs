@@ -139,9 +139,10 @@ mod tests {
                 Ok(Some(vec![Status::Failed, Status::Completed, Status::Pending])),
             ),
             ("runtimeStatus=Failed,Failed", Ok(Some(vec![Status::Failed]))),
+            ("runtimeStatus=ContinuedAsNew", Ok(Some(vec![]))),
             (
                 "runtimeStatus=Canceled&runtimeStatus=ContinuedAsNew",
-                Ok(Some(vec![])),
+                Ok(Some(vec![Status::Canceled])),
             ),
             ("runtimeStatus=Faild", Err("invalid_parameter")),
             ("runtimeStatus=Failed,", Err("invalid_parameter")),

@@ -449,6 +449,55 @@ async fn a_purge_of_what_is_unfinished_names_the_member() {
     );
 }
 
+/// A request to cancel is ours; how it ends is told in the words of the management API.
+#[tokio::test]
+async fn canceled_ones_show_the_reason() {
+    let world = world().await;
+    let ours = "/runtime/dalsegno/v1";
+    let late = r#"{"id":"c","scheduledStart":"2999-01-01T00:00:00Z"}"#;
+    let started = world.post(&format!("{ours}/orchestrators/Wait"), late).await;
+    assert!(started.status < 300, "{started:?}");
+    let theirs = world.post(&format!("{P}/instances/c/cancel"), "").await;
+    assert_eq!(theirs.status, 404, "the management API has no such command");
+    let asked = world
+        .post(&format!("{ours}/instances/c/cancel?reason=too+late"), "")
+        .await;
+    assert_eq!((asked.status, asked.body.as_str()), (202, ""));
+    let status = world
+        .get(&format!(
+            "{P}/instances/c?showHistory=true&showHistoryOutput=true"
+        ))
+        .await;
+    assert_eq!(status.status, 200);
+    let told = r#""runtimeStatus":"Canceled","input":null,"customStatus":null,"output":"too late""#;
+    assert!(status.body.contains(told), "{}", status.body);
+    expect![[r#"[{"EventType":"CancelRequested","Timestamp":"T","Reason":"too late"},{"EventType":"ExecutionCanceled","Timestamp":"T","OrchestrationStatus":"Canceled","Result":"Cancelled: cancelled: too late","FailureDetails":{"ErrorType":"Cancelled","ErrorMessage":"cancelled: too late","StackTrace":null,"InnerFailure":null,"IsNonRetriable":true}}]"#]]
+        .assert_eq(history_of(&mask_times(&status.body)));
+    let listed = world.get(&format!("{P}/instances?runtimeStatus=Canceled")).await;
+    assert!(listed.body.contains(r#""instanceId":"c""#), "{}", listed.body);
+    let others = world
+        .get(&format!("{P}/instances?runtimeStatus=Terminated"))
+        .await;
+    assert_eq!(others.body, "[]");
+    let again = world.post(&format!("{ours}/instances/c/cancel"), "").await;
+    assert_eq!(again.status, 410);
+    assert_eq!(world.get(&format!("{ours}/instances/c/wait")).await.status, 200);
+    let purged = world
+        .delete(&format!(
+            "{P}/instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Canceled"
+        ))
+        .await;
+    assert_eq!(purged.body, r#"{"instancesDeleted":1}"#);
+}
+
+fn history_of(status: &str) -> &str {
+    let (_, history) = status.split_once(r#""historyEvents":"#).expect("a history");
+    history
+        .trim_end_matches('}')
+        .strip_suffix(']')
+        .map_or(history, |_| &history[..history.len() - 1])
+}
+
 #[tokio::test]
 async fn terminated_ones_show_the_reason() {
     let world = world().await;

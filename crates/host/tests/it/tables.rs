@@ -148,6 +148,7 @@ pub(crate) const ROUTES: &[(&str, &str, &[&str])] = &[
         "/runtime/dalsegno/v1/instances/i/terminate",
         &["reason", "recursive"],
     ),
+    ("POST", "/runtime/dalsegno/v1/instances/i/cancel", &["reason"]),
     ("POST", "/runtime/dalsegno/v1/instances/i/suspend", &["reason"]),
     ("POST", "/runtime/dalsegno/v1/instances/i/resume", &["reason"]),
     ("POST", "/runtime/dalsegno/v1/instances/i/rewind", &["reason"]),

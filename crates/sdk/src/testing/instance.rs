@@ -7,7 +7,7 @@ use std::path::Path;
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{Event, Fault, InstanceId, Message};
-use dalsegno_engine::input::Command;
+use dalsegno_engine::input::{Command, InMemory};
 use dalsegno_engine::request::Answer;
 use dalsegno_engine::turn::Reply;
 use serde::Serialize;
@@ -137,6 +137,22 @@ impl<Out> TestInstance<Out> {
     pub fn cancel(&self, reason: impl Into<String>) -> Result<()> {
         let reason = instance::said(reason);
         self.command(|id, reply| Command::Cancel { id, reason, reply })
+    }
+
+    /// Why it does not move, in words: its open tasks, their attempts, what its code waits for. Unlike what
+    /// the instance tells otherwise, this is asked of the hub; empty when it is not in memory.
+    ///
+    /// # Errors
+    /// When the store ends the hub meanwhile.
+    pub fn waits_for(&self) -> Result<Vec<String>> {
+        let answer: Answer<InMemory> = self.hub.world().ask(self.id.as_str(), |reply| Command::Status {
+            id: self.id.clone(),
+            reply,
+        });
+        Ok(match answer? {
+            InMemory::Resident(status) => status.waits_for,
+            InMemory::Elsewhere => Vec::new(),
+        })
     }
 
     /// Ends it, and cancels its activities.

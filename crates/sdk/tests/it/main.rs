@@ -7,6 +7,7 @@ mod app;
 mod attributes;
 mod cancel;
 mod combinators;
+mod compensations;
 mod driver;
 mod entities;
 mod faults;

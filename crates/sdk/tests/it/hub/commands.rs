@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dalsegno::{
-    App, Client, Error, EventKind, Limiter, OrchestrationContext, Result, RetryPolicy, Status, activity,
-    orchestrator,
+    App, Client, Error, EventKind, InstanceQuery, Limiter, NewId, OrchestrationContext, Result, RetryPolicy,
+    Status, Timestamp, activity, orchestrator,
 };
 use dalsegno_engine::request::RequestErrorKind;
 
@@ -34,6 +34,64 @@ async fn a_termination_reaches_the_activity_that_runs() {
             assert_eq!(again.request_kind(), Some(RequestErrorKind::Finished));
         },
     )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_cancel_reaches_the_activity_that_runs() {
+    let probe = Probe::default();
+    on_both(
+        || app_with(&probe),
+        async |client: Client| {
+            let instance = client.start(watching, ()).await.unwrap();
+            eventually(async || !probe.notes(instance.id()).is_empty()).await;
+            instance.cancel("enough").await.unwrap();
+            let error = instance.wait().await.unwrap_err();
+            assert!(
+                error.is_cancelled() && error.to_string().contains("enough"),
+                "{error}"
+            );
+            assert_eq!(probe.notes(instance.id()), ["began", "Requested"]);
+            let row = instance.status().await.unwrap().row;
+            assert_eq!(row.status, Status::Canceled);
+            let query = InstanceQuery {
+                statuses: vec![Status::Canceled],
+                ..InstanceQuery::default()
+            };
+            let page = client.list(query).await.unwrap();
+            assert_eq!(
+                page.rows.iter().map(|row| &row.id).collect::<Vec<_>>(),
+                [instance.id()]
+            );
+            assert!(client.counts().await.unwrap().contains(&(Status::Canceled, 1)));
+            let again = instance.cancel("more").await.unwrap_err();
+            assert_eq!(again.request_kind(), Some(RequestErrorKind::Finished));
+            let rewound = instance.rewind("").await.unwrap_err();
+            assert_eq!(rewound.request_kind(), Some(RequestErrorKind::Finished));
+            let same = instance.restart(NewId::Same).await.unwrap();
+            eventually(async || probe.notes(same.id()).len() > 2).await;
+            assert_eq!(
+                same.status().await.unwrap().row.status,
+                Status::Running,
+                "without the request"
+            );
+            same.terminate("").await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_begun_is_canceled_without_its_code() {
+    on_both(app, async |client: Client| {
+        let later = Timestamp::MAX;
+        let instance = client.start(waiter, ()).at(later).await.unwrap();
+        instance.cancel("not needed").await.unwrap();
+        assert!(instance.wait().await.unwrap_err().is_cancelled());
+        let row = instance.status().await.unwrap().row;
+        assert_eq!((row.status, row.custom_status), (Status::Canceled, None));
+        assert_eq!(row.output.unwrap().as_str(), "\"not needed\"");
+    })
     .await;
 }
 
