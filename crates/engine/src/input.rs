@@ -11,6 +11,7 @@ use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, Timest
 
 use crate::executor::{AttemptOutcome, OperationOutcome};
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
+use crate::seen::Seen;
 use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
 
@@ -119,6 +120,8 @@ pub enum WaitFor {
     Start,
     /// It is final.
     Completion,
+    /// It is final, or there is more of it than was seen.
+    Change(Seen),
 }
 
 /// What clients ask. Each is answered once, after the state it was answered from is durable.

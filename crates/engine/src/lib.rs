@@ -20,6 +20,7 @@ pub mod marks;
 pub mod partition;
 pub mod record;
 pub mod request;
+pub mod seen;
 pub mod simulation;
 pub mod station;
 pub mod task;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dalsegno_core::query::{
     EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, LargeValues,
 };
-use dalsegno_core::store::{self, EntityRow, Field, InstanceRow, Owner, ReadError, Store};
+use dalsegno_core::store::{self, EntityRow, Field, HistoryChunk, InstanceRow, Owner, ReadError, Store};
 use dalsegno_core::{Event, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -191,11 +191,42 @@ pub fn read_history_with(
     row: &InstanceRow,
     large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
+    decode_history(store, row, 0, store.history(row.key)?, large)
+}
+
+/// A part of it from event `first` on, of so many bytes as stored; empty when the execution is gone.
+///
+/// # Errors
+/// When the store cannot be read, or the records are damaged or not dense.
+pub fn read_history_page(
+    store: &dyn Store,
+    row: &InstanceRow,
+    first: u64,
+    large: LargeValues,
+    bytes_max: usize,
+) -> Result<Vec<Event>, ReadError> {
+    let chunks = store.history_page(row.key, first, bytes_max)?;
+    let begin = chunks.first().map_or(first, |chunk| chunk.first);
+    let mut events = decode_history(store, row, begin, chunks, large)?;
+    let surplus = usize::try_from(first - begin.min(first)).unwrap_or(usize::MAX);
+    events.drain(..surplus.min(events.len()));
+    Ok(events)
+}
+
+/// The events of chunks that follow each other from number `begin` on.
+fn decode_history(
+    store: &dyn Store,
+    row: &InstanceRow,
+    begin: u64,
+    chunks: Vec<HistoryChunk>,
+    large: LargeValues,
+) -> Result<Vec<Event>, ReadError> {
     let mut events = Vec::new();
-    for chunk in store.history(row.key)? {
+    for chunk in chunks {
         let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
-        if chunk.first != events.len() as u64 || stored.events.len() != chunk.count as usize {
-            let text = format!("the history of {} has a gap at event {}", row.id, events.len());
+        let number = begin + events.len() as u64;
+        if chunk.first != number || stored.events.len() != chunk.count as usize {
+            let text = format!("the history of {} has a gap at event {number}", row.id);
             return Err(ReadError::damaged(text));
         }
         let first = events.len();

@@ -21,6 +21,7 @@ use crate::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
     Signal, StartOptions, Started, check_idempotency_key,
 };
+use crate::seen::Seen;
 use crate::task::EventMark;
 use crate::turn::Reply;
 
@@ -137,7 +138,7 @@ impl Runtime {
         InstanceId::trusted(format!("{:016x}{:016x}", entropy.next_u64(), entropy.next_u64()))
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, ReadError> + Send + 'static,
     ) -> Answer<T> {
@@ -494,6 +495,23 @@ impl TaskHub {
         };
         let status = answered?.ok_or_else(|| RequestError::not_found(id))?;
         let complete = self.complete(status, LargeValues::Read).await?;
+        complete.ok_or_else(|| RequestError::not_found(id))
+    }
+
+    /// Waits until there is more of it than was seen, or it is final. Without its input, if that is
+    /// stored apart.
+    pub(super) async fn changed(&self, id: &InstanceId, seen: Seen) -> Answer<InstanceStatus> {
+        let waiting = Waiting::new(self.runtime.clone(), id.clone())?;
+        let ticket = waiting.ticket;
+        let until = WaitFor::Change(seen);
+        let answer = self.ask(id, |id, reply| Command::Wait {
+            id,
+            until,
+            ticket,
+            reply,
+        });
+        let status = answer.await?.ok_or_else(|| RequestError::not_found(id))?;
+        let complete = self.complete(status, LargeValues::LeaveOutInputs).await?;
         complete.ok_or_else(|| RequestError::not_found(id))
     }
 

@@ -295,7 +295,7 @@ impl Partition {
     fn wait(&mut self, id: &InstanceId, waiter: Waiter) {
         match self.status_of(id) {
             None => self.answer_slot(id, waiter.reply.with(Ok(None))),
-            Some(status) if is_reached(waiter.until, status.row.status) => {
+            Some(status) if is_reached(waiter.until, &status.row) => {
                 self.answer_slot(id, waiter.reply.with(Ok(Some(status))));
             }
             Some(_) => self.waiters.entry(id.clone()).or_default().push(waiter),
@@ -316,17 +316,27 @@ impl Partition {
         if !self.waiters.contains_key(id) {
             return;
         }
-        let Some(status) = self.status_of(id) else { return };
+        let status = self.status_of(id);
+        let is_gone = self
+            .slots
+            .get(id)
+            .is_some_and(|slot| matches!(slot.state, SlotState::Vacant));
+        if status.is_none() && !is_gone {
+            return;
+        }
         let Some(waiters) = self.waiters.remove(id) else {
             return;
         };
-        let (reached, waiting): (Vec<_>, Vec<_>) = waiters
-            .into_iter()
-            .partition(|waiter| is_reached(waiter.until, status.row.status));
+        let is_answered = |waiter: &Waiter| {
+            status
+                .as_ref()
+                .is_none_or(|status| is_reached(waiter.until, &status.row))
+        };
+        let (reached, waiting): (Vec<_>, Vec<_>) = waiters.into_iter().partition(is_answered);
         turn.effects.extend(
             reached
                 .into_iter()
-                .map(|waiter| waiter.reply.with(Ok(Some(status.clone())))),
+                .map(|waiter| waiter.reply.with(Ok(status.clone()))),
         );
         if !waiting.is_empty() {
             self.waiters.insert(id.clone(), waiting);
@@ -340,10 +350,11 @@ impl Partition {
     }
 }
 
-fn is_reached(until: WaitFor, status: Status) -> bool {
+fn is_reached(until: WaitFor, row: &InstanceRow) -> bool {
     match until {
-        WaitFor::Start => status != Status::Pending,
-        WaitFor::Completion => status.is_final(),
+        WaitFor::Start => row.status != Status::Pending,
+        WaitFor::Completion => row.status.is_final(),
+        WaitFor::Change(seen) => row.status.is_final() || !seen.is_all_of(row),
     }
 }
 

@@ -66,8 +66,10 @@ impl Partition {
         self.answer_now(Effect::Nudge);
     }
 
-    /// Pushes a turn and notes that it was this slot's last.
-    pub(super) fn commit_slot(&mut self, id: &InstanceId, turn: Turn) {
+    /// Pushes a turn and notes that it was this slot's last. Who waits for what it leads to is
+    /// answered with it.
+    pub(super) fn commit_slot(&mut self, id: &InstanceId, mut turn: Turn) {
+        self.answer_waiters(id, &mut turn);
         let number = self.push_turn(turn);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.last_turn = number;
