@@ -120,6 +120,11 @@ impl Session {
         Ok(self.hub.wait_for_completion(id, left).await?)
     }
 
+    /// One row of many that come one by one, so nothing is known of how wide the others are.
+    pub(crate) fn line(&self, head: &[&str], row: &Row) {
+        output::data(&output::line(self.format, head, row));
+    }
+
     /// Shows how an instance ended: its output alone for people, all of it as JSON.
     pub(crate) fn ended(&self, status: &InstanceStatus) -> Exit {
         let row = &status.row;
@@ -139,11 +144,16 @@ impl Session {
             (Format::Table, _) => output::data(row.output.as_ref().map_or("null", |output| output.as_str())),
             _ => self.instance(status),
         }
-        match row.status {
-            Status::Failed => Exit::InstanceFailed,
-            Status::Terminated => Exit::InstanceTerminated,
-            _ => Exit::Ok,
-        }
+        exit_of(row.status)
+    }
+}
+
+/// How an instance ended, as an exit code.
+pub(crate) fn exit_of(status: Status) -> Exit {
+    match status {
+        Status::Failed => Exit::InstanceFailed,
+        Status::Terminated => Exit::InstanceTerminated,
+        _ => Exit::Ok,
     }
 }
 

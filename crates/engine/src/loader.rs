@@ -191,10 +191,12 @@ pub fn read_history_with(
     row: &InstanceRow,
     large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
-    decode_history(store, row, 0, store.history(row.key)?, large)
+    let chunks = store.history(row.key)?;
+    decode_history(store, row, chunks, large, usize::MAX)
 }
 
-/// A part of it from event `first` on, of so many bytes as stored; empty when the execution is gone.
+/// A part of it from event `first` on, until there are so many bytes as stored, or of values; empty
+/// when the execution is gone.
 ///
 /// # Errors
 /// When the store cannot be read, or the records are damaged or not dense.
@@ -207,22 +209,26 @@ pub fn read_history_page(
 ) -> Result<Vec<Event>, ReadError> {
     let chunks = store.history_page(row.key, first, bytes_max)?;
     let begin = chunks.first().map_or(first, |chunk| chunk.first);
-    let mut events = decode_history(store, row, begin, chunks, large)?;
+    let mut events = decode_history(store, row, chunks, large, bytes_max)?;
     let surplus = usize::try_from(first - begin.min(first)).unwrap_or(usize::MAX);
     events.drain(..surplus.min(events.len()));
     Ok(events)
 }
 
-/// The events of chunks that follow each other from number `begin` on.
+/// The events of chunks that follow each other, until their values apart have so many bytes.
 fn decode_history(
     store: &dyn Store,
     row: &InstanceRow,
-    begin: u64,
     chunks: Vec<HistoryChunk>,
     large: LargeValues,
+    bytes_max: usize,
 ) -> Result<Vec<Event>, ReadError> {
-    let mut events = Vec::new();
+    let begin = chunks.first().map_or(0, |chunk| chunk.first);
+    let (mut events, mut bytes) = (Vec::new(), 0);
     for chunk in chunks {
+        if bytes >= bytes_max {
+            break;
+        }
         let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
         let number = begin + events.len() as u64;
         if chunk.first != number || stored.events.len() != chunk.count as usize {
@@ -240,6 +246,7 @@ fn decode_history(
                 // The execution went while it was read.
                 return Ok(Vec::new());
             }
+            bytes += value.as_ref().map_or(0, Payload::len_bytes);
             let kind = &mut events[first + place].kind;
             match (kind.value_mut(), value) {
                 (Some(place), Some(value)) => *place = Some(value),

@@ -390,7 +390,7 @@ impl RemoteHub {
         .await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self
             .client
             .request(method, format!("{}/runtime/dalsegno/v1{path}", self.origin));
@@ -434,7 +434,7 @@ impl RemoteHub {
     }
 
     /// The innermost cause says most: connection refused, timed out.
-    fn unreachable(&self, error: &reqwest::Error) -> RequestError {
+    pub(crate) fn unreachable(&self, error: &reqwest::Error) -> RequestError {
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -456,12 +456,12 @@ fn traced(request: RequestBuilder, trace: Option<&TraceContext>) -> RequestBuild
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str) -> Answer<T> {
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Answer<T> {
     serde_json::from_str(text).map_err(|error| unfit(Unfit(error.to_string())))
 }
 
 /// What a refusal says; without a body, what its status says.
-fn refusal(code: StatusCode, text: &str) -> RequestError {
+pub(crate) fn refusal(code: StatusCode, text: &str) -> RequestError {
     let read: Option<ProblemRead> = serde_json::from_str(text).ok();
     let kind = read
         .as_ref()
@@ -498,11 +498,11 @@ fn kind(code: StatusCode) -> RequestErrorKind {
     }
 }
 
-fn internal(error: &impl ToString) -> RequestError {
+pub(crate) fn internal(error: &impl ToString) -> RequestError {
     RequestError::new(RequestErrorKind::Internal, error.to_string())
 }
 
-fn unfit(unfit: Unfit) -> RequestError {
+pub(crate) fn unfit(unfit: Unfit) -> RequestError {
     let detail = format!(
         "the host's answer does not fit: {}: are client and host of one version?",
         unfit.0
@@ -539,7 +539,7 @@ fn segment(name: &str) -> Answer<String> {
     Ok(encode(name))
 }
 
-fn instance(id: &InstanceId) -> String {
+pub(crate) fn instance(id: &InstanceId) -> String {
     format!("/instances/{}", encode(id.as_str()))
 }
 

@@ -59,6 +59,7 @@ pub mod testing;
 mod time;
 mod trigger;
 mod version;
+mod watch;
 
 pub use activity::{Activity, ActivityContext};
 pub use app::{App, Host, HostSettings};
@@ -76,6 +77,7 @@ pub use task::{ActivityTask, ContinueAsNew, DetachedStart, EntityTask, Orchestra
 pub use time::{DAY, HOUR, MINUTE, SECOND};
 pub use trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 pub use version::Version;
+pub use watch::{Change, Seen, Watch, WatchEvent};
 
 pub use dalsegno_core::event::{Event, EventKind};
 pub use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};

@@ -330,6 +330,7 @@ impl Values<'_> {
             start_replaces_unfinished: self.text("http.overridable_existing_instance_states") == "AnyState",
             connections_max: self.size("http.connections_max"),
             header_timeout: self.duration("http.header_timeout"),
+            heartbeat: self.duration("http.heartbeat"),
         }
     }
 

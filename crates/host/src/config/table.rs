@@ -242,6 +242,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How long a client may take to send its headers.",
     ),
     row(
+        "http.heartbeat",
+        Kind::Duration,
+        "15s",
+        "How often a stream in which nothing happens says so.",
+    ),
+    row(
         "http.link_lifetime",
         Kind::Duration,
         "30d",

@@ -71,6 +71,7 @@ pub(crate) enum Ours {
     Delete { id: String },
     Wait { id: String },
     History { id: String },
+    Stream { id: String },
     RaiseEvent { id: String, event: String },
     Command { id: String, command: Command },
     Restart { id: String },
@@ -215,6 +216,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
         ("DELETE", ["instances", _]) => Ours::Delete { id: text(1) },
         ("GET", ["instances", _, "wait"]) => Ours::Wait { id: text(1) },
         ("GET", ["instances", _, "history"]) => Ours::History { id: text(1) },
+        ("GET", ["instances", _, "stream"]) => Ours::Stream { id: text(1) },
         ("POST", ["instances", _, "events", _]) => Ours::RaiseEvent {
             id: text(1),
             event: text(3),

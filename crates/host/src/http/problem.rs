@@ -156,7 +156,7 @@ impl Problem {
         response
     }
 
-    fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let title = title(self.code);
         serde_json::to_string(&ProblemWire {
             r#type: format!("urn:dalsegno:problem:{}", self.code),

@@ -46,6 +46,8 @@ pub struct HttpSettings {
     pub connections_max: usize,
     /// How long a client may take to send its headers.
     pub header_timeout: Duration,
+    /// A stream in which nothing happens says so this often, for proxies that cut off what is silent.
+    pub heartbeat: Duration,
 }
 
 impl Default for HttpSettings {
@@ -62,6 +64,7 @@ impl Default for HttpSettings {
             start_replaces_unfinished: false,
             connections_max: 10_000,
             header_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(15),
         }
     }
 }
@@ -74,6 +77,8 @@ pub(crate) struct State {
     pub(crate) access: Access,
     pub(crate) bad_keys: Mutex<BadKeys>,
     pub(crate) waits: Waits,
+    /// Tells streams, which never end by themselves, that the host goes down.
+    pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
 
 impl State {

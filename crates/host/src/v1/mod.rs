@@ -7,6 +7,7 @@ pub(crate) mod event_wire;
 pub(crate) mod instances;
 pub mod json;
 mod others;
+pub(crate) mod stream;
 pub(crate) mod wire;
 
 use axum::response::Response;
@@ -45,6 +46,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Delete { id } => instances::delete(call, id).await,
         Ours::Wait { id } => instances::wait(call, id).await,
         Ours::History { id } => instances::history(call, id).await,
+        Ours::Stream { id } => stream::instance(call, id).await,
         Ours::RaiseEvent { id, event } => instances::raise_event(call, id, event).await,
         Ours::Command { id, command } => instances::command(call, id, command).await,
         Ours::Restart { id } => instances::restart(call, id).await,

@@ -11,6 +11,7 @@ mod starts;
 mod stuck;
 mod traces;
 mod values;
+mod watch;
 
 use std::time::Duration;
 
