@@ -111,6 +111,14 @@ fn start_wait_and_look() {
         history.contains("TaskCompleted") && history.contains("SayHello(\"Tokyo\")"),
         "{history}"
     );
+    let followed = world.run("history h --follow");
+    assert!(
+        followed.contains("SayHello(\"Tokyo\")")
+            && followed.contains("2| h Completed")
+            && followed.ends_with("exit 0"),
+        "{followed}"
+    );
+    assert_eq!(world.run("history h --follow --json").matches("\"kind\":\"TaskCompleted\"").count(), 1);
     let details = world.run("get h");
     assert!(
         details.contains("status         Completed") && details.contains("tags           team=blue"),

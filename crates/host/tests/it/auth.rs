@@ -133,6 +133,10 @@ async fn links_carry_a_capability_for_status_and_events_alone() {
         .await
         .unwrap();
     assert_eq!(world.get(&status).await.status, 200);
+    let stream = |id: &str| format!("/runtime/dalsegno/v1/instances/{id}/stream?code={code}");
+    let told = world.get(&stream("order-1")).await;
+    assert!(told.status == 200 && told.body.contains("event: end"), "{told:?}");
+    assert_eq!(world.get(&stream("order-2")).await.status, 403);
 }
 
 #[tokio::test]
