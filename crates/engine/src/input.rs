@@ -14,6 +14,7 @@ use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
 use crate::seen::Seen;
 use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
+use crate::webhooks::DeliveryStatus;
 
 /// One thing for a partition to take in.
 #[derive(Debug)]
@@ -201,6 +202,8 @@ pub enum Command {
     DeleteEntity { entity: EntityId, reply: Reply<bool> },
     /// The limiter buckets of this partition.
     Limiters { reply: Reply<Vec<LimiterStatus>> },
+    /// The deliveries to webhooks of this partition.
+    Deliveries { reply: Reply<Vec<DeliveryStatus>> },
     /// Store a small record by name.
     SetMeta {
         name: Arc<str>,

@@ -26,6 +26,7 @@ pub mod station;
 pub mod task;
 pub mod turn;
 pub mod verify;
+pub mod webhooks;
 
 pub use executor::Executor;
 pub use hub::{HubOptions, TaskHub};

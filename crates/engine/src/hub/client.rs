@@ -24,6 +24,7 @@ use crate::request::{
 use crate::seen::Seen;
 use crate::task::EventMark;
 use crate::turn::Reply;
+use crate::webhooks::{DeliveryStatus, WebhookSubscription};
 
 /// Instances looked at in one step of a purge by filter.
 const PURGE_PAGE: usize = 1_000;
@@ -114,6 +115,15 @@ impl Runtime {
         }
     }
 
+    fn check_webhook(&self, webhook: &WebhookSubscription) -> Answer<()> {
+        self.check_name("the webhook's URL", &webhook.url)?;
+        let refused = match &self.webhooks {
+            Some(webhooks) => webhooks.check(webhook).err(),
+            None => Some("this hub sends no webhooks".to_owned()),
+        };
+        refused.map_or(Ok(()), |reason| Err(invalid(format!("webhook: {reason}"))))
+    }
+
     /// The registered name that the caller meant: as written, else in any case.
     fn orchestrator_named(&self, name: &str) -> Answer<Arc<str>> {
         let known = self.executor.orchestrators();
@@ -184,6 +194,9 @@ impl TaskHub {
         runtime.check_key(options.idempotency_key.as_deref())?;
         if let Some(version) = &options.version {
             runtime.check_name("the version", version)?;
+        }
+        if let Some(webhook) = &options.webhook {
+            runtime.check_webhook(webhook)?;
         }
         let most = runtime.limits.tags_max;
         if options.tags.len() > most {
@@ -306,6 +319,7 @@ impl TaskHub {
             tags: row.tags,
             reuse: ReusePolicy::RejectRunning,
             trace: status.trace,
+            webhook: record::decode_extra(&row.extra).unwrap_or_default().webhook,
             ..StartOptions::default()
         };
         self.start(options).await
@@ -681,6 +695,22 @@ impl TaskHub {
             }
         }
         all.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
+        Ok(all)
+    }
+
+    /// Deliveries to webhooks that wait or were given up, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable` when the hub goes down.
+    pub async fn deliveries(&self) -> Answer<Vec<DeliveryStatus>> {
+        let mut all = Vec::new();
+        for partition in 0..self.runtime.mailboxes.partitions() {
+            let of_partition = ask(&self.runtime, PartitionId(partition), |reply| {
+                Command::Deliveries { reply }
+            });
+            all.extend(of_partition.await?);
+        }
+        all.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
         Ok(all)
     }
 

@@ -33,6 +33,7 @@ use crate::partition::{Entropy, Numbers, Partition, PartitionConfig};
 use crate::record;
 use crate::station::{State, Station};
 use crate::turn::Effect;
+use crate::webhooks::{Webhooks, WithWebhooks};
 
 /// A partition that has inputs and no round for so long is reported as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -57,6 +58,8 @@ pub struct HubOptions {
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
     /// Where it is marked whose code runs, to find what kills the process; nowhere when `None`.
     pub marks: Option<PathBuf>,
+    /// Who is told of statuses; nobody when `None`.
+    pub webhooks: Option<Arc<dyn Webhooks>>,
 }
 
 /// A hub that cannot be started.
@@ -76,6 +79,7 @@ pub(super) struct Runtime {
     pub(super) name: Arc<str>,
     pub(super) limits: Arc<Limits>,
     pub(super) executor: Arc<dyn Executor>,
+    pub(super) webhooks: Option<Arc<dyn Webhooks>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Arc<dyn Store>,
     pub(super) mailboxes: Arc<Mailboxes>,
@@ -144,6 +148,13 @@ impl Runtime {
         };
         let threads = threads.min(loaded.partitions as usize);
         let mailboxes = Arc::new(Mailboxes::new(threads, loaded.partitions));
+        let executor = match options.webhooks.clone() {
+            Some(webhooks) => Arc::new(WithWebhooks {
+                code: executor,
+                webhooks,
+            }),
+            None => executor,
+        };
         let limits = Arc::new(options.limits);
         let dispatcher = Dispatcher::new(
             handle,
@@ -164,6 +175,7 @@ impl Runtime {
             disk_space: DiskSpace::new(limits.disk_free_bytes_min),
             limits,
             executor,
+            webhooks: options.webhooks,
             clock: Arc::new(SystemClock::default()),
             store,
             dispatcher: Arc::new(dispatcher),
@@ -291,6 +303,7 @@ impl Runtime {
                 executor: self.executor.clone(),
                 numbers: numbers.clone(),
                 durable: durable.clone(),
+                webhooks: self.webhooks.clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
             let open = loader::load(&*self.store, id).map_err(|error| failed(&error))?;

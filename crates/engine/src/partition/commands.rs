@@ -175,6 +175,7 @@ impl Partition {
             depth: 0,
             trace: options.trace.clone(),
             events: Vec::new(),
+            webhook: options.webhook.clone(),
         };
         match self.start_conflict(id, options, &extra) {
             Some(answer) => self.answer_slot(id, reply.with(answer)),
@@ -261,6 +262,7 @@ impl Partition {
         }
         self.drop_held(id, turn);
         self.answer_waiters(id, turn);
+        self.notify(id, turn);
     }
 
     fn purge(&mut self, id: &InstanceId, key: Option<ExecutionKey>, reply: Reply<()>) {

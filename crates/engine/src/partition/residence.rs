@@ -70,6 +70,7 @@ impl Partition {
     /// answered with it.
     pub(super) fn commit_slot(&mut self, id: &InstanceId, mut turn: Turn) {
         self.answer_waiters(id, &mut turn);
+        self.notify(id, &mut turn);
         let number = self.push_turn(turn);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.last_turn = number;
