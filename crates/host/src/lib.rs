@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod server;
 pub mod telemetry;
 pub mod v1;
+pub mod webhooks;
 
 pub use app_routes::{AppRoutes, AuthLevel};
 pub use http::links::{CheckStatus, Links, ManagementPayload};

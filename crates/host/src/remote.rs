@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::http::links::{Links, encode};
 use crate::http::problem::ProblemRead;
 use crate::http::time;
-use crate::v1::HubInfo;
+use crate::v1::{DeliveryWire, HubInfo};
 use crate::v1::event_wire::EventWire;
 use crate::v1::instances::{WAIT_SECONDS_MAX, cursor, cursor_text};
 use crate::v1::wire::{
@@ -375,6 +375,14 @@ impl RemoteHub {
     /// As [`TaskHub::limiters`](dalsegno_engine::TaskHub::limiters).
     pub async fn limiters(&self) -> Answer<Vec<LimiterStatus>> {
         rows::<LimiterWire, _>(self.get("/limiters".into()).await?)
+    }
+
+    /// Deliveries to webhooks that wait or were given up, oldest first.
+    ///
+    /// # Errors
+    /// As [`TaskHub::deliveries`](dalsegno_engine::TaskHub::deliveries).
+    pub async fn deliveries(&self) -> Answer<Vec<DeliveryWire>> {
+        self.get("/webhooks".into()).await
     }
 
     /// Changes a limiter's definition.

@@ -5,6 +5,7 @@
 
 mod source;
 mod table;
+mod webhooks;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::http::request::HttpSettings;
 use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
+pub use webhooks::WebhookConfig;
 use table::{SETTINGS, Value};
 
 /// What a host is told, typed and checked.
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// Limiters that the operator defines, by name.
     pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Who is told of statuses, and how. Secrets are in files that are read at the start.
+    pub webhooks: WebhookConfig,
     /// Lowest level that is logged.
     pub log_level: String,
     /// `auto`, `text` or `json`.
@@ -310,6 +314,7 @@ impl Values<'_> {
             hosts: self.list("http.hosts"),
             limits: self.limits(),
             limiters: Vec::new(),
+            webhooks: WebhookConfig::of(self.0),
             log_level: self.text("log.level"),
             log_format: self.text("log.format"),
             drain: self.duration("shutdown.drain"),

@@ -84,6 +84,7 @@ pub(crate) enum Ours {
     DeleteEntity { name: String, key: String },
     Limiters,
     SetLimiter { name: String },
+    Webhooks,
     Hub,
 }
 
@@ -241,6 +242,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
             name: text(1),
             key: key(&segments[2]),
         },
+        ("GET", ["webhooks"]) => Ours::Webhooks,
         ("GET", ["limiters"]) => Ours::Limiters,
         ("PUT", ["limiters", _]) => Ours::SetLimiter { name: text(1) },
         _ => return None,

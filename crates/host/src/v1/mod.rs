@@ -3,6 +3,7 @@
 //! Tags, scheduled starts, reuse policies, waits, counts, limiters, whole histories. The same
 //! shapes (`wire.rs`, `event_wire.rs`) serve the server and the remote client.
 
+mod delivery_wire;
 pub(crate) mod event_wire;
 pub(crate) mod instances;
 pub mod json;
@@ -16,6 +17,7 @@ use crate::http::path::Ours;
 use crate::http::problem::Problem;
 use crate::http::request::Call;
 
+pub use delivery_wire::DeliveryWire;
 pub use wire::HubInfo;
 
 use dalsegno_core::Event;
@@ -59,6 +61,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::DeleteEntity { name, key } => others::delete_entity(call, name, key).await,
         Ours::Limiters => others::limiters(call).await,
         Ours::SetLimiter { name } => others::set_limiter(call, name).await,
+        Ours::Webhooks => others::webhooks(call).await,
         Ours::Hub => others::hub(call).await,
     }
 }

@@ -12,6 +12,7 @@ mod stuck;
 mod traces;
 mod values;
 mod watch;
+mod webhooks;
 
 use std::time::Duration;
 
