@@ -22,13 +22,13 @@ use tokio::time::Instant;
 use crate::http::links::{Links, encode};
 use crate::http::problem::ProblemRead;
 use crate::http::time;
-use crate::v1::{DeliveryWire, HubInfo};
 use crate::v1::event_wire::EventWire;
 use crate::v1::instances::{WAIT_SECONDS_MAX, cursor, cursor_text};
 use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
+use crate::v1::{DeliveryWire, HubInfo};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -132,7 +132,9 @@ impl WebhookSender {
             let refuse = |reason: String| format!("webhook.{}: {reason}", hook.name);
             url_of(&hook.url).map_err(refuse)?;
             if hook.secret.is_none() && settings.secret.is_none() {
-                return Err(refuse("there is no secret: set its secret_file, or webhooks.secret_file".into()));
+                return Err(refuse(
+                    "there is no secret: set its secret_file, or webhooks.secret_file".into(),
+                ));
             }
         }
         let client = Client::builder()
@@ -187,7 +189,9 @@ impl WebhookSender {
                     .ok_or_else(|| format!("no webhook.{name} is configured whose secret could sign"))?,
             ),
         };
-        let secret = own.and_then(|hook| hook.secret.as_ref()).or(self.settings.secret.as_ref());
+        let secret = own
+            .and_then(|hook| hook.secret.as_ref())
+            .or(self.settings.secret.as_ref());
         let missing = "there is no secret to sign with: the operator has to set webhooks.secret_file";
         Ok((url, secret.cloned().ok_or(missing)?))
     }
@@ -195,7 +199,8 @@ impl WebhookSender {
 
 /// A URL that a request may go to.
 fn url_of(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|_| "the URL cannot be read: write it like https://example.com/hook")?;
+    let url =
+        Url::parse(text).map_err(|_| "the URL cannot be read: write it like https://example.com/hook")?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err("the URL has to begin with https:// or http://".into());
     }
@@ -281,12 +286,18 @@ fn outcome(answer: reqwest::Result<reqwest::Response>) -> AttemptOutcome {
         .map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
     match status {
         status if status.is_success() => AttemptOutcome::Completed(None),
-        StatusCode::GONE => failed(Failure::new("Gone", "the receiver wants no more").permanent(), None),
+        StatusCode::GONE => failed(
+            Failure::new("Gone", "the receiver wants no more").permanent(),
+            None,
+        ),
         status if status.is_redirection() => {
             let text = format!("the receiver answered {status}: redirects are not followed");
             failed(Failure::new("Redirected", text), None)
         }
-        status => failed(Failure::new("Http", format!("the receiver answered {status}")), retry_after),
+        status => failed(
+            Failure::new("Http", format!("the receiver answered {status}")),
+            retry_after,
+        ),
     }
 }
 
@@ -390,7 +401,11 @@ mod tests {
                 ..WebhookSubscription::default()
             })
         };
-        for url in ["https://hooks.example.com/a?b=c", "http://HOOKS.example.com:8080", "http://127.0.0.1:1/x"] {
+        for url in [
+            "https://hooks.example.com/a?b=c",
+            "http://HOOKS.example.com:8080",
+            "http://127.0.0.1:1/x",
+        ] {
             assert_eq!(check(url, None), Ok(()), "{url}");
         }
         for (url, told) in [
@@ -408,13 +423,25 @@ mod tests {
             let refused = check(url, None).unwrap_err();
             assert!(refused.contains(told), "{url}: {refused}");
         }
-        assert!(check("http://127.0.0.1/", Some("nobody")).unwrap_err().contains("webhook.nobody"));
-        let unsigned = WebhookSettings { secret: None, ..settings };
+        assert!(
+            check("http://127.0.0.1/", Some("nobody"))
+                .unwrap_err()
+                .contains("webhook.nobody")
+        );
+        let unsigned = WebhookSettings {
+            secret: None,
+            ..settings
+        };
         let sender = WebhookSender::new("default", unsigned).unwrap();
         let subscription = WebhookSubscription {
             url: "http://127.0.0.1/".into(),
             ..WebhookSubscription::default()
         };
-        assert!(sender.check(&subscription).unwrap_err().contains("webhooks.secret_file"));
+        assert!(
+            sender
+                .check(&subscription)
+                .unwrap_err()
+                .contains("webhooks.secret_file")
+        );
     }
 }

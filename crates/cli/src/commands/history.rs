@@ -50,7 +50,10 @@ async fn follow(id: &InstanceId, session: &Session) -> Result<Exit, Failure> {
     while let Some(change) = watch.next().await? {
         match change.event {
             WatchEvent::History(number, event) => {
-                session.line(&HEAD, &shown(usize::try_from(number).unwrap_or(usize::MAX), &event));
+                session.line(
+                    &HEAD,
+                    &shown(usize::try_from(number).unwrap_or(usize::MAX), &event),
+                );
             }
             WatchEvent::Execution(status) => {
                 executions += 1;

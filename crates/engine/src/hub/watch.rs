@@ -114,7 +114,10 @@ impl Watch {
                 return Ok(None);
             }
             if tries == TRIES_MAX {
-                let detail = format!("the history of instance {} cannot be read on: verify the hub", self.id);
+                let detail = format!(
+                    "the history of instance {} cannot be read on: verify the hub",
+                    self.id
+                );
                 return Err(RequestError::new(RequestErrorKind::Internal, detail).about(&self.id));
             }
             tries += 1;

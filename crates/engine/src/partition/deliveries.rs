@@ -59,7 +59,9 @@ impl Partition {
         };
         let rules = webhooks.rules().iter();
         let mut targets: Vec<String> = rules
-            .filter(|rule| webhooks::is_wanted(&rule.statuses, status) && row.name.starts_with(&rule.name_prefix))
+            .filter(|rule| {
+                webhooks::is_wanted(&rule.statuses, status) && row.name.starts_with(&rule.name_prefix)
+            })
             .map(webhooks::target_of_rule)
             .collect();
         if !row.extra.is_empty()

@@ -5,8 +5,8 @@
 
 mod source;
 mod table;
-mod webhooks;
 pub mod units;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,8 +23,8 @@ use crate::http::request::HttpSettings;
 use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
-pub use webhooks::WebhookConfig;
 use table::{SETTINGS, Value};
+pub use webhooks::WebhookConfig;
 
 /// What a host is told, typed and checked.
 #[derive(Clone, Debug)]

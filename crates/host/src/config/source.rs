@@ -140,8 +140,9 @@ impl Layers {
 
 fn is_section(key: &str) -> bool {
     let is_named = |(family, _): &(&str, &[Setting])| {
-        key.strip_prefix(family)
-            .is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|name| !name.is_empty()))
+        key.strip_prefix(family).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('.').is_some_and(|name| !name.is_empty())
+        })
     };
     FAMILIES.iter().any(is_named)
         || SETTINGS.iter().any(|setting| {

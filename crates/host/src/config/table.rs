@@ -98,7 +98,9 @@ impl Kind {
                     .filter(|count| (least..=most).contains(count))
                     .map(Value::Count)
             }
-            (Self::Addresses | Self::Hosts | Self::Statuses, Given::List(list)) => self.read_list(list.clone()),
+            (Self::Addresses | Self::Hosts | Self::Statuses, Given::List(list)) => {
+                self.read_list(list.clone())
+            }
             (Self::Addresses | Self::Hosts | Self::Statuses, Given::Plain(text)) => self.read_list(
                 text.split(',')
                     .map(str::trim)
@@ -456,7 +458,12 @@ pub(super) const LIMITER_SETTINGS: &[Setting] = &[
 
 /// Keys of each `[webhook.NAME]`: who is told of all instances.
 pub(super) const WEBHOOK_SETTINGS: &[Setting] = &[
-    row("url", Kind::Text, "", "Where it is told: `https://example.com/hook`."),
+    row(
+        "url",
+        Kind::Text,
+        "",
+        "Where it is told: `https://example.com/hook`.",
+    ),
     row(
         "statuses",
         Kind::Statuses,

@@ -26,7 +26,11 @@ pub struct WebhookConfig {
 impl WebhookConfig {
     pub(super) fn of(resolved: &Resolved) -> Self {
         let text = |value: Option<&Value>| value.map(ToString::to_string).unwrap_or_default();
-        let file = |value: Option<&Value>| Some(text(value)).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let file = |value: Option<&Value>| {
+            Some(text(value))
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        };
         let value = |key: &str| resolved.get(key).map(|(value, _)| value);
         let duration = |key: &str| match value(key) {
             Some(Value::Duration(duration)) => *duration,
@@ -41,7 +45,10 @@ impl WebhookConfig {
             let hook = Webhook {
                 name: name.to_owned(),
                 url: text(part("url")),
-                statuses: list(part("statuses")).iter().filter_map(|word| status(word)).collect(),
+                statuses: list(part("statuses"))
+                    .iter()
+                    .filter_map(|word| status(word))
+                    .collect(),
                 name_prefix: text(part("name_prefix")),
                 secret: None,
             };

@@ -15,7 +15,7 @@ use dalsegno_engine::request::RaisedEvent;
 use super::auth::{Access, BadKeys, Identity};
 use super::body;
 use super::links::{Codes, Links};
-use super::problem::Problem;
+use super::problem::{Place, Problem};
 use super::query::{Query, invalid};
 use super::waits::{WaitSlot, Waits};
 use crate::keys::{LinkOperation, Scope};
@@ -202,12 +202,12 @@ impl Call {
             return Ok(None);
         };
         if values.next().is_some() {
-            return Err(invalid(name, "", "the header once"));
+            return Err(invalid(name, "", "the header once").at(Place::Header));
         }
         value
             .to_str()
             .map(Some)
-            .map_err(|_| invalid(name, "", "printable ASCII"))
+            .map_err(|_| invalid(name, "", "printable ASCII").at(Place::Header))
     }
 
     /// The header by which a repeat is known.

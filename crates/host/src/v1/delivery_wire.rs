@@ -45,7 +45,12 @@ impl From<&DeliveryStatus> for DeliveryWire {
             to,
             status,
             at: time::exact(delivery.at),
-            state: if delivery.is_given_up { "givenUp" } else { "pending" }.to_owned(),
+            state: if delivery.is_given_up {
+                "givenUp"
+            } else {
+                "pending"
+            }
+            .to_owned(),
             failed_attempts: delivery.failed_attempts,
             next_attempt: delivery.next_attempt.map(time::exact),
             last_failure: delivery.last_failure.clone(),

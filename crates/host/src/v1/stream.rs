@@ -20,7 +20,7 @@ use super::event_wire::EventWire;
 use super::instances::large_values;
 use super::wire::InstanceWire;
 use crate::http::body::empty;
-use crate::http::problem::Problem;
+use crate::http::problem::{Place, Problem};
 use crate::http::query::invalid;
 use crate::http::request::{Call, instance_id};
 use crate::http::waits::WaitSlot;
@@ -57,13 +57,13 @@ pub(super) async fn instance(call: Call, id: String) -> Result<Response, Problem
 
 /// A browser that connects again sends the header, with the address it was first given.
 fn place(call: &Call, after: Option<&str>) -> Result<Option<Seen>, Problem> {
-    let (name, text) = match call.header(LAST_EVENT_ID)?.filter(|text| !text.is_empty()) {
-        Some(text) => ("Last-Event-ID", Some(text)),
-        None => ("after", after),
+    let (name, place, text) = match call.header(LAST_EVENT_ID)?.filter(|text| !text.is_empty()) {
+        Some(text) => ("Last-Event-ID", Place::Header, Some(text)),
+        None => ("after", Place::Query, after),
     };
     let read = |text: &str| {
-        text.parse()
-            .map_err(|_| invalid(name, text, "the id of an event of this stream"))
+        let refused = |_| invalid(name, text, "the id of an event of this stream").at(place);
+        text.parse().map_err(refused)
     };
     text.map(read).transpose()
 }
@@ -79,7 +79,9 @@ fn streamed(feed: Feed) -> Response {
         (header::CACHE_CONTROL, "no-store"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

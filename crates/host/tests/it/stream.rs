@@ -25,7 +25,10 @@ fn dechunked(mut body: &str) -> String {
 
 /// Names and ids of the events of an answer that ended.
 fn told(reply: &Reply) -> Vec<(String, String)> {
-    assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, Some("text/event-stream"))
+    );
     let body = dechunked(&reply.body);
     let mut frames = body.split_terminator("\n\n");
     assert_eq!(frames.next(), Some("retry: 1000"));
@@ -33,7 +36,9 @@ fn told(reply: &Reply) -> Vec<(String, String)> {
         let line = frame.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_default().to_owned()
     };
-    frames.map(|frame| (field(frame, "event: "), field(frame, "id: "))).collect()
+    frames
+        .map(|frame| (field(frame, "event: "), field(frame, "id: ")))
+        .collect()
 }
 
 #[tokio::test]
@@ -45,7 +50,10 @@ async fn an_instance_is_told_from_its_begin_or_from_any_place_in_header_or_query
     assert_eq!(names.first(), Some(&"execution"));
     assert_eq!(names[names.len() - 2..], ["status", "end"]);
     let history = world.hub.history(&id).await.unwrap();
-    assert_eq!(names.iter().filter(|name| **name == "history").count(), history.len());
+    assert_eq!(
+        names.iter().filter(|name| **name == "history").count(),
+        history.len()
+    );
     for (index, (_, id)) in all.iter().enumerate().take(all.len() - 1) {
         let query = world.get(&format!("{V1}/h/stream?after={id}")).await;
         assert_eq!(told(&query), all[index + 1..], "{id}");
@@ -55,8 +63,14 @@ async fn an_instance_is_told_from_its_begin_or_from_any_place_in_header_or_query
         assert_eq!(told(&header), all[index + 1..], "{id}");
     }
     let end = &all.last().unwrap().1;
-    let over = world.send("GET", &format!("{V1}/h/stream"), &[("Last-Event-ID", end)], b"").await;
-    assert_eq!((over.status, over.body.as_str()), (204, ""), "it tells a browser to stay away");
+    let over = world
+        .send("GET", &format!("{V1}/h/stream"), &[("Last-Event-ID", end)], b"")
+        .await;
+    assert_eq!(
+        (over.status, over.body.as_str()),
+        (204, ""),
+        "it tells a browser to stay away"
+    );
 }
 
 #[tokio::test]
@@ -73,18 +87,31 @@ async fn what_is_no_place_or_no_instance_is_refused_before_the_stream_begins() {
     ] {
         let headers: Vec<(&str, &str)> = header.map(|value| ("Last-Event-ID", value)).into_iter().collect();
         let reply = world.send("GET", &format!("{V1}/{path}"), &headers, b"").await;
-        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{path} {reply:?}");
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (status, code),
+            "{path} {reply:?}"
+        );
         if let Some(bad) = header {
-            assert!(reply.body.contains("Last-Event-ID") && reply.body.contains(bad), "{reply:?}");
+            assert!(
+                reply.body.contains("Last-Event-ID") && reply.body.contains(bad),
+                "{reply:?}"
+            );
         }
     }
     let all = told(&world.get(&format!("{V1}/e/stream")).await);
     // Of an execution that was never here: all is told. Of this one: there is no such place.
-    let foreign = world.get(&format!("{V1}/e/stream?after=999.9999.0000000000000000")).await;
+    let foreign = world
+        .get(&format!("{V1}/e/stream?after=999.9999.0000000000000000"))
+        .await;
     assert_eq!(told(&foreign), all);
     let behind = all[0].1.replace(".0.", ".9999.");
     let beyond = world.get(&format!("{V1}/e/stream?after={behind}")).await;
-    assert_eq!((beyond.status, beyond.code().as_str()), (400, "invalid"), "{beyond:?}");
+    assert_eq!(
+        (beyond.status, beyond.code().as_str()),
+        (400, "invalid"),
+        "{beyond:?}"
+    );
 }
 
 /// A stream that is open, and what came of it.
@@ -133,7 +160,11 @@ async fn changes_come_as_they_are_made_and_silence_is_broken_by_heartbeats() {
     world.hub.raise_event(&id, event).await.unwrap();
     assert!(open.until("event: end").await && open.until("\n\n\r\n0\r\n\r\n").await);
     assert!(open.came.contains("EventRaised"));
-    assert!(open.came.contains("\"result\":[1,\ndata: \ndata: \ndata:  2]"), "{}", open.came);
+    assert!(
+        open.came.contains("\"result\":[1,\ndata: \ndata: \ndata:  2]"),
+        "{}",
+        open.came
+    );
     let remote = world.remote();
     let mut watch = remote.watch(&id, None, Default::default()).await.unwrap();
     let mut results = Vec::new();

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use dalsegno::{
-    App, Change, Client, Event, EventKind, ExternalEvent, HostSettings, Instance, NewId, OrchestrationContext,
-    Result, Status, Watch, WatchEvent, activity, orchestrator,
+    App, Change, Client, Event, EventKind, ExternalEvent, HostSettings, Instance, NewId,
+    OrchestrationContext, Result, Status, Watch, WatchEvent, activity, orchestrator,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -257,7 +257,11 @@ async fn a_restart_of_the_host_is_bridged_without_loss_or_repetition() {
     assert_ends_completed(&told);
     assert_eq!(executions(&told), 1);
     let history = instance.history().await.unwrap();
-    assert!(history.iter().any(|event| matches!(event.kind, EventKind::ExecutionCompleted { .. })));
+    assert!(
+        history
+            .iter()
+            .any(|event| matches!(event.kind, EventKind::ExecutionCompleted { .. }))
+    );
     assert_eq!(events(&told), history);
     host.shutdown().await;
 }

@@ -10,8 +10,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dalsegno::{
-    App, Client, ExternalEvent, Host, HostSettings, OrchestrationContext, Result, RetryPolicy, Status, Webhook,
-    WebhookSecret, WebhookSettings, WebhookSubscription, orchestrator,
+    App, Client, ExternalEvent, Host, HostSettings, OrchestrationContext, Result, RetryPolicy, Status,
+    Webhook, WebhookSecret, WebhookSettings, WebhookSubscription, orchestrator,
 };
 use dalsegno_host::RemoteHub;
 use dalsegno_host::v1::DeliveryWire;
@@ -158,8 +158,22 @@ async fn every_status_is_told_in_order_until_it_is_taken() {
     finish(host.client(), "a").await;
     let got = receiver.until(7).await;
     let told: Vec<&str> = got.iter().map(|got| got.status.as_str()).collect();
-    assert_eq!(told, ["Running", "Running", "Running", "Running", "Running", "Completed", "Completed"]);
-    assert!(got.iter().all(|got| got.path == "/all"), "a redirect is not followed: {got:?}");
+    assert_eq!(
+        told,
+        [
+            "Running",
+            "Running",
+            "Running",
+            "Running",
+            "Running",
+            "Completed",
+            "Completed"
+        ]
+    );
+    assert!(
+        got.iter().all(|got| got.path == "/all"),
+        "a redirect is not followed: {got:?}"
+    );
     let ids: Vec<&str> = got.iter().map(|got| got.id.as_str()).collect();
     assert!(ids[..5].iter().all(|id| *id == ids[0]) && ids[5] == ids[6] && ids[0] != ids[5]);
     let first: serde_json::Value = serde_json::from_str(&got[0].body).unwrap();
@@ -181,9 +195,21 @@ async fn what_was_not_delivered_is_delivered_after_a_restart_also_of_an_instance
     finish(first.client(), "a").await;
     receiver.until(3).await;
     let waiting = deliveries(&first).await;
-    let shown: Vec<_> = waiting.iter().map(|d| (d.status.as_str(), d.state.as_str(), d.to.as_str())).collect();
-    assert_eq!(shown, [("Running", "pending", "audit"), ("Completed", "pending", "audit")]);
-    first.client().instance(waits, "a").unwrap().purge().await.unwrap();
+    let shown: Vec<_> = waiting
+        .iter()
+        .map(|d| (d.status.as_str(), d.state.as_str(), d.to.as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        [("Running", "pending", "audit"), ("Completed", "pending", "audit")]
+    );
+    first
+        .client()
+        .instance(waits, "a")
+        .unwrap()
+        .purge()
+        .await
+        .unwrap();
     drop(first);
     receiver.answer(200);
     let second = host(folder.path(), settings).await;
@@ -212,8 +238,18 @@ async fn what_nobody_takes_is_given_up_and_shown_and_the_next_is_told_all_the_sa
         deliveries(host).await.remove(0)
     };
     let before = given_up(&first).await;
-    assert_eq!((before.state.as_str(), before.status.as_str(), before.failed_attempts), ("givenUp", "Running", 3));
-    assert!(before.last_failure.as_ref().unwrap().contains("500"), "{before:?}");
+    assert_eq!(
+        (
+            before.state.as_str(),
+            before.status.as_str(),
+            before.failed_attempts
+        ),
+        ("givenUp", "Running", 3)
+    );
+    assert!(
+        before.last_failure.as_ref().unwrap().contains("500"),
+        "{before:?}"
+    );
     first.shutdown().await;
     let second = host(folder.path(), settings).await;
     assert_eq!(given_up(&second).await, before);
@@ -241,7 +277,10 @@ async fn a_start_may_have_a_receiver_told_whose_host_is_allowed() {
             .webhook(webhook("http://169.254.169.254/".into()))
             .await
             .unwrap_err();
-        assert!(refused.to_string().contains("webhooks.allowed_hosts"), "{refused}");
+        assert!(
+            refused.to_string().contains("webhooks.allowed_hosts"),
+            "{refused}"
+        );
         let before = receiver.got().len();
         let instance = client
             .start(waits, "x".into())
@@ -250,7 +289,10 @@ async fn a_start_may_have_a_receiver_told_whose_host_is_allowed() {
             .unwrap();
         instance.terminate("enough").await.unwrap();
         let got = receiver.until(before + 1).await;
-        assert_eq!((got[before].status.as_str(), got[before].path.as_str()), ("Terminated", "/own"));
+        assert_eq!(
+            (got[before].status.as_str(), got[before].path.as_str()),
+            ("Terminated", "/own")
+        );
         assert!(got[before].body.contains(instance.id().as_str()));
     }
     eventually(async || deliveries(&host).await.is_empty()).await;
