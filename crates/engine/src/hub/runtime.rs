@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use super::watchdog::{Watchdog, start_worker};
 use super::{Health, STUCK, TaskHub};
 use crate::alarm::Alarm;
+use crate::changes::ChangeSender;
 use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
 use crate::committer::{Committer, Refusal, Release};
@@ -80,6 +81,7 @@ pub(super) struct Runtime {
     pub(super) limits: Arc<Limits>,
     pub(super) executor: Arc<dyn Executor>,
     pub(super) webhooks: Option<Arc<dyn Webhooks>>,
+    pub(super) changes: ChangeSender,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Arc<dyn Store>,
     pub(super) mailboxes: Arc<Mailboxes>,
@@ -176,6 +178,7 @@ impl Runtime {
             limits,
             executor,
             webhooks: options.webhooks,
+            changes: ChangeSender::default(),
             clock: Arc::new(SystemClock::default()),
             store,
             dispatcher: Arc::new(dispatcher),
@@ -304,6 +307,7 @@ impl Runtime {
                 numbers: numbers.clone(),
                 durable: durable.clone(),
                 webhooks: self.webhooks.clone(),
+                changes: self.changes.clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
             let open = loader::load(&*self.store, id).map_err(|error| failed(&error))?;

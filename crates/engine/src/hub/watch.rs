@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 
-use dalsegno_core::query::LargeValues;
+use dalsegno_core::query::{InstanceQuery, LargeValues};
 use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{Event, InstanceId};
 
 use super::TaskHub;
+use crate::changes::HubChanges;
 use crate::loader;
 use crate::request::{Answer, InstanceStatus, RequestError, RequestErrorKind};
 use crate::seen::{Seen, state_of};
@@ -54,6 +55,16 @@ pub struct Watch {
 }
 
 impl TaskHub {
+    /// The changes of all rows from now on that pass a filter; its statuses are not looked at, for
+    /// whoever shows a list has to learn of those that leave it.
+    pub fn changes(&self, query: InstanceQuery) -> HubChanges {
+        let query = InstanceQuery {
+            statuses: Vec::new(),
+            ..query
+        };
+        self.runtime.changes.reader(query)
+    }
+
     /// The changes of an instance behind a place in them; with `None` all there is of its current
     /// execution. Begins with an answer: that of an instance that does not exist is `NotFound`.
     ///

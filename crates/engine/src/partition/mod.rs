@@ -44,6 +44,7 @@ use self::entity_cache::EntityCache;
 use self::job::Running;
 use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
+use crate::changes::ChangeSender;
 use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
 use crate::marks::Suspects;
@@ -125,6 +126,8 @@ pub struct PartitionConfig {
     pub durable: Arc<AtomicU64>,
     /// Who is told of statuses; nobody when `None`.
     pub webhooks: Option<Arc<dyn Webhooks>>,
+    /// Where the changes of rows are told.
+    pub changes: ChangeSender,
 }
 
 /// Things that happened and that nobody else counts.

@@ -85,6 +85,7 @@ pub(crate) enum Ours {
     Limiters,
     SetLimiter { name: String },
     Webhooks,
+    Changes,
     Hub,
 }
 
@@ -242,6 +243,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
             name: text(1),
             key: key(&segments[2]),
         },
+        ("GET", ["stream"]) => Ours::Changes,
         ("GET", ["webhooks"]) => Ours::Webhooks,
         ("GET", ["limiters"]) => Ours::Limiters,
         ("PUT", ["limiters", _]) => Ours::SetLimiter { name: text(1) },

@@ -224,7 +224,7 @@ pub(super) fn large_values(query: &Query) -> Result<LargeValues, Problem> {
     })
 }
 
-fn tags(query: &Query) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn tags(query: &Query) -> Result<Vec<(String, String)>, Problem> {
     let split = |text: &str| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Err(invalid("tag", text, "name=value")),

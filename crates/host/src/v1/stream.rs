@@ -5,21 +5,26 @@
 //! the client takes it, so nothing collects for a slow one.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use dalsegno_core::query::InstanceQuery;
+use dalsegno_engine::changes::{HubChange, HubChanges, RowChange};
 use dalsegno_engine::hub::{Change, Watch, WatchEvent};
 use dalsegno_engine::request::RequestError;
 use dalsegno_engine::seen::Seen;
 use futures::stream;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::event_wire::EventWire;
-use super::instances::large_values;
+use super::instances::{large_values, tags};
 use super::wire::InstanceWire;
 use crate::http::body::empty;
+use crate::http::list::id_prefix;
 use crate::http::problem::{Place, Problem};
 use crate::http::query::invalid;
 use crate::http::request::{Call, instance_id};
@@ -45,14 +50,26 @@ pub(super) async fn instance(call: Call, id: String) -> Result<Response, Problem
         // To a browser it means: do not come back.
         return Ok(empty(StatusCode::NO_CONTENT));
     }
-    let feed = Feed {
-        watch,
-        heartbeat: call.state.settings.heartbeat,
-        closing: call.state.closing.subscribe(),
-        slot,
-        state: FeedState::Begins,
+    Ok(streamed(Feed::new(Source::Instance(watch), &call, slot)))
+}
+
+/// The rows of all instances as they change. Begins with `reset`, which means: list now.
+#[expect(clippy::unused_async, reason = "all routes are called alike")]
+pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let query = call.query(&["name", "tag", "prefix", "createdFrom", "createdTo"])?;
+    let (created_from, created_to) = query.span("createdFrom", "createdTo")?;
+    let filter = InstanceQuery {
+        created_from,
+        created_to,
+        id_prefix: id_prefix(&query, "prefix")?,
+        name: query.text("name").map(str::to_owned),
+        tags: tags(&query)?,
+        ..InstanceQuery::default()
     };
-    Ok(streamed(feed))
+    let slot = call.wait_slot()?;
+    let changes = call.hub().changes(filter);
+    Ok(streamed(Feed::new(Source::Hub(changes), &call, slot)))
 }
 
 /// A browser that connects again sends the header, with the address it was first given.
@@ -88,12 +105,28 @@ fn streamed(feed: Feed) -> Response {
 
 /// What is left to send to one reader.
 struct Feed {
-    watch: Watch,
+    source: Source,
     heartbeat: Duration,
     closing: watch::Receiver<bool>,
     #[expect(dead_code, reason = "counts the reader for as long as it is here")]
     slot: WaitSlot,
     state: FeedState,
+}
+
+#[expect(clippy::large_enum_variant, reason = "one for each reader")]
+enum Source {
+    Instance(Watch),
+    Hub(HubChanges),
+}
+
+impl Source {
+    /// What is new, as it is sent; `None` when nothing follows.
+    async fn next(&mut self) -> Result<Option<String>, RequestError> {
+        Ok(match self {
+            Self::Instance(watch) => watch.next().await?.as_ref().map(frame_of),
+            Self::Hub(changes) => changes.next().await.as_ref().map(frames_of),
+        })
+    }
 }
 
 enum FeedState {
@@ -103,6 +136,16 @@ enum FeedState {
 }
 
 impl Feed {
+    fn new(source: Source, call: &Call, slot: WaitSlot) -> Self {
+        Self {
+            source,
+            heartbeat: call.state.settings.heartbeat,
+            closing: call.state.closing.subscribe(),
+            slot,
+            state: FeedState::Begins,
+        }
+    }
+
     async fn frame(&mut self) -> Option<Bytes> {
         match self.state {
             FeedState::Begins => {
@@ -112,7 +155,7 @@ impl Feed {
             FeedState::Goes => {}
             FeedState::Over => return None,
         }
-        let next = tokio::time::timeout(self.heartbeat, self.watch.next());
+        let next = tokio::time::timeout(self.heartbeat, self.source.next());
         let next = tokio::select! {
             biased;
             _ = self.closing.wait_for(|closing| *closing) => return None,
@@ -120,7 +163,7 @@ impl Feed {
         };
         match next {
             Err(_) => Some(Bytes::from_static(b": heartbeat\n\n")),
-            Ok(Ok(change)) => change.map(|change| frame_of(&change).into()),
+            Ok(Ok(text)) => text.map(Bytes::from),
             Ok(Err(error)) => {
                 self.state = FeedState::Over;
                 Some(problem_frame(error).into())
@@ -137,6 +180,22 @@ fn frame_of(change: &Change) -> String {
         WatchEvent::End(status) => ("end", to_json(&InstanceWire::from(status))),
     };
     frame(name, Some(&change.seen.to_string()), &data)
+}
+
+fn frames_of(change: &HubChange) -> String {
+    let row = |change: &Arc<RowChange>| match &**change {
+        RowChange::Is(row) => frame("instance", None, &to_json(&InstanceWire::from(&**row))),
+        RowChange::Removed(id) => frame("removed", None, &to_json(&RemovedWire { id: id.as_str() })),
+    };
+    match change {
+        HubChange::Reset => frame("reset", None, "{}"),
+        HubChange::Rows(rows) => rows.iter().map(row).collect(),
+    }
+}
+
+#[derive(Serialize)]
+struct RemovedWire<'a> {
+    id: &'a str,
 }
 
 /// Not called `error`: browsers have an event of that name.

@@ -794,6 +794,11 @@ mod tests {
             reuse: ReusePolicy::TerminateAndStart,
             idempotency_key: Some("k".into()),
             trace: None,
+            webhook: Some(WebhookSubscription {
+                url: "https://example.com/hook".into(),
+                statuses: vec![Status::Failed],
+                secret: Some("audit".into()),
+            }),
         };
         let body = there_and_back(&StartBody::from(options.clone()));
         let id = body.id().map(InstanceId::trusted);

@@ -191,3 +191,48 @@ async fn streams_count_as_waits_of_their_caller() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn the_rows_of_all_instances_are_told_behind_a_reset_and_with_their_filter() {
+    let world = world().await;
+    let mut open = Open::of(&world, "/runtime/dalsegno/v1/stream?prefix=a").await;
+    assert!(open.until("event: reset").await);
+    world.finished("Echo", "b", "1").await;
+    let id = world.finished("Echo", "a1", "\"secret\"").await;
+    assert!(open.until("\"id\":\"a1\",\"status\":\"Completed\"").await);
+    world.hub.purge(&id, Default::default()).await.unwrap();
+    assert!(open.until("event: removed\ndata: {\"id\":\"a1\"}").await);
+    assert!(
+        !open.came.contains("\"id\":\"b\"") && !open.came.contains("secret"),
+        "{}",
+        open.came
+    );
+    let bad = world.get("/runtime/dalsegno/v1/stream?status=Running").await;
+    assert_eq!((bad.status, bad.code().as_str()), (400, "unknown_parameter"));
+}
+
+#[tokio::test]
+async fn a_reader_of_all_rows_that_falls_behind_is_told_to_list_again() {
+    use dalsegno_engine::changes::{HubChange, KEPT, RowChange};
+    let world = world().await;
+    let mut changes = world.hub.changes(Default::default());
+    assert_eq!(changes.next().await, Some(HubChange::Reset));
+    let options = |id: usize| dalsegno_engine::request::StartOptions {
+        name: "Echo".into(),
+        id: dalsegno_core::InstanceId::parse(&format!("i{id}")).ok(),
+        ..Default::default()
+    };
+    for number in 0..=KEPT {
+        let id = world.hub.start(options(number)).await.unwrap().id;
+        world.hub.wait_for_completion(&id, None).await.unwrap();
+    }
+    assert_eq!(changes.next().await, Some(HubChange::Reset), "more than are kept");
+    let mut told = 0;
+    while told < KEPT {
+        let Some(HubChange::Rows(rows)) = changes.next().await else {
+            panic!("rows follow");
+        };
+        assert!(rows.iter().all(|row| matches!(&**row, RowChange::Is(_))));
+        told += rows.len();
+    }
+}
