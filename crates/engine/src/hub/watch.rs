@@ -29,7 +29,6 @@ pub struct Change {
 }
 
 /// The kinds of change.
-#[expect(clippy::large_enum_variant, reason = "a page of them at most is in memory")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent {
     /// From here on it is another execution than the reader saw before: the first, or one after

@@ -42,7 +42,8 @@ impl Partition {
             return;
         }
         let Some(row) = self.row(id).cloned() else { return };
-        for (before, status) in turn.moves[told..].to_vec() {
+        for number in told..turn.moves.len() {
+            let (before, status) = turn.moves[number];
             let Some(status) = status.filter(|status| Some(*status) != before) else {
                 continue;
             };
