@@ -35,7 +35,7 @@ pub(crate) struct Global {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) server: String,
-    /// Key to show the host; DALSEGNO_TOKEN_FILE names a file with it
+    /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
     pub(crate) key: Option<String>,
     /// Form of the answer

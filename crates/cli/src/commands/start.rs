@@ -45,13 +45,13 @@ pub(crate) struct Start {
     /// A repeat with the same key gets the first answer again
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Tell this URL of its end; the host has to be among webhooks.allowed_hosts
+    /// Tell this URL of its end (webhooks.allowed_hosts)
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
     /// Tell it of these statuses instead
     #[arg(long, value_parser = input::status, value_delimiter = ',', requires = "webhook", value_name = "STATUS")]
     webhook_status: Vec<Status>,
-    /// Sign with the secret of this webhook of the configuration
+    /// Sign with the secret of this configured webhook
     #[arg(long, requires = "webhook", value_name = "NAME")]
     webhook_secret: Option<String>,
     /// Wait for the outcome; --wait=30s no longer than that

@@ -113,7 +113,6 @@ struct Feed {
     state: FeedState,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one for each reader")]
 enum Source {
     Instance(Watch),
     Hub(HubChanges),

@@ -41,7 +41,14 @@ struct Got {
 #[derive(Clone, Debug)]
 struct Receiver {
     address: SocketAddr,
-    state: Arc<Mutex<(Vec<Got>, Vec<u16>, u16)>>,
+    state: Arc<Mutex<Script>>,
+}
+
+#[derive(Debug)]
+struct Script {
+    got: Vec<Got>,
+    first: Vec<u16>,
+    then: u16,
 }
 
 impl Receiver {
@@ -50,7 +57,11 @@ impl Receiver {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let receiver = Self {
             address: listener.local_addr().unwrap(),
-            state: Arc::new(Mutex::new((Vec::new(), first.to_vec(), then))),
+            state: Arc::new(Mutex::new(Script {
+                got: Vec::new(),
+                first: first.to_vec(),
+                then,
+            })),
         };
         let router = Router::new().fallback(receive).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -62,11 +73,11 @@ impl Receiver {
     }
 
     fn answer(&self, then: u16) {
-        self.state.lock().unwrap().2 = then;
+        self.state.lock().unwrap().then = then;
     }
 
     fn got(&self) -> Vec<Got> {
-        self.state.lock().unwrap().0.clone()
+        self.state.lock().unwrap().got.clone()
     }
 
     async fn until(&self, count: usize) -> Vec<Got> {
@@ -91,15 +102,15 @@ async fn receive(
     assert_eq!(read["type"], "instance.status");
     assert!(!body.contains(CANARY) && !format!("{headers:?}").contains(CANARY));
     let mut state = receiver.state.lock().unwrap();
-    state.0.push(Got {
+    state.got.push(Got {
         path: uri.path().to_owned(),
         id,
         status: read["data"]["status"].as_str().unwrap().to_owned(),
         body,
     });
-    let code = match state.1.is_empty() {
-        true => state.2,
-        false => state.1.remove(0),
+    let code = match state.first.is_empty() {
+        true => state.then,
+        false => state.first.remove(0),
     };
     let code = StatusCode::from_u16(code).unwrap();
     match code.is_redirection() {
