@@ -35,7 +35,7 @@ pub(crate) struct Global {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) server: String,
-    /// Key to show the host
+    /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
     pub(crate) key: Option<String>,
     /// Form of the answer
@@ -127,6 +127,8 @@ pub(crate) enum Command {
     /// Look at limiters and change them
     #[command(subcommand)]
     Limiter(commands::limiter::Limiter),
+    /// List what webhooks were not told yet, or never will be
+    Webhooks(commands::webhooks::Webhooks),
     /// Look at the configuration
     #[command(subcommand)]
     Config(commands::config::Config),

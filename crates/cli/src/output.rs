@@ -52,6 +52,28 @@ pub(crate) fn one(format: Format, head: &[&str], row: &Row) -> String {
     }
 }
 
+/// A row in a form, alone in its line; in a table columns are as wide as their heads ask for at least.
+pub(crate) fn line(format: Format, head: &[&str], row: &Row) -> String {
+    match format {
+        Format::Table => table_line(head, row),
+        Format::Json | Format::Jsonl => row.json.replace(['\n', '\r'], " "),
+        Format::Id => row.id.clone(),
+    }
+}
+
+fn table_line(head: &[&str], row: &Row) -> String {
+    let width = |name: &str| match name {
+        "NO" | "TASK" => 5,
+        "TIME" => 27,
+        _ => 24,
+    };
+    let cells = head.iter().zip(&row.cells);
+    let padded: Vec<String> = cells
+        .map(|(name, cell)| format!("{:1$}", shown(cell), width(name)))
+        .collect();
+    padded.join(" ").trim_end().to_owned()
+}
+
 fn table(head: &[&str], rows: &[Row]) -> String {
     let cells: Vec<Vec<String>> = rows
         .iter()

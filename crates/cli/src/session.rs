@@ -13,6 +13,9 @@ use crate::arguments::{Format, Global};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Row};
 
+/// Names a file with the key, for where an environment can be read by others.
+const KEY_FILE: &str = "DALSEGNO_TOKEN_FILE";
+
 /// After so long a waiting command says why it waits.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -49,7 +52,7 @@ impl Session {
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         let hub = RemoteHub::new(&global.server)?;
         Ok(Self {
-            hub: match &global.key {
+            hub: match key(global)? {
                 Some(key) => hub.key(key),
                 None => hub,
             },
@@ -120,6 +123,11 @@ impl Session {
         Ok(self.hub.wait_for_completion(id, left).await?)
     }
 
+    /// One row of many that come one by one, so nothing is known of how wide the others are.
+    pub(crate) fn line(&self, head: &[&str], row: &Row) {
+        output::data(&output::line(self.format, head, row));
+    }
+
     /// Shows how an instance ended: its output alone for people, all of it as JSON.
     pub(crate) fn ended(&self, status: &InstanceStatus) -> Exit {
         let row = &status.row;
@@ -140,12 +148,32 @@ impl Session {
             (Format::Table, _) => output::data(row.output.as_ref().map_or("null", |output| output.as_str())),
             _ => self.instance(status),
         }
-        match row.status {
-            Status::Failed => Exit::InstanceFailed,
-            Status::Terminated | Status::Canceled => Exit::InstanceTerminated,
-            _ => Exit::Ok,
-        }
+        exit_of(row.status)
     }
+}
+
+/// How an instance ended, as an exit code.
+pub(crate) fn exit_of(status: Status) -> Exit {
+    match status {
+        Status::Failed => Exit::InstanceFailed,
+        Status::Terminated | Status::Canceled => Exit::InstanceTerminated,
+        _ => Exit::Ok,
+    }
+}
+
+/// The key as given, else the one in the file that the environment names.
+fn key(global: &Global) -> Result<Option<String>, Failure> {
+    if global.key.is_some() {
+        return Ok(global.key.clone());
+    }
+    let Some(path) = std::env::var_os(KEY_FILE).filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    let path = std::path::PathBuf::from(path);
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::configuration(&format!("{KEY_FILE}: {} cannot be read: {error}", path.display()))
+    })?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 fn explain(status: &InstanceStatus) -> String {

@@ -386,6 +386,24 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
+/// What [`Store::history_page`] gives, of chunks in order. It ends before a hole.
+pub fn page_of(chunks: Vec<HistoryChunk>, first: u64, bytes_max: usize) -> Vec<HistoryChunk> {
+    let (mut next, mut bytes) = (first, 0);
+    let mut page = Vec::new();
+    for chunk in chunks {
+        let end = chunk.first + u64::from(chunk.count);
+        if end <= first {
+            continue;
+        }
+        if chunk.first > next || bytes >= bytes_max {
+            break;
+        }
+        (next, bytes) = (end, bytes + chunk.data.len());
+        page.push(chunk);
+    }
+    page
+}
+
 /// A place where commits are kept.
 ///
 /// `append` is called by one thread at a time; reads may come from any thread meanwhile. A read
@@ -436,6 +454,20 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn history(&self, key: ExecutionKey) -> Result<Vec<HistoryChunk>, ReadError>;
+
+    /// A part of it, dense: the chunk that holds event `first`, and what follows until there are
+    /// `bytes_max` bytes. Empty when there is no such event.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn history_page(
+        &self,
+        key: ExecutionKey,
+        first: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<HistoryChunk>, ReadError> {
+        Ok(page_of(self.history(key)?, first, bytes_max))
+    }
 
     /// One entity.
     ///

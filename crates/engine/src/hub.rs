@@ -2,6 +2,7 @@
 
 mod client;
 mod runtime;
+mod watch;
 mod watchdog;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use crate::executor::Executor;
 
 pub use dalsegno_core::limiter::LimiterRule as LimiterDefinition;
 pub use runtime::{HubError, HubOptions};
+
+pub use watch::{Change, Watch, WatchEvent};
 
 use runtime::Runtime;
 

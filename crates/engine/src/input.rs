@@ -11,8 +11,10 @@ use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId
 
 use crate::executor::{AttemptOutcome, OperationOutcome, Receipt, TurnAddress, TurnAnswer};
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
+use crate::seen::Seen;
 use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
+use crate::webhooks::DeliveryStatus;
 
 /// One thing for a partition to take in.
 #[derive(Debug)]
@@ -133,6 +135,8 @@ pub enum WaitFor {
     Start,
     /// It is final.
     Completion,
+    /// It is final, or there is more of it than was seen.
+    Change(Seen),
 }
 
 /// What clients ask. Each is answered once, after the state it was answered from is durable.
@@ -219,6 +223,8 @@ pub enum Command {
     DeleteEntity { entity: EntityId, reply: Reply<bool> },
     /// The limiter buckets of this partition.
     Limiters { reply: Reply<Vec<LimiterStatus>> },
+    /// The deliveries to webhooks of this partition.
+    Deliveries { reply: Reply<Vec<DeliveryStatus>> },
     /// Store a small record by name.
     SetMeta {
         name: Arc<str>,

@@ -4,6 +4,7 @@
 //! the async runtime and the store are a thin shell around them ([`hub::TaskHub`]).
 
 pub mod alarm;
+pub mod changes;
 pub mod choices;
 pub mod clock;
 pub mod commit_queue;
@@ -20,11 +21,13 @@ pub mod marks;
 pub mod partition;
 pub mod record;
 pub mod request;
+pub mod seen;
 pub mod simulation;
 pub mod station;
 pub mod task;
 pub mod turn;
 pub mod verify;
+pub mod webhooks;
 
 pub use executor::Executor;
 pub use hub::{HubOptions, TaskHub};

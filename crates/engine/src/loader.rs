@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dalsegno_core::query::{
     EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, LargeValues,
 };
-use dalsegno_core::store::{self, EntityRow, Field, InstanceRow, Owner, ReadError, Store};
+use dalsegno_core::store::{self, EntityRow, Field, HistoryChunk, InstanceRow, Owner, ReadError, Store};
 use dalsegno_core::{Event, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -191,11 +191,48 @@ pub fn read_history_with(
     row: &InstanceRow,
     large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
-    let mut events = Vec::new();
-    for chunk in store.history(row.key)? {
+    let chunks = store.history(row.key)?;
+    decode_history(store, row, chunks, large, usize::MAX)
+}
+
+/// A part of it from event `first` on, until there are so many bytes as stored, or of values; empty
+/// when the execution is gone.
+///
+/// # Errors
+/// When the store cannot be read, or the records are damaged or not dense.
+pub fn read_history_page(
+    store: &dyn Store,
+    row: &InstanceRow,
+    first: u64,
+    large: LargeValues,
+    bytes_max: usize,
+) -> Result<Vec<Event>, ReadError> {
+    let chunks = store.history_page(row.key, first, bytes_max)?;
+    let begin = chunks.first().map_or(first, |chunk| chunk.first);
+    let mut events = decode_history(store, row, chunks, large, bytes_max)?;
+    let surplus = usize::try_from(first - begin.min(first)).unwrap_or(usize::MAX);
+    events.drain(..surplus.min(events.len()));
+    Ok(events)
+}
+
+/// The events of chunks that follow each other, until their values apart have so many bytes.
+fn decode_history(
+    store: &dyn Store,
+    row: &InstanceRow,
+    chunks: Vec<HistoryChunk>,
+    large: LargeValues,
+    bytes_max: usize,
+) -> Result<Vec<Event>, ReadError> {
+    let begin = chunks.first().map_or(0, |chunk| chunk.first);
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    for chunk in chunks {
+        if bytes >= bytes_max {
+            break;
+        }
         let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
-        if chunk.first != events.len() as u64 || stored.events.len() != chunk.count as usize {
-            let text = format!("the history of {} has a gap at event {}", row.id, events.len());
+        let number = begin + events.len() as u64;
+        if chunk.first != number || stored.events.len() != chunk.count as usize {
+            let text = format!("the history of {} has a gap at event {number}", row.id);
             return Err(ReadError::damaged(text));
         }
         let first = events.len();
@@ -209,6 +246,7 @@ pub fn read_history_with(
                 // The execution went while it was read.
                 return Ok(Vec::new());
             }
+            bytes += value.as_ref().map_or(0, Payload::len_bytes);
             let kind = &mut events[first + place].kind;
             match (kind.value_mut(), value) {
                 (Some(place), Some(value)) => *place = Some(value),

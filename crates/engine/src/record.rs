@@ -15,6 +15,7 @@ use dalsegno_core::event::{
 };
 use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
+use dalsegno_core::query::Status;
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, TaskId, Timestamp,
@@ -24,6 +25,7 @@ use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
 use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
+use crate::webhooks::WebhookSubscription;
 
 use stored::event::Kind as StoredEvent;
 use stored::message::Kind as StoredMessage;
@@ -269,6 +271,7 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         depth: extra.depth,
         events: extra.events.iter().map(store_mark).collect(),
         trace: store_trace(extra.trace.as_ref()),
+        webhook: extra.webhook.as_ref().map(store_webhook),
     };
     record.encode_to_vec()
 }
@@ -287,7 +290,27 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         depth: record.depth,
         events: record.events.iter().map(load_mark).collect(),
         trace: load_trace(record.trace),
+        webhook: record.webhook.map(load_webhook),
     })
+}
+
+fn store_webhook(webhook: &WebhookSubscription) -> stored::Webhook {
+    let statuses = webhook.statuses.iter().map(|status| u32::from(status.code()));
+    stored::Webhook {
+        url: webhook.url.clone(),
+        statuses: statuses.collect(),
+        secret: webhook.secret.clone(),
+    }
+}
+
+/// A status that this version does not know is none that it could tell of.
+fn load_webhook(webhook: stored::Webhook) -> WebhookSubscription {
+    let status = |code: u32| u8::try_from(code).ok().and_then(Status::from_code);
+    WebhookSubscription {
+        url: webhook.url,
+        statuses: webhook.statuses.into_iter().filter_map(status).collect(),
+        secret: webhook.secret,
+    }
 }
 
 fn store_trace(trace: Option<&TraceContext>) -> Option<stored::TraceContext> {

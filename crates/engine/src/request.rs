@@ -11,6 +11,7 @@ use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{InstanceId, Payload, Timestamp, TraceContext};
 
 use crate::record;
+use crate::webhooks::WebhookSubscription;
 
 /// A start by a client.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct StartOptions {
     pub idempotency_key: Option<String>,
     /// The trace that it is part of. No part of what tells a repeat from other data.
     pub trace: Option<TraceContext>,
+    /// Who is told of its statuses.
+    pub webhook: Option<WebhookSubscription>,
 }
 
 /// What a start gave.

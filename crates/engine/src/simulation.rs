@@ -212,6 +212,8 @@ impl SimHub {
                 executor: self.executor.clone(),
                 numbers: numbers.clone(),
                 durable: self.durable[index as usize].clone(),
+                webhooks: None,
+                changes: Default::default(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(self.entropy.next_u64()));
             let open = loader::load(&*self.store, PartitionId(index)).map_err(|error| error.to_string())?;

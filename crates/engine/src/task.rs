@@ -7,6 +7,8 @@ use dalsegno_core::event::AttemptFailure;
 use dalsegno_core::message::StartRequest;
 use dalsegno_core::{ExecutionId, ExecutionKey, InstanceId, Payload, TaskId, Timestamp, TraceContext};
 
+use crate::webhooks::WebhookSubscription;
+
 /// How many of the last failures a task keeps.
 pub const FAILURES_KEPT: usize = 5;
 
@@ -91,6 +93,8 @@ pub struct RowExtra {
     pub events: Vec<EventMark>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
+    /// Who is told of its statuses, beside those who are told of all.
+    pub webhook: Option<WebhookSubscription>,
 }
 
 /// An event that came with an idempotency key, as an instance remembers it.

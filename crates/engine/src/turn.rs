@@ -27,6 +27,8 @@ pub struct Turn {
     pub effects: Vec<Effect>,
     /// How the counts of statuses change.
     pub moves: Vec<(Option<Status>, Option<Status>)>,
+    /// How many of them webhooks were told of.
+    pub moves_told: usize,
 }
 
 impl Turn {

@@ -13,13 +13,16 @@ pub mod key_file;
 pub mod keys;
 mod nearest;
 pub mod remote;
+mod remote_watch;
 pub mod schedule;
 pub mod server;
 pub mod telemetry;
 pub mod v1;
+pub mod webhooks;
 
 pub use app_routes::{AppRoutes, AuthLevel};
 pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::RequestLinks;
 pub use remote::RemoteHub;
+pub use remote_watch::RemoteWatch;
 pub use server::Server;

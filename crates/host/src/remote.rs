@@ -22,13 +22,13 @@ use tokio::time::Instant;
 use crate::http::links::{Links, encode};
 use crate::http::problem::ProblemRead;
 use crate::http::time;
-use crate::v1::HubInfo;
 use crate::v1::event_wire::EventWire;
 use crate::v1::instances::{WAIT_SECONDS_MAX, cursor, cursor_text};
 use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
+use crate::v1::{DeliveryWire, HubInfo};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -386,6 +386,14 @@ impl RemoteHub {
         rows::<LimiterWire, _>(self.get("/limiters".into()).await?)
     }
 
+    /// Deliveries to webhooks that wait or were given up, oldest first.
+    ///
+    /// # Errors
+    /// As [`TaskHub::deliveries`](dalsegno_engine::TaskHub::deliveries).
+    pub async fn deliveries(&self) -> Answer<Vec<DeliveryWire>> {
+        self.get("/webhooks".into()).await
+    }
+
     /// Changes a limiter's definition.
     ///
     /// # Errors
@@ -399,7 +407,7 @@ impl RemoteHub {
         .await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self
             .client
             .request(method, format!("{}/runtime/dalsegno/v1{path}", self.origin));
@@ -443,7 +451,7 @@ impl RemoteHub {
     }
 
     /// The innermost cause says most: connection refused, timed out.
-    fn unreachable(&self, error: &reqwest::Error) -> RequestError {
+    pub(crate) fn unreachable(&self, error: &reqwest::Error) -> RequestError {
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -465,12 +473,12 @@ fn traced(request: RequestBuilder, trace: Option<&TraceContext>) -> RequestBuild
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str) -> Answer<T> {
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Answer<T> {
     serde_json::from_str(text).map_err(|error| unfit(Unfit(error.to_string())))
 }
 
 /// What a refusal says; without a body, what its status says.
-fn refusal(code: StatusCode, text: &str) -> RequestError {
+pub(crate) fn refusal(code: StatusCode, text: &str) -> RequestError {
     let read: Option<ProblemRead> = serde_json::from_str(text).ok();
     let kind = read
         .as_ref()
@@ -507,11 +515,11 @@ fn kind(code: StatusCode) -> RequestErrorKind {
     }
 }
 
-fn internal(error: &impl ToString) -> RequestError {
+pub(crate) fn internal(error: &impl ToString) -> RequestError {
     RequestError::new(RequestErrorKind::Internal, error.to_string())
 }
 
-fn unfit(unfit: Unfit) -> RequestError {
+pub(crate) fn unfit(unfit: Unfit) -> RequestError {
     let detail = format!(
         "the host's answer does not fit: {}: are client and host of one version?",
         unfit.0
@@ -548,7 +556,7 @@ fn segment(name: &str) -> Answer<String> {
     Ok(encode(name))
 }
 
-fn instance(id: &InstanceId) -> String {
+pub(crate) fn instance(id: &InstanceId) -> String {
     format!("/instances/{}", encode(id.as_str()))
 }
 

@@ -134,6 +134,7 @@ impl Server {
             access: self.access.clone(),
             bad_keys: Mutex::default(),
             waits: Waits::default(),
+            closing: tokio::sync::watch::Sender::new(false),
         }
     }
 }
@@ -175,6 +176,7 @@ async fn accept_until(
             }
         }
     }
+    state.closing.send_replace(true);
     if tokio::time::timeout(ANSWERS_GRACE, graceful.shutdown())
         .await
         .is_err()

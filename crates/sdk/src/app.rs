@@ -12,6 +12,7 @@ use dalsegno_engine::{Executor, HubOptions, TaskHub};
 use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::config::{Config, Sources};
 use dalsegno_host::schedule::{Schedule, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer};
+use dalsegno_host::webhooks::{WebhookSender, WebhookSettings};
 use dalsegno_host::{AppRoutes, Server};
 use dalsegno_store_embedded::{EmbeddedStore, Options};
 use serde::Serialize;
@@ -236,6 +237,8 @@ pub struct HostSettings {
     pub limits: Limits,
     /// Limiters that the operator defines; they stand above those of the code.
     pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Who is told of statuses.
+    pub webhooks: WebhookSettings,
     /// Partition threads; 0 takes one per core.
     pub threads: usize,
     /// How long a shutdown waits for activities that run.
@@ -266,6 +269,7 @@ impl HostSettings {
             access: dalsegno_host::server::Access::Loopback { hosts: Vec::new() },
             limits: Limits::default(),
             limiters: Vec::new(),
+            webhooks: WebhookSettings::default(),
             threads: 0,
             drain: Duration::from_secs(30),
             remote_workers: RemoteWorkers::Refused,
@@ -288,6 +292,7 @@ impl HostSettings {
             access: config.access()?,
             limits: config.limits.clone(),
             limiters: config.limiters.clone(),
+            webhooks: config.webhooks.settings(&config.hub)?,
             threads: 0,
             drain: config.drain,
             remote_workers: RemoteWorkers::Refused,
@@ -363,12 +368,14 @@ pub(crate) fn open_hub(
         .limiters
         .iter()
         .map(|(name, rule)| (Arc::from(name.as_str()), rule.clone()));
+    let webhooks = WebhookSender::new(&settings.hub, settings.webhooks.clone()).map_err(Error::msg)?;
     let options = HubOptions {
         name: settings.hub.clone(),
         limits: settings.limits.clone(),
         threads: settings.threads,
         limiters: of_code.chain(of_operator).collect(),
         marks: Some(settings.folder.join(MARKS_FILE)),
+        webhooks: Some(Arc::new(webhooks)),
     };
     Ok(TaskHub::open(store, executor, options)?)
 }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use dalsegno_core::event::Event;
-use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, Status};
+use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::clock::{Clock, SystemClock};
-use dalsegno_engine::hub::{LimiterDefinition, NewId};
+use dalsegno_engine::hub::{self as engine, LimiterDefinition, NewId};
 use dalsegno_engine::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, Scope, Signal, StartOptions, Started,
 };
-use dalsegno_host::RemoteHub;
+use dalsegno_engine::seen::Seen;
+use dalsegno_host::{RemoteHub, RemoteWatch};
 
 /// A hub, wherever it is.
 #[derive(Clone, Debug)]
@@ -63,7 +64,38 @@ requests! {
     set_limiter(name: &str, definition: LimiterDefinition) -> ();
 }
 
+/// A reader of the changes of one instance, wherever its hub is.
+#[derive(Debug)]
+pub(crate) enum BackendWatch {
+    Hub(engine::Watch),
+    Remote(RemoteWatch),
+}
+
+impl BackendWatch {
+    pub(crate) async fn next(&mut self) -> Answer<Option<engine::Change>> {
+        match self {
+            Self::Hub(watch) => watch.next().await,
+            Self::Remote(watch) => watch.next().await,
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        match self {
+            Self::Hub(watch) => watch.seen(),
+            Self::Remote(watch) => watch.seen(),
+        }
+    }
+}
+
 impl Backend {
+    pub(crate) async fn watch(&self, id: &InstanceId, after: Option<Seen>) -> Answer<BackendWatch> {
+        let large = LargeValues::Read;
+        Ok(match self {
+            Self::Hub(hub) => BackendWatch::Hub(hub.watch(id, after, large).await?),
+            Self::Remote(hub) => BackendWatch::Remote(hub.watch(id, after, large).await?),
+        })
+    }
+
     /// The time as the hub sees it.
     pub(crate) fn now(&self) -> Timestamp {
         match self {

@@ -17,6 +17,7 @@ use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
     LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Signal, StartOptions,
 };
+use dalsegno_engine::webhooks::WebhookSubscription;
 use dalsegno_host::{CheckStatus, Links, ManagementPayload, RemoteHub, RequestLinks};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -302,6 +303,12 @@ impl<Out> Start<Out> {
     /// This version instead of the handle's, or of the highest.
     pub fn version(self, version: impl Into<String>) -> Self {
         self.set(|options| options.version = Some(version.into()))
+    }
+
+    /// Tells this receiver of the instance's end, or of the statuses it names: a URL whose host is
+    /// among `webhooks.allowed_hosts`. Told at least once, in order, signed as Standard Webhooks says.
+    pub fn webhook(self, webhook: WebhookSubscription) -> Self {
+        self.set(|options| options.webhook = Some(webhook))
     }
 
     /// Not before this time.

@@ -11,6 +11,7 @@ use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{Failure, InstanceId, TraceContext};
 use dalsegno_engine::hub::NewId;
 use dalsegno_engine::request::{InstanceStatus, RaisedEvent, RequestError, RequestErrorKind, Scope};
+use dalsegno_engine::seen::Seen;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ use crate::client::Client;
 use crate::codec::{decode, encode};
 use crate::error::{Error, Result, TaskError};
 use crate::event::ExternalEvent;
+use crate::watch::Watch;
 
 /// An instance whose result has the type `Out`. Cloning is cheap.
 pub struct Instance<Out> {
@@ -195,6 +197,27 @@ impl<Out> Instance<Out> {
     /// When the instance does not exist or lives.
     pub async fn purge_recursive(&self) -> Result<u64> {
         Ok(self.client.backend().purge(&self.id, Scope::Recursive).await?)
+    }
+
+    /// Its changes as they become durable: history events, status and custom status; all there is,
+    /// and then what comes, until it is finished.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance.
+    pub async fn watch(&self) -> Result<Watch> {
+        self.watch_from(None).await
+    }
+
+    /// Its changes behind one that was seen, such as [`Watch::seen`] of a reader that ended.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance; when it has not come so far.
+    pub async fn watch_after(&self, seen: Seen) -> Result<Watch> {
+        self.watch_from(Some(seen)).await
+    }
+
+    async fn watch_from(&self, seen: Option<Seen>) -> Result<Watch> {
+        Ok(Watch::new(self.client.backend().watch(&self.id, seen).await?))
     }
 
     /// The history of its current execution.

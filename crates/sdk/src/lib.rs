@@ -56,12 +56,14 @@ mod limiter;
 mod orchestrator;
 mod panics;
 mod registry;
+mod secret;
 mod state;
 mod task;
 pub mod testing;
 mod time;
 mod trigger;
 mod version;
+mod watch;
 
 pub use activity::{Activity, ActivityContext};
 pub use app::{App, Host, HostSettings, until_ended};
@@ -78,10 +80,12 @@ pub use instance::{Instance, Raise};
 pub use limiter::{KeyedLimiter, Limiter};
 pub use orchestrator::Orchestrator;
 pub use registry::{Definition, Registry};
+pub use secret::Secret;
 pub use task::{ActivityTask, ContinueAsNew, DetachedStart, EntityTask, OrchestrationTask, Timeout, Timer};
 pub use time::{DAY, HOUR, MINUTE, SECOND};
 pub use trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 pub use version::Version;
+pub use watch::{Change, Seen, Watch, WatchEvent};
 
 pub use dalsegno_core::event::{Event, EventKind};
 pub use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
@@ -90,6 +94,8 @@ pub use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Timesta
 pub use dalsegno_engine::executor::CancelReason;
 pub use dalsegno_engine::hub::NewId;
 pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};
+pub use dalsegno_engine::webhooks::WebhookSubscription;
+pub use dalsegno_host::webhooks::{Webhook, WebhookSecret, WebhookSettings};
 pub use dalsegno_host::{CheckStatus, ManagementPayload};
 pub use dalsegno_macros::{activity, entity, http_trigger, orchestrator, timer_trigger};
 

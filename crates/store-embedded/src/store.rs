@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
     Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner, ReadError,
-    Store,
+    Store, page_of,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 
@@ -249,6 +249,24 @@ impl Store for EmbeddedStore {
             next += u64::from(chunk.count);
         }
         Ok(chunks)
+    }
+
+    fn history_page(
+        &self,
+        key: ExecutionKey,
+        first: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<HistoryChunk>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        let chunks = layers
+            .history(key, || {
+                self.readers
+                    .with(|connection| read::history_page(connection, key, first, bytes_max))
+            })
+            .map_err(read_error)?;
+        drop(layers);
+        Ok(page_of(chunks, first, bytes_max))
     }
 
     fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {

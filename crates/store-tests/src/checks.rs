@@ -1,7 +1,7 @@
 //! The checks, one behaviour each.
 
 use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
-use dalsegno_core::store::{Commit, CommitError, Field, Op, Owner, TimerRow};
+use dalsegno_core::store::{Commit, CommitError, Field, HistoryChunk, Op, Owner, TimerRow};
 use dalsegno_core::{Epoch, ExecutionKey, PartitionId, TaskId};
 
 use crate::Subject;
@@ -257,6 +257,29 @@ fn histories_are_dense_and_apart(subject: &mut dyn Subject) {
         let history = |key| joined(&subject.store().history(ExecutionKey(key)).expect("it reads"));
         assert_eq!(history(1), (6, b"abcdef".to_vec()));
         assert_eq!(history(2), (1, b"x".to_vec()));
+        let page = |first, bytes_max| {
+            let store = subject.store();
+            joined_page(
+                &store
+                    .history_page(ExecutionKey(1), first, bytes_max)
+                    .expect("it reads"),
+            )
+        };
+        // A page begins with the chunk that holds its first event and ends behind the bytes it may have.
+        let all = subject.store().history(ExecutionKey(1)).expect("it reads");
+        for first in 0..7 {
+            let rest: Vec<_> = all
+                .iter()
+                .filter(|chunk| chunk.first + u64::from(chunk.count) > first)
+                .cloned()
+                .collect();
+            assert_eq!(page(first, usize::MAX), joined_page(&rest), "from {first}");
+            assert_eq!(
+                page(first, 1),
+                joined_page(&rest[..rest.len().min(1)]),
+                "one from {first}"
+            );
+        }
     });
 }
 
@@ -662,4 +685,10 @@ fn a_checkpoint_changes_nothing(subject: &mut dyn Subject) {
         assert_eq!(hub.durable, last);
         assert_eq!(hub.counts, [(Status::Running, 1)]);
     });
+}
+
+/// Numbers and bytes of chunks, whatever they begin with.
+fn joined_page(chunks: &[HistoryChunk]) -> Vec<(u64, u32, Vec<u8>)> {
+    let parts = |chunk: &HistoryChunk| (chunk.first, chunk.count, chunk.data.clone());
+    chunks.iter().map(parts).collect()
 }

@@ -148,6 +148,15 @@ impl Store for FailingStore {
         self.read(|store| store.history(key))
     }
 
+    fn history_page(
+        &self,
+        key: ExecutionKey,
+        first: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<HistoryChunk>, ReadError> {
+        self.read(|store| store.history_page(key, first, bytes_max))
+    }
+
     fn payload(&self, owner: &Owner, number: u64) -> Result<Option<Payload>, ReadError> {
         self.read(|store| store.payload(owner, number))
     }

@@ -3,31 +3,81 @@
 use clap::Args;
 use dalsegno_core::InstanceId;
 use dalsegno_core::event::{Event, EventKind};
+use dalsegno_core::query::LargeValues;
+use dalsegno_engine::hub::WatchEvent;
+use dalsegno_engine::request::InstanceStatus;
 use dalsegno_host::v1::json;
 
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::{Row, cut};
-use crate::session::Session;
+use crate::session::{Session, exit_of};
 
 #[derive(Debug, Args)]
 pub(crate) struct History {
     /// Id of the instance
     #[arg(value_parser = input::id)]
     id: InstanceId,
+    /// Go on with what comes until the instance is finished; the exit code says how it ended
+    #[arg(long, short)]
+    follow: bool,
 }
+
+const HEAD: [&str; 5] = ["NO", "TIME", "EVENT", "TASK", "WHAT"];
 
 impl History {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        if self.follow {
+            return follow(&self.id, session).await;
+        }
         let events = session.ask(session.hub.history(&self.id)).await?;
         let rows: Vec<Row> = events
             .iter()
             .enumerate()
             .map(|(index, event)| shown(index, event))
             .collect();
-        session.rows(&["NO", "TIME", "EVENT", "TASK", "WHAT"], &rows);
+        session.rows(&HEAD, &rows);
         Ok(Exit::Ok)
     }
+}
+
+/// Events on stdout, each in a line of its own as it comes; all else is talk.
+async fn follow(id: &InstanceId, session: &Session) -> Result<Exit, Failure> {
+    let mut watch = session
+        .ask(session.hub.watch(id, None, LargeValues::Read))
+        .await?;
+    let mut executions = 0;
+    while let Some(change) = watch.next().await? {
+        match change.event {
+            WatchEvent::History(number, event) => {
+                session.line(
+                    &HEAD,
+                    &shown(usize::try_from(number).unwrap_or(usize::MAX), &event),
+                );
+            }
+            WatchEvent::Execution(status) => {
+                executions += 1;
+                if executions > 1 {
+                    session.say(&format!("the next execution begins: {}", status.row.execution_id));
+                }
+            }
+            WatchEvent::Status(status) => session.say(&state(&status)),
+            WatchEvent::End(status) => return Ok(exit_of(status.row.status)),
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn state(status: &InstanceStatus) -> String {
+    let row = &status.row;
+    let mut text = format!("{} {}", row.id, row.status.as_str());
+    if let Some(custom) = &row.custom_status {
+        text += &format!(": {}", cut(custom.as_str()));
+    }
+    if let Some(fault) = &row.parked {
+        text += &format!(", parked by {fault}");
+    }
+    text
 }
 
 fn shown(index: usize, event: &Event) -> Row {

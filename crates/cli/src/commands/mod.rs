@@ -22,6 +22,7 @@ pub(crate) mod suspend;
 pub(crate) mod terminate;
 pub(crate) mod verify;
 pub(crate) mod wait;
+pub(crate) mod webhooks;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::{Exit, Failure};
@@ -33,6 +34,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
         Command::Start(start) => start.run(&session).await,
         Command::List(list) => list.run(&session).await,
+        Command::Webhooks(webhooks) => webhooks.run(&session).await,
         Command::Counts(counts) => counts.run(&session).await,
         Command::Get(get) => get.run(&session).await,
         Command::Wait(wait) => wait.run(&session).await,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dalsegno_core::message::ReusePolicy;
+use dalsegno_core::query::Status;
 use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_engine::request::{StartOptions, Started};
+use dalsegno_engine::webhooks::WebhookSubscription;
 use dalsegno_host::v1::json;
 
 use crate::arguments::duration;
@@ -43,6 +45,15 @@ pub(crate) struct Start {
     /// A repeat with the same key gets the first answer again
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Tell this URL of its end (webhooks.allowed_hosts)
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+    /// Tell it of these statuses instead
+    #[arg(long, value_parser = input::status, value_delimiter = ',', requires = "webhook", value_name = "STATUS")]
+    webhook_status: Vec<Status>,
+    /// Sign with the secret of this configured webhook
+    #[arg(long, requires = "webhook", value_name = "NAME")]
+    webhook_secret: Option<String>,
     /// Wait for the outcome; --wait=30s no longer than that
     #[arg(long, value_parser = duration, value_name = "TIME", num_args = 0..=1, require_equals = true)]
     wait: Option<Option<Duration>>,
@@ -87,6 +98,7 @@ impl Start {
     }
 
     fn into_options(self) -> Result<StartOptions, Failure> {
+        let (statuses, secret) = (self.webhook_status, self.webhook_secret);
         Ok(StartOptions {
             name: self.orchestrator,
             version: self.version,
@@ -98,6 +110,11 @@ impl Start {
             replaceable: None,
             idempotency_key: self.idempotency_key,
             trace: None,
+            webhook: self.webhook.map(|url| WebhookSubscription {
+                url,
+                statuses,
+                secret,
+            }),
         })
     }
 }

@@ -22,7 +22,8 @@ impl Verify {
     pub(crate) fn run(self, session: &Session) -> Result<Exit, Failure> {
         let report = verify(&self.folder).map_err(|error| {
             if error.is_in_use() {
-                Failure::in_use(&error)
+                Failure::in_use(&format_args!("{}: {error}", self.folder.display()))
+                    .help("end the host that has it open, or verify a copy of the folder")
             } else {
                 Failure::configuration(&error)
             }

@@ -112,6 +112,20 @@ fn start_wait_and_look() {
         history.contains("TaskCompleted") && history.contains("SayHello(\"Tokyo\")"),
         "{history}"
     );
+    let followed = world.run("history h --follow");
+    assert!(
+        followed.contains("SayHello(\"Tokyo\")")
+            && followed.contains("2| h Completed")
+            && followed.ends_with("exit 0"),
+        "{followed}"
+    );
+    assert_eq!(
+        world
+            .run("history h --follow --json")
+            .matches("\"kind\":\"TaskCompleted\"")
+            .count(),
+        1
+    );
     let details = world.run("get h");
     assert!(
         details.contains("status         Completed") && details.contains("tags           team=blue"),
@@ -381,7 +395,8 @@ fn a_hub_folder_is_verified() {
     let store = EmbeddedStore::open(&hub, Options::default()).unwrap();
     let refused = world.run(&line);
     assert!(
-        refused.contains("error[in_use]") && refused.ends_with("exit 4"),
+        refused.contains(&format!("error[in_use]: {}: hub is in use by pid", hub.display()))
+            && refused.ends_with("exit 4"),
         "{refused}"
     );
     drop(store);

@@ -22,8 +22,10 @@ use crate::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
     Signal, StartOptions, Started, check_idempotency_key,
 };
+use crate::seen::Seen;
 use crate::task::EventMark;
 use crate::turn::Reply;
+use crate::webhooks::{DeliveryStatus, WebhookSubscription};
 
 /// Instances looked at in one step of a purge by filter.
 const PURGE_PAGE: usize = 1_000;
@@ -114,6 +116,15 @@ impl Runtime {
         }
     }
 
+    fn check_webhook(&self, webhook: &WebhookSubscription) -> Answer<()> {
+        self.check_name("the webhook's URL", &webhook.url)?;
+        let refused = match &self.webhooks {
+            Some(webhooks) => webhooks.check(webhook).err(),
+            None => Some("this hub sends no webhooks".to_owned()),
+        };
+        refused.map_or(Ok(()), |reason| Err(invalid(format!("webhook: {reason}"))))
+    }
+
     /// The registered name that the caller meant: as written, else in any case.
     fn orchestrator_named(&self, name: &str) -> Answer<Arc<str>> {
         self.executor.orchestrator_named(name).ok_or_else(|| {
@@ -132,7 +143,7 @@ impl Runtime {
         InstanceId::trusted(format!("{:016x}{:016x}", entropy.next_u64(), entropy.next_u64()))
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, ReadError> + Send + 'static,
     ) -> Answer<T> {
@@ -178,6 +189,9 @@ impl TaskHub {
         runtime.check_key(options.idempotency_key.as_deref())?;
         if let Some(version) = &options.version {
             runtime.check_name("the version", version)?;
+        }
+        if let Some(webhook) = &options.webhook {
+            runtime.check_webhook(webhook)?;
         }
         let most = runtime.limits.tags_max;
         if options.tags.len() > most {
@@ -351,6 +365,7 @@ impl TaskHub {
             tags: row.tags,
             reuse: ReusePolicy::RejectRunning,
             trace: status.trace,
+            webhook: record::decode_extra(&row.extra).unwrap_or_default().webhook,
             ..StartOptions::default()
         };
         self.start(options).await
@@ -543,6 +558,23 @@ impl TaskHub {
         complete.ok_or_else(|| RequestError::not_found(id))
     }
 
+    /// Waits until there is more of it than was seen, or it is final. Without its input, if that is
+    /// stored apart.
+    pub(super) async fn changed(&self, id: &InstanceId, seen: Seen) -> Answer<InstanceStatus> {
+        let waiting = Waiting::new(self.runtime.clone(), id.clone())?;
+        let ticket = waiting.ticket;
+        let until = WaitFor::Change(seen);
+        let answer = self.ask(id, |id, reply| Command::Wait {
+            id,
+            until,
+            ticket,
+            reply,
+        });
+        let status = answer.await?.ok_or_else(|| RequestError::not_found(id))?;
+        let complete = self.complete(status, LargeValues::LeaveOutInputs).await?;
+        complete.ok_or_else(|| RequestError::not_found(id))
+    }
+
     /// The current execution's history.
     ///
     /// # Errors
@@ -710,6 +742,22 @@ impl TaskHub {
             }
         }
         all.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
+        Ok(all)
+    }
+
+    /// Deliveries to webhooks that wait or were given up, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable` when the hub goes down.
+    pub async fn deliveries(&self) -> Answer<Vec<DeliveryStatus>> {
+        let mut all = Vec::new();
+        for partition in 0..self.runtime.mailboxes.partitions() {
+            let of_partition = ask(&self.runtime, PartitionId(partition), |reply| {
+                Command::Deliveries { reply }
+            });
+            all.extend(of_partition.await?);
+        }
+        all.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
         Ok(all)
     }
 

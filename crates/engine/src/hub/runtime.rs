@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use super::watchdog::{Watchdog, start_worker};
 use super::{Health, STUCK, TaskHub};
 use crate::alarm::Alarm;
+use crate::changes::ChangeSender;
 use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
 use crate::committer::{Committer, Refusal, Release};
@@ -33,6 +34,7 @@ use crate::partition::{Entropy, Numbers, Partition, PartitionConfig};
 use crate::record;
 use crate::station::{State, Station};
 use crate::turn::Effect;
+use crate::webhooks::{Webhooks, WithWebhooks};
 
 /// A partition that has inputs and no round for so long is reported as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -57,6 +59,8 @@ pub struct HubOptions {
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
     /// Where it is marked whose code runs, to find what kills the process; nowhere when `None`.
     pub marks: Option<PathBuf>,
+    /// Who is told of statuses; nobody when `None`.
+    pub webhooks: Option<Arc<dyn Webhooks>>,
 }
 
 /// A hub that cannot be started.
@@ -76,6 +80,8 @@ pub(super) struct Runtime {
     pub(super) name: Arc<str>,
     pub(super) limits: Arc<Limits>,
     pub(super) executor: Arc<dyn Executor>,
+    pub(super) webhooks: Option<Arc<dyn Webhooks>>,
+    pub(super) changes: ChangeSender,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Arc<dyn Store>,
     pub(super) mailboxes: Arc<Mailboxes>,
@@ -144,6 +150,13 @@ impl Runtime {
         };
         let threads = threads.min(loaded.partitions as usize);
         let mailboxes = Arc::new(Mailboxes::new(threads, loaded.partitions));
+        let executor = match options.webhooks.clone() {
+            Some(webhooks) => Arc::new(WithWebhooks {
+                code: executor,
+                webhooks,
+            }),
+            None => executor,
+        };
         let limits = Arc::new(options.limits);
         let dispatcher = Dispatcher::new(
             handle,
@@ -164,6 +177,8 @@ impl Runtime {
             disk_space: DiskSpace::new(limits.disk_free_bytes_min),
             limits,
             executor,
+            webhooks: options.webhooks,
+            changes: ChangeSender::default(),
             clock: Arc::new(SystemClock::default()),
             store,
             dispatcher: Arc::new(dispatcher),
@@ -292,6 +307,8 @@ impl Runtime {
                 executor: self.executor.clone(),
                 numbers: numbers.clone(),
                 durable: durable.clone(),
+                webhooks: self.webhooks.clone(),
+                changes: self.changes.clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
             let open = loader::load(&*self.store, id).map_err(|error| failed(&error))?;

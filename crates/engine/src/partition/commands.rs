@@ -195,6 +195,7 @@ impl Partition {
             depth: 0,
             trace: options.trace.clone(),
             events: Vec::new(),
+            webhook: options.webhook.clone(),
         };
         match self.start_conflict(id, options, &extra) {
             Some(answer) => self.answer_slot(id, reply.with(answer)),
@@ -290,6 +291,7 @@ impl Partition {
         }
         self.drop_held(id, turn);
         self.answer_waiters(id, turn);
+        self.notify(id, turn);
     }
 
     fn purge(&mut self, id: &InstanceId, key: Option<ExecutionKey>, reply: Reply<()>) {
@@ -324,7 +326,7 @@ impl Partition {
     fn wait(&mut self, id: &InstanceId, waiter: Waiter) {
         match self.status_of(id) {
             None => self.answer_slot(id, waiter.reply.with(Ok(None))),
-            Some(status) if is_reached(waiter.until, status.row.status) => {
+            Some(status) if is_reached(waiter.until, &status.row) => {
                 self.answer_slot(id, waiter.reply.with(Ok(Some(status))));
             }
             Some(_) => self.waiters.entry(id.clone()).or_default().push(waiter),
@@ -345,17 +347,27 @@ impl Partition {
         if !self.waiters.contains_key(id) {
             return;
         }
-        let Some(status) = self.status_of(id) else { return };
+        let status = self.status_of(id);
+        let is_gone = self
+            .slots
+            .get(id)
+            .is_some_and(|slot| matches!(slot.state, SlotState::Vacant));
+        if status.is_none() && !is_gone {
+            return;
+        }
         let Some(waiters) = self.waiters.remove(id) else {
             return;
         };
-        let (reached, waiting): (Vec<_>, Vec<_>) = waiters
-            .into_iter()
-            .partition(|waiter| is_reached(waiter.until, status.row.status));
+        let is_answered = |waiter: &Waiter| {
+            status
+                .as_ref()
+                .is_none_or(|status| is_reached(waiter.until, &status.row))
+        };
+        let (reached, waiting): (Vec<_>, Vec<_>) = waiters.into_iter().partition(is_answered);
         turn.effects.extend(
             reached
                 .into_iter()
-                .map(|waiter| waiter.reply.with(Ok(Some(status.clone())))),
+                .map(|waiter| waiter.reply.with(Ok(status.clone()))),
         );
         if !waiting.is_empty() {
             self.waiters.insert(id.clone(), waiting);
@@ -369,10 +381,11 @@ impl Partition {
     }
 }
 
-fn is_reached(until: WaitFor, status: Status) -> bool {
+fn is_reached(until: WaitFor, row: &InstanceRow) -> bool {
     match until {
-        WaitFor::Start => status != Status::Pending,
-        WaitFor::Completion => status.is_final(),
+        WaitFor::Start => row.status != Status::Pending,
+        WaitFor::Completion => row.status.is_final(),
+        WaitFor::Change(seen) => row.status.is_final() || !seen.is_all_of(row),
     }
 }
 

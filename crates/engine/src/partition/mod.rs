@@ -6,6 +6,7 @@
 
 mod commands;
 mod damage;
+mod deliveries;
 mod entities;
 mod entity_cache;
 mod explain;
@@ -38,18 +39,21 @@ use dalsegno_core::{
 };
 use hashbrown::{HashMap, HashSet};
 
+use self::deliveries::Deliveries;
 use self::entities::EntitySlot;
 use self::entity_cache::EntityCache;
 use self::job::Running;
 use self::limiters::LimiterBank;
 use self::slot::{Futures, Item, Slot, Waiter};
 use self::tasks::TOLD;
+use crate::changes::ChangeSender;
 use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
 use crate::marks::Suspects;
 use crate::record;
 use crate::task::{ChildRecord, StoredTask, TaskRecord};
 use crate::turn::{Delivery, Effect, Turn};
+use crate::webhooks::{DELIVERY, GIVEN_UP, Webhooks};
 
 pub use self::job::{Done, Job};
 
@@ -122,6 +126,10 @@ pub struct PartitionConfig {
     pub numbers: Arc<Numbers>,
     /// The highest turn of this partition that is durable; the committer raises it.
     pub durable: Arc<AtomicU64>,
+    /// Who is told of statuses; nobody when `None`.
+    pub webhooks: Option<Arc<dyn Webhooks>>,
+    /// Where the changes of rows are told.
+    pub changes: ChangeSender,
 }
 
 /// Things that happened and that nobody else counts.
@@ -178,6 +186,7 @@ pub struct Partition {
     delayed: BTreeMap<(Timestamp, u64), Delivery>,
     children: BTreeMap<(ExecutionKey, TaskId), ChildRecord>,
     limiters: LimiterBank,
+    deliveries: Deliveries,
     waiters: HashMap<InstanceId, Vec<Waiter>>,
     ready: VecDeque<Target>,
     /// Slots that may leave memory once this turn is durable.
@@ -229,6 +238,7 @@ impl Partition {
             delayed: BTreeMap::new(),
             children: BTreeMap::new(),
             limiters: LimiterBank::default(),
+            deliveries: Deliveries::default(),
             waiters: HashMap::new(),
             ready: VecDeque::new(),
             settling: VecDeque::new(),
@@ -278,8 +288,15 @@ impl Partition {
         for (key, task, data) in loaded.tasks {
             let is_suspect = suspects.tasks.contains(&(key, task));
             let stored = record::decode_task(key, task, &data)?;
+            if let StoredTask::Activity(record) = &stored
+                && matches!(&*record.name, DELIVERY | GIVEN_UP)
+            {
+                self.restore_delivery(record.clone());
+                continue;
+            }
             self.restore_task(stored, (key, task), is_suspect, &mut turn);
         }
+        self.restore_deliveries(&mut turn);
         self.push_turn(turn);
         for id in loaded.parked {
             self.push_item(id, Item::TryAgain);
@@ -474,6 +491,7 @@ impl Partition {
                     ..Turn::default()
                 });
             }
+            Command::Deliveries { reply } => self.answer_deliveries(reply),
             Command::Barrier { reply } => self.answer_now(reply.with(Ok(()))),
             Command::StopWaiting { id, ticket } => self.stop_waiting(&id, ticket),
             command => self.take_instance_command(command),

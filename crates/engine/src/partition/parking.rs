@@ -39,7 +39,6 @@ impl Partition {
         row.parked = Some(fault);
         values::put_instance(row, row.apart, inline_max, &mut turn.ops);
         self.futures.forget(bytes);
-        self.answer_waiters(id, &mut turn);
         self.commit_slot(id, turn);
     }
 

@@ -1,13 +1,16 @@
 //! How instances come into memory and leave it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use dalsegno_core::orchestration::Orchestration;
+use dalsegno_core::store::Op;
 use dalsegno_core::{Fault, FaultKind, InstanceId};
 
 use super::Partition;
 use super::slot::{Resident, Slot, SlotState};
 use super::starts::fresh;
+use crate::changes::RowChange;
 use crate::input::{Load, StoredInstance, Unread};
 use crate::turn::{Effect, Turn};
 
@@ -66,12 +69,34 @@ impl Partition {
         self.answer_now(Effect::Nudge);
     }
 
-    /// Pushes a turn and notes that it was this slot's last.
-    pub(super) fn commit_slot(&mut self, id: &InstanceId, turn: Turn) {
+    /// Pushes a turn and notes that it was this slot's last. Who waits for what it leads to is
+    /// answered with it.
+    pub(super) fn commit_slot(&mut self, id: &InstanceId, mut turn: Turn) {
+        self.answer_waiters(id, &mut turn);
+        self.notify(id, &mut turn);
+        self.tell_change(id, &mut turn);
         let number = self.push_turn(turn);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.last_turn = number;
         }
+    }
+
+    /// Tells those who show lists, if there are any, of a row that this turn writes or deletes.
+    fn tell_change(&self, id: &InstanceId, turn: &mut Turn) {
+        if !self.config.changes.has_readers() {
+            return;
+        }
+        let is_row = |op: &Op| matches!(op, Op::PutInstance(_) | Op::DeleteExecution { .. });
+        if !turn.ops.iter().any(is_row) {
+            return;
+        }
+        let change = match self.row(id) {
+            Some(row) => RowChange::of(row),
+            None => RowChange::Removed(id.clone()),
+        };
+        let (changes, change) = (self.config.changes.clone(), Arc::new(change));
+        let tell = Effect::Answer(Box::new(move || changes.tell(change)));
+        turn.effects.push(tell);
     }
 
     /// The queue is empty: final and vacant slots leave memory once their last turn is durable.

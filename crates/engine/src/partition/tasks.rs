@@ -19,6 +19,7 @@ use crate::input::AttemptRun;
 use crate::record;
 use crate::task::{ChildRecord, FAILURE_TEXT_BYTES_MAX, FAILURES_KEPT, StoredTask, TaskRecord};
 use crate::turn::{Effect, Turn};
+use crate::webhooks::DELIVERY;
 
 /// Stands for the count of failed attempts of a task that was told to end: none follows.
 pub(super) const TOLD: u32 = u32::MAX;
@@ -261,6 +262,9 @@ impl Partition {
     }
 
     pub(super) fn complete_task(&mut self, record: &TaskRecord, outcome: Outcome, run: AttemptRun) {
+        if &*record.name == DELIVERY {
+            return self.end_delivery(record, outcome);
+        }
         self.attempts.remove(&(record.key, record.task));
         let took = i64::try_from(run.took.as_micros()).unwrap_or(i64::MAX);
         let started = self.now.as_micros().saturating_sub(took);
@@ -360,6 +364,9 @@ impl Partition {
     fn postpone(&mut self, record: TaskRecord, run: AttemptRun) {
         self.attempts
             .insert((record.key, record.task), record.failed_attempts);
+        if &*record.name == DELIVERY {
+            self.note_delivery(&record);
+        }
         let op = self.put_task(&record);
         let due = record.due.unwrap_or(self.now);
         self.retries
@@ -459,7 +466,7 @@ pub(super) fn put_child(key: ExecutionKey, task: TaskId, child: &ChildRecord) ->
 }
 
 /// As much of a text as a task keeps of a failure.
-fn cut(mut text: String) -> String {
+pub(super) fn cut(mut text: String) -> String {
     if text.len() > FAILURE_TEXT_BYTES_MAX {
         let mut end = FAILURE_TEXT_BYTES_MAX - '…'.len_utf8();
         while !text.is_char_boundary(end) {

@@ -192,7 +192,6 @@ impl Partition {
         if is_over {
             self.drop_held(id, &mut turn);
         }
-        self.answer_waiters(id, &mut turn);
         if planted::has(Bug::TornCommit) {
             let is_row = |op: &Op| matches!(op, Op::PutInstance(_) | Op::TouchInstance { .. });
             let (rows, rest) = turn.ops.drain(..).partition(is_row);

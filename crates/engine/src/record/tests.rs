@@ -712,6 +712,11 @@ fn extra() -> RowExtra {
         start_fingerprint: 5,
         events: vec![mark(1 << 64 | 2, 3), mark(u128::MAX, 4)],
         trace: trace(),
+        webhook: Some(WebhookSubscription {
+            url: "https://example.com/hook".into(),
+            statuses: vec![dalsegno_core::query::Status::Failed],
+            secret: Some("audit".into()),
+        }),
     }
 }
 
@@ -727,12 +732,13 @@ fn what_a_row_holds_beside_its_columns_comes_back() {
     assert_eq!(decode_extra(&encode_extra(&marks_only)), Ok(marks_only));
     // As written before events had keys and starts a trace.
     let old = [0x0a, 0x01, b'k', 0x11, 5, 0, 0, 0, 0, 0, 0, 0];
-    let (events, trace) = (Vec::new(), None);
+    let (events, trace, webhook) = (Vec::new(), None, None);
     assert_eq!(
         decode_extra(&old),
         Ok(RowExtra {
             events,
             trace,
+            webhook,
             kills: 0,
             depth: 0,
             ..extra()
@@ -749,7 +755,8 @@ fn the_bytes_of_extras_are_golden() {
             1903000000000000001a1b09ffffffffffffffff11ffffffffffffffff190400
             000000000000223e0a3730302d34626639326633353737623334646136613363
             653932396430653065343733362d303066303637616130626139303262372d30
-            311203613d312806a80102"#]],
+            311203613d312806a80102c202240a1868747470733a2f2f6578616d706c652e
+            636f6d2f686f6f6b12010b1a056175646974"#]],
     );
 }
 

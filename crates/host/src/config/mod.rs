@@ -6,6 +6,7 @@
 mod source;
 mod table;
 pub mod units;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
+pub use webhooks::WebhookConfig;
 
 /// What a host is told, typed and checked.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// Limiters that the operator defines, by name.
     pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Who is told of statuses, and how. Secrets are in files that are read at the start.
+    pub webhooks: WebhookConfig,
     /// Lowest level that is logged.
     pub log_level: String,
     /// `auto`, `text` or `json`.
@@ -310,6 +314,7 @@ impl Values<'_> {
             hosts: self.list("http.hosts"),
             limits: self.limits(),
             limiters: Vec::new(),
+            webhooks: WebhookConfig::of(self.0),
             log_level: self.text("log.level"),
             log_format: self.text("log.format"),
             drain: self.duration("shutdown.drain"),
@@ -330,6 +335,7 @@ impl Values<'_> {
             start_replaces_unfinished: self.text("http.overridable_existing_instance_states") == "AnyState",
             connections_max: self.size("http.connections_max"),
             header_timeout: self.duration("http.header_timeout"),
+            heartbeat: self.duration("http.heartbeat"),
         }
     }
 

@@ -7,7 +7,7 @@ use dalsegno_engine::hub::LimiterDefinition;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::table::{Given, Kind, LIMITER_SETTINGS, SETTINGS, Value};
+use super::table::{FAMILIES, Given, Kind, SETTINGS, Setting, Value};
 use super::{Mistake, Origin, units};
 use crate::nearest::nearest;
 
@@ -139,8 +139,12 @@ impl Layers {
 }
 
 fn is_section(key: &str) -> bool {
-    key == "limiter"
-        || key.strip_prefix("limiter.").is_some_and(|name| !name.is_empty())
+    let is_named = |(family, _): &(&str, &[Setting])| {
+        key.strip_prefix(family).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('.').is_some_and(|name| !name.is_empty())
+        })
+    };
+    FAMILIES.iter().any(is_named)
         || SETTINGS.iter().any(|setting| {
             setting
                 .key
@@ -149,26 +153,53 @@ fn is_section(key: &str) -> bool {
         })
 }
 
-/// The kind of a key; limiters have any name.
+/// The kind of a key; limiters and webhooks have any name.
 fn kind(key: &str) -> Option<Kind> {
-    let settings = match limiter_parts(key) {
-        Some((_, part)) => LIMITER_SETTINGS.iter().find(|setting| setting.key == part),
+    let setting = match named_parts(key) {
+        Some(named) => named.settings.iter().find(|setting| setting.key == named.part),
         None => SETTINGS.iter().find(|setting| setting.key == key),
     };
-    settings.map(|setting| setting.kind)
+    setting.map(|setting| setting.kind)
 }
 
-/// Name and last part of `limiter.<name>.<part>`.
-fn limiter_parts(key: &str) -> Option<(&str, &str)> {
-    key.strip_prefix("limiter.")?
-        .rsplit_once('.')
-        .filter(|(name, _)| !name.is_empty())
+/// A key such as `limiter.<name>.<part>`, taken apart.
+struct Named<'a> {
+    family: &'static str,
+    name: &'a str,
+    part: &'a str,
+    settings: &'static [Setting],
+}
+
+fn named_parts(key: &str) -> Option<Named<'_>> {
+    FAMILIES.into_iter().find_map(|(family, settings)| {
+        let rest = key.strip_prefix(family)?.strip_prefix('.')?;
+        let (name, part) = rest.rsplit_once('.').filter(|(name, _)| !name.is_empty())?;
+        Some(Named {
+            family,
+            name,
+            part,
+            settings,
+        })
+    })
+}
+
+/// Name and last part of a key of a family.
+fn parts_of<'a>(key: &'a str, family: &str) -> Option<(&'a str, &'a str)> {
+    named_parts(key)
+        .filter(|named| named.family == family)
+        .map(|named| (named.name, named.part))
 }
 
 fn unknown(key: &str) -> String {
-    if let Some((name, part)) = limiter_parts(key) {
-        let near = nearest(part, LIMITER_SETTINGS.iter().map(|setting| setting.key)).unwrap_or("rate");
-        return format!("unknown key: did you mean limiter.{name}.{near}?");
+    if let Some(Named {
+        family,
+        name,
+        part,
+        settings,
+    }) = named_parts(key)
+    {
+        let near = nearest(part, settings.iter().map(|setting| setting.key)).unwrap_or(settings[0].key);
+        return format!("unknown key: did you mean {family}.{name}.{near}?");
     }
     match nearest(key, SETTINGS.iter().map(|setting| setting.key)) {
         Some(near) => format!("unknown key: did you mean {near}?"),
@@ -220,7 +251,7 @@ fn place(path: &Path, text: &str, offset: usize) -> Origin {
 pub(super) fn limiters(resolved: &Resolved) -> (Vec<(String, LimiterDefinition)>, Vec<Mistake>) {
     let mut found: BTreeMap<String, LimiterDefinition> = BTreeMap::new();
     for (key, (value, _)) in resolved {
-        let Some((name, part)) = limiter_parts(key) else {
+        let Some((name, part)) = parts_of(key, "limiter") else {
             continue;
         };
         let definition = found.entry(name.to_owned()).or_default();
@@ -243,4 +274,15 @@ pub(super) fn limiters(resolved: &Resolved) -> (Vec<(String, LimiterDefinition)>
     };
     let mistakes = found.iter().filter_map(|entry| empty(&entry)).collect();
     (found.into_iter().collect(), mistakes)
+}
+
+/// What is said of each webhook, by name and part.
+pub(super) fn webhooks(resolved: &Resolved) -> BTreeMap<&str, BTreeMap<&str, &Value>> {
+    let mut found: BTreeMap<&str, BTreeMap<&str, &Value>> = BTreeMap::new();
+    for (key, (value, _)) in resolved {
+        if let Some((name, part)) = parts_of(key, "webhook") {
+            found.entry(name).or_default().insert(part, value);
+        }
+    }
+    found
 }

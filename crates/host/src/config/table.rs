@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use dalsegno_core::query::Status;
+
 use super::units;
 
 /// A setting.
@@ -26,6 +28,7 @@ pub(super) enum Kind {
     Socket,
     Addresses,
     Hosts,
+    Statuses,
     Url,
     Name,
     Rate,
@@ -77,6 +80,7 @@ impl Kind {
             Self::Socket => "an address with port, like 127.0.0.1:8080".into(),
             Self::Addresses => "a list of IP addresses".into(),
             Self::Hosts => "a list of host names".into(),
+            Self::Statuses => "a list of statuses, like Completed,Failed".into(),
             Self::Url => "a URL like https://hub.example.com, or nothing".into(),
             Self::Name => "letters, digits, - and _, at most 45".into(),
             Self::Rate => "so many per time, like 5000/1h".into(),
@@ -94,15 +98,17 @@ impl Kind {
                     .filter(|count| (least..=most).contains(count))
                     .map(Value::Count)
             }
-            (Self::Addresses | Self::Hosts, Given::List(list)) => self.read_list(list.clone()),
-            (Self::Addresses | Self::Hosts, Given::Plain(text)) => self.read_list(
+            (Self::Addresses | Self::Hosts | Self::Statuses, Given::List(list)) => {
+                self.read_list(list.clone())
+            }
+            (Self::Addresses | Self::Hosts | Self::Statuses, Given::Plain(text)) => self.read_list(
                 text.split(',')
                     .map(str::trim)
                     .filter(|part| !part.is_empty())
                     .map(str::to_owned)
                     .collect(),
             ),
-            (Self::Flag | Self::Count(..) | Self::Addresses | Self::Hosts, _) => None,
+            (Self::Flag | Self::Count(..) | Self::Addresses | Self::Hosts | Self::Statuses, _) => None,
             (_, Given::Text(text) | Given::Plain(text)) => self.read_text(text),
             _ => None,
         }
@@ -111,6 +117,7 @@ impl Kind {
     fn read_list(self, list: Vec<String>) -> Option<Value> {
         let fits = |item: &String| match self {
             Self::Addresses => item.parse::<IpAddr>().is_ok(),
+            Self::Statuses => Status::ALL.iter().any(|status| status.as_str() == item),
             _ => !item.is_empty() && !item.contains(['/', ':', ' ', '*']),
         };
         list.iter().all(fits).then_some(Value::List(list))
@@ -240,6 +247,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Duration,
         "10s",
         "How long a client may take to send its headers.",
+    ),
+    row(
+        "http.heartbeat",
+        Kind::Duration,
+        "15s",
+        "How often a stream in which nothing happens says so.",
     ),
     row(
         "http.link_lifetime",
@@ -393,6 +406,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Deepest nesting of children.",
     ),
     row(
+        "webhooks.secret_file",
+        Kind::Text,
+        "",
+        "File with the secret that signs webhooks: `whsec_` and base64, or a text of 16 bytes or more.",
+    ),
+    row(
+        "webhooks.allowed_hosts",
+        Kind::Hosts,
+        "",
+        "Hosts that a start may have told of its instance. Empty: none.",
+    ),
+    row(
+        "webhooks.timeout",
+        Kind::Duration,
+        "15s",
+        "How long a receiver may take to answer.",
+    ),
+    row(
+        "webhooks.give_up_after",
+        Kind::Duration,
+        "1d",
+        "How long a delivery is tried, with waits that double from 5 s to an hour.",
+    ),
+    row(
         "log.level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         "info",
@@ -419,6 +456,38 @@ pub(super) const LIMITER_SETTINGS: &[Setting] = &[
     row("concurrency", SMALL, "", "Most that run at once."),
 ];
 
+/// Keys of each `[webhook.NAME]`: who is told of all instances.
+pub(super) const WEBHOOK_SETTINGS: &[Setting] = &[
+    row(
+        "url",
+        Kind::Text,
+        "",
+        "Where it is told: `https://example.com/hook`.",
+    ),
+    row(
+        "statuses",
+        Kind::Statuses,
+        "",
+        "Of which statuses. Empty: of the final ones.",
+    ),
+    row(
+        "name_prefix",
+        Kind::Text,
+        "",
+        "Only of orchestrators whose name begins so.",
+    ),
+    row(
+        "secret_file",
+        Kind::Text,
+        "",
+        "File with its secret. Empty: `webhooks.secret_file` signs.",
+    ),
+];
+
+/// Sections of which there may be many, each with a name.
+pub(super) const FAMILIES: [(&str, &[Setting]); 2] =
+    [("limiter", LIMITER_SETTINGS), ("webhook", WEBHOOK_SETTINGS)];
+
 /// The reference, as Markdown.
 pub fn reference() -> String {
     let mut text = String::from(HEAD);
@@ -439,8 +508,10 @@ pub fn reference() -> String {
     for setting in SETTINGS {
         line(setting.key, setting);
     }
-    for setting in LIMITER_SETTINGS {
-        line(&format!("limiter.NAME.{}", setting.key), setting);
+    for (family, settings) in FAMILIES {
+        for setting in settings {
+            line(&format!("{family}.NAME.{}", setting.key), setting);
+        }
     }
     text
 }

@@ -130,3 +130,48 @@ fn a_listener_beyond_loopback_needs_keys() {
 fn the_reference_is_up_to_date() {
     expect_file!["../../../../docs/config.md"].assert_eq(&reference());
 }
+
+#[test]
+fn webhooks_have_sections_and_their_secrets_are_read_from_files() {
+    use crate::webhooks::WebhookSecret;
+    use dalsegno_core::query::Status;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "a-secret-that-is-long-enough\n").unwrap();
+    let text = "[webhooks]\nallowed_hosts = [\"h.test\"]\n[webhook.audit]\nurl = \"https://a.test/x\"\nstatuses = [\"Failed\"]\nname_prefix = \"Order\"\n";
+    let environment = [("DALSEGNO__WEBHOOKS__SECRET_FILE", file.to_str().unwrap())];
+    let config = Config::load(&sources(text, &environment, &[])).unwrap().config;
+    let settings = config.webhooks.settings("default").unwrap();
+    assert_eq!(
+        settings.secret,
+        WebhookSecret::parse("a-secret-that-is-long-enough").ok()
+    );
+    let hook = &settings.hooks[0];
+    assert_eq!(
+        (hook.name.as_str(), hook.url.as_str()),
+        ("audit", "https://a.test/x")
+    );
+    assert_eq!(
+        (hook.statuses.as_slice(), hook.name_prefix.as_str()),
+        (&[Status::Failed][..], "Order")
+    );
+    assert_eq!(settings.allowed_hosts, ["h.test"]);
+
+    let told = |text: &str| {
+        let config = Config::load(&sources(text, &[], &[])).unwrap().config;
+        config.webhooks.settings("default").unwrap_err().to_string()
+    };
+    assert!(told("[webhook.audit]\nurl = \"https://a.test\"").contains("webhook.audit: there is no secret"));
+    assert!(told("[webhook.audit]\nname_prefix = \"x\"").contains("webhook.audit: the URL cannot be read"));
+    assert!(
+        told("[webhooks]\nsecret_file = \"/nowhere/x\"")
+            .contains("webhooks.secret_file: /nowhere/x cannot be read")
+    );
+    refused(
+        "[webhook.audit]\nstatuses = [\"Done\"]\nurls = \"x\"\n",
+        &[],
+        &expect![[r#"
+            dalsegno.toml:2:1: webhook.audit.statuses: got ["Done"], expected a list of statuses, like Completed,Failed
+            dalsegno.toml:3:1: webhook.audit.urls: unknown key: did you mean webhook.audit.url?"#]],
+    );
+}

@@ -21,7 +21,8 @@ pub(super) const KEY_HEADER: &str = "x-functions-key";
 const BAD_KEYS_PER_MINUTE_MAX: u32 = 20;
 /// Addresses remembered for it: some 64 bytes each, far below 10 MB.
 const ADDRESSES_MAX: usize = 65_536;
-const MINUTE_MICROS: i64 = 60_000_000;
+const SECOND_MICROS: i64 = 1_000_000;
+const MINUTE_MICROS: i64 = 60 * SECOND_MICROS;
 
 /// What a listener asks of its callers.
 #[derive(Clone, Debug)]
@@ -201,11 +202,14 @@ fn is_ours(host: &str, hosts: &[String]) -> bool {
 pub(crate) struct BadKeys(HashMap<IpAddr, (i64, u32)>);
 
 impl BadKeys {
-    /// Has this address shown too many?
-    pub(crate) fn is_over(&self, address: IpAddr, now: Timestamp) -> bool {
-        self.0.get(&network(address)).is_some_and(|(since, count)| {
-            now.as_micros() - since < MINUTE_MICROS && *count >= BAD_KEYS_PER_MINUTE_MAX
-        })
+    /// For how many seconds more an address is shut out that has shown too many; 0 for others.
+    pub(crate) fn shut_seconds(&self, address: IpAddr, now: Timestamp) -> u32 {
+        let known = self.0.get(&network(address));
+        let Some((since, _)) = known.filter(|(_, count)| *count >= BAD_KEYS_PER_MINUTE_MAX) else {
+            return 0;
+        };
+        let left = (since + MINUTE_MICROS - now.as_micros()).clamp(0, MINUTE_MICROS);
+        u32::try_from((left + SECOND_MICROS - 1) / SECOND_MICROS).unwrap_or(1)
     }
 
     /// Notes one. A full table forgets whose minute is over, then whatever it must.
@@ -355,15 +359,17 @@ mod tests {
         let address: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::ffff".parse().unwrap();
         for _ in 0..BAD_KEYS_PER_MINUTE_MAX {
-            assert!(!table.is_over(address, NOW));
+            assert_eq!(table.shut_seconds(address, NOW), 0);
             table.note(address, NOW);
         }
-        assert!(table.is_over(neighbour, NOW), "same /64");
-        assert!(!table.is_over("2001:db8:0:1::1".parse().unwrap(), NOW));
+        assert_eq!(table.shut_seconds(neighbour, NOW), 60, "same /64");
+        let soon = Timestamp::from_micros(NOW.as_micros() + 1_500_000);
+        assert_eq!(table.shut_seconds(neighbour, soon), 59);
+        assert_eq!(table.shut_seconds("2001:db8:0:1::1".parse().unwrap(), NOW), 0);
         let later = Timestamp::from_micros(NOW.as_micros() + MINUTE_MICROS);
-        assert!(!table.is_over(address, later));
+        assert_eq!(table.shut_seconds(address, later), 0);
         table.note(address, later);
-        assert!(!table.is_over(address, later));
+        assert_eq!(table.shut_seconds(address, later), 0);
         for index in 0..ADDRESSES_MAX as u32 + 10 {
             table.note(IpAddr::V4(index.into()), NOW);
         }

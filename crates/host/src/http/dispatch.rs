@@ -152,12 +152,16 @@ fn code(raw: Option<&str>) -> Option<String> {
 
 pub(super) fn check_bad_keys(state: &State, peer: SocketAddr) -> Result<(), Problem> {
     let table = state.bad_keys.lock().unwrap_or_else(PoisonError::into_inner);
-    if table.is_over(peer.ip(), state.hub.now()) {
+    let seconds = table.shut_seconds(peer.ip(), state.hub.now());
+    if seconds > 0 {
         return Err(Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_bad_keys",
-            "too many unknown keys came from this address within a minute: wait, and check the key",
-        ));
+            format!(
+                "too many unknown keys came from this address within a minute: check the key, and wait {seconds} s"
+            ),
+        )
+        .retry_after(seconds));
     }
     Ok(())
 }

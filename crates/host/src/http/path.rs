@@ -71,6 +71,7 @@ pub(crate) enum Ours {
     Delete { id: String },
     Wait { id: String },
     History { id: String },
+    Stream { id: String },
     RaiseEvent { id: String, event: String },
     Command { id: String, command: Command },
     Cancel { id: String },
@@ -84,6 +85,8 @@ pub(crate) enum Ours {
     DeleteEntity { name: String, key: String },
     Limiters,
     SetLimiter { name: String },
+    Webhooks,
+    Changes,
     Hub,
 }
 
@@ -216,6 +219,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
         ("DELETE", ["instances", _]) => Ours::Delete { id: text(1) },
         ("GET", ["instances", _, "wait"]) => Ours::Wait { id: text(1) },
         ("GET", ["instances", _, "history"]) => Ours::History { id: text(1) },
+        ("GET", ["instances", _, "stream"]) => Ours::Stream { id: text(1) },
         ("POST", ["instances", _, "events", _]) => Ours::RaiseEvent {
             id: text(1),
             event: text(3),
@@ -241,6 +245,8 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
             name: text(1),
             key: key(&segments[2]),
         },
+        ("GET", ["stream"]) => Ours::Changes,
+        ("GET", ["webhooks"]) => Ours::Webhooks,
         ("GET", ["limiters"]) => Ours::Limiters,
         ("PUT", ["limiters", _]) => Ours::SetLimiter { name: text(1) },
         _ => return None,

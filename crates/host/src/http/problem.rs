@@ -22,6 +22,16 @@ pub(crate) struct Parts {
     pub(crate) got: Option<String>,
     pub(crate) expected: Option<String>,
     pub(crate) id: Option<String>,
+    pub(crate) place: Place,
+    pub(crate) retry_after_seconds: u32,
+}
+
+/// Where in a request a value stands that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Query,
+    Header,
+    Body,
 }
 
 impl std::ops::Deref for Problem {
@@ -83,6 +93,8 @@ impl Problem {
             got: None,
             expected: None,
             id: None,
+            place: Place::Query,
+            retry_after_seconds: RETRY_AFTER_SECONDS,
         }))
     }
 
@@ -125,6 +137,20 @@ impl Problem {
         self
     }
 
+    /// Says where the value stands.
+    #[must_use]
+    pub(crate) fn at(mut self, place: Place) -> Self {
+        self.0.place = place;
+        self
+    }
+
+    /// Says when it is of use to try again.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after_seconds = seconds;
+        self
+    }
+
     /// The same with another text.
     #[must_use]
     pub(crate) fn saying(mut self, detail: impl Into<String>) -> Self {
@@ -151,13 +177,13 @@ impl Problem {
             );
         }
         if matches!(self.status.as_u16(), 429 | 503) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_seconds));
         }
         response
     }
 
-    fn to_json(&self) -> String {
-        let title = title(self.code);
+    pub(crate) fn to_json(&self) -> String {
+        let title = title(self.code, self.place);
         serde_json::to_string(&ProblemWire {
             r#type: format!("urn:dalsegno:problem:{}", self.code),
             title,
@@ -205,8 +231,18 @@ fn status(kind: RequestErrorKind) -> StatusCode {
     }
 }
 
-/// One sentence per code, the same wherever it occurs.
-fn title(code: &str) -> &'static str {
+/// One sentence per code and place.
+fn title(code: &str, place: Place) -> &'static str {
+    match (code, place) {
+        ("repeated_parameter", Place::Header) => "A header is given twice.",
+        ("invalid_parameter", Place::Header) => "A header cannot be read.",
+        ("invalid_parameter", Place::Body) => "A member of the body cannot be read.",
+        ("missing_parameter", Place::Body) => "A member of the body is missing.",
+        _ => title_of(code),
+    }
+}
+
+fn title_of(code: &str) -> &'static str {
     match code {
         "not_found" => "Nothing of that name is here.",
         "orchestrator_not_found" => "No orchestrator of that name is registered.",

@@ -15,7 +15,7 @@ use dalsegno_engine::request::RaisedEvent;
 use super::auth::{Access, BadKeys, Identity};
 use super::body;
 use super::links::{Codes, Links};
-use super::problem::Problem;
+use super::problem::{Place, Problem};
 use super::query::{Query, invalid};
 use super::waits::{WaitSlot, Waits};
 use crate::keys::{LinkOperation, Scope};
@@ -46,6 +46,8 @@ pub struct HttpSettings {
     pub connections_max: usize,
     /// How long a client may take to send its headers.
     pub header_timeout: Duration,
+    /// A stream in which nothing happens says so this often, for proxies that cut off what is silent.
+    pub heartbeat: Duration,
 }
 
 impl Default for HttpSettings {
@@ -62,6 +64,7 @@ impl Default for HttpSettings {
             start_replaces_unfinished: false,
             connections_max: 10_000,
             header_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(15),
         }
     }
 }
@@ -74,6 +77,8 @@ pub(crate) struct State {
     pub(crate) access: Access,
     pub(crate) bad_keys: Mutex<BadKeys>,
     pub(crate) waits: Waits,
+    /// Tells streams, which never end by themselves, that the host goes down.
+    pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
 
 impl State {
@@ -197,12 +202,12 @@ impl Call {
             return Ok(None);
         };
         if values.next().is_some() {
-            return Err(invalid(name, "", "the header once"));
+            return Err(invalid(name, "", "the header once").at(Place::Header));
         }
         value
             .to_str()
             .map(Some)
-            .map_err(|_| invalid(name, "", "printable ASCII"))
+            .map_err(|_| invalid(name, "", "printable ASCII").at(Place::Header))
     }
 
     /// The header by which a repeat is known.

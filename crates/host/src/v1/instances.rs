@@ -16,7 +16,7 @@ use super::wire::{
 use crate::http::body::{self, empty, json};
 use crate::http::list::{PAGE_ROWS, id_prefix, statuses};
 use crate::http::path::Command;
-use crate::http::problem::Problem;
+use crate::http::problem::{Place, Problem};
 use crate::http::purge::{finished_statuses, purge};
 use crate::http::query::{Query, invalid};
 use crate::http::request::{Call, instance_id};
@@ -56,7 +56,8 @@ fn one_key(header: Option<String>, body: Option<String>) -> Result<Option<String
             "idempotencyKey",
             &body,
             "the key of the header Idempotency-Key, or one of the two alone",
-        )),
+        )
+        .at(Place::Body)),
         (header, body) => Ok(header.or(body)),
     }
 }
@@ -178,10 +179,11 @@ pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
             "missing_parameter",
             "createdFrom is missing: a purge needs a lower bound, so that nobody deletes everything by omission",
         )
-        .param("createdFrom"));
+        .param("createdFrom")
+        .at(Place::Body));
     }
     let query: dalsegno_engine::request::PurgeQuery = body.try_into()?;
-    finished_statuses("statuses", Some(query.statuses.clone()))?;
+    finished_statuses("statuses", Some(query.statuses.clone())).map_err(|problem| problem.at(Place::Body))?;
     let deleted = call.hub().purge_many(query).await?;
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
 }
@@ -230,7 +232,7 @@ pub(super) fn large_values(query: &Query) -> Result<LargeValues, Problem> {
     })
 }
 
-fn tags(query: &Query) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn tags(query: &Query) -> Result<Vec<(String, String)>, Problem> {
     let split = |text: &str| match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Err(invalid("tag", text, "name=value")),

@@ -5,6 +5,7 @@ use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_engine::request::{InstanceStatus, LimiterStatus, Started};
 
+use super::DeliveryWire;
 use super::event_wire::EventWire;
 use super::wire::{CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterWire, StartedWire};
 use crate::http::time;
@@ -46,6 +47,11 @@ pub fn count(status: Status, count: u64) -> String {
 /// An entity.
 pub fn entity(row: &EntityRow) -> String {
     to_json(&EntityRowWire::from(row))
+}
+
+/// A delivery to a webhook.
+pub fn delivery(delivery: &DeliveryWire) -> String {
+    to_json(delivery)
 }
 
 /// A limiter's bucket.

@@ -3,10 +3,12 @@
 //! Tags, scheduled starts, reuse policies, waits, counts, limiters, whole histories. The same
 //! shapes (`wire.rs`, `event_wire.rs`) serve the server and the remote client.
 
+mod delivery_wire;
 pub(crate) mod event_wire;
 pub(crate) mod instances;
 pub mod json;
 mod others;
+pub(crate) mod stream;
 pub(crate) mod wire;
 
 use axum::response::Response;
@@ -15,6 +17,7 @@ use crate::http::path::Ours;
 use crate::http::problem::Problem;
 use crate::http::request::Call;
 
+pub use delivery_wire::DeliveryWire;
 pub use wire::HubInfo;
 
 use dalsegno_core::Event;
@@ -45,6 +48,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Delete { id } => instances::delete(call, id).await,
         Ours::Wait { id } => instances::wait(call, id).await,
         Ours::History { id } => instances::history(call, id).await,
+        Ours::Stream { id } => stream::instance(call, id).await,
         Ours::RaiseEvent { id, event } => instances::raise_event(call, id, event).await,
         Ours::Command { id, command } => instances::command(call, id, command).await,
         Ours::Cancel { id } => instances::cancel(call, id).await,
@@ -58,6 +62,8 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::DeleteEntity { name, key } => others::delete_entity(call, name, key).await,
         Ours::Limiters => others::limiters(call).await,
         Ours::SetLimiter { name } => others::set_limiter(call, name).await,
+        Ours::Changes => stream::hub(call).await,
+        Ours::Webhooks => others::webhooks(call).await,
         Ours::Hub => others::hub(call).await,
     }
 }

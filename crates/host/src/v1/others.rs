@@ -6,6 +6,7 @@ use dalsegno_core::EntityId;
 use dalsegno_core::query::EntityQuery;
 use dalsegno_engine::request::Signal;
 
+use super::DeliveryWire;
 use super::wire::{
     DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, instant_if, payload,
 };
@@ -84,6 +85,15 @@ pub(super) async fn delete_entity(call: Call, name: String, key: String) -> Resu
     call.query(&[])?;
     let deleted = u64::from(call.hub().delete_entity(&id).await?);
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
+}
+
+/// Deliveries that wait or were given up.
+pub(super) async fn webhooks(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    call.query(&[])?;
+    let deliveries = call.hub().deliveries().await?;
+    let wires: Vec<DeliveryWire> = deliveries.iter().map(DeliveryWire::from).collect();
+    Ok(json(StatusCode::OK, to_json(&wires)))
 }
 
 pub(super) async fn limiters(call: Call) -> Result<Response, Problem> {

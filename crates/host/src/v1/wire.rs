@@ -17,6 +17,7 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, trace_of};
+use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -124,6 +125,43 @@ pub(crate) struct StartBody {
     reuse: ReuseWord,
     #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<WebhookBody>,
+}
+
+/// Who is told of the instance's statuses.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookBody {
+    url: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    statuses: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+impl From<WebhookSubscription> for WebhookBody {
+    fn from(webhook: WebhookSubscription) -> Self {
+        let word = |status: &Status| status.as_str().to_owned();
+        Self {
+            url: webhook.url,
+            statuses: webhook.statuses.iter().map(word).collect(),
+            secret: webhook.secret,
+        }
+    }
+}
+
+impl TryFrom<WebhookBody> for WebhookSubscription {
+    type Error = Unfit;
+
+    fn try_from(body: WebhookBody) -> Result<Self, Unfit> {
+        let statuses: Result<_, Unfit> = body.statuses.iter().map(|word| status(word)).collect();
+        Ok(Self {
+            url: body.url,
+            statuses: statuses?,
+            secret: body.secret,
+        })
+    }
 }
 
 impl From<StartOptions> for StartBody {
@@ -136,6 +174,7 @@ impl From<StartOptions> for StartBody {
             scheduled_start: options.scheduled_start.map(time::exact),
             reuse: options.reuse.into(),
             idempotency_key: options.idempotency_key,
+            webhook: options.webhook.map(WebhookBody::from),
         }
     }
 }
@@ -153,6 +192,7 @@ impl StartBody {
             replaceable: None,
             idempotency_key: self.idempotency_key,
             trace: None,
+            webhook: self.webhook.map(WebhookSubscription::try_from).transpose()?,
         })
     }
 
@@ -757,6 +797,11 @@ mod tests {
             replaceable: None,
             idempotency_key: Some("k".into()),
             trace: None,
+            webhook: Some(WebhookSubscription {
+                url: "https://example.com/hook".into(),
+                statuses: vec![Status::Failed],
+                secret: Some("audit".into()),
+            }),
         };
         let body = there_and_back(&StartBody::from(options.clone()));
         let id = body.id().map(InstanceId::trusted);

@@ -9,6 +9,7 @@ mod large;
 mod limits;
 mod management;
 mod remote;
+mod stream;
 mod tables;
 mod timers;
 mod world;

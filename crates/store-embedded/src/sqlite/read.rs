@@ -54,6 +54,31 @@ pub(crate) fn history(connection: &Connection, key: ExecutionKey) -> rusqlite::R
         .collect()
 }
 
+/// From the chunk that holds event `first` on, until there are so many bytes.
+pub(crate) fn history_page(
+    connection: &Connection,
+    key: ExecutionKey,
+    first: u64,
+    bytes_max: usize,
+) -> rusqlite::Result<Vec<HistoryChunk>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, count, crc, events FROM history
+         WHERE position BETWEEN
+             coalesce((SELECT max(position) FROM history WHERE position BETWEEN ?1 << 24 AND ?1 << 24 | ?2), ?1 << 24)
+             AND ?1 << 24 | 0xffffff ORDER BY position",
+    )?;
+    let first = first.min(0xff_ffff) as i64;
+    let mut rows = statement.query_map([key.0 as i64, first], history_chunk)?;
+    let (mut chunks, mut bytes) = (Vec::new(), 0);
+    while bytes < bytes_max
+        && let Some(chunk) = rows.next().transpose()?
+    {
+        bytes += chunk.data.len();
+        chunks.push(chunk);
+    }
+    Ok(chunks)
+}
+
 /// A chunk from columns position, count, crc, events.
 pub(crate) fn history_chunk(row: &Row<'_>) -> rusqlite::Result<HistoryChunk> {
     let position = row.get::<_, i64>(0)? as u64;

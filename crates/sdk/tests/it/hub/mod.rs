@@ -11,6 +11,8 @@ mod starts;
 mod stuck;
 mod traces;
 mod values;
+mod watch;
+mod webhooks;
 
 use std::time::Duration;
 
