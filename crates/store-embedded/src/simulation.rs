@@ -219,7 +219,7 @@ impl Store for SimStore {
         if batch.is_empty() {
             return Ok(Lsn(log.last()));
         }
-        let (lsn, _) = log.append(batch).map_err(|error| match error {
+        let lsn = log.append(batch).map_err(|error| match error {
             AppendError::NotWritten(error) => CommitError::NotApplied(Box::new(error)),
             AppendError::Broken(error) => {
                 self.is_broken.store(true, Ordering::SeqCst);

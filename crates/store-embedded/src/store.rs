@@ -15,7 +15,7 @@ use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payl
 
 use crate::checkpoint::{Checkpoint, Need, Stop};
 use crate::error::OpenError;
-use crate::log::{AppendError, Batch, Log};
+use crate::log::{AppendError, Log};
 use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::recovery::{self, Opened};
@@ -68,7 +68,7 @@ impl EmbeddedStore {
         let segments = Arc::clone(log.segments());
         let checkpoint = Checkpoint::new(folder.to_owned(), options, overlay, segments, &position);
         for batch in batches {
-            checkpoint.push(batch, log.active_segment());
+            checkpoint.take(batch, log.active_segment());
         }
         let checkpoint = Arc::new(checkpoint);
         let thread = {
@@ -158,7 +158,7 @@ impl Store for EmbeddedStore {
             return Ok(Lsn(log.last()));
         }
         check_limits(batch)?;
-        let (lsn, bytes) = log.append(batch).map_err(|error| match error {
+        let lsn = log.append(batch).map_err(|error| match error {
             AppendError::NotWritten(error) => CommitError::NotApplied(Box::new(error)),
             AppendError::Broken(error) => {
                 self.is_broken.store(true, Ordering::SeqCst);
@@ -166,12 +166,9 @@ impl Store for EmbeddedStore {
                 CommitError::Unknown(Box::new(error))
             }
         })?;
-        let batch = Batch {
-            lsn,
-            commits: std::mem::take(batch),
-            bytes,
-        };
-        self.checkpoint.push(batch, log.active_segment());
+        batch.clear();
+        let segment = log.active_segment();
+        self.checkpoint.push(lsn, log.frame(), segment);
         Ok(Lsn(lsn))
     }
 

@@ -313,24 +313,28 @@ impl Partition {
 
     /// Answers those who waited for what the instance has reached, with this turn's commit.
     pub(super) fn answer_waiters(&mut self, id: &InstanceId, turn: &mut Turn) {
-        if !self.waiters.contains_key(id) {
-            return;
-        }
-        let Some(status) = self.status_of(id) else { return };
-        let Some(waiters) = self.waiters.remove(id) else {
+        let (Some(resident), Some(waiters)) = (
+            self.slots.get(id).and_then(Slot::resident),
+            self.waiters.get_mut(id),
+        ) else {
             return;
         };
-        let (reached, waiting): (Vec<_>, Vec<_>) = waiters
-            .into_iter()
-            .partition(|waiter| is_reached(waiter.until, status.row.status));
+        let now = resident.orchestration.row.status;
+        let reached: Vec<_> = waiters
+            .extract_if(.., |waiter| is_reached(waiter.until, now))
+            .collect();
+        if waiters.is_empty() {
+            self.waiters.remove(id);
+        }
+        if reached.is_empty() {
+            return;
+        }
+        let status = self.status_of(id);
         turn.effects.extend(
             reached
                 .into_iter()
-                .map(|waiter| waiter.reply.with(Ok(Some(status.clone())))),
+                .map(|waiter| waiter.reply.with(Ok(status.clone()))),
         );
-        if !waiting.is_empty() {
-            self.waiters.insert(id.clone(), waiting);
-        }
     }
 
     fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
