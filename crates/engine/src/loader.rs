@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::input::{Input, Load, Loaded, StoredInstance, Unread};
 use crate::mailbox::Mailboxes;
 use crate::record;
+use crate::request::Outline;
 
 /// Reads that are taken together by one blocking task.
 const READS_MAX: usize = 256;
@@ -191,7 +192,45 @@ pub fn read_history_with(
     row: &InstanceRow,
     large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
-    let mut events = Vec::new();
+    let (mut events, apart) = read_events(store, row)?;
+    if large == LargeValues::LeaveOut {
+        return Ok(events);
+    }
+    for (place, n) in apart {
+        let value = event_value(store, row, n)?;
+        if value.is_none() && store.history(row.key)?.is_empty() {
+            // The execution went while it was read.
+            return Ok(Vec::new());
+        }
+        match (events[place].kind.value_mut(), value) {
+            (Some(place), Some(value)) => *place = Some(value),
+            _ => return Err(missing_value(&format!("the history of {}", row.id))),
+        }
+    }
+    Ok(events)
+}
+
+/// The history of a row's execution without its large values.
+///
+/// # Errors
+/// When the store cannot be read, or the records are damaged or not dense.
+pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, ReadError> {
+    let (events, apart) = read_events(store, row)?;
+    let mut left_out = Vec::with_capacity(apart.len());
+    for (place, n) in apart {
+        // There is none when the execution went while it was read.
+        let digest = store.payload_digest(&Owner::Execution(row.key), n)?;
+        left_out.extend(digest.map(|digest| (place, digest)));
+    }
+    Ok(Outline { events, left_out })
+}
+
+/// Events as stored, and where which value of them is.
+fn read_events(
+    store: &dyn Store,
+    row: &InstanceRow,
+) -> Result<(Vec<Event>, Vec<(usize, u64)>), ReadError> {
+    let (mut events, mut apart) = (Vec::new(), Vec::new());
     for chunk in store.history(row.key)? {
         let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
         if chunk.first != events.len() as u64 || stored.events.len() != chunk.count as usize {
@@ -200,23 +239,9 @@ pub fn read_history_with(
         }
         let first = events.len();
         events.extend(stored.events);
-        if large == LargeValues::LeaveOut {
-            continue;
-        }
-        for (place, n) in stored.apart {
-            let value = event_value(store, row, n)?;
-            if value.is_none() && store.history(row.key)?.is_empty() {
-                // The execution went while it was read.
-                return Ok(Vec::new());
-            }
-            let kind = &mut events[first + place].kind;
-            match (kind.value_mut(), value) {
-                (Some(place), Some(value)) => *place = Some(value),
-                _ => return Err(missing_value(&format!("the history of {}", row.id))),
-            }
-        }
+        apart.extend(stored.apart.into_iter().map(|(place, n)| (first + place, n)));
     }
-    Ok(events)
+    Ok((events, apart))
 }
 
 /// A value of an event; one that the row has too is not read twice.

@@ -285,6 +285,12 @@ impl Layers {
         n: u64,
         table: impl FnOnce() -> Result<Option<Payload>, E>,
     ) -> Result<Option<Payload>, E> {
+        self.known_payload(owner, n)
+            .map_or_else(table, |known| Ok(known.cloned()))
+    }
+
+    /// The same as far as a window knows of it: `Some(None)` when it is gone.
+    pub(crate) fn known_payload(&self, owner: &Owner, n: u64) -> Option<Option<&Payload>> {
         for window in self.newest_first() {
             let known = match owner {
                 Owner::Execution(key) => window
@@ -297,12 +303,12 @@ impl Layers {
                     .map(|payloads| (&payloads.values, payloads.is_wiped)),
             };
             match known.map(|(values, is_wiped)| (values.get(&n), is_wiped)) {
-                Some((Some(value), _)) => return Ok(value.clone()),
-                Some((None, true)) => return Ok(None),
+                Some((Some(value), _)) => return Some(value.as_ref()),
+                Some((None, true)) => return Some(None),
                 _ => {}
             }
         }
-        table()
+        None
     }
 
     /// A row with what windows newer than `depth` did to it.

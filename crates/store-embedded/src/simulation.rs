@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest, ReadError,
     Store,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
@@ -263,6 +263,11 @@ impl Store for SimStore {
     fn payload(&self, owner: &Owner, number: u64) -> Result<Option<Payload>, ReadError> {
         self.check()?;
         self.view.payload(owner, number)
+    }
+
+    fn payload_digest(&self, owner: &Owner, number: u64) -> Result<Option<PayloadDigest>, ReadError> {
+        self.check()?;
+        self.view.payload_digest(owner, number)
     }
 
     fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner, ReadError,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner, PayloadDigest, ReadError,
     Store,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::recovery::{self, Opened};
 use crate::sqlite::schema;
-use crate::sqlite::{Readers, read};
+use crate::sqlite::{Readers, read, value};
 
 /// Events that one history can hold; the engine's own limit is far below.
 const HISTORY_EVENTS_MAX: u64 = 1 << 24;
@@ -202,6 +202,18 @@ impl Store for EmbeddedStore {
                     .with(|connection| read::payload(connection, owner, n))
             })
             .map_err(read_error)
+    }
+
+    fn payload_digest(&self, owner: &Owner, n: u64) -> Result<Option<PayloadDigest>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        match layers.known_payload(owner, n) {
+            Some(known) => Ok(known.map(|value| value::digest_of(value.as_str()))),
+            None => self
+                .readers
+                .with(|connection| read::payload_digest(connection, owner, n))
+                .map_err(read_error),
+        }
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {
