@@ -311,6 +311,84 @@ mod tests {
     }
 
     #[test]
+    fn turns_written_by_their_makers_and_by_the_committer_keep_the_order_of_the_queue() {
+        const TURNS: u64 = 500;
+        let released = Released::default();
+        let store = Arc::new(MemoryStore::new(4));
+        let committer = Committer {
+            queue: Arc::new(CommitQueue::new(1_000_000)),
+            store: store.clone(),
+            epoch: Epoch(1),
+            durable: (0..4).map(|_| Arc::default()).collect(),
+            counts: Arc::new(Counts::new(&[])),
+            batches: Arc::default(),
+            refusal: Arc::default(),
+            release: Mutex::new(Some(Box::new(released.clone()))),
+        };
+        let make = &|partition: usize| {
+            for number in 1..=TURNS {
+                committer
+                    .queue
+                    .push(partition, std::iter::once(turn(number, Vec::new())));
+                committer.commit_here().unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| committer.run());
+            let makers: Vec<_> = (0..4)
+                .map(|partition| scope.spawn(move || make(partition)))
+                .collect();
+            makers.into_iter().for_each(|maker| maker.join().unwrap());
+            // Nothing pushed after this: what was left to the committer comes without a further push.
+            while released.0.lock().unwrap().len() < 4 * TURNS as usize {
+                std::thread::yield_now();
+            }
+            committer.queue.close();
+            writer.join().unwrap().unwrap();
+        });
+        for durable in &committer.durable {
+            assert_eq!(
+                durable.load(Ordering::Acquire),
+                TURNS,
+                "the last one was let out last"
+            );
+        }
+    }
+
+    #[test]
+    fn much_is_left_to_the_committer() {
+        let released = Released::default();
+        let committer = Committer {
+            queue: Arc::new(CommitQueue::new(1_000_000)),
+            store: Arc::new(MemoryStore::new(1)),
+            epoch: Epoch(1),
+            durable: vec![Arc::default()],
+            counts: Arc::new(Counts::new(&[])),
+            batches: Arc::default(),
+            refusal: Arc::default(),
+            release: Mutex::new(Some(Box::new(released.clone()))),
+        };
+        let turns = |numbers: std::ops::RangeInclusive<u64>| numbers.map(|n| turn(n, Vec::new()));
+        committer.queue.push(0, turns(1..=2));
+        committer.commit_here().unwrap();
+        assert_eq!(released.0.lock().unwrap().len(), 2, "a few are written at once");
+        committer.queue.push(0, turns(3..=9));
+        committer.commit_here().unwrap();
+        assert_eq!(released.0.lock().unwrap().len(), 2);
+        committer.queue.close();
+        committer.run().unwrap();
+        assert_eq!(released.0.lock().unwrap().len(), 9);
+        committer.end();
+        committer.queue.push(0, turns(10..=10));
+        committer.commit_here().unwrap();
+        assert_eq!(
+            released.0.lock().unwrap().len(),
+            9,
+            "nothing is let out after the end"
+        );
+    }
+
+    #[test]
     fn what_was_certainly_not_written_is_tried_until_it_is() {
         let fates = [Fate::Refused, Fate::Refused];
         let (result, released, durable, stored) = run(fates, vec![note(1), note(2)]);

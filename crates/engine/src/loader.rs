@@ -226,10 +226,7 @@ pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, Rea
 }
 
 /// Events as stored, and where which value of them is.
-fn read_events(
-    store: &dyn Store,
-    row: &InstanceRow,
-) -> Result<(Vec<Event>, Vec<(usize, u64)>), ReadError> {
+fn read_events(store: &dyn Store, row: &InstanceRow) -> Result<(Vec<Event>, Vec<(usize, u64)>), ReadError> {
     let (mut events, mut apart) = (Vec::new(), Vec::new());
     for chunk in store.history(row.key)? {
         let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;

@@ -72,8 +72,9 @@ impl OpenError {
 
     /// Tables that an opening brings to the present format, met by somebody who only reads.
     pub(crate) fn not_upgraded(what: &str, found: u32, known: u32) -> Self {
-        let text =
-            format!("{what} has format {found}, which a host brings to {known} when it opens the hub: start one first");
+        let text = format!(
+            "{what} has format {found}, which a host brings to {known} when it opens the hub: start one first"
+        );
         Self::new(Kind::Older, text)
     }
 

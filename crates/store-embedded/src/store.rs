@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner, PayloadDigest, ReadError,
-    Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner,
+    PayloadDigest, ReadError, Store,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 

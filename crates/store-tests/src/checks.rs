@@ -436,7 +436,11 @@ fn values_apart_from_their_rows(subject: &mut dyn Subject) {
         assert_eq!(Some(of_large), digest(&owner, 0), "the same value elsewhere");
         let of_object = digest(&execution, 1 << 24).map(|digest| (digest.bytes, hex(&digest.sha256)));
         let known = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
-        assert_eq!(of_object, Some((2, known.to_owned())), "the hash everybody else has");
+        assert_eq!(
+            of_object,
+            Some((2, known.to_owned())),
+            "the hash everybody else has"
+        );
         assert_eq!(digest(&execution, 1), None);
         assert_eq!(value(&of_execution(2), 0), None);
     });

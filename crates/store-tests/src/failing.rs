@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest, ReadError,
-    Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest,
+    ReadError, Store,
 };
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload};
 

@@ -17,9 +17,9 @@ use super::{NewId, TaskHub, size_of};
 use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
 use crate::loader;
 use crate::record;
-use crate::request::{Outline, 
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
-    Signal, StartOptions, Started, check_idempotency_key,
+use crate::request::{
+    Answer, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind,
+    Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use crate::task::EventMark;
 use crate::turn::Reply;

@@ -11,7 +11,7 @@ use dalsegno_core::orchestration::Draft;
 use dalsegno_core::{Action, EntityId, Event, Fault, FaultKind, InstanceId, Payload, Timestamp};
 
 use super::entities::EntityTurn;
-use super::sizes::checked_actions;
+use super::sizes::{Sizes, checked_actions};
 use super::slot::{Item, Resident};
 use crate::executor::{Execution, ExecutionInfo, Executor, OperationRequest, OperationRun};
 
@@ -77,7 +77,7 @@ pub struct TurnJob {
     pub(super) history: Option<Vec<Event>>,
     pub(super) draft: Draft,
     pub(super) actions_max: usize,
-    pub(super) payload_bytes_max: usize,
+    pub(super) sizes: Sizes,
 }
 
 /// What the orchestrator said.
@@ -134,7 +134,7 @@ impl TurnJob {
                 message,
             });
         }
-        Ok(checked_actions(actions, self.payload_bytes_max))
+        Ok(checked_actions(actions, self.sizes))
     }
 }
 

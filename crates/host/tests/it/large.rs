@@ -91,7 +91,9 @@ async fn without_large_values_a_list_and_a_history_hold_the_others() {
     for (event, whole) in bare.as_array().unwrap().iter().zip(whole.as_array().unwrap()) {
         assert_eq!((event.get("input"), event.get("result")), (None, None), "{event}");
         assert_eq!(event["at"], whole["at"]);
-        let left_out = [&whole["input"], &whole["result"]].into_iter().find(|value| !value.is_null());
+        let left_out = [&whole["input"], &whole["result"]]
+            .into_iter()
+            .find(|value| !value.is_null());
         let told = left_out.map(|value| {
             let text = value.to_string();
             let hash = Sha256::digest(text.as_bytes());

@@ -257,15 +257,17 @@ pub(crate) fn every_payload(
     connection: &Connection,
     mut check: impl FnMut(rusqlite::Result<(Owner, u64)>),
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("SELECT value, crc, bytes, sha256, n, key FROM payloads ORDER BY key, n")?;
+    let mut statement =
+        connection.prepare("SELECT value, crc, bytes, sha256, n, key FROM payloads ORDER BY key, n")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let owner = Owner::Execution(key(row, 5)?);
         let n = row.get::<_, i64>(4)? as u64;
         check(payload_row(row, &owner, n).map(|_| (owner, n)));
     }
-    let mut statement =
-        connection.prepare("SELECT value, crc, bytes, sha256, n, name, key FROM entity_payloads ORDER BY name, key, n")?;
+    let mut statement = connection.prepare(
+        "SELECT value, crc, bytes, sha256, n, name, key FROM entity_payloads ORDER BY name, key, n",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let owner = Owner::Entity(entity_id(row, 5)?);

@@ -124,7 +124,9 @@ mod tests {
     fn what_is_short_or_saves_little_is_stored_as_it_is() {
         let mut number = 1_u64;
         let noise = std::iter::repeat_with(|| {
-            number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            number = number
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
             char::from(b' ' + (number >> 57) as u8 % 95)
         });
         let noise: String = noise.take(50_000).collect();
@@ -141,12 +143,21 @@ mod tests {
         let unpack = |bytes: &[u8], digest: PayloadDigest| {
             Stored::Packed(bytes.into()).unpack(Some(&digest)).unwrap_err()
         };
-        let bomb = PayloadDigest { bytes: 1 << 40, ..digest };
+        let bomb = PayloadDigest {
+            bytes: 1 << 40,
+            ..digest
+        };
         assert_eq!(unpack(&packed, bomb), "claims to be longer than it can be");
         for bytes in [digest.bytes - 1, digest.bytes + 1] {
-            assert_eq!(unpack(&packed, PayloadDigest { bytes, ..digest }), "cannot be unpacked");
+            assert_eq!(
+                unpack(&packed, PayloadDigest { bytes, ..digest }),
+                "cannot be unpacked"
+            );
         }
-        let other = PayloadDigest { sha256: [0; 32], ..digest };
+        let other = PayloadDigest {
+            sha256: [0; 32],
+            ..digest
+        };
         assert_eq!(unpack(&packed, other), "is not the one that was written");
         for at in 0..packed.len() {
             let mut damaged = packed.clone();
@@ -156,6 +167,9 @@ mod tests {
                 assert!(read.as_str() == value, "damaged at {at}");
             }
         }
-        assert_eq!(Stored::Text(b"1").unpack(Some(&digest)), Err("is not the one that was written"));
+        assert_eq!(
+            Stored::Text(b"1").unpack(Some(&digest)),
+            Err("is not the one that was written")
+        );
     }
 }

@@ -190,7 +190,10 @@ fn tables_of_version_2_are_opened_and_go_on_with_lengths_and_hashes() {
     let connection = Connection::open(folder.path().join("hub.db")).unwrap();
     let text = format!("\"{}\"", "x".repeat(100_000));
     let sum = |place: u32| {
-        crc32c::crc32c_append(crc32c::crc32c_append(place, &0_u64.to_le_bytes()), text.as_bytes())
+        crc32c::crc32c_append(
+            crc32c::crc32c_append(place, &0_u64.to_le_bytes()),
+            text.as_bytes(),
+        )
     };
     let named = ["counter", "a"].iter().fold(0, |sum, name| {
         let sum = crc32c::crc32c_append(sum, &(name.len() as u64).to_le_bytes());

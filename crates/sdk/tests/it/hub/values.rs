@@ -13,8 +13,8 @@ use dalsegno::{
 use dalsegno_core::limits::Limits;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, LargeValues};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest, ReadError,
-    Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest,
+    ReadError, Store,
 };
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload};
 use dalsegno_engine::{HubOptions, TaskHub};
