@@ -184,6 +184,13 @@ impl Bucket {
         self.reserved = 0;
     }
 
+    /// Is it as a new one would be? Then nothing is lost with it.
+    pub fn is_as_new(&self, now: Timestamp) -> bool {
+        let is_open = self.record.blocked_until.is_none_or(|until| until <= now);
+        let is_full = self.rule.rate.is_none() || self.tokens(now) >= f64::from(self.rule.burst_tokens());
+        self.running == 0 && self.reserved == 0 && is_open && is_full
+    }
+
     /// Tokens there are now, reserved ones included.
     pub fn tokens(&self, now: Timestamp) -> f64 {
         let mut copy = self.clone();
@@ -211,6 +218,23 @@ mod tests {
     }
 
     /// Grants in the order they come when one asks for ever, as fast as told.
+    #[test]
+    fn a_bucket_is_as_new_when_it_is_full_open_and_idle() {
+        let mut bucket = Bucket::new(rule(2, 2), at(0));
+        assert!(bucket.is_as_new(at(0)));
+        bucket.ask(1, at(0));
+        assert!(!bucket.is_as_new(at(60_000)), "one of its tasks runs");
+        bucket.give_back();
+        assert!(!bucket.is_as_new(at(0)), "a token is gone");
+        assert!(bucket.is_as_new(at(60_000)));
+        bucket.shut(SECOND * 90, at(60_000));
+        assert!(!bucket.is_as_new(at(60_001)));
+        assert!(bucket.is_as_new(at(300_000)));
+        bucket.ask(2, at(300_000));
+        bucket.give_back();
+        assert!(!bucket.is_as_new(at(900_000)), "a grant is reserved");
+    }
+
     fn grants(bucket: &mut Bucket, until: Timestamp) -> Vec<Timestamp> {
         let mut now = at(0);
         let mut granted = Vec::new();

@@ -108,6 +108,15 @@ pub enum Owner {
     Entity(EntityId),
 }
 
+/// Length and hash of a value that is kept apart: enough to compare it without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadDigest {
+    /// Length of the text.
+    pub bytes: u64,
+    /// SHA-256 of the text.
+    pub sha256: [u8; 32],
+}
+
 /// A value of a row that may be large. Its code is its number in the table of payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -436,6 +445,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn payload(&self, owner: &Owner, n: u64) -> Result<Option<Payload>, ReadError>;
+
+    /// Length and hash of such a value.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn payload_digest(&self, owner: &Owner, n: u64) -> Result<Option<PayloadDigest>, ReadError>;
 
     /// The row of an instance.
     ///

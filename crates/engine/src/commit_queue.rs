@@ -7,6 +7,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::turn::Turn;
 
+/// What a station that has nothing else to do may write itself: so many turns.
+const LITTLE_TURNS: usize = 2;
+
+/// And so many bytes of them.
+const LITTLE_BYTES: usize = 16 * 1024;
+
 /// A turn and the partition it belongs to, by index.
 pub type QueuedTurn = (usize, Turn);
 
@@ -27,6 +33,12 @@ struct State {
     committer_waits: bool,
 }
 
+impl State {
+    fn is_little(&self) -> bool {
+        self.turns.len() <= LITTLE_TURNS && self.bytes <= LITTLE_BYTES
+    }
+}
+
 impl CommitQueue {
     /// A queue that lets partitions run ahead by so many bytes.
     pub fn new(bytes_max: usize) -> Self {
@@ -42,8 +54,9 @@ impl CommitQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends the turns of a partition, in their order. Nobody reads a closed queue: then they are
-    /// dropped, and whoever waits for their answers learns that none will come.
+    /// Appends the turns of a partition, in their order. Where there is little, nobody is woken for
+    /// it before [`CommitQueue::wake`]. Nobody reads a closed queue: then they are dropped, and
+    /// whoever waits for their answers learns that none will come.
     pub fn push(&self, partition: usize, turns: impl Iterator<Item = Turn>) {
         let mut state = self.lock();
         if state.is_closed {
@@ -54,7 +67,24 @@ impl CommitQueue {
             state.bytes += turn.size_bytes();
             state.turns.push((partition, turn));
         }
-        if state.committer_waits {
+        if !state.is_little() {
+            self.wake_for(state);
+        }
+    }
+
+    /// Is there so little that its maker may as well write it?
+    pub fn is_little(&self) -> bool {
+        self.lock().is_little()
+    }
+
+    /// Wakes the committer if it sleeps and there is something for it.
+    pub fn wake(&self) {
+        self.wake_for(self.lock());
+    }
+
+    fn wake_for(&self, mut state: MutexGuard<'_, State>) {
+        if state.committer_waits && !state.turns.is_empty() {
+            state.committer_waits = false;
             self.filled.notify_one();
         }
     }
@@ -67,22 +97,29 @@ impl CommitQueue {
         }
     }
 
-    /// Takes all there is; waits for the first. `None` once the queue is closed and empty.
-    pub fn take(&self) -> Option<Vec<QueuedTurn>> {
+    /// Waits until somebody says that there are turns. No more come once it is closed and empty:
+    /// then it says `false`.
+    pub fn wait(&self) -> bool {
         let mut state = self.lock();
         while state.turns.is_empty() {
             if state.is_closed {
-                return None;
+                return false;
             }
             state.committer_waits = true;
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.committer_waits = false;
         }
+        true
+    }
+
+    /// Takes all there is.
+    pub fn take(&self) -> Vec<QueuedTurn> {
+        let mut state = self.lock();
         if state.bytes > self.bytes_max {
             self.drained.notify_all();
         }
         state.bytes = 0;
-        Some(std::mem::take(&mut state.turns))
+        std::mem::take(&mut state.turns)
     }
 
     /// Lets the committer end when all is written.
@@ -112,6 +149,6 @@ mod tests {
             waiter.try_recv(),
             Err(std::sync::mpsc::TryRecvError::Disconnected)
         );
-        assert!(queue.take().is_none());
+        assert!(!queue.wait());
     }
 }

@@ -1,7 +1,12 @@
-//! The thread that makes turns durable and then lets out what they lead to.
+//! Makes turns durable and then lets out what they lead to.
+//!
+//! There is a thread for it, which takes whatever came together while the last batch was written.
+//! Where a station has made a turn or two and has nothing else to do, it writes them itself: a
+//! sequence of steps then waits for the disk and not for a second thread to wake up.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use dalsegno_core::planted::{self, Bug};
@@ -21,8 +26,12 @@ const UNAPPLIED_BYTES_SLOW: u64 = 256 * 1024 * 1024;
 /// Here they wait for it.
 const UNAPPLIED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
+/// Exit code of a process whose store failed: what was promised cannot be kept, so it has to
+/// recover. 74 is `EX_IOERR` of `sysexits.h`.
+const STORE_FAILED: i32 = 74;
+
 /// Whom the committer tells.
-pub trait Release: Send {
+pub trait Release: Send + fmt::Debug {
     /// A turn's effects may happen now.
     fn release(&mut self, partition: usize, effects: Vec<Effect>);
 }
@@ -44,6 +53,9 @@ pub struct Committer {
     pub batches: Arc<AtomicU64>,
     /// What keeps the current batch from being written.
     pub refusal: Arc<Refusal>,
+    /// Whoever holds it takes turns from the queue, writes them and lets their effects out, so
+    /// that the order of the queue is the order of the log. Nobody, once the hub has ended.
+    pub release: Mutex<Option<Box<dyn Release>>>,
 }
 
 /// A store that takes nothing: since when, and what it said last.
@@ -77,24 +89,63 @@ impl Committer {
     ///
     /// # Errors
     /// Whatever made a batch impossible to write.
-    pub fn run(&self, release: &mut dyn Release) -> Result<(), CommitError> {
-        while let Some(turns) = self.queue.take() {
-            let (mut commits, rest) = split(turns, self.epoch);
-            let has_commits = !commits.is_empty();
-            if has_commits {
-                self.slow_down();
-            }
-            self.append(&mut commits)?;
-            if has_commits {
-                self.batches.fetch_add(1, Ordering::Relaxed);
-            }
-            for done in rest {
-                self.durable[done.partition].store(done.number, Ordering::Release);
-                done.moves
-                    .into_iter()
-                    .for_each(|change| self.counts.apply(change));
-                release.release(done.partition, done.effects);
-            }
+    pub fn run(&self) -> Result<(), CommitError> {
+        while self.queue.wait() {
+            self.commit(&mut self.release.lock().unwrap_or_else(PoisonError::into_inner))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is in the queue on the caller's thread, if it is little and no other is at it,
+    /// who will take it then.
+    ///
+    /// # Errors
+    /// Those of [`Committer::run`].
+    pub fn commit_here(&self) -> Result<(), CommitError> {
+        let release = match self.release.try_lock() {
+            Ok(release) => Some(release),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(mut release) = release
+            && self.queue.is_little()
+        {
+            self.commit(&mut release)?;
+        }
+        // What others pushed meanwhile, and what was pushed while another was at it.
+        self.queue.wake();
+        Ok(())
+    }
+
+    /// Nothing is written after this.
+    pub fn end(&self) {
+        drop(self.release.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Writes one batch and lets its effects out.
+    fn commit(&self, release: &mut MutexGuard<'_, Option<Box<dyn Release>>>) -> Result<(), CommitError> {
+        let Some(release) = release.as_mut() else {
+            return Ok(());
+        };
+        let turns = self.queue.take();
+        if turns.is_empty() {
+            return Ok(());
+        }
+        let (mut commits, rest) = split(turns, self.epoch);
+        let has_commits = !commits.is_empty();
+        if has_commits {
+            self.slow_down();
+        }
+        self.append(&mut commits)?;
+        if has_commits {
+            self.batches.fetch_add(1, Ordering::Relaxed);
+        }
+        for done in rest {
+            self.durable[done.partition].store(done.number, Ordering::Release);
+            done.moves
+                .into_iter()
+                .for_each(|change| self.counts.apply(change));
+            release.release(done.partition, done.effects);
         }
         Ok(())
     }
@@ -131,6 +182,12 @@ impl Committer {
             }
         }
     }
+}
+
+/// The end of a process whose store failed.
+pub fn end_process(error: &CommitError) -> ! {
+    tracing::error!(%error, "the store failed; the process ends and recovers at its next start");
+    std::process::exit(STORE_FAILED)
 }
 
 /// Appends a batch. One without commits asks the store all the same: a host whose partitions
@@ -190,12 +247,12 @@ mod tests {
     use super::*;
     use crate::turn::Turn;
 
-    #[derive(Default)]
-    struct Released(Vec<usize>);
+    #[derive(Clone, Debug, Default)]
+    struct Released(Arc<Mutex<Vec<usize>>>);
 
     impl Release for Released {
         fn release(&mut self, partition: usize, _effects: Vec<Effect>) {
-            self.0.push(partition);
+            self.0.lock().unwrap().push(partition);
         }
     }
 
@@ -230,6 +287,7 @@ mod tests {
         refusal: Arc<Refusal>,
         turns: Vec<Turn>,
     ) -> (Result<(), CommitError>, usize, u64, usize) {
+        let released = Released::default();
         let memory = Arc::new(MemoryStore::new(1));
         let store = Arc::new(FailingStore::new(memory, faults));
         let committer = Committer {
@@ -240,15 +298,94 @@ mod tests {
             counts: Arc::new(Counts::new(&[])),
             batches: Arc::default(),
             refusal,
+            release: Mutex::new(Some(Box::new(released.clone()))),
         };
         committer.queue.push(0, turns.into_iter());
         committer.queue.close();
-        let mut released = Released::default();
-        let result = committer.run(&mut released);
+        let result = committer.run();
         assert!(committer.refusal.current().is_none());
         let durable = committer.durable[0].load(Ordering::Acquire);
         let stored = store.load_hub().unwrap().meta.len();
-        (result, released.0.len(), durable, stored)
+        let released = released.0.lock().unwrap().len();
+        (result, released, durable, stored)
+    }
+
+    #[test]
+    fn turns_written_by_their_makers_and_by_the_committer_keep_the_order_of_the_queue() {
+        const TURNS: u64 = 500;
+        let released = Released::default();
+        let store = Arc::new(MemoryStore::new(4));
+        let committer = Committer {
+            queue: Arc::new(CommitQueue::new(1_000_000)),
+            store: store.clone(),
+            epoch: Epoch(1),
+            durable: (0..4).map(|_| Arc::default()).collect(),
+            counts: Arc::new(Counts::new(&[])),
+            batches: Arc::default(),
+            refusal: Arc::default(),
+            release: Mutex::new(Some(Box::new(released.clone()))),
+        };
+        let make = &|partition: usize| {
+            for number in 1..=TURNS {
+                committer
+                    .queue
+                    .push(partition, std::iter::once(turn(number, Vec::new())));
+                committer.commit_here().unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| committer.run());
+            let makers: Vec<_> = (0..4)
+                .map(|partition| scope.spawn(move || make(partition)))
+                .collect();
+            makers.into_iter().for_each(|maker| maker.join().unwrap());
+            // Nothing pushed after this: what was left to the committer comes without a further push.
+            while released.0.lock().unwrap().len() < 4 * TURNS as usize {
+                std::thread::yield_now();
+            }
+            committer.queue.close();
+            writer.join().unwrap().unwrap();
+        });
+        for durable in &committer.durable {
+            assert_eq!(
+                durable.load(Ordering::Acquire),
+                TURNS,
+                "the last one was let out last"
+            );
+        }
+    }
+
+    #[test]
+    fn much_is_left_to_the_committer() {
+        let released = Released::default();
+        let committer = Committer {
+            queue: Arc::new(CommitQueue::new(1_000_000)),
+            store: Arc::new(MemoryStore::new(1)),
+            epoch: Epoch(1),
+            durable: vec![Arc::default()],
+            counts: Arc::new(Counts::new(&[])),
+            batches: Arc::default(),
+            refusal: Arc::default(),
+            release: Mutex::new(Some(Box::new(released.clone()))),
+        };
+        let turns = |numbers: std::ops::RangeInclusive<u64>| numbers.map(|n| turn(n, Vec::new()));
+        committer.queue.push(0, turns(1..=2));
+        committer.commit_here().unwrap();
+        assert_eq!(released.0.lock().unwrap().len(), 2, "a few are written at once");
+        committer.queue.push(0, turns(3..=9));
+        committer.commit_here().unwrap();
+        assert_eq!(released.0.lock().unwrap().len(), 2);
+        committer.queue.close();
+        committer.run().unwrap();
+        assert_eq!(released.0.lock().unwrap().len(), 9);
+        committer.end();
+        committer.queue.push(0, turns(10..=10));
+        committer.commit_here().unwrap();
+        assert_eq!(
+            released.0.lock().unwrap().len(),
+            9,
+            "nothing is let out after the end"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::input::{Input, Load, Loaded, StoredInstance, Unread};
 use crate::mailbox::Mailboxes;
 use crate::record;
+use crate::request::Outline;
 
 /// Reads that are taken together by one blocking task.
 const READS_MAX: usize = 256;
@@ -229,32 +230,59 @@ fn decode_history(
         if bytes >= bytes_max {
             break;
         }
-        let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
-        let number = begin + events.len() as u64;
-        if chunk.first != number || stored.events.len() != chunk.count as usize {
-            let text = format!("the history of {} has a gap at event {number}", row.id);
-            return Err(ReadError::damaged(text));
-        }
         let first = events.len();
-        events.extend(stored.events);
+        let (decoded, apart) = read_chunk(row, &chunk, begin + first as u64)?;
+        events.extend(decoded);
         if large == LargeValues::LeaveOut {
             continue;
         }
-        for (place, n) in stored.apart {
+        for (place, n) in apart {
             let value = event_value(store, row, n)?;
             if value.is_none() && store.history(row.key)?.is_empty() {
                 // The execution went while it was read.
                 return Ok(Vec::new());
             }
             bytes += value.as_ref().map_or(0, Payload::len_bytes);
-            let kind = &mut events[first + place].kind;
-            match (kind.value_mut(), value) {
+            match (events[first + place].kind.value_mut(), value) {
                 (Some(place), Some(value)) => *place = Some(value),
                 _ => return Err(missing_value(&format!("the history of {}", row.id))),
             }
         }
     }
     Ok(events)
+}
+
+/// The history of a row's execution without its large values.
+///
+/// # Errors
+/// When the store cannot be read, or the records are damaged or not dense.
+pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, ReadError> {
+    let (mut events, mut left_out) = (Vec::new(), Vec::new());
+    for chunk in store.history(row.key)? {
+        let first = events.len();
+        let (decoded, apart) = read_chunk(row, &chunk, first as u64)?;
+        events.extend(decoded);
+        for (place, n) in apart {
+            // There is none when the execution went while it was read.
+            let digest = store.payload_digest(&Owner::Execution(row.key), n)?;
+            left_out.extend(digest.map(|digest| (first + place, digest)));
+        }
+    }
+    Ok(Outline { events, left_out })
+}
+
+/// The events of a chunk that has to begin with that number, and where which value of them is apart.
+fn read_chunk(
+    row: &InstanceRow,
+    chunk: &HistoryChunk,
+    number: u64,
+) -> Result<(Vec<Event>, Vec<(usize, u64)>), ReadError> {
+    let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
+    if chunk.first != number || stored.events.len() != chunk.count as usize {
+        let text = format!("the history of {} has a gap at event {number}", row.id);
+        return Err(ReadError::damaged(text));
+    }
+    Ok((stored.events, stored.apart))
 }
 
 /// A value of an event; one that the row has too is not read twice.

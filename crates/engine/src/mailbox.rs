@@ -1,5 +1,6 @@
 //! The way into the threads that own partitions.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::input::Input;
 pub struct Mailbox {
     state: Mutex<State>,
     filled: Condvar,
+    /// There is something, or it was closed; for one who looks without the lock.
+    is_filled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -35,16 +38,22 @@ impl Mailbox {
             return drop(input);
         }
         state.inputs.push((partition, input));
+        self.is_filled.store(true, Ordering::Release);
         if state.is_waiting {
             state.is_waiting = false;
             self.filled.notify_one();
         }
     }
 
+    /// Is there nothing to take?
+    pub fn is_empty(&self) -> bool {
+        !self.is_filled.load(Ordering::Acquire)
+    }
+
     /// What is there, without waiting. `None` once the mailbox is closed.
     pub fn take(&self) -> Option<Vec<(usize, Input)>> {
         let mut state = self.lock();
-        (!state.is_closed).then(|| std::mem::take(&mut state.inputs))
+        (!state.is_closed).then(|| self.empty(&mut state))
     }
 
     /// Waits for the first input, at most so long; for ever without a time. Takes all there is.
@@ -67,12 +76,18 @@ impl Mailbox {
         if state.is_closed {
             return None;
         }
-        Some(std::mem::take(&mut state.inputs))
+        Some(self.empty(&mut state))
+    }
+
+    fn empty(&self, state: &mut State) -> Vec<(usize, Input)> {
+        self.is_filled.store(false, Ordering::Release);
+        std::mem::take(&mut state.inputs)
     }
 
     fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
+        self.is_filled.store(true, Ordering::Release);
         let unread = std::mem::take(&mut state.inputs);
         drop(state);
         drop(unread);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dalsegno_core::event::ParentClosePolicy;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
-use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{InstanceId, Payload, Timestamp, TraceContext};
+use dalsegno_core::store::{EntityRow, InstanceRow, PayloadDigest};
+use dalsegno_core::{Event, InstanceId, Payload, Timestamp, TraceContext};
 
 use crate::record;
 use crate::webhooks::WebhookSubscription;
@@ -341,3 +341,12 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+/// A history without its large values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outline {
+    /// All events; those whose value is large come without it.
+    pub events: Vec<Event>,
+    /// Length and hash of each such value, by the place of its event.
+    pub left_out: Vec<(usize, PayloadDigest)>,
+}

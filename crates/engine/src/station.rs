@@ -18,6 +18,7 @@ use dalsegno_core::{Fault, FaultKind, Timestamp};
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::commit_queue::CommitQueue;
+use crate::committer::{Committer, end_process};
 use crate::executor::{Executor, panic_text};
 use crate::input::{Input, Load};
 use crate::mailbox::{Mailbox, Mailboxes};
@@ -26,6 +27,9 @@ use crate::partition::{Job, Partition, Step, partition_of};
 
 /// Turns of one partition before the others and the mailbox are looked at again.
 const STEPS_MAX: usize = 256;
+
+/// With more inputs in a round than this, turns are left to the committer: more are to be expected.
+const INPUTS_HERE_MAX: usize = 2;
 
 /// What others see of a station: does it move, and whose code runs.
 #[derive(Debug, Default)]
@@ -76,6 +80,8 @@ pub struct Station {
     pub mailboxes: Arc<Mailboxes>,
     /// Where turns go.
     pub queue: Arc<CommitQueue>,
+    /// Who takes them from there.
+    pub committer: Arc<Committer>,
     /// User code.
     pub executor: Arc<dyn Executor>,
     /// The time.
@@ -178,6 +184,7 @@ impl Station {
             self.progress.rounds.fetch_add(1, Ordering::SeqCst);
             self.alarm.wake();
             let now = self.clock.now();
+            let is_calm = inputs.len() <= INPUTS_HERE_MAX;
             for (index, input) in inputs.drain(..) {
                 state.take(index, input, now);
             }
@@ -189,7 +196,8 @@ impl Station {
                 state = kept;
                 is_busy |= is_more;
             }
-            if is_busy {
+            if is_busy || !self.mailbox.is_empty() {
+                self.queue.wake();
                 match self.mailbox.take() {
                     Some(taken) => inputs = taken,
                     None => return,
@@ -200,12 +208,23 @@ impl Station {
             // A relieved worker that comes back must not wait here for its successor's next input.
             drop(state);
             slot.clear();
+            self.see_off(is_calm);
             match self.mailbox.wait(time) {
                 Some(taken) => inputs = taken,
                 None => return,
             }
             state = self.lock();
         }
+    }
+
+    /// Before a wait: what was made is written here or left to the committer.
+    fn see_off(&self, is_calm: bool) {
+        if !is_calm {
+            return self.queue.wake();
+        }
+        self.committer
+            .commit_here()
+            .unwrap_or_else(|error| end_process(&error));
     }
 
     /// Runs turns of one partition and tells whether there are more. `None`: relieved meanwhile.
@@ -251,6 +270,8 @@ impl Station {
             });
             // A round may last longer than the watchdog stays awake for it.
             self.alarm.wake();
+            // Nobody's turn waits for the code of another.
+            self.queue.wake();
             drop(state);
             let done = catch_unwind(AssertUnwindSafe(|| job.run(&*self.executor)));
             state = self.lock();

@@ -69,6 +69,7 @@ pub(crate) async fn start(served: &Served, request: proto::CreateInstanceRequest
         reuse,
         replaceable,
         idempotency_key: None,
+        webhook: None,
         trace: wire::trace(request.parent_trace_context),
     };
     match served.hub.start(options).await {

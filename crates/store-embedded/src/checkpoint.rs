@@ -96,9 +96,20 @@ impl Checkpoint {
     }
 
     /// Takes a batch that is durable. The only contact of the committer.
-    pub(crate) fn push(&self, batch: crate::log::Batch, segment: u64) {
+    pub(crate) fn push(&self, lsn: u64, frame: &mut Vec<u8>, segment: u64) {
+        let bytes = frame.len() as u64;
+        self.overlay.push(frame);
+        self.note(lsn, bytes, segment);
+    }
+
+    /// The same for a batch that was found in the log.
+    pub(crate) fn take(&self, batch: crate::log::Batch, segment: u64) {
         let (lsn, bytes) = (batch.lsn, batch.bytes);
-        self.overlay.push(batch);
+        self.overlay.take(batch);
+        self.note(lsn, bytes, segment);
+    }
+
+    fn note(&self, lsn: u64, bytes: u64, segment: u64) {
         self.segment.store(segment, Ordering::SeqCst);
         self.appended.store(lsn, Ordering::SeqCst);
         let before = self.unapplied_bytes.fetch_add(bytes, Ordering::SeqCst);

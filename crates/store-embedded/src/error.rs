@@ -70,6 +70,14 @@ impl OpenError {
         Self::new(Kind::Older, text)
     }
 
+    /// Tables that an opening brings to the present format, met by somebody who only reads.
+    pub(crate) fn not_upgraded(what: &str, found: u32, known: u32) -> Self {
+        let text = format!(
+            "{what} has format {found}, which a host brings to {known} when it opens the hub: start one first"
+        );
+        Self::new(Kind::Older, text)
+    }
+
     pub(crate) fn damaged(what: &str) -> Self {
         Self::new(Kind::Damaged, format!("{what}: restore the hub from a backup"))
     }

@@ -4,14 +4,14 @@
 //! Reads look here first and at the tables after, while nothing leaves: a window is dropped only
 //! after its transaction has committed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dalsegno_core::store::{Commit, EntityRow, HistoryChunk, InstanceRow, Op, Owner};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Payload, TaskId, Timestamp};
 use hashbrown::HashMap;
 
-use crate::log::Batch;
+use crate::log::{Batch, codec, frame};
 
 /// Name and key of a limiter's bucket.
 type BucketId = (Arc<str>, Arc<str>);
@@ -20,8 +20,36 @@ type BucketId = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub(crate) struct Overlay {
     /// Durable batches that nobody looked at yet: the committer's only contact.
-    pending: Mutex<VecDeque<Batch>>,
+    pending: Mutex<Vec<Frames>>,
     layers: RwLock<Layers>,
+}
+
+/// Frames of the log, one behind the other, as they were written. So a batch is in one piece and
+/// goes at once when it is folded; its commits would be thousands of small pieces between those
+/// that stay, and leave holes.
+#[derive(Debug)]
+struct Frames(Vec<u8>);
+
+/// Bytes of frames in one piece; a longer frame is a piece of its own.
+const FRAMES_BYTES: usize = 1024 * 1024;
+
+impl Frames {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.0.len() + bytes <= self.0.capacity()
+    }
+
+    fn read(&self, mut take: impl FnMut(Batch)) {
+        let mut rest = self.0.as_slice();
+        while let Some(frame) = frame::peek(rest) {
+            let payload = &rest[frame::HEADER_BYTES..frame::HEADER_BYTES + frame.len];
+            take(Batch {
+                lsn: frame.lsn,
+                commits: codec::decode_batch(payload).expect("this process has encoded it"),
+                bytes: frame.bytes() as u64,
+            });
+            rest = &rest[frame.bytes()..];
+        }
+    }
 }
 
 /// Both windows, as one state.
@@ -98,11 +126,24 @@ impl Overlay {
     }
 
     /// Takes a batch that is durable.
-    pub(crate) fn push(&self, batch: Batch) {
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(batch);
+    pub(crate) fn push(&self, frame: &mut Vec<u8>) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if frame.len() > FRAMES_BYTES {
+            return pending.push(Frames(std::mem::take(frame)));
+        }
+        match pending.last_mut() {
+            Some(last) if last.has_room(frame.len()) => last.0.extend_from_slice(frame),
+            _ => {
+                let mut frames = Vec::with_capacity(FRAMES_BYTES);
+                frames.extend_from_slice(frame);
+                pending.push(Frames(frames));
+            }
+        }
+    }
+
+    /// Takes a batch that was found in the log.
+    pub(crate) fn take(&self, batch: Batch) {
+        self.settled().active.absorb(batch);
     }
 
     /// Everything that was pushed before, unchanging while the guard lives.
@@ -145,8 +186,8 @@ impl Overlay {
     fn settled(&self) -> RwLockWriteGuard<'_, Layers> {
         let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        for batch in pending {
-            layers.active.absorb(batch);
+        for frames in pending {
+            frames.read(|batch| layers.active.absorb(batch));
         }
         layers
     }
@@ -244,6 +285,12 @@ impl Layers {
         n: u64,
         table: impl FnOnce() -> Result<Option<Payload>, E>,
     ) -> Result<Option<Payload>, E> {
+        self.known_payload(owner, n)
+            .map_or_else(table, |known| Ok(known.cloned()))
+    }
+
+    /// The same as far as a window knows of it: `Some(None)` when it is gone.
+    pub(crate) fn known_payload(&self, owner: &Owner, n: u64) -> Option<Option<&Payload>> {
         for window in self.newest_first() {
             let known = match owner {
                 Owner::Execution(key) => window
@@ -256,12 +303,12 @@ impl Layers {
                     .map(|payloads| (&payloads.values, payloads.is_wiped)),
             };
             match known.map(|(values, is_wiped)| (values.get(&n), is_wiped)) {
-                Some((Some(value), _)) => return Ok(value.clone()),
-                Some((None, true)) => return Ok(None),
+                Some((Some(value), _)) => return Some(value.as_ref()),
+                Some((None, true)) => return Some(None),
                 _ => {}
             }
         }
-        table()
+        None
     }
 
     /// A row with what windows newer than `depth` did to it.

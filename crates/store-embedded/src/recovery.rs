@@ -69,6 +69,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     // From here on it is sure that the hub is opened, and it is changed.
     let writer = sqlite::open_writer(&folder.join(sqlite::FILE))
         .and_then(|writer| schema::set_durable(&writer).map(|()| writer))
+        .and_then(|writer| schema::upgrade(&writer).map(|()| writer))
         .map_err(|error| OpenError::sqlite("set up", error))?;
     let (log, batches) = log::begin(disk, &known, options.segment_bytes, found).map_err(log_error)?;
     let position = Position {
@@ -200,7 +201,7 @@ fn check_tables(connection: &Connection, identity: &Identity) -> Result<(), Open
     if format > schema::VERSION {
         return Err(OpenError::newer("hub.db", format, schema::VERSION));
     }
-    if format < schema::VERSION {
+    if format < schema::UPGRADED_FROM {
         return Err(OpenError::older("hub.db", format, schema::VERSION));
     }
     if store != format!("{:032x}", identity.store) {

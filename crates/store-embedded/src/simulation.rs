@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
-    Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest,
+    ReadError, Store,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 use dalsegno_store_memory::MemoryStore;
@@ -219,7 +219,7 @@ impl Store for SimStore {
         if batch.is_empty() {
             return Ok(Lsn(log.last()));
         }
-        let (lsn, _) = log.append(batch).map_err(|error| match error {
+        let lsn = log.append(batch).map_err(|error| match error {
             AppendError::NotWritten(error) => CommitError::NotApplied(Box::new(error)),
             AppendError::Broken(error) => {
                 self.is_broken.store(true, Ordering::SeqCst);
@@ -263,6 +263,11 @@ impl Store for SimStore {
     fn payload(&self, owner: &Owner, number: u64) -> Result<Option<Payload>, ReadError> {
         self.check()?;
         self.view.payload(owner, number)
+    }
+
+    fn payload_digest(&self, owner: &Owner, number: u64) -> Result<Option<PayloadDigest>, ReadError> {
+        self.check()?;
+        self.view.payload_digest(owner, number)
     }
 
     fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {

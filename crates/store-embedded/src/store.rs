@@ -8,19 +8,19 @@ use std::thread::{self, JoinHandle};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner, ReadError,
-    Store, page_of,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner,
+    PayloadDigest, ReadError, Store, page_of,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 
 use crate::checkpoint::{Checkpoint, Need, Stop};
 use crate::error::OpenError;
-use crate::log::{AppendError, Batch, Log};
+use crate::log::{AppendError, Log};
 use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::recovery::{self, Opened};
 use crate::sqlite::schema;
-use crate::sqlite::{Readers, read};
+use crate::sqlite::{Readers, read, value};
 
 /// Events that one history can hold; the engine's own limit is far below.
 const HISTORY_EVENTS_MAX: u64 = 1 << 24;
@@ -68,7 +68,7 @@ impl EmbeddedStore {
         let segments = Arc::clone(log.segments());
         let checkpoint = Checkpoint::new(folder.to_owned(), options, overlay, segments, &position);
         for batch in batches {
-            checkpoint.push(batch, log.active_segment());
+            checkpoint.take(batch, log.active_segment());
         }
         let checkpoint = Arc::new(checkpoint);
         let thread = {
@@ -158,7 +158,7 @@ impl Store for EmbeddedStore {
             return Ok(Lsn(log.last()));
         }
         check_limits(batch)?;
-        let (lsn, bytes) = log.append(batch).map_err(|error| match error {
+        let lsn = log.append(batch).map_err(|error| match error {
             AppendError::NotWritten(error) => CommitError::NotApplied(Box::new(error)),
             AppendError::Broken(error) => {
                 self.is_broken.store(true, Ordering::SeqCst);
@@ -166,12 +166,9 @@ impl Store for EmbeddedStore {
                 CommitError::Unknown(Box::new(error))
             }
         })?;
-        let batch = Batch {
-            lsn,
-            commits: std::mem::take(batch),
-            bytes,
-        };
-        self.checkpoint.push(batch, log.active_segment());
+        batch.clear();
+        let segment = log.active_segment();
+        self.checkpoint.push(lsn, log.frame(), segment);
         Ok(Lsn(lsn))
     }
 
@@ -205,6 +202,18 @@ impl Store for EmbeddedStore {
                     .with(|connection| read::payload(connection, owner, n))
             })
             .map_err(read_error)
+    }
+
+    fn payload_digest(&self, owner: &Owner, n: u64) -> Result<Option<PayloadDigest>, ReadError> {
+        self.check()?;
+        let layers = self.checkpoint.overlay.read();
+        match layers.known_payload(owner, n) {
+            Some(known) => Ok(known.map(|value| value::digest_of(value.as_str()))),
+            None => self
+                .readers
+                .with(|connection| read::payload_digest(connection, owner, n))
+                .map_err(read_error),
+        }
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {

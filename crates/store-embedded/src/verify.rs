@@ -96,6 +96,10 @@ pub fn verify(folder: &Path) -> Result<Report, OpenError> {
     };
     let _lock = recovery::take_lock(folder)?;
     let connection = recovery::open_tables(folder, &identity)?;
+    let format = schema::identity(&connection).map_err(|error| OpenError::sqlite("read", error))?;
+    if let Some((_, found)) = format.filter(|(_, found)| *found < schema::VERSION) {
+        return Err(OpenError::not_upgraded("hub.db", found, schema::VERSION));
+    }
     let position = schema::read_position(&connection).map_err(|error| OpenError::sqlite("read", error))?;
     let known = recovery::known(&identity, &position);
     let disk = Folder::new(folder);

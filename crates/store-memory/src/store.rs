@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
-    Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest,
+    ReadError, Store,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
+
+use sha2::{Digest, Sha256};
 
 use crate::tables::Tables;
 
@@ -134,6 +136,14 @@ impl Store for MemoryStore {
     fn payload(&self, owner: &Owner, n: u64) -> Result<Option<Payload>, ReadError> {
         let hub = self.lock();
         Ok(hub.tables.payloads.get(owner).and_then(|of| of.get(&n)).cloned())
+    }
+
+    fn payload_digest(&self, owner: &Owner, n: u64) -> Result<Option<PayloadDigest>, ReadError> {
+        let value = self.payload(owner, n)?;
+        Ok(value.map(|value| PayloadDigest {
+            bytes: value.len_bytes() as u64,
+            sha256: Sha256::digest(value.as_str().as_bytes()).into(),
+        }))
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {

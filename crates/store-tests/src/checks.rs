@@ -411,6 +411,10 @@ fn entities(subject: &mut dyn Subject) {
     });
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn values_apart_from_their_rows(subject: &mut dyn Subject) {
     let mut row = plain_row(1, "a");
     row.apart.set(Field::Input, true);
@@ -449,6 +453,18 @@ fn values_apart_from_their_rows(subject: &mut dyn Subject) {
         assert_eq!(value(&execution, 1 << 24), Some("{}".into()));
         assert_eq!(value(&owner, 0), Some(large.as_str().into()));
         assert_eq!(value(&execution, 1), None);
+        let digest = |owner: &Owner, n| store.payload_digest(owner, n).expect("it reads");
+        let of_large = digest(&execution, 0).expect("it is there");
+        assert_eq!(of_large.bytes, large.len() as u64);
+        assert_eq!(Some(of_large), digest(&owner, 0), "the same value elsewhere");
+        let of_object = digest(&execution, 1 << 24).map(|digest| (digest.bytes, hex(&digest.sha256)));
+        let known = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!(
+            of_object,
+            Some((2, known.to_owned())),
+            "the hash everybody else has"
+        );
+        assert_eq!(digest(&execution, 1), None);
         assert_eq!(value(&of_execution(2), 0), None);
     });
     append(

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
-    Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest,
+    ReadError, Store,
 };
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload};
 
@@ -159,6 +159,10 @@ impl Store for FailingStore {
 
     fn payload(&self, owner: &Owner, number: u64) -> Result<Option<Payload>, ReadError> {
         self.read(|store| store.payload(owner, number))
+    }
+
+    fn payload_digest(&self, owner: &Owner, number: u64) -> Result<Option<PayloadDigest>, ReadError> {
+        self.read(|store| store.payload_digest(owner, number))
     }
 
     fn entity(&self, id: &EntityId) -> Result<Option<EntityRow>, ReadError> {

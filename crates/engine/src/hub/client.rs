@@ -19,8 +19,8 @@ use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
 use crate::loader;
 use crate::record;
 use crate::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
-    Signal, StartOptions, Started, check_idempotency_key,
+    Answer, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind,
+    Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use crate::seen::Seen;
 use crate::task::EventMark;
@@ -595,6 +595,21 @@ impl TaskHub {
             .ok_or_else(|| RequestError::not_found(id))?;
         self.runtime
             .blocking(move |store| loader::read_history_with(store, &status.row, large))
+            .await
+    }
+
+    /// The history without its large values, and length and hash of each, by the place of its event.
+    /// None of them is read for it.
+    ///
+    /// # Errors
+    /// As [`TaskHub::history`].
+    pub async fn history_outline(&self, id: &InstanceId) -> Answer<Outline> {
+        let status = self
+            .status_as_stored(id)
+            .await?
+            .ok_or_else(|| RequestError::not_found(id))?;
+        self.runtime
+            .blocking(move |store| loader::read_outline(store, &status.row))
             .await
     }
 

@@ -21,7 +21,7 @@ use crate::alarm::Alarm;
 use crate::changes::ChangeSender;
 use crate::clock::{Clock, SystemClock};
 use crate::commit_queue::CommitQueue;
-use crate::committer::{Committer, Refusal, Release};
+use crate::committer::{Committer, Refusal, Release, end_process};
 use crate::counts::Counts;
 use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
@@ -38,10 +38,6 @@ use crate::webhooks::{Webhooks, WithWebhooks};
 
 /// A partition that has inputs and no round for so long is reported as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
-
-/// Exit code of a process whose store failed: what was promised cannot be kept, so it has to
-/// recover. 74 is `EX_IOERR` of `sysexits.h`.
-const STORE_FAILED: i32 = 74;
 
 /// Names of limiter rules among the hub's small records.
 pub(super) const LIMITER_META: &str = "limiter/";
@@ -95,6 +91,7 @@ pub(super) struct Runtime {
     queue: Arc<CommitQueue>,
     batches: Arc<AtomicU64>,
     refusal: Arc<Refusal>,
+    committer: OnceLock<Arc<Committer>>,
     stations: OnceLock<Vec<Arc<Station>>>,
     /// Rounds of each station when they were last seen to rise.
     seen: Mutex<Vec<(u64, Instant)>>,
@@ -189,6 +186,7 @@ impl Runtime {
             waiters: Arc::default(),
             batches: Arc::default(),
             refusal: Arc::default(),
+            committer: OnceLock::new(),
             stations: OnceLock::new(),
             seen: Mutex::default(),
             is_draining: AtomicBool::new(false),
@@ -222,15 +220,6 @@ impl Runtime {
         let partitions = self.recover(loaded, &durable, suspects)?;
         let (loads, asked) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(loader::serve(asked, self.store.clone(), self.mailboxes.clone()));
-        let committer = Committer {
-            queue: self.queue.clone(),
-            store: self.store.clone(),
-            epoch: loaded.epoch,
-            durable,
-            counts: self.counts.clone(),
-            batches: self.batches.clone(),
-            refusal: self.refusal.clone(),
-        };
         let release = Released {
             executor: self.executor.clone(),
             dispatcher: self.dispatcher.clone(),
@@ -238,11 +227,25 @@ impl Runtime {
             marks: self.marks.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
+        let committer = Arc::new(Committer {
+            queue: self.queue.clone(),
+            store: self.store.clone(),
+            epoch: loaded.epoch,
+            durable,
+            counts: self.counts.clone(),
+            batches: self.batches.clone(),
+            refusal: self.refusal.clone(),
+            release: Mutex::new(Some(Box::new(release))),
+        });
+        let committer = self.committer.get_or_init(|| committer);
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.committer = Some(spawn("dalsegno-commit", move || commit(&committer, release))?);
+        let writer = committer.clone();
+        threads.committer = Some(spawn("dalsegno-commit", move || {
+            writer.run().unwrap_or_else(|error| end_process(&error));
+        })?);
         let stations = self
             .stations
-            .get_or_init(|| self.set_up_stations(partitions, &loads));
+            .get_or_init(|| self.set_up_stations(partitions, committer, &loads));
         for (index, station) in stations.iter().enumerate() {
             start_worker(index, station, 0)?;
         }
@@ -261,6 +264,7 @@ impl Runtime {
     fn set_up_stations(
         &self,
         partitions: Vec<Partition>,
+        committer: &Arc<Committer>,
         loads: &tokio::sync::mpsc::UnboundedSender<(usize, Load)>,
     ) -> Vec<Arc<Station>> {
         let mut shares: Vec<Vec<(usize, Partition)>> =
@@ -276,6 +280,7 @@ impl Runtime {
                 mailbox: self.mailboxes.of_thread(index),
                 mailboxes: self.mailboxes.clone(),
                 queue: self.queue.clone(),
+                committer: committer.clone(),
                 executor: self.executor.clone(),
                 clock: self.clock.clone(),
                 loads: loads.clone(),
@@ -405,9 +410,11 @@ impl Runtime {
         // On a thread of its own: this may run on any thread, the committer's included.
         let (store, marks) = (self.store.clone(), self.marks.clone());
         let stations = self.stations().to_vec();
+        let writer = self.committer.get().cloned();
         let ended = spawn("dalsegno-end", move || {
             stations.iter().for_each(|station| station.close());
             let _ = committer.join();
+            writer.inspect(|writer| writer.end());
             marks.clear();
             store.close();
         });
@@ -489,14 +496,8 @@ fn random_seed() -> u64 {
         .finish()
 }
 
-fn commit(committer: &Committer, mut release: Released) {
-    if let Err(error) = committer.run(&mut release) {
-        tracing::error!(%error, "the store failed; the process ends and recovers at its next start");
-        std::process::exit(STORE_FAILED);
-    }
-}
-
 /// Where effects go when their turn is durable.
+#[derive(Debug)]
 struct Released {
     executor: Arc<dyn Executor>,
     dispatcher: Arc<Dispatcher>,

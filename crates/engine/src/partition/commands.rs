@@ -344,34 +344,32 @@ impl Partition {
 
     /// Answers those who waited for what the instance has reached, with this turn's commit.
     pub(super) fn answer_waiters(&mut self, id: &InstanceId, turn: &mut Turn) {
-        if !self.waiters.contains_key(id) {
+        let Some(waiters) = self.waiters.get_mut(id) else {
+            return;
+        };
+        let slot = self.slots.get(id);
+        let row = slot
+            .and_then(Slot::resident)
+            .map(|resident| &resident.orchestration.row);
+        let is_gone = slot.is_some_and(|slot| matches!(slot.state, SlotState::Vacant));
+        if row.is_none() && !is_gone {
+            return;
+        }
+        let reached: Vec<_> = waiters
+            .extract_if(.., |waiter| row.is_none_or(|row| is_reached(waiter.until, row)))
+            .collect();
+        if waiters.is_empty() {
+            self.waiters.remove(id);
+        }
+        if reached.is_empty() {
             return;
         }
         let status = self.status_of(id);
-        let is_gone = self
-            .slots
-            .get(id)
-            .is_some_and(|slot| matches!(slot.state, SlotState::Vacant));
-        if status.is_none() && !is_gone {
-            return;
-        }
-        let Some(waiters) = self.waiters.remove(id) else {
-            return;
-        };
-        let is_answered = |waiter: &Waiter| {
-            status
-                .as_ref()
-                .is_none_or(|status| is_reached(waiter.until, &status.row))
-        };
-        let (reached, waiting): (Vec<_>, Vec<_>) = waiters.into_iter().partition(is_answered);
         turn.effects.extend(
             reached
                 .into_iter()
                 .map(|waiter| waiter.reply.with(Ok(status.clone()))),
         );
-        if !waiting.is_empty() {
-            self.waiters.insert(id.clone(), waiting);
-        }
     }
 
     fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {

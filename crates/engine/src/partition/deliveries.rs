@@ -12,7 +12,7 @@ use dalsegno_core::{Failure, InstanceId, TaskId};
 use hashbrown::HashMap;
 
 use super::Partition;
-use super::tasks::cut;
+use super::tasks::kept;
 use crate::record;
 use crate::task::{FAILURES_KEPT, StoredTask, TaskRecord};
 use crate::turn::{Effect, Reply, Turn};
@@ -203,8 +203,8 @@ impl Partition {
         }
         record.failures.push(AttemptFailure {
             at: self.now,
-            kind: cut(failure.kind),
-            message: cut(failure.message),
+            kind: kept(failure.kind),
+            message: kept(failure.message),
         });
         turn.ops.push(self.put_task(&record));
         self.deliveries.given_up.push_back(Arc::new(record));

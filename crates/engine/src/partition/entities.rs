@@ -10,7 +10,7 @@ use dalsegno_core::{EntityId, Failure, Fault, Message, TraceContext};
 
 use super::entity_cache::EntityUse;
 use super::job::{Job, OperationJob, Running};
-use super::sizes::checked_operation;
+use super::sizes::{Sizes, checked_operation};
 use super::slot::Item;
 use super::{Partition, values};
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
@@ -476,7 +476,7 @@ impl Partition {
             outcome,
             state,
             effects,
-        } = checked_operation(outcome, self.config.limits.payload_bytes_max);
+        } = checked_operation(outcome, Sizes::of(&self.config.limits));
         let failed = outcome.is_err();
         if let Some(entity) = self.entity_mut(id) {
             entity.row.last_operation = now;

@@ -11,7 +11,7 @@ use dalsegno_core::orchestration::Draft;
 use dalsegno_core::{Action, EntityId, Event, Fault, FaultKind, InstanceId, Payload, Timestamp};
 
 use super::entities::EntityTurn;
-use super::sizes::checked_actions;
+use super::sizes::{Sizes, checked_actions};
 use super::slot::{Item, Resident};
 use crate::executor::{
     Execution, ExecutionInfo, Executor, OperationRequest, OperationRun, TurnAddress, TurnSender,
@@ -81,7 +81,7 @@ pub struct TurnJob {
     pub(super) history: Option<Vec<Event>>,
     pub(super) draft: Draft,
     pub(super) actions_max: usize,
-    pub(super) payload_bytes_max: usize,
+    pub(super) sizes: Sizes,
 }
 
 /// What the orchestrator said.
@@ -139,16 +139,12 @@ impl TurnJob {
             return Ok(Said::Away(self.address.clone(), sender));
         }
         let actions = live.advance(&self.draft.events)?;
-        checked(actions, self.actions_max, self.payload_bytes_max).map(Said::Actions)
+        checked(actions, self.actions_max, self.sizes).map(Said::Actions)
     }
 }
 
 /// What a turn comes to that asks for more than it may.
-pub(super) fn checked(
-    actions: Vec<Action>,
-    actions_max: usize,
-    payload_bytes_max: usize,
-) -> Result<Vec<Action>, Fault> {
+pub(super) fn checked(actions: Vec<Action>, actions_max: usize, sizes: Sizes) -> Result<Vec<Action>, Fault> {
     if actions.len() > actions_max {
         let message = format!(
             "one turn asked for {} things, turn_actions_max is {actions_max}: start children, or wait in between",
@@ -159,7 +155,7 @@ pub(super) fn checked(
             message,
         });
     }
-    Ok(checked_actions(actions, payload_bytes_max))
+    Ok(checked_actions(actions, sizes))
 }
 
 fn missing(info: &ExecutionInfo) -> Fault {

@@ -20,10 +20,25 @@ use crate::turn::{Effect, Reply, Turn};
 
 type BucketName = (Arc<str>, Arc<str>);
 
+/// Buckets of a partition are looked through for idle ones when there are this many.
+const BUCKETS_KEPT: usize = 64;
+
 /// The buckets that belong to one partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LimiterBank {
     buckets: BTreeMap<BucketName, Line>,
+    /// When there are so many, those that are as new ones would be are dropped: keys come from
+    /// users' data and do not end.
+    sweep_at: usize,
+}
+
+impl Default for LimiterBank {
+    fn default() -> Self {
+        Self {
+            buckets: BTreeMap::new(),
+            sweep_at: BUCKETS_KEPT,
+        }
+    }
 }
 
 /// A bucket and the line before it.
@@ -60,7 +75,31 @@ impl Partition {
         );
     }
 
+    /// Before a bucket is made: forgets those that nobody uses, once there are many. Twice as many
+    /// as are in use are kept at most, so that looking through them costs little.
+    fn sweep_limiters(&mut self) {
+        if self.limiters.buckets.len() < self.limiters.sweep_at {
+            return;
+        }
+        let now = self.now;
+        let mut ops = Vec::new();
+        self.limiters.buckets.retain(|(name, key), line| {
+            let is_used = !line.waiting.is_empty() || !line.bucket.is_as_new(now);
+            if !is_used {
+                let (name, key) = (name.clone(), key.clone());
+                ops.push(Op::DeleteLimiter { name, key });
+            }
+            is_used
+        });
+        self.limiters.sweep_at = BUCKETS_KEPT.max(2 * self.limiters.buckets.len());
+        self.push_turn(Turn {
+            ops,
+            ..Turn::default()
+        });
+    }
+
     pub(super) fn acquire(&mut self, ask: LimiterAsk) {
+        self.sweep_limiters();
         let now = self.now;
         let name = (ask.limiter, ask.key);
         let line = self.limiters.buckets.entry(name.clone()).or_insert_with(|| Line {

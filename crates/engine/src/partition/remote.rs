@@ -11,6 +11,7 @@ use dalsegno_core::store::Op;
 use dalsegno_core::{Event, InstanceId, Message, TaskId};
 
 use super::job::checked;
+use super::sizes::Sizes;
 use super::slot::{AwayTurn, Item, Slot};
 use super::turns::remember_events;
 use super::{Partition, values};
@@ -156,7 +157,7 @@ impl Partition {
             } => {
                 let (draft, batch) = self.cut_draft(id, draft, batch, events_taken);
                 let limits = &self.config.limits;
-                match checked(actions, limits.turn_actions_max, limits.payload_bytes_max) {
+                match checked(actions, limits.turn_actions_max, Sizes::of(limits)) {
                     Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
                     Err(fault) => {
                         self.acquit(id);

@@ -1,24 +1,79 @@
-//! Values of user code that are larger than `payload_bytes_max`: the step that made one fails.
+//! What user code makes that is too large. A value above `payload_bytes_max` fails the step that
+//! made it; the text of a failure is cut, for it has to be told.
 
+use dalsegno_core::limits::Limits;
 use dalsegno_core::{Action, Failure, Payload};
 
 use crate::executor::{AttemptOutcome, EntityEffect, OperationOutcome};
 
+/// Texts of a failure up to this are kept whole, however small `payload_inline_bytes` is.
+const TEXT_BYTES_KEPT: usize = 4 * 1024;
+
+/// Causes of a failure, one behind the other, that are kept.
+const CAUSES_MAX: usize = 16;
+
+/// How large what user code makes may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    value_max: usize,
+    /// So that failures need not be kept apart from rows and histories.
+    text_max: usize,
+    heartbeat_max: usize,
+}
+
+impl Sizes {
+    pub(super) fn of(limits: &Limits) -> Self {
+        Self {
+            value_max: limits.payload_bytes_max,
+            text_max: limits.payload_inline_bytes.max(TEXT_BYTES_KEPT),
+            heartbeat_max: limits.payload_inline_bytes,
+        }
+    }
+}
+
 /// What a turn comes to: one that asks for something with too large a value fails its orchestration.
-pub(super) fn checked_actions(actions: Vec<Action>, most: usize) -> Vec<Action> {
+pub(super) fn checked_actions(actions: Vec<Action>, sizes: Sizes) -> Vec<Action> {
     let values = actions.iter().filter_map(Action::value);
-    match failure_of("a turn asks for something with, or ends with,", values, most) {
+    match failure_of(
+        "a turn asks for something with, or ends with,",
+        values,
+        sizes.value_max,
+    ) {
         Some(failure) => vec![Action::Fail { failure }],
-        None => actions,
+        None => actions
+            .into_iter()
+            .map(|action| match action {
+                Action::Fail { failure } => Action::Fail {
+                    failure: bounded(failure, sizes.text_max),
+                },
+                other => other,
+            })
+            .collect(),
     }
 }
 
 /// What an attempt came to: another one would give as much, so there is none.
-pub(super) fn checked_attempt(outcome: AttemptOutcome, most: usize) -> AttemptOutcome {
-    let AttemptOutcome::Completed(result) = &outcome else {
-        return outcome;
+pub(super) fn checked_attempt(
+    outcome: AttemptOutcome,
+    heartbeat: Option<&Payload>,
+    sizes: Sizes,
+) -> AttemptOutcome {
+    let (too_large, outcome) = match outcome {
+        AttemptOutcome::Completed(result) => {
+            let too_large = failure_of("the activity returned", result.iter(), sizes.value_max);
+            (too_large, AttemptOutcome::Completed(result))
+        }
+        AttemptOutcome::Failed { failure, retry_after } => {
+            let failed = AttemptOutcome::Failed {
+                failure: bounded(failure, sizes.text_max),
+                retry_after,
+            };
+            // The next attempt would be told of it.
+            (heartbeat_failure(heartbeat, sizes.heartbeat_max), failed)
+        }
+        limited => (None, limited),
     };
-    match failure_of("the activity returned", result.iter(), most) {
+    match too_large {
         Some(failure) => AttemptOutcome::Failed {
             failure,
             retry_after: None,
@@ -27,20 +82,33 @@ pub(super) fn checked_attempt(outcome: AttemptOutcome, most: usize) -> AttemptOu
     }
 }
 
+fn heartbeat_failure(heartbeat: Option<&Payload>, most: usize) -> Option<Failure> {
+    let bytes = heartbeat.map_or(0, Payload::len_bytes);
+    let message = format!(
+        "the activity failed after a heartbeat with {bytes} bytes, payload_inline_bytes is {most}: report how far it is, and store the rest elsewhere"
+    );
+    (bytes > most).then(|| Failure::new("PayloadTooLarge", message).permanent())
+}
+
 /// What an operation came to.
-pub(super) fn checked_operation(operation: OperationOutcome, most: usize) -> OperationOutcome {
+pub(super) fn checked_operation(operation: OperationOutcome, sizes: Sizes) -> OperationOutcome {
     let result = operation.outcome.iter().flatten();
     let sent = operation.effects.iter().filter_map(|effect| match effect {
         EntityEffect::Signal { input, .. } | EntityEffect::Start { input, .. } => input.as_ref(),
     });
     let values = result.chain(&operation.state).chain(sent);
-    match failure_of("the operation returned, sent or became", values, most) {
+    match failure_of("the operation returned, sent or became", values, sizes.value_max) {
         Some(failure) => OperationOutcome {
             outcome: Err(failure),
             state: None,
             effects: Vec::new(),
         },
-        None => operation,
+        None => OperationOutcome {
+            outcome: operation
+                .outcome
+                .map_err(|failure| bounded(failure, sizes.text_max)),
+            ..operation
+        },
     }
 }
 
@@ -53,4 +121,110 @@ fn failure_of<'a>(what: &str, values: impl Iterator<Item = &'a Payload>, most: u
         "{what} a value of {bytes} bytes, payload_bytes_max is {most}: store it elsewhere and pass a reference"
     );
     Some(Failure::new("PayloadTooLarge", message).permanent())
+}
+
+/// A failure with texts of so many bytes at most, each cut between characters and marked where it
+/// was cut.
+fn bounded(mut failure: Failure, most: usize) -> Failure {
+    let mut link = &mut failure;
+    for _ in 1..CAUSES_MAX {
+        cut(&mut link.kind, most);
+        cut(&mut link.message, most);
+        if let Some(stack) = &mut link.stack {
+            cut(stack, most);
+        }
+        match link.cause {
+            Some(ref mut cause) => link = cause,
+            None => return failure,
+        }
+    }
+    *link = Failure::new("", "further causes are not kept");
+    failure
+}
+
+/// Cuts a text to so many bytes, the mark included.
+pub(super) fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let mut end = most - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes() -> Sizes {
+        Sizes::of(&Limits {
+            payload_inline_bytes: 5_000,
+            ..Limits::default()
+        })
+    }
+
+    fn failed(failure: Failure, heartbeat: Option<&str>) -> Failure {
+        let outcome = AttemptOutcome::Failed {
+            failure,
+            retry_after: None,
+        };
+        let heartbeat = heartbeat.map(Payload::from);
+        match checked_attempt(outcome, heartbeat.as_ref(), sizes()) {
+            AttemptOutcome::Failed { failure, .. } => failure,
+            other => panic!("a failure becomes {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let mut short = "short".to_owned();
+        cut(&mut short, 512);
+        assert_eq!(short, "short");
+        for letter in ["x", "ü", "€"] {
+            let mut text = letter.repeat(1000);
+            cut(&mut text, 512);
+            assert!(text.len() <= 512 && text.len() > 504);
+            assert!(text.starts_with(letter) && text.ends_with('…'));
+        }
+    }
+
+    #[test]
+    fn the_texts_of_a_failure_and_of_its_causes_are_cut_and_end_somewhere() {
+        let long = Failure {
+            stack: Some("ü".repeat(9_000)),
+            ..Failure::new("Kind", "x".repeat(9_000))
+        };
+        let deep = (0..100).fold(long.clone(), |cause, _| Failure {
+            cause: Some(Box::new(cause)),
+            ..long.clone()
+        });
+        let told = failed(deep, None);
+        let causes: Vec<_> = std::iter::successors(Some(&told), |failure| failure.cause.as_deref()).collect();
+        let (last, others) = causes.split_last().unwrap();
+        assert_eq!(
+            (others.len(), last.message.as_str()),
+            (CAUSES_MAX - 1, "further causes are not kept")
+        );
+        for failure in others {
+            let stack = failure.stack.as_ref().unwrap();
+            assert!(failure.kind == "Kind" && failure.message.len() == 5_000 && stack.len() <= 5_000);
+        }
+        let whole = Failure::new("Kind", "x".repeat(5_000));
+        assert_eq!(failed(whole.clone(), None), whole);
+    }
+
+    #[test]
+    fn details_of_a_heartbeat_that_are_too_large_leave_no_further_attempt() {
+        let whole = Failure::new("Kind", "why");
+        let most = format!("\"{}\"", "x".repeat(4_998));
+        assert_eq!(failed(whole.clone(), Some(&most)), whole);
+        let refused = failed(whole, Some(&format!("{most} ")));
+        assert!(refused.permanent);
+        assert_eq!(
+            refused.message,
+            "the activity failed after a heartbeat with 5001 bytes, payload_inline_bytes is 5000: report how far it is, and store the rest elsewhere"
+        );
+    }
 }

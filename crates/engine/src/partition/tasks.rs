@@ -12,7 +12,7 @@ use dalsegno_core::store::{Op, TimerRow};
 use dalsegno_core::{ExecutionKey, Failure, InstanceId, Message, Outcome, Payload, TaskId, Timestamp};
 
 use super::Partition;
-use super::sizes::checked_attempt;
+use super::sizes::{Sizes, checked_attempt, cut};
 use super::slot::{Item, Slot};
 use crate::executor::AttemptOutcome;
 use crate::input::AttemptRun;
@@ -246,7 +246,8 @@ impl Partition {
         run: AttemptRun,
     ) {
         let is_told = self.attempts.get(&(record.key, record.task)) == Some(&TOLD);
-        match checked_attempt(outcome, self.config.limits.payload_bytes_max) {
+        let sizes = Sizes::of(&self.config.limits);
+        match checked_attempt(outcome, heartbeat.as_ref(), sizes) {
             AttemptOutcome::Failed { failure, .. } if is_told => {
                 self.complete_task(&record, Err(failure), run)
             }
@@ -336,8 +337,8 @@ impl Partition {
         }
         again.failures.push(AttemptFailure {
             at: self.now,
-            kind: cut(failure.kind),
-            message: cut(failure.message),
+            kind: kept(failure.kind),
+            message: kept(failure.message),
         });
         self.postpone(again, run);
     }
@@ -466,29 +467,7 @@ pub(super) fn put_child(key: ExecutionKey, task: TaskId, child: &ChildRecord) ->
 }
 
 /// As much of a text as a task keeps of a failure.
-pub(super) fn cut(mut text: String) -> String {
-    if text.len() > FAILURE_TEXT_BYTES_MAX {
-        let mut end = FAILURE_TEXT_BYTES_MAX - '…'.len_utf8();
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
+pub(super) fn kept(mut text: String) -> String {
+    cut(&mut text, FAILURE_TEXT_BYTES_MAX);
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_cut_between_characters() {
-        assert_eq!(cut("short".to_owned()), "short");
-        for letter in ["x", "ü", "€"] {
-            let text = cut(letter.repeat(1000));
-            assert!(text.len() <= FAILURE_TEXT_BYTES_MAX && text.len() > FAILURE_TEXT_BYTES_MAX - 8);
-            assert!(text.starts_with(letter) && text.ends_with('…'));
-        }
-    }
 }

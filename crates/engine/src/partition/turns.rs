@@ -8,6 +8,7 @@ use dalsegno_core::store::{Apart, InstanceRow, Op};
 use dalsegno_core::{Action, EventKind, Fault, InstanceId, Message, Payload, TaskId};
 
 use super::job::{Job, Running, RunningTurn, Said, TurnDone, TurnJob};
+use super::sizes::Sizes;
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::starts::{count_depth, delayed_start, fresh};
 use super::{Partition, values};
@@ -75,7 +76,7 @@ impl Partition {
             history,
             draft,
             actions_max,
-            payload_bytes_max: self.config.limits.payload_bytes_max,
+            sizes: Sizes::of(&self.config.limits),
         }))
     }
 

@@ -53,12 +53,18 @@ pub(super) fn append_history(
     ops: &mut Vec<Op>,
 ) {
     let owner = Owner::Execution(row.key);
+    // What one event brings and the next passes on is written once.
+    let mut written: Vec<(Payload, u64)> = Vec::new();
     let data = record::encode_events_apart(events, |place, kind| {
         let value = kind.value().filter(|value| is_large(value, inline_max))?;
-        if let Some(field) = same_in_row(row, kind) {
+        if let Some(field) = same_in_row(row, kind, value) {
             return Some(field.number());
         }
+        if let Some((_, n)) = written.iter().find(|(other, _)| other == value) {
+            return Some(*n);
+        }
         let n = EVENT_VALUES + first + place as u64;
+        written.push((value.clone(), n));
         ops.push(Op::PutPayload {
             owner: owner.clone(),
             n,
@@ -74,15 +80,12 @@ pub(super) fn append_history(
     });
 }
 
-/// Input and output are in the row and in the history, and stored apart once for both.
-fn same_in_row(row: &InstanceRow, kind: &EventKind) -> Option<Field> {
-    let field = match kind {
-        EventKind::ExecutionStarted(_) => Field::Input,
-        EventKind::ExecutionCompleted { .. } => Field::Output,
-        _ => return None,
-    };
-    let is_same = row.apart.has(field) && row.value(field) == kind.value();
-    is_same.then_some(field)
+/// Input and output are in the row and in the history, and stored apart once for both. The input may
+/// come up again in any event: it stays as long as the execution.
+fn same_in_row(row: &InstanceRow, kind: &EventKind, value: &Payload) -> Option<Field> {
+    let is_same = |field: &Field| row.apart.has(*field) && row.value(*field) == Some(value);
+    let output = matches!(kind, EventKind::ExecutionCompleted { .. }).then_some(Field::Output);
+    output.into_iter().chain([Field::Input]).find(is_same)
 }
 
 /// Writes an entity. Its state counts as changed when it differs from the one `before`.
@@ -214,7 +217,7 @@ mod tests {
             attempts: 1.into(),
         };
         let events = [
-            event(result(LARGE)),
+            event(result("\"another large value\"")),
             event(result("1")),
             event(EventKind::ExecutionCompleted {
                 result: row.output.clone(),
@@ -236,6 +239,43 @@ mod tests {
         };
         let stored = record::decode_events(data).expect("it was just written");
         assert_eq!(stored.apart, [(0, EVENT_VALUES + 10), (2, 2)]);
+    }
+
+    #[test]
+    fn a_value_that_is_passed_on_is_written_once() {
+        let mut row = row();
+        let other = "\"another large value\"";
+        let event = |kind| Event {
+            at: Timestamp::from_micros(1),
+            kind,
+        };
+        let result = |value: &str| {
+            event(EventKind::TaskCompleted {
+                task: TaskId(0),
+                result: Some(value.into()),
+                attempts: 1.into(),
+            })
+        };
+        let scheduled = |value: &str| {
+            event(EventKind::TaskScheduled {
+                task: TaskId(1),
+                name: "a".into(),
+                input: Some(value.into()),
+                options: Default::default(),
+            })
+        };
+        let events = [result(other), scheduled(LARGE), scheduled(other)];
+        let mut ops = Vec::new();
+        put_instance(&mut row, Apart::default(), INLINE_MAX, &mut ops);
+        append_history(&row, 10, &events, INLINE_MAX, &mut ops);
+        let put = ops.iter().filter(|op| matches!(op, Op::PutPayload { .. }));
+        assert_eq!(put.count(), 2, "the input and the other one");
+        let Some(Op::AppendHistory { data, .. }) = ops.last() else {
+            panic!("the history comes last");
+        };
+        let stored = record::decode_events(data).expect("it was just written");
+        let number = EVENT_VALUES + 10;
+        assert_eq!(stored.apart, [(0, number), (1, 0), (2, number)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use dalsegno_core::event::{
     AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, Parent,
     ParentClosePolicy,
 };
+use dalsegno_core::store::PayloadDigest;
 use dalsegno_core::{EntityId, ExecutionId, Failure, InstanceId, Payload, TaskId, TraceContext};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,9 @@ pub(crate) struct EventWire {
     input: Json,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     result: Json,
+    /// The input or result that `largeValues=false` leaves out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOutWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +75,25 @@ pub(crate) struct EventWire {
     failed_attempts: Vec<FailedAttemptWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+/// What tells a value from others that is not shown.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct LeftOutWire {
+    bytes: u64,
+    /// Of its JSON text, in hexadecimal.
+    sha256: String,
+}
+
+impl EventWire {
+    /// Says what was left out.
+    pub(crate) fn leave_out(&mut self, digest: &PayloadDigest) {
+        let sha256 = digest.sha256.iter().map(|byte| format!("{byte:02x}"));
+        self.left_out = Some(LeftOutWire {
+            bytes: digest.bytes,
+            sha256: sha256.collect(),
+        });
+    }
 }
 
 /// An attempt that failed and was not the last.

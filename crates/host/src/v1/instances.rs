@@ -7,7 +7,7 @@ use axum::response::Response;
 use dalsegno_core::InstanceId;
 use dalsegno_core::query::{InstanceCursor, InstanceQuery, LargeValues};
 use dalsegno_engine::hub::NewId;
-use dalsegno_engine::request::{Scope as Family, StartOptions};
+use dalsegno_engine::request::{Outline, Scope as Family, StartOptions};
 
 use super::event_wire::EventWire;
 use super::wire::{
@@ -98,8 +98,17 @@ pub(super) async fn history(call: Call, id: String) -> Result<Response, Problem>
     call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
     let large = large_values(&call.query(&["largeValues"])?)?;
-    let history = call.hub().history_with(&id, large).await?;
-    let events: Vec<EventWire> = history.iter().map(EventWire::from).collect();
+    let history = match large {
+        LargeValues::LeaveOut => call.hub().history_outline(&id).await?,
+        large => Outline {
+            events: call.hub().history_with(&id, large).await?,
+            left_out: Vec::new(),
+        },
+    };
+    let mut events: Vec<EventWire> = history.events.iter().map(EventWire::from).collect();
+    for (place, digest) in &history.left_out {
+        events[*place].leave_out(digest);
+    }
     Ok(json(StatusCode::OK, to_json(&events)))
 }
 

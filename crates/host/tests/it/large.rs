@@ -2,6 +2,7 @@
 
 use dalsegno_core::limits::Limits;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::world::{P, Reply, World, world_with};
 
@@ -90,6 +91,16 @@ async fn without_large_values_a_list_and_a_history_hold_the_others() {
     for (event, whole) in bare.as_array().unwrap().iter().zip(whole.as_array().unwrap()) {
         assert_eq!((event.get("input"), event.get("result")), (None, None), "{event}");
         assert_eq!(event["at"], whole["at"]);
+        let left_out = [&whole["input"], &whole["result"]]
+            .into_iter()
+            .find(|value| !value.is_null());
+        let told = left_out.map(|value| {
+            let text = value.to_string();
+            let hash = Sha256::digest(text.as_bytes());
+            let sha256: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            serde_json::json!({ "bytes": text.len(), "sha256": sha256 })
+        });
+        assert_eq!(event.get("leftOut"), told.as_ref(), "{event}");
     }
     let small = world.get(&history("small", "?largeValues=false")).await;
     assert_eq!(small.body, world.get(&history("small", "")).await.body);

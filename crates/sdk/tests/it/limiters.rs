@@ -189,3 +189,40 @@ async fn keys_do_not_share_slots_and_a_restart_keeps_to_them() {
     );
     host.shutdown().await;
 }
+
+#[activity(limiter = one_each())]
+async fn pass((_, number): Row) -> u32 {
+    number
+}
+
+#[orchestrator]
+async fn passer(ctx: &OrchestrationContext, row: Row) -> Result<u32> {
+    Ok(ctx.call(pass, row).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_that_nobody_uses_are_forgotten() {
+    // Keys come from users' data: each left a bucket in memory for as long as the process lived.
+    const WAVES: u32 = 20;
+    const TENANTS: u32 = 250;
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::new().register(pass).register(passer);
+    let host = app.embedded(folder.path().join("hub")).await.unwrap();
+    let client = host.client();
+    for wave in 0..WAVES {
+        let runs = (0..TENANTS).map(|number| {
+            let row = row(&format!("tenant {wave}.{number}"), number);
+            async { client.start(passer, row).await.unwrap().wait().await }
+        });
+        for (number, done) in futures::future::join_all(runs).await.into_iter().enumerate() {
+            assert_eq!(done.unwrap() as usize, number);
+        }
+    }
+    // Up to 64 in each of 32 partitions are not looked at.
+    let kept = client.limiters().await.unwrap().len();
+    assert!(
+        kept > 0 && kept <= 32 * 64 + TENANTS as usize,
+        "{kept} buckets are kept"
+    );
+    host.shutdown().await;
+}

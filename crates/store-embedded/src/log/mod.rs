@@ -63,7 +63,7 @@ struct Active {
 
 impl Log {
     /// Appends a batch and returns its position when it is durable.
-    pub(crate) fn append(&mut self, batch: &[Commit]) -> Result<(u64, u64), AppendError> {
+    pub(crate) fn append(&mut self, batch: &[Commit]) -> Result<u64, AppendError> {
         if self.is_broken {
             return Err(AppendError::NotWritten(io::Error::other(
                 "an earlier write or sync failed: the process has to be started again",
@@ -94,7 +94,12 @@ impl Log {
         self.last = lsn;
         self.segments
             .note_position(self.active.position, self.active.bytes);
-        Ok((lsn, needed as u64))
+        Ok(lsn)
+    }
+
+    /// What the last append wrote. Whoever takes it away leaves an empty one.
+    pub(crate) fn frame(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
     }
 
     /// Position of the last batch.

@@ -75,7 +75,7 @@ fn an_append_is_one_sync() {
     let (mut log, _) = open_sim(&disk, &unknown()).unwrap();
     let before = disk.syncs();
     for n in 1..=10 {
-        assert_eq!(log.append(&batch(n, 100)).unwrap().0, n);
+        assert_eq!(log.append(&batch(n, 100)).unwrap(), n);
     }
     assert_eq!(disk.syncs(), before + 10);
 }
@@ -195,7 +195,7 @@ fn live(random: &mut Random, disk: &SimDisk, log: &mut Log, known: &mut Known, a
     loop {
         let n = log.last() + 1;
         match log.append(&batch(n, length(n))) {
-            Ok((lsn, _)) => {
+            Ok(lsn) => {
                 assert_eq!(lsn, n);
                 *acknowledged = lsn;
             }
@@ -266,7 +266,7 @@ fn a_full_disk_is_met_before_anything_is_written() {
     assert!(matches!(refused, AppendError::NotWritten(_)), "{refused:?}");
     assert!(n > 5);
     disk.set_capacity(None);
-    assert_eq!(log.append(&batch(n + 1, 200)).unwrap().0, n + 1);
+    assert_eq!(log.append(&batch(n + 1, 200)).unwrap(), n + 1);
     let (_, batches) = reopen(&disk.after_kill(), &mut known);
     assert_eq!(batches.len() as u64, n + 1);
 }
@@ -278,7 +278,8 @@ fn three_frames() -> (SimDisk, Known, [usize; 4]) {
     let (mut log, _) = reopen(&disk, &mut known);
     let mut starts = [segment::HEADER_BYTES; 4];
     for n in 1..=3 {
-        let (_, bytes) = log.append(&batch(n, 40)).unwrap();
+        log.append(&batch(n, 40)).unwrap();
+        let bytes = log.frame().len() as u64;
         starts[n as usize] = starts[n as usize - 1] + bytes as usize;
     }
     (disk, known, starts)

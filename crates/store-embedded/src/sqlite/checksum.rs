@@ -3,7 +3,7 @@
 //!
 //! SQLite notices damaged pages by their structure only; a flipped bit inside a value is ours to find.
 
-use dalsegno_core::store::{EntityRow, InstanceRow, Owner};
+use dalsegno_core::store::{EntityRow, InstanceRow, Owner, PayloadDigest};
 use dalsegno_core::{ExecutionKey, TaskId, Timestamp};
 
 use super::schema::Position;
@@ -49,13 +49,17 @@ pub(crate) fn of_timer(partition: u32, due: Timestamp, key: ExecutionKey, task: 
     ])
 }
 
-pub(crate) fn of_payload(owner: &Owner, n: u64, value: &str) -> u32 {
+pub(crate) fn of_payload(owner: &Owner, n: u64, stored: &[u8], digest: Option<&PayloadDigest>) -> u32 {
     let owner = match owner {
         Owner::Execution(key) => of_numbers(&[key.0]),
         Owner::Entity(id) => of_named(&[id.name(), id.key()], b""),
     };
     let place = crc32c::crc32c_append(owner, &n.to_le_bytes());
-    crc32c::crc32c_append(place, value.as_bytes())
+    let value = crc32c::crc32c_append(place, stored);
+    digest.map_or(value, |digest| {
+        let length = crc32c::crc32c_append(value, &digest.bytes.to_le_bytes());
+        crc32c::crc32c_append(length, &digest.sha256)
+    })
 }
 
 /// A record that is found by names; where one ends and the next begins counts too.

@@ -6,6 +6,7 @@ pub(crate) mod checksum;
 pub(crate) mod read;
 pub(crate) mod schema;
 mod text;
+pub(crate) mod value;
 pub(crate) mod write;
 
 use std::path::{Path, PathBuf};

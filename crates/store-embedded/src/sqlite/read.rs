@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, Status};
-use dalsegno_core::store::{Apart, EntityRow, HistoryChunk, InstanceRow, Loaded, Owner, TimerRow};
+use dalsegno_core::store::{
+    Apart, EntityRow, HistoryChunk, InstanceRow, Loaded, Owner, PayloadDigest, TimerRow,
+};
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, InstanceId, PartitionId, Payload, TaskId, Timestamp,
 };
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::value::{self, Stored};
 use super::{checksum, text};
 
 const INSTANCE_COLUMNS: &str = "key, id, execution_id, partition, name, version, status, created, updated,
@@ -279,19 +282,21 @@ pub(crate) fn every_payload(
     connection: &Connection,
     mut check: impl FnMut(rusqlite::Result<(Owner, u64)>),
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("SELECT value, crc, n, key FROM payloads ORDER BY key, n")?;
+    let mut statement =
+        connection.prepare("SELECT value, crc, bytes, sha256, n, key FROM payloads ORDER BY key, n")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let owner = Owner::Execution(key(row, 3)?);
-        let n = row.get::<_, i64>(2)? as u64;
+        let owner = Owner::Execution(key(row, 5)?);
+        let n = row.get::<_, i64>(4)? as u64;
         check(payload_row(row, &owner, n).map(|_| (owner, n)));
     }
-    let mut statement =
-        connection.prepare("SELECT value, crc, n, name, key FROM entity_payloads ORDER BY name, key, n")?;
+    let mut statement = connection.prepare(
+        "SELECT value, crc, bytes, sha256, n, name, key FROM entity_payloads ORDER BY name, key, n",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let owner = Owner::Entity(entity_id(row, 3)?);
-        let n = row.get::<_, i64>(2)? as u64;
+        let owner = Owner::Entity(entity_id(row, 5)?);
+        let n = row.get::<_, i64>(4)? as u64;
         check(payload_row(row, &owner, n).map(|_| (owner, n)));
     }
     Ok(())
@@ -346,29 +351,66 @@ pub(crate) fn every_queued(
 }
 
 pub(crate) fn payload(connection: &Connection, owner: &Owner, n: u64) -> rusqlite::Result<Option<Payload>> {
+    one_payload(connection, owner, n, payload_row)
+}
+
+/// Length and hash of a value. One of an earlier format is read for them.
+pub(crate) fn payload_digest(
+    connection: &Connection,
+    owner: &Owner,
+    n: u64,
+) -> rusqlite::Result<Option<PayloadDigest>> {
+    one_payload(connection, owner, n, |row, owner, n| match digest(row)? {
+        Some(digest) => Ok(digest),
+        None => Ok(value::digest_of(payload_row(row, owner, n)?.as_str())),
+    })
+}
+
+fn one_payload<T>(
+    connection: &Connection,
+    owner: &Owner,
+    n: u64,
+    read: impl FnOnce(&Row<'_>, &Owner, u64) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
     let number = n as i64;
+    let read = |row: &Row<'_>| read(row, owner, n);
     match owner {
         Owner::Execution(key) => connection
-            .prepare_cached("SELECT value, crc FROM payloads WHERE key = ?1 AND n = ?2")?
-            .query_row([key.0 as i64, number], |row| payload_row(row, owner, n))
+            .prepare_cached("SELECT value, crc, bytes, sha256 FROM payloads WHERE key = ?1 AND n = ?2")?
+            .query_row([key.0 as i64, number], read)
             .optional(),
         Owner::Entity(id) => connection
-            .prepare_cached("SELECT value, crc FROM entity_payloads WHERE name = ?1 AND key = ?2 AND n = ?3")?
-            .query_row(params![id.name(), id.key(), number], |row| {
-                payload_row(row, owner, n)
-            })
+            .prepare_cached(
+                "SELECT value, crc, bytes, sha256 FROM entity_payloads WHERE name = ?1 AND key = ?2 AND n = ?3",
+            )?
+            .query_row(params![id.name(), id.key(), number], read)
             .optional(),
     }
 }
 
-/// A value from columns value, crc.
+/// A value from columns value, crc, bytes, sha256.
 fn payload_row(row: &Row<'_>, owner: &Owner, n: u64) -> rusqlite::Result<Payload> {
-    let value: Arc<str> = row.get(0)?;
-    check(row, 1, checksum::of_payload(owner, n, &value), || match owner {
+    let stored = Stored::of_column(row.get_ref(0)?)?;
+    let digest = digest(row)?;
+    let what = || match owner {
         Owner::Execution(key) => format!("value {n} of execution {}", key.0),
         Owner::Entity(id) => format!("value {n} of entity {id}"),
-    })?;
-    Ok(Payload::from_json(value))
+    };
+    let sum = checksum::of_payload(owner, n, stored.as_bytes(), digest.as_ref());
+    check(row, 1, sum, what)?;
+    stored
+        .unpack(digest.as_ref())
+        .map_err(|reason| damaged(0, format!("{} {reason}", what())))
+}
+
+/// From columns bytes and sha256, the third and fourth.
+fn digest(row: &Row<'_>) -> rusqlite::Result<Option<PayloadDigest>> {
+    let bytes: Option<i64> = row.get(2)?;
+    let sha256: Option<[u8; 32]> = row.get(3)?;
+    Ok(bytes.zip(sha256).map(|(bytes, sha256)| PayloadDigest {
+        bytes: bytes as u64,
+        sha256,
+    }))
 }
 
 /// A message from columns sequence, record, crc.

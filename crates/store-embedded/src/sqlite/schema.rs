@@ -1,7 +1,8 @@
 //! The tables as people see them, and the hub's own few values.
 //!
 //! Every row ends with a checksum over all of it (`checksum.rs`), but the history's, which comes before
-//! the events. Times are microseconds since 1970, UTC; values of users are JSON text as they gave it.
+//! the events. Columns that came later stand behind it: length and hash of a value, which is packed where its
+//! column is a BLOB (`value.rs`). Times are microseconds since 1970, UTC; values of users are JSON text as they gave it.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -9,7 +10,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::checksum;
 
 /// Version of the tables.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
+/// The earliest version that an opening brings to this one.
+pub(crate) const UPGRADED_FROM: u32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE hub (
@@ -90,16 +93,20 @@ CREATE INDEX entities_busy ON entities (partition) WHERE queue <> x'';
 CREATE TABLE payloads (
   key INTEGER,
   n INTEGER,
-  value TEXT NOT NULL,
+  value NOT NULL,
   crc INTEGER NOT NULL,
+  bytes INTEGER,
+  sha256 BLOB,
   PRIMARY KEY (key, n)
 );
 CREATE TABLE entity_payloads (
   name TEXT,
   key TEXT,
   n INTEGER,
-  value TEXT NOT NULL,
+  value NOT NULL,
   crc INTEGER NOT NULL,
+  bytes INTEGER,
+  sha256 BLOB,
   PRIMARY KEY (name, key, n)
 );
 CREATE TABLE limiters (
@@ -147,6 +154,23 @@ pub(crate) fn create(connection: &Connection, store: u128) -> rusqlite::Result<(
     set(connection, "store", &format!("{store:032x}"))?;
     set(connection, "format", &VERSION)?;
     write_position(connection, &Position::default())?;
+    connection.execute_batch("COMMIT")
+}
+
+/// Brings tables of version 2 to this one: they knew neither length nor hash of a value, and their
+/// rows go on without.
+pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    if get::<u32>(connection, "format")? != Some(UPGRADED_FROM) {
+        return Ok(());
+    }
+    connection.execute_batch(
+        "BEGIN IMMEDIATE;
+        ALTER TABLE payloads ADD COLUMN bytes INTEGER;
+        ALTER TABLE payloads ADD COLUMN sha256 BLOB;
+        ALTER TABLE entity_payloads ADD COLUMN bytes INTEGER;
+        ALTER TABLE entity_payloads ADD COLUMN sha256 BLOB;",
+    )?;
+    set(connection, "format", &VERSION)?;
     connection.execute_batch("COMMIT")
 }
 

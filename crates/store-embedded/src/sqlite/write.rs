@@ -7,6 +7,7 @@ use rusqlite::{Connection, Params, params};
 use super::checksum;
 use super::schema::{self, Position};
 use super::text;
+use super::value::{self, Stored};
 use crate::overlay::{Execution, Window};
 
 /// Free pages given back to the file system after a checkpoint.
@@ -253,34 +254,33 @@ impl Writer<'_> {
     }
 
     fn put_payload(&self, owner: &Owner, n: u64, value: Option<&Payload>) -> rusqlite::Result<()> {
-        let n_stored = n as i64;
-        match (owner, value.map(Payload::as_str)) {
-            (Owner::Execution(key), Some(value)) => self.run(
-                "INSERT OR REPLACE INTO payloads VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    key.0 as i64,
-                    n_stored,
-                    value,
-                    checksum::of_payload(owner, n, value)
-                ],
+        let Some(value) = value.map(Payload::as_str) else {
+            return self.delete_payload(owner, n as i64);
+        };
+        let (stored, digest) = (Stored::pack(value), value::digest_of(value));
+        let sum = checksum::of_payload(owner, n, stored.as_bytes(), Some(&digest));
+        let (n, bytes) = (n as i64, digest.bytes as i64);
+        match owner {
+            Owner::Execution(key) => self.run(
+                "INSERT OR REPLACE INTO payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![key.0 as i64, n, stored, sum, bytes, digest.sha256],
             ),
-            (Owner::Execution(key), None) => self.run(
+            Owner::Entity(id) => self.run(
+                "INSERT OR REPLACE INTO entity_payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![id.name(), id.key(), n, stored, sum, bytes, digest.sha256],
+            ),
+        }
+    }
+
+    fn delete_payload(&self, owner: &Owner, n: i64) -> rusqlite::Result<()> {
+        match owner {
+            Owner::Execution(key) => self.run(
                 "DELETE FROM payloads WHERE key = ?1 AND n = ?2",
-                [key.0 as i64, n_stored],
+                [key.0 as i64, n],
             ),
-            (Owner::Entity(id), Some(value)) => self.run(
-                "INSERT OR REPLACE INTO entity_payloads VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![
-                    id.name(),
-                    id.key(),
-                    n_stored,
-                    value,
-                    checksum::of_payload(owner, n, value)
-                ],
-            ),
-            (Owner::Entity(id), None) => self.run(
+            Owner::Entity(id) => self.run(
                 "DELETE FROM entity_payloads WHERE name = ?1 AND key = ?2 AND n = ?3",
-                params![id.name(), id.key(), n_stored],
+                params![id.name(), id.key(), n],
             ),
         }
     }

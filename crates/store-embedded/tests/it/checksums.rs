@@ -132,6 +132,8 @@ fn a_changed_value_in_any_table_is_noticed() {
         ("entities", "queue", "x'010203'", "entity @counter@a"),
         ("entities", "last_operation", "8", "entity @counter@a"),
         ("payloads", "value", "value||' '", "value 0 of execution 1"),
+        ("payloads", "bytes", "bytes - 1", "value 0 of execution 1"),
+        ("payloads", "sha256", "zeroblob(32)", "value 0 of execution 1"),
         (
             "entity_payloads",
             "value",
@@ -178,8 +180,60 @@ fn tables_of_an_older_format_are_refused() {
     assert!(error.is_older(), "{error}");
     assert_eq!(
         error.to_string(),
-        "hub.db has format 1, this version reads 2 only: use the version that made it, or a new folder"
+        "hub.db has format 1, this version reads 3 only: use the version that made it, or a new folder"
     );
+}
+
+#[test]
+fn tables_of_version_2_are_opened_and_go_on_with_lengths_and_hashes() {
+    let folder = hub();
+    let connection = Connection::open(folder.path().join("hub.db")).unwrap();
+    let text = format!("\"{}\"", "x".repeat(100_000));
+    let sum = |place: u32| {
+        crc32c::crc32c_append(
+            crc32c::crc32c_append(place, &0_u64.to_le_bytes()),
+            text.as_bytes(),
+        )
+    };
+    let named = ["counter", "a"].iter().fold(0, |sum, name| {
+        let sum = crc32c::crc32c_append(sum, &(name.len() as u64).to_le_bytes());
+        crc32c::crc32c_append(sum, name.as_bytes())
+    });
+    let sums = [
+        ("payloads", sum(crc32c::crc32c(&KEY.0.to_le_bytes()))),
+        ("entity_payloads", sum(crc32c::crc32c_append(named, b""))),
+    ];
+    for (table, sum) in sums {
+        let sql = format!("ALTER TABLE {table} DROP COLUMN bytes; ALTER TABLE {table} DROP COLUMN sha256;");
+        connection.execute_batch(&sql).unwrap();
+        let sql = format!("UPDATE {table} SET value = ?1, crc = ?2");
+        assert_eq!(connection.execute(&sql, (&text, sum)).unwrap(), 1);
+    }
+    let set = "UPDATE hub SET value = 2 WHERE name = 'format'";
+    assert_eq!(connection.execute(set, []).unwrap(), 1);
+    drop(connection);
+
+    let error = verify::verify(folder.path()).unwrap_err();
+    assert!(error.is_older(), "{error}");
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    for owner in [Owner::Execution(KEY), Owner::Entity(entity().id)] {
+        assert_eq!(store.payload(&owner, 0).unwrap(), Some(text.as_str().into()));
+        let digest = store.payload_digest(&owner, 0).unwrap().unwrap();
+        assert_eq!(digest.bytes, text.len() as u64);
+    }
+    drop(store);
+    let report = verify::verify(folder.path()).unwrap();
+    assert!(report.is_sound() && report.payloads == 2, "{report}");
+}
+
+#[test]
+fn a_value_that_repeats_itself_takes_little_room() {
+    let folder = hub();
+    let connection = Connection::open(folder.path().join("hub.db")).unwrap();
+    let room: u32 = connection
+        .query_row("SELECT length(value) FROM payloads", [], |row| row.get(0))
+        .unwrap();
+    assert!(room < 1_000, "100,000 letters x take {room} bytes");
 }
 
 #[test]
@@ -192,7 +246,7 @@ fn a_value_without_owner_and_a_missing_value_are_noticed() {
     change(
         folder.path(),
         &format!(
-            "INSERT INTO payloads VALUES (5, 3, '1', {})",
+            "INSERT INTO payloads VALUES (5, 3, '1', {}, NULL, NULL)",
             crc32c::crc32c_append(
                 crc32c::crc32c_append(crc32c::crc32c(&5_u64.to_le_bytes()), &3_u64.to_le_bytes()),
                 b"1"

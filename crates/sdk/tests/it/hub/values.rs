@@ -13,8 +13,8 @@ use dalsegno::{
 use dalsegno_core::limits::Limits;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, LargeValues};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, ReadError,
-    Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest,
+    ReadError, Store,
 };
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, Payload};
 use dalsegno_engine::{HubOptions, TaskHub};
@@ -126,6 +126,10 @@ impl Store for Counting {
         let bytes = value.as_ref().map_or(0, Payload::len_bytes) as u64;
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
         Ok(value)
+    }
+
+    fn payload_digest(&self, owner: &Owner, n: u64) -> Result<Option<PayloadDigest>, ReadError> {
+        self.store.payload_digest(owner, n)
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {
