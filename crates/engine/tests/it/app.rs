@@ -177,6 +177,7 @@ impl Script {
                     retry: (&*self.name == "own-retry")
                         .then(|| RetryPolicy::fixed(2, Duration::from_secs(1))),
                     timeout: None,
+                    undo: false,
                 },
             },
         })
