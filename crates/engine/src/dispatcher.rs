@@ -437,7 +437,10 @@ async fn run_attempt(
         () = sleep_or_never(limits.timeout) => Late::TimedOut,
         () = silence(limits.heartbeat, heartbeats) => Late::Silent,
     };
-    tell_it();
+    // One that was told already keeps the reason it was told.
+    if !matches!(late, Late::Cancelled(_)) {
+        tell_it();
+    }
     let in_grace = tokio::time::timeout(CANCEL_GRACE, &mut attempt).await.ok();
     match late {
         Late::Cancelled(CancelReason::Requested) => Some(in_grace.unwrap_or_else(cancelled_late)),

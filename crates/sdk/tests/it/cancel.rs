@@ -112,7 +112,8 @@ async fn eternal(ctx: &OrchestrationContext, generation: u64) -> Result<u64> {
 
 #[orchestrator]
 async fn attentive(ctx: &OrchestrationContext) -> Result<String> {
-    let (mut first, mut second) = (ctx.cancelled(), ctx.cancelled().clone());
+    let mut first = ctx.cancelled();
+    let mut second = first.clone();
     let mut go = ctx.wait_for_event(GO);
     assert!(!ctx.is_cancelled());
     dalsegno::select! {
