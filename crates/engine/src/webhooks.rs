@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 
 use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationRequest,
-    OperationRun,
+    OperationRun, TurnAddress,
 };
 use crate::task::TaskRecord;
 
@@ -178,6 +178,22 @@ impl Executor for WithWebhooks {
 
     fn orchestrators(&self) -> Vec<Arc<str>> {
         self.code.orchestrators()
+    }
+
+    fn orchestrator_named(&self, name: &str) -> Option<Arc<str>> {
+        self.code.orchestrator_named(name)
+    }
+
+    fn is_remote(&self, orchestrator: &str, version: Option<&str>) -> bool {
+        self.code.is_remote(orchestrator, version)
+    }
+
+    fn is_remote_entity(&self, entity: &str) -> bool {
+        self.code.is_remote_entity(entity)
+    }
+
+    fn withdraw(&self, turn: &TurnAddress) {
+        self.code.withdraw(turn);
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
