@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::input::{Input, Load, Loaded, StoredInstance, Unread};
 use crate::mailbox::Mailboxes;
-use crate::record;
+use crate::record::{self, StoredEvents};
 use crate::request::Outline;
 
 /// Reads that are taken together by one blocking task.
@@ -192,7 +192,7 @@ pub fn read_history_with(
     row: &InstanceRow,
     large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
-    let (mut events, apart) = read_events(store, row)?;
+    let StoredEvents { mut events, apart } = read_events(store, row)?;
     if large == LargeValues::LeaveOut {
         return Ok(events);
     }
@@ -215,7 +215,7 @@ pub fn read_history_with(
 /// # Errors
 /// When the store cannot be read, or the records are damaged or not dense.
 pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, ReadError> {
-    let (events, apart) = read_events(store, row)?;
+    let StoredEvents { events, apart } = read_events(store, row)?;
     let mut left_out = Vec::with_capacity(apart.len());
     for (place, n) in apart {
         // There is none when the execution went while it was read.
@@ -226,19 +226,24 @@ pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, Rea
 }
 
 /// Events as stored, and where which value of them is.
-fn read_events(store: &dyn Store, row: &InstanceRow) -> Result<(Vec<Event>, Vec<(usize, u64)>), ReadError> {
-    let (mut events, mut apart) = (Vec::new(), Vec::new());
+fn read_events(store: &dyn Store, row: &InstanceRow) -> Result<StoredEvents, ReadError> {
+    let mut read = StoredEvents::default();
     for chunk in store.history(row.key)? {
         let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
-        if chunk.first != events.len() as u64 || stored.events.len() != chunk.count as usize {
-            let text = format!("the history of {} has a gap at event {}", row.id, events.len());
+        if chunk.first != read.events.len() as u64 || stored.events.len() != chunk.count as usize {
+            let text = format!(
+                "the history of {} has a gap at event {}",
+                row.id,
+                read.events.len()
+            );
             return Err(ReadError::damaged(text));
         }
-        let first = events.len();
-        events.extend(stored.events);
-        apart.extend(stored.apart.into_iter().map(|(place, n)| (first + place, n)));
+        let first = read.events.len();
+        read.events.extend(stored.events);
+        read.apart
+            .extend(stored.apart.into_iter().map(|(place, n)| (first + place, n)));
     }
-    Ok((events, apart))
+    Ok(read)
 }
 
 /// A value of an event; one that the row has too is not read twice.
