@@ -17,6 +17,7 @@ use dalsegno_core::{
 };
 use futures::future::BoxFuture;
 
+use crate::request::WorkerStatus;
 use crate::task::TaskRecord;
 
 /// What a new live execution is told about itself.
@@ -430,6 +431,16 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
     /// Do the operations of this entity run elsewhere?
     fn is_remote_entity(&self, _entity: &str) -> bool {
         false
+    }
+
+    /// Workers elsewhere that are connected now.
+    fn workers(&self) -> Vec<WorkerStatus> {
+        Vec::new()
+    }
+
+    /// Why an activity that runs elsewhere is not at work, in words; `None` when there is nothing to say.
+    fn explain_activity(&self, _name: &str) -> Option<String> {
+        None
     }
 
     /// A turn that was sent is wanted no more.

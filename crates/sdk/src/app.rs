@@ -9,6 +9,7 @@ use dalsegno_core::limits::{HUB_PARTITIONS, Limits};
 use dalsegno_core::store::Store;
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::{Executor, HubOptions, TaskHub};
+use dalsegno_grpc::workers::WorkerLimits;
 use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::config::{Config, Sources};
 use dalsegno_host::schedule::{Schedule, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer};
@@ -247,6 +248,8 @@ pub struct HostSettings {
     pub remote_workers: RemoteWorkers,
     /// Further addresses for gRPC alone, such as the ports that the official SDKs assume.
     pub grpc_listen: Vec<SocketAddr>,
+    /// What workers may hold, and for how long.
+    pub worker_limits: WorkerLimits,
 }
 
 /// Where a host listens.
@@ -274,6 +277,7 @@ impl HostSettings {
             drain: Duration::from_secs(30),
             remote_workers: RemoteWorkers::Refused,
             grpc_listen: Vec::new(),
+            worker_limits: WorkerLimits::default(),
         }
     }
 
@@ -295,8 +299,17 @@ impl HostSettings {
             webhooks: config.webhooks.settings(&config.hub)?,
             threads: 0,
             drain: config.drain,
-            remote_workers: RemoteWorkers::Refused,
+            remote_workers: match config.grpc.workers.as_str() {
+                "this-hub" => RemoteWorkers::ThisHub,
+                "any-hub" => RemoteWorkers::AnyHub,
+                _ => RemoteWorkers::Refused,
+            },
             grpc_listen: Vec::new(),
+            worker_limits: WorkerLimits {
+                in_flight_default: config.grpc.in_flight_default,
+                turn_timeout: config.grpc.turn_timeout,
+                message_bytes_max: config.grpc.message_bytes_max,
+            },
         })
     }
 }
@@ -445,7 +458,10 @@ impl Host {
                 .settings(settings.http.clone())
                 .access(settings.access.clone());
             match &host.shelf {
-                Some(shelf) => server.grpc(dalsegno_grpc::service::router(shelf.clone())),
+                Some(shelf) => server.grpc(dalsegno_grpc::service::router(
+                    shelf.clone(),
+                    settings.worker_limits.message_bytes_max,
+                )),
                 None => server,
             }
         };
@@ -490,9 +506,8 @@ impl Host {
     }
 
     /// The workers in other languages that are connected now.
-    pub fn workers(&self) -> Vec<dalsegno_grpc::workers::WorkerInfo> {
-        let shelf = self.shelf.as_ref();
-        shelf.map_or_else(Vec::new, |shelf| shelf.main().workers.list())
+    pub fn workers(&self) -> Vec<dalsegno_engine::request::WorkerStatus> {
+        self.hub.executor().workers()
     }
 
     /// The app's HTTP routes: methods and path below the origin.
