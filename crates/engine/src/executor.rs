@@ -294,21 +294,20 @@ impl Heartbeats {
 
 /// Who reports from elsewhere is answered when its report is durable, or wanted by nobody.
 #[derive(Clone, Default)]
-pub struct Receipt(Arc<std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+pub struct Receipt(Arc<std::sync::Mutex<Option<GiveReceipt>>>);
+
+/// What gives a receipt to who waits for it.
+type GiveReceipt = Box<dyn FnOnce() + Send>;
 
 impl Receipt {
     /// Calls this, once, when the outcome is durable.
     pub fn request(&self, give: impl FnOnce() + Send + 'static) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Box::new(give));
+        *self.lock() = Some(Box::new(give));
     }
 
     /// The outcome is durable.
     pub fn give(&self) {
-        let requested = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
+        let requested = self.lock().take();
         if let Some(give) = requested {
             give();
         }
@@ -316,10 +315,11 @@ impl Receipt {
 
     /// Does somebody wait for it?
     pub fn is_requested(&self) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .is_some()
+        self.lock().is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<GiveReceipt>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

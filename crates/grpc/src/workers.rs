@@ -126,10 +126,13 @@ pub struct Workers {
     deadline: Notify,
 }
 
+/// Items of one kind, name and version wait in one line.
+type Line = (Kind, Arc<str>, Option<Arc<str>>);
+
 #[derive(Debug, Default)]
 struct State {
     items: HashMap<u64, Item>,
-    waiting: HashMap<(Kind, Arc<str>, Option<Arc<str>>), VecDeque<u64>>,
+    waiting: HashMap<Line, VecDeque<u64>>,
     streams: BTreeMap<u64, Stream>,
     /// Deadlines of items in flight, ends of pauses.
     due: BTreeMap<(Instant, u64), ()>,
@@ -505,7 +508,7 @@ impl Workers {
 }
 
 impl State {
-    fn group(&self, id: u64) -> Option<(Kind, Arc<str>, Option<Arc<str>>)> {
+    fn group(&self, id: u64) -> Option<Line> {
         let work = &self.items.get(&id)?.work;
         Some((work.kind(), work.name.clone(), work.version.clone()))
     }
@@ -563,7 +566,7 @@ impl State {
     /// The oldest item that a stream may take, out of its line.
     fn take_for(&mut self, stream: u64) -> Option<u64> {
         let stream = self.streams.get(&stream)?;
-        let fits = |(kind, name, version): &&(Kind, Arc<str>, Option<Arc<str>>)| {
+        let fits = |(kind, name, version): &&Line| {
             stream.has_room(*kind) && stream.filter.takes(*kind, name, version.as_deref())
         };
         let lines = self.waiting.iter().filter(|(group, _)| fits(group));

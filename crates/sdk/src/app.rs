@@ -13,6 +13,7 @@ use dalsegno_grpc::workers::WorkerLimits;
 use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::config::{Config, Sources};
 use dalsegno_host::schedule::{Schedule, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer};
+use dalsegno_host::tls::Tls;
 use dalsegno_host::webhooks::{WebhookSender, WebhookSettings};
 use dalsegno_host::{AppRoutes, Server};
 use dalsegno_store_embedded::{EmbeddedStore, Options};
@@ -248,6 +249,10 @@ pub struct HostSettings {
     pub remote_workers: RemoteWorkers,
     /// Further addresses for gRPC alone, such as the ports that the official SDKs assume.
     pub grpc_listen: Vec<SocketAddr>,
+    /// Certificate and key by which the listener speaks TLS.
+    pub tls: Option<Tls>,
+    /// Beyond loopback too, the listener may do without TLS.
+    pub allows_plaintext: bool,
     /// What workers may hold, and for how long.
     pub worker_limits: WorkerLimits,
 }
@@ -277,6 +282,8 @@ impl HostSettings {
             drain: Duration::from_secs(30),
             remote_workers: RemoteWorkers::Refused,
             grpc_listen: Vec::new(),
+            tls: None,
+            allows_plaintext: false,
             worker_limits: WorkerLimits::default(),
         }
     }
@@ -305,6 +312,14 @@ impl HostSettings {
                 _ => RemoteWorkers::Refused,
             },
             grpc_listen: Vec::new(),
+            tls: match &config.tls {
+                Some((certificate, key)) => Some(
+                    Tls::read(certificate, key)
+                        .map_err(|error| Error::configuration(format!("tls: {error}")))?,
+                ),
+                None => None,
+            },
+            allows_plaintext: config.allows_plaintext,
             worker_limits: WorkerLimits {
                 in_flight_default: config.grpc.in_flight_default,
                 turn_timeout: config.grpc.turn_timeout,
@@ -456,7 +471,12 @@ impl Host {
         let plain = || {
             let server = Server::new(host.hub.clone())
                 .settings(settings.http.clone())
-                .access(settings.access.clone());
+                .access(settings.access.clone())
+                .allow_plaintext(settings.allows_plaintext);
+            let server = match settings.tls.clone() {
+                Some(tls) => server.tls(tls),
+                None => server,
+            };
             match &host.shelf {
                 Some(shelf) => server.grpc(dalsegno_grpc::service::router(
                     shelf.clone(),

@@ -55,6 +55,10 @@ pub struct Config {
     pub webhooks: WebhookConfig,
     /// How gRPC is served.
     pub grpc: GrpcSettings,
+    /// Certificate and key of the listener.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Beyond loopback too, it may speak without TLS.
+    pub allows_plaintext: bool,
     /// Lowest level that is logged.
     pub log_level: String,
     /// `auto`, `text` or `json`.
@@ -336,6 +340,11 @@ impl Values<'_> {
                 turn_timeout: self.duration("grpc.turn_timeout"),
                 message_bytes_max: self.size("grpc.message_bytes_max"),
             },
+            tls: self
+                .text_if("tls.certificate_file")
+                .zip(self.text_if("tls.key_file"))
+                .map(|(certificate, key)| (certificate.into(), key.into())),
+            allows_plaintext: self.flag("tls.allow_plaintext"),
             log_level: self.text("log.level"),
             log_format: self.text("log.format"),
             drain: self.duration("shutdown.drain"),
@@ -346,6 +355,7 @@ impl Values<'_> {
         let address = |text: &String| text.parse::<IpAddr>().expect("the table checked the form");
         HttpSettings {
             public_url: self.text_if("http.public_url"),
+            is_tls: false,
             trusted_proxies: self.list("http.trusted_proxies").iter().map(address).collect(),
             use_forwarded_host: self.flag("http.use_forwarded_host"),
             connection: self.text("http.connection"),

@@ -454,6 +454,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Bytes of one message that is taken over gRPC.",
     ),
     row(
+        "tls.certificate_file",
+        Kind::Text,
+        "",
+        "PEM file with the listener's certificate and its chain. With the key, TLS is spoken and nothing else.",
+    ),
+    row(
+        "tls.key_file",
+        Kind::Text,
+        "",
+        "PEM file with the certificate's key.",
+    ),
+    row(
+        "tls.allow_plaintext",
+        Kind::Flag,
+        "false",
+        "Listen beyond loopback without TLS: behind a proxy that ends it, or in a network that is trusted.",
+    ),
+    row(
         "log.level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         "info",
