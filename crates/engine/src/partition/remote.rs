@@ -7,12 +7,13 @@
 
 use dalsegno_core::message::Target;
 use dalsegno_core::orchestration::Draft;
-use dalsegno_core::store::Op;
-use dalsegno_core::{Event, InstanceId, Message, TaskId};
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{InstanceRow, Op};
+use dalsegno_core::{Action, Event, EventKind, InstanceId, Message, TaskId};
 
 use super::job::checked;
 use super::sizes::Sizes;
-use super::slot::{AwayTurn, Item, Slot};
+use super::slot::{AwayTurn, Item, Slot, put_back};
 use super::turns::remember_events;
 use super::{Partition, values};
 use crate::executor::{TurnAddress, TurnAnswer, TurnSender};
@@ -22,6 +23,32 @@ use crate::turn::{Effect, Reply, Turn};
 /// Does this message end a turn that is out? All others wait until it is answered.
 pub(super) fn ends_away_turn(message: &Message) -> bool {
     matches!(message, Message::Terminate { .. } | Message::Suspend { .. })
+}
+
+fn is_start(item: &Item) -> bool {
+    matches!(
+        item.as_message(),
+        Some(Message::TimerFired {
+            task: TaskId::START,
+            ..
+        })
+    )
+}
+
+/// Where the message is that suspends or resumes the instance before anything ends it.
+fn change_of_status(row: &InstanceRow, batch: &[Item]) -> Option<usize> {
+    if row.parked.is_some() {
+        return None;
+    }
+    let is_suspended = row.status == Status::Suspended;
+    let decisive = |item: &Item| match item.as_message() {
+        Some(Message::Suspend { .. }) => !is_suspended,
+        Some(Message::Resume { .. }) => is_suspended,
+        Some(Message::Terminate { .. }) => true,
+        _ => false,
+    };
+    let at = batch.iter().position(decisive)?;
+    (!matches!(batch[at].as_message(), Some(Message::Terminate { .. }))).then_some(at)
 }
 
 impl Partition {
@@ -155,19 +182,31 @@ impl Partition {
                 unread,
                 events_taken,
             } => {
-                let (draft, batch) = self.cut_draft(id, draft, batch, events_taken);
-                let limits = &self.config.limits;
-                match checked(actions, limits.turn_actions_max, Sizes::of(limits)) {
-                    Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
-                    Err(fault) => {
-                        self.acquit(id);
-                        self.park(id, fault, batch);
-                    }
+                if let Some((draft, batch)) = self.cut_draft(id, draft, batch, events_taken) {
+                    self.conclude_away_turn(id, draft, batch, actions, unread);
                 }
             }
         }
         self.answer_slot(id, reply.with(Ok(true)));
         self.end_turn(id);
+    }
+
+    fn conclude_away_turn(
+        &mut self,
+        id: &InstanceId,
+        draft: Draft,
+        batch: Vec<Item>,
+        actions: Vec<Action>,
+        unread: Vec<EventKind>,
+    ) {
+        let limits = &self.config.limits;
+        match checked(actions, limits.turn_actions_max, Sizes::of(limits)) {
+            Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
+            Err(fault) => {
+                self.acquit(id);
+                self.park(id, fault, batch);
+            }
+        }
     }
 
     /// What came while the turn was out is next.
@@ -180,38 +219,52 @@ impl Partition {
         }
     }
 
-    /// The turn as it would have been with the events that the code has taken; the rest comes again.
+    /// The turn as it would have been with the events that the code has taken; the rest comes
+    /// again. `None`: it has taken nothing, all of it comes again.
     fn cut_draft(
         &mut self,
         id: &InstanceId,
         draft: Draft,
         mut batch: Vec<Item>,
         events_taken: Option<usize>,
-    ) -> (Draft, Vec<Item>) {
+    ) -> Option<(Draft, Vec<Item>)> {
         let Some(taken) = events_taken.filter(|taken| *taken < draft.events.len()) else {
-            return (draft, batch);
+            return Some((draft, batch));
         };
-        let (Some(slot), Some(first)) = (self.slots.get_mut(id), draft.events.first()) else {
-            return (draft, batch);
-        };
-        let at = first.at;
-        let Some(resident) = slot.resident_mut() else {
-            return (draft, batch);
-        };
-        let orchestration = &resident.orchestration;
+        // The events are in the order of their messages, but for the start: it frees what came before.
+        if let Some(at) = batch.iter().position(is_start) {
+            batch[..=at].rotate_right(1);
+        }
+        let slot = self.slots.get_mut(id)?;
+        let orchestration = &slot.resident()?.orchestration;
+        let at = draft.events.first()?.at;
         let drafted =
             |count: usize| orchestration.draft(batch[..count].iter().filter_map(Item::as_message), at);
         let fits = (1..batch.len())
             .map(|count| (count, drafted(count)))
             .take_while(|(_, draft)| draft.events.len() <= taken)
-            .last();
-        let Some((count, shorter)) = fits else {
-            return (draft, batch);
+            .last()
+            .filter(|(_, draft)| !draft.events.is_empty());
+        let count = fits.as_ref().map_or(0, |(count, _)| *count);
+        put_back(slot, batch.split_off(count));
+        fits.map(|(_, shorter)| (shorter, batch))
+    }
+
+    /// A suspension counts at once, and so does its end: neither waits for code that runs elsewhere
+    /// and is sent what else there is.
+    pub(super) fn change_of_status_first(&mut self, id: &InstanceId, mut batch: Vec<Item>) -> Vec<Item> {
+        let row = self.row(id);
+        let Some(at) = row.and_then(|row| change_of_status(row, &batch)) else {
+            return batch;
         };
-        for item in batch.drain(count..).rev() {
-            slot.queue.push_front(item);
+        if !self.is_remote(id) {
+            return batch;
         }
-        (shorter, batch)
+        let change = batch.remove(at);
+        if let Some(slot) = self.slots.get_mut(id) {
+            put_back(slot, batch);
+        }
+        vec![change]
     }
 
     /// Code that runs elsewhere is sent the history from memory, where it has to be complete.
