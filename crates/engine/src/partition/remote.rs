@@ -13,16 +13,29 @@ use dalsegno_core::{Action, Event, EventKind, InstanceId, Message, TaskId};
 
 use super::job::checked;
 use super::sizes::Sizes;
-use super::slot::{AwayTurn, Item, Slot, put_back};
+use super::slot::{AwayTurn, Item, Resident, Slot, put_back};
 use super::turns::remember_events;
 use super::{Partition, values};
 use crate::executor::{TurnAddress, TurnAnswer, TurnSender};
 use crate::record;
 use crate::turn::{Effect, Reply, Turn};
 
-/// Does this message end a turn that is out? All others wait until it is answered.
-pub(super) fn ends_away_turn(message: &Message) -> bool {
-    matches!(message, Message::Terminate { .. } | Message::Suspend { .. })
+/// Does this message end a turn that is out? All others wait until it is answered. A request to
+/// cancel does so once: its code is to learn of it before it ends.
+pub(super) fn ends_away_turn(slot: &Slot, message: &Message) -> bool {
+    match message {
+        Message::Terminate { .. } | Message::Suspend { .. } => true,
+        Message::Cancel { .. } => slot.resident().is_some_and(|resident| !is_cancelled(resident)),
+        _ => false,
+    }
+}
+
+/// Was a request to cancel taken, or is the code being told of one?
+fn is_cancelled(resident: &Resident) -> bool {
+    let is_request = |event: &Event| matches!(event.kind, EventKind::CancelRequested { .. });
+    let away = resident.away.as_ref();
+    resident.orchestration.cancel_request().is_some()
+        || away.is_some_and(|away| away.draft.events.iter().any(is_request))
 }
 
 fn is_start(item: &Item) -> bool {
@@ -35,7 +48,8 @@ fn is_start(item: &Item) -> bool {
     )
 }
 
-/// Where the message is that suspends or resumes the instance before anything ends it.
+/// Where the message is that suspends or resumes the instance before anything ends it, or cancels
+/// one that has not begun.
 fn change_of_status(row: &InstanceRow, batch: &[Item]) -> Option<usize> {
     if row.parked.is_some() {
         return None;
@@ -44,6 +58,7 @@ fn change_of_status(row: &InstanceRow, batch: &[Item]) -> Option<usize> {
     let decisive = |item: &Item| match item.as_message() {
         Some(Message::Suspend { .. }) => !is_suspended,
         Some(Message::Resume { .. }) => is_suspended,
+        Some(Message::Cancel { .. }) => row.status == Status::Pending,
         Some(Message::Terminate { .. }) => true,
         _ => false,
     };
@@ -86,7 +101,7 @@ impl Partition {
         };
         let waits = |item: &&Item| match item.as_message() {
             None | Some(Message::Start(_) | Message::Rewind { .. }) => false,
-            Some(message) => !ends_away_turn(message),
+            Some(message) => !ends_away_turn(slot, message),
         };
         let count = slot.queue.iter().take_while(waits).count();
         let mut items: Vec<Item> = slot.queue.drain(..count).collect();
@@ -250,8 +265,8 @@ impl Partition {
         fits.map(|(_, shorter)| (shorter, batch))
     }
 
-    /// A suspension counts at once, and so does its end: neither waits for code that runs elsewhere
-    /// and is sent what else there is.
+    /// A suspension counts at once, and so does its end, and the end of one that was cancelled before
+    /// it began: none waits for code that runs elsewhere and is sent what else there is.
     pub(super) fn change_of_status_first(&mut self, id: &InstanceId, mut batch: Vec<Item>) -> Vec<Item> {
         let row = self.row(id);
         let Some(at) = row.and_then(|row| change_of_status(row, &batch)) else {

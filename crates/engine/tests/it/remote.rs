@@ -272,6 +272,15 @@ impl Ground {
         assert_eq!(self.answer(&promise), Ok(()));
     }
 
+    fn cancel(&mut self) {
+        let promise = self.hub.ask(AWAY, |reply| Command::Cancel {
+            id: id(AWAY),
+            reason: None,
+            reply,
+        });
+        assert_eq!(self.answer(&promise), Ok(()));
+    }
+
     fn terminate(&mut self) -> Promise<()> {
         self.hub.ask(AWAY, |reply| Command::Terminate {
             id: id(AWAY),
@@ -520,6 +529,38 @@ fn a_termination_takes_the_turn_back() {
     assert_eq!(withdrawn, [turn.address.clone()]);
     assert!(!ground.end(&turn, ran(complete())), "the answer comes too late");
     assert_eq!(ground.status(), Status::Terminated);
+    ground.is_clean();
+}
+
+#[test]
+fn a_request_to_cancel_is_seen_before_the_end() {
+    // It waited for the turn that was out, which ended the instance: it was acknowledged, and
+    // nobody saw it.
+    let mut ground = Ground::new();
+    ground.begin();
+    let first = ground.turn();
+    ground.ran(&first, Vec::new());
+    ground.raise("a");
+    let turn = ground.turn();
+    ground.cancel();
+    assert!(!ground.end(&turn, ran(complete())), "it was taken back");
+    let told = ground.turn();
+    assert_eq!(told.new, ["OrchestratorStarted", "a", "CancelRequested"]);
+    ground.cancel();
+    assert!(ground.sent().is_empty(), "a repeat does not take it back again");
+    ground.ran(&told, complete());
+    ground.is_clean();
+}
+
+#[test]
+fn one_that_is_cancelled_before_its_first_answer_needs_no_worker() {
+    let mut ground = Ground::new();
+    ground.begin();
+    let first = ground.turn();
+    ground.raise("a");
+    ground.cancel();
+    assert_eq!(ground.status(), Status::Canceled);
+    assert!(!ground.end(&first, ran(complete())));
     ground.is_clean();
 }
 
