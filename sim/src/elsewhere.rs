@@ -187,6 +187,12 @@ impl World {
         Ok(history.len() == sent.past.len())
     }
 
+    /// Is every turn that is wanted answered?
+    pub(crate) fn is_answered_elsewhere(&self) -> bool {
+        let open = self.executor.workers().lock();
+        self.answered.is_empty() && open.values().all(|sent| sent.is_withdrawn || sent.was_taken)
+    }
+
     /// Looks at what became of answers.
     fn judge_turns(&mut self) -> Result<(), String> {
         let answered = std::mem::take(&mut self.answered);

@@ -533,7 +533,7 @@ impl World {
             self.ask_for_the_rest()?;
             self.act_elsewhere()?;
             self.collect()?;
-            if self.step()? == Stepped::Idle && self.is_settled()? {
+            if self.step()? == Stepped::Idle && self.is_answered_elsewhere() && self.is_settled()? {
                 self.marks.counters = self.marks.counters.plus(&self.hub.counters());
                 return Ok(());
             }

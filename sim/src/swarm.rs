@@ -73,7 +73,7 @@ const TINY_HISTORY: u64 = 20;
 const CANCELLATIONS_SALT: u64 = 18_892;
 
 /// The same for code that runs elsewhere.
-pub(crate) const DISTANCE_SALT: u64 = 0;
+const DISTANCE_SALT: u64 = 49127;
 
 impl Swarm {
     /// The swarm of a seed.

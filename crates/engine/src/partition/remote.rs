@@ -7,6 +7,7 @@
 
 use dalsegno_core::message::Target;
 use dalsegno_core::orchestration::Draft;
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{Action, Event, EventKind, InstanceId, Message, TaskId};
@@ -143,11 +144,13 @@ impl Partition {
                 self.forget_message(None, message, turn);
                 let seq = self.config.numbers.next_message();
                 let data = record::encode_message(&Target::Orchestration(id.clone()), message);
-                turn.ops.push(Op::PutMessage {
-                    partition: self.config.id,
-                    seq,
-                    data,
-                });
+                if !planted::has(Bug::AwayMessagesNotStored) {
+                    turn.ops.push(Op::PutMessage {
+                        partition: self.config.id,
+                        seq,
+                        data,
+                    });
+                }
                 *sequence = Some(seq);
             }
         }
@@ -161,7 +164,8 @@ impl Partition {
         let Some(away) = slot.resident_mut().and_then(|resident| resident.away.take()) else {
             return;
         };
-        for item in away.batch.into_iter().rev() {
+        let is_kept = |_: &Item| !planted::has(Bug::WithdrawnTurnForgotten);
+        for item in away.batch.into_iter().rev().filter(is_kept) {
             slot.held.push_front(item);
         }
         self.answer_now(Effect::WithdrawTurn(TurnAddress {
@@ -178,7 +182,7 @@ impl Partition {
             let is_it = resident
                 .away
                 .as_ref()
-                .is_some_and(|away| away.number == address.number);
+                .is_some_and(|away| away.number == address.number || planted::has(Bug::StaleTurnTaken));
             resident.away.take_if(|_| is_it)
         });
         let Some(away) = away else {
@@ -214,6 +218,11 @@ impl Partition {
         actions: Vec<Action>,
         unread: Vec<EventKind>,
     ) {
+        let is_failure = |action: &Action| matches!(action, Action::Fail { .. });
+        let (draft, batch) = match actions.iter().any(is_failure) {
+            true => self.widen_draft(id, draft, batch),
+            false => (draft, batch),
+        };
         let limits = &self.config.limits;
         match checked(actions, limits.turn_actions_max, Sizes::of(limits)) {
             Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
@@ -226,6 +235,9 @@ impl Partition {
 
     /// What came while the turn was out is next.
     fn free_held(&mut self, id: &InstanceId) {
+        if planted::has(Bug::HeldForgottenAfterAway) {
+            return;
+        }
         if let Some(slot) = self.slots.get_mut(id) {
             let held = std::mem::take(&mut slot.held);
             for item in held.into_iter().rev() {
@@ -261,8 +273,39 @@ impl Partition {
             .last()
             .filter(|(_, draft)| !draft.events.is_empty());
         let count = fits.as_ref().map_or(0, |(count, _)| *count);
-        put_back(slot, batch.split_off(count));
+        let rest = batch.split_off(count);
+        if !planted::has(Bug::RestOfTurnForgotten) {
+            put_back(slot, rest);
+        }
         fits.map(|(_, shorter)| (shorter, batch))
+    }
+
+    /// Whoever was told that an event is stored may rely on it, also when a failed instance is
+    /// rewound: what came while its last turn was out is part of its history.
+    fn widen_draft(&mut self, id: &InstanceId, draft: Draft, mut batch: Vec<Item>) -> (Draft, Vec<Item>) {
+        let (Some(slot), Some(first)) = (self.slots.get_mut(id), draft.events.first()) else {
+            return (draft, batch);
+        };
+        let at = first.at;
+        // The time of the turn is known at the worker: a timer of later would change it.
+        let fits = |item: &&Item| match item.as_message() {
+            Some(Message::TimerFired { fire_at, .. }) => *fire_at <= at,
+            Some(
+                Message::EventRaised { .. }
+                | Message::TaskDone { .. }
+                | Message::ChildDone { .. }
+                | Message::EntityAnswered { .. }
+                | Message::LockGranted { .. },
+            ) => true,
+            _ => false,
+        };
+        let count = slot.queue.iter().take_while(fits).count();
+        batch.extend(slot.queue.drain(..count));
+        let Some(resident) = slot.resident() else {
+            return (draft, batch);
+        };
+        let messages = batch.iter().filter_map(Item::as_message);
+        (resident.orchestration.draft(messages, at), batch)
     }
 
     /// A suspension counts at once, and so does its end, and the end of one that was cancelled before

@@ -826,6 +826,45 @@ fn one_that_failed_is_rewound_and_purged() {
 }
 
 #[test]
+fn what_came_while_the_last_turn_failed_is_there_after_a_rewind() {
+    // It was acknowledged and dropped with the end of the instance.
+    let mut ground = Ground::new();
+    ground.begin();
+    let first = ground.turn();
+    ground.raise("a");
+    ground.ran(&first, fail());
+    assert_eq!(ground.status(), Status::Failed);
+    ground.rewind();
+    let again = ground.turn();
+    assert_eq!(again.past, [""; 0]);
+    assert_eq!(again.new, ["OrchestratorStarted", "ExecutionStarted", "a"]);
+    ground.ran(&again, complete());
+    ground.is_clean();
+}
+
+#[test]
+fn a_termination_of_one_that_is_being_cancelled_leaves_no_activity() {
+    // Both in one turn: the activity was told to end and waited for, by nobody.
+    let mut ground = Ground::new();
+    ground.begin();
+    let first = ground.turn();
+    let promise = ground.hub.end_turn(first.address.clone(), ran(vec![schedule(0)]));
+    while ground.hub.running_tasks().count() == 0 {
+        ground.hub.step().expect("the store takes it");
+    }
+    let cancelled = ground.hub.ask(AWAY, |reply| Command::Cancel {
+        id: id(AWAY),
+        reason: None,
+        reply,
+    });
+    let terminated = ground.terminate();
+    assert_eq!(ground.answer(&terminated), Ok(()));
+    assert_eq!((promise.take(), cancelled.take()), (Some(Ok(true)), Some(Ok(()))));
+    assert_eq!(ground.status(), Status::Terminated);
+    ground.is_clean();
+}
+
+#[test]
 fn an_event_with_a_key_is_taken_once_while_a_turn_is_out() {
     let mut ground = Ground::new();
     ground.begin();
