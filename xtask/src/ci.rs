@@ -11,7 +11,7 @@ type Step = (&'static str, fn() -> Result<(), String>);
 
 /// Runs all steps; the first that fails ends it.
 pub(crate) fn all() -> Result<(), String> {
-    let steps: [Step; 8] = [
+    let steps: [Step; 9] = [
         ("tools", tools),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("lints", || {
@@ -19,6 +19,7 @@ pub(crate) fn all() -> Result<(), String> {
         }),
         ("tidy", crate::tidy::check),
         ("tests", || cargo(&["test", "--workspace", "--no-fail-fast"])),
+        ("sdks", crate::sdks::all),
         ("docs", docs),
         ("licences", || {
             cargo(&["deny", "check", "bans", "licenses", "sources"])
@@ -72,13 +73,13 @@ fn cargo(arguments: &[&str]) -> Result<(), String> {
     run("cargo", arguments)
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new(program);
     command.args(arguments).env("RUN_SLOW", "1");
     status(command, &format!("{program} {}", arguments.join(" ")))
 }
 
-fn status(mut command: Command, what: &str) -> Result<(), String> {
+pub(crate) fn status(mut command: Command, what: &str) -> Result<(), String> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{what} ended with {status}")),
@@ -86,7 +87,7 @@ fn status(mut command: Command, what: &str) -> Result<(), String> {
     }
 }
 
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)
         .output()

@@ -129,6 +129,8 @@ pub(crate) enum Command {
     Limiter(commands::limiter::Limiter),
     /// List what webhooks were not told yet, or never will be
     Webhooks(commands::webhooks::Webhooks),
+    /// List the workers in other languages that are connected
+    Workers(commands::workers::Workers),
     /// Look at the configuration
     #[command(subcommand)]
     Config(commands::config::Config),

@@ -314,10 +314,9 @@ mod tests {
     fn turns_written_by_their_makers_and_by_the_committer_keep_the_order_of_the_queue() {
         const TURNS: u64 = 500;
         let released = Released::default();
-        let store = Arc::new(MemoryStore::new(4));
         let committer = Committer {
             queue: Arc::new(CommitQueue::new(1_000_000)),
-            store: store.clone(),
+            store: Arc::new(MemoryStore::new(4)),
             epoch: Epoch(1),
             durable: (0..4).map(|_| Arc::default()).collect(),
             counts: Arc::new(Counts::new(&[])),

@@ -17,6 +17,7 @@ use dalsegno_core::{
 };
 use futures::future::BoxFuture;
 
+use crate::request::WorkerStatus;
 use crate::task::TaskRecord;
 
 /// What a new live execution is told about itself.
@@ -293,21 +294,20 @@ impl Heartbeats {
 
 /// Who reports from elsewhere is answered when its report is durable, or wanted by nobody.
 #[derive(Clone, Default)]
-pub struct Receipt(Arc<std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+pub struct Receipt(Arc<std::sync::Mutex<Option<GiveReceipt>>>);
+
+/// What gives a receipt to who waits for it.
+type GiveReceipt = Box<dyn FnOnce() + Send>;
 
 impl Receipt {
     /// Calls this, once, when the outcome is durable.
     pub fn request(&self, give: impl FnOnce() + Send + 'static) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Box::new(give));
+        *self.lock() = Some(Box::new(give));
     }
 
     /// The outcome is durable.
     pub fn give(&self) {
-        let requested = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
+        let requested = self.lock().take();
         if let Some(give) = requested {
             give();
         }
@@ -315,10 +315,11 @@ impl Receipt {
 
     /// Does somebody wait for it?
     pub fn is_requested(&self) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .is_some()
+        self.lock().is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<GiveReceipt>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -430,6 +431,16 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
     /// Do the operations of this entity run elsewhere?
     fn is_remote_entity(&self, _entity: &str) -> bool {
         false
+    }
+
+    /// Workers elsewhere that are connected now.
+    fn workers(&self) -> Vec<WorkerStatus> {
+        Vec::new()
+    }
+
+    /// Why an activity that runs elsewhere is not at work, in words; `None` when there is nothing to say.
+    fn explain_activity(&self, _name: &str) -> Option<String> {
+        None
     }
 
     /// A turn that was sent is wanted no more.

@@ -231,12 +231,12 @@ fn decode_history(
             break;
         }
         let first = events.len();
-        let (decoded, apart) = read_chunk(row, &chunk, begin + first as u64)?;
-        events.extend(decoded);
+        let chunk = read_chunk(row, &chunk, begin + first as u64)?;
+        events.extend(chunk.events);
         if large == LargeValues::LeaveOut {
             continue;
         }
-        for (place, n) in apart {
+        for (place, n) in chunk.apart {
             let value = event_value(store, row, n)?;
             if value.is_none() && store.history(row.key)?.is_empty() {
                 // The execution went while it was read.
@@ -260,9 +260,9 @@ pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, Rea
     let (mut events, mut left_out) = (Vec::new(), Vec::new());
     for chunk in store.history(row.key)? {
         let first = events.len();
-        let (decoded, apart) = read_chunk(row, &chunk, first as u64)?;
-        events.extend(decoded);
-        for (place, n) in apart {
+        let chunk = read_chunk(row, &chunk, first as u64)?;
+        events.extend(chunk.events);
+        for (place, n) in chunk.apart {
             // There is none when the execution went while it was read.
             let digest = store.payload_digest(&Owner::Execution(row.key), n)?;
             left_out.extend(digest.map(|digest| (first + place, digest)));
@@ -276,13 +276,13 @@ fn read_chunk(
     row: &InstanceRow,
     chunk: &HistoryChunk,
     number: u64,
-) -> Result<(Vec<Event>, Vec<(usize, u64)>), ReadError> {
+) -> Result<record::StoredEvents, ReadError> {
     let stored = record::decode_events(&chunk.data).map_err(ReadError::damaged)?;
     if chunk.first != number || stored.events.len() != chunk.count as usize {
         let text = format!("the history of {} has a gap at event {number}", row.id);
         return Err(ReadError::damaged(text));
     }
-    Ok((stored.events, stored.apart))
+    Ok(stored)
 }
 
 /// A value of an event; one that the row has too is not read twice.

@@ -181,6 +181,19 @@ pub fn lock_holder(row: &EntityRow) -> Option<InstanceId> {
     holder.map(|holder| holder.instance)
 }
 
+/// A worker elsewhere that is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// What it calls itself.
+    pub name: String,
+    /// Turns that it has.
+    pub turns: usize,
+    /// Attempts of activities that it has.
+    pub activities: usize,
+    /// Operations of entities that it has.
+    pub operations: usize,
+}
+
 /// A limiter bucket as people see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimiterStatus {

@@ -18,6 +18,7 @@ use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationRequest,
     OperationRun, TurnAddress,
 };
+use crate::request::WorkerStatus;
 use crate::task::TaskRecord;
 
 /// The name under which deliveries are tasks.
@@ -190,6 +191,14 @@ impl Executor for WithWebhooks {
 
     fn is_remote_entity(&self, entity: &str) -> bool {
         self.code.is_remote_entity(entity)
+    }
+
+    fn workers(&self) -> Vec<WorkerStatus> {
+        self.code.workers()
+    }
+
+    fn explain_activity(&self, name: &str) -> Option<String> {
+        self.code.explain_activity(name)
     }
 
     fn withdraw(&self, turn: &TurnAddress) {

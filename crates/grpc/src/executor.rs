@@ -10,6 +10,7 @@ use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
     OperationOutcome, OperationRequest, OperationRun, TurnAddress, TurnSender,
 };
+use dalsegno_engine::request::WorkerStatus;
 use futures::future::BoxFuture;
 use hashbrown::HashSet;
 use prost::Message as _;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::proto::work_item::Request;
 use crate::wire::{self, Names};
-use crate::workers::{ActivityAnswer, Pending, Work, Workers};
+use crate::workers::{ActivityAnswer, Parts, Pending, Work, Workers};
 use crate::{guid, proto};
 
 /// What is registered here runs here; everything else is offered to workers.
@@ -78,6 +79,15 @@ impl Executor for RemoteExecutor {
 
     fn is_remote_entity(&self, entity: &str) -> bool {
         !self.entities.contains(entity)
+    }
+
+    fn workers(&self) -> Vec<WorkerStatus> {
+        self.workers.list()
+    }
+
+    fn explain_activity(&self, name: &str) -> Option<String> {
+        let is_missing = !self.activities.contains(name) && !self.workers.offers_activity(name);
+        is_missing.then(|| "waits for a worker that offers it; none is connected".to_owned())
     }
 
     fn withdraw(&self, turn: &TurnAddress) {
@@ -185,6 +195,7 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
         instance: request.instance.as_str().into(),
         task,
         locks: Vec::new(),
+        parts: Parts::default(),
         answer: Pending::Activity(answer),
     }
 }
@@ -258,6 +269,7 @@ fn entity_work(
         instance: entity.to_string().into(),
         task: 0,
         locks: Vec::new(),
+        parts: Parts::default(),
         answer: Pending::Entity(answer),
     }
 }
@@ -385,6 +397,7 @@ impl Execution for RemoteExecution {
                 instance: info.instance.as_str().into(),
                 task: 0,
                 locks,
+                parts: Parts::default(),
                 answer: Pending::Turn(turn),
             });
         }))

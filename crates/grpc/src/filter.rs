@@ -44,6 +44,14 @@ impl Filter {
         Self::Listed(Arc::new(listed))
     }
 
+    /// Does it take an activity of this name, in some version?
+    pub fn names(&self, activity: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(listed) => listed.activities.contains_key(activity),
+        }
+    }
+
     /// Is this for it?
     pub fn takes(&self, kind: Kind, name: &str, version: Option<&str>) -> bool {
         let Self::Listed(listed) = self else { return true };

@@ -19,6 +19,7 @@ mod wire;
 mod worker_calls;
 
 /// The protocol's messages, its server and its client, generated from `proto/durabletask.proto`.
+#[expect(clippy::allow_attributes, clippy::too_many_lines, reason = "generated code")]
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/_.rs"));
 }

@@ -19,9 +19,6 @@ use crate::wire::{self, Names};
 use crate::worker_calls as worker;
 use crate::workers::{Kind, Workers};
 
-/// Largest message taken: `grpc.message_bytes_max`.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// Most clients receive 4 MiB at a time: pieces of lists and histories stay below that.
 const CHUNK_BYTES: usize = 3 * 1024 * 1024;
 
@@ -65,8 +62,9 @@ impl Hubs for OneHub {
 }
 
 /// The service as routes, to be served over HTTP/2.
-pub fn router(hubs: Arc<dyn Hubs>) -> axum::Router {
-    axum::Router::new().route_service("/TaskHubSidecarService/{call}", Sidecar::service(hubs))
+pub fn router(hubs: Arc<dyn Hubs>, message_bytes_max: usize) -> axum::Router {
+    let service = Sidecar::service(hubs, message_bytes_max);
+    axum::Router::new().route_service("/TaskHubSidecarService/{call}", service)
 }
 
 /// The hub of a client that names none.
@@ -85,9 +83,9 @@ impl std::fmt::Debug for Sidecar {
 
 impl Sidecar {
     /// For these hubs, as a service to be called.
-    pub fn service(hubs: Arc<dyn Hubs>) -> TaskHubSidecarServiceServer<Self> {
+    pub fn service(hubs: Arc<dyn Hubs>, message_bytes_max: usize) -> TaskHubSidecarServiceServer<Self> {
         TaskHubSidecarServiceServer::new(Self { hubs })
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX)
     }
 

@@ -18,7 +18,18 @@ pub(crate) async fn complete_turn(
     response: proto::OrchestratorResponse,
 ) -> Result<(), Status> {
     let instance = response.instance_id;
-    let Some(work) = take(served, &response.completion_token, Kind::Turn, &instance, 0)? else {
+    if response.is_partial {
+        let part = served.workers.keep_part(
+            &response.completion_token,
+            response.actions,
+            response.num_events_processed,
+        );
+        return match part {
+            Err(NoWork::Unknown) => Err(unknown_token()),
+            _ => Ok(()),
+        };
+    }
+    let Some(mut work) = take(served, &response.completion_token, Kind::Turn, &instance, 0)? else {
         return Ok(());
     };
     if response.requires_history {
@@ -26,7 +37,14 @@ pub(crate) async fn complete_turn(
         served.workers.offer_again(work);
         return Ok(());
     }
-    let turn = match wire::turn(response.actions, response.custom_status, &work) {
+    let parts = std::mem::take(&mut work.parts);
+    let events_taken = match parts.has_begun {
+        true => parts.events_taken,
+        false => response.num_events_processed,
+    };
+    let mut actions = parts.actions;
+    actions.extend(response.actions);
+    let turn = match wire::turn(actions, response.custom_status, &work) {
         Ok(turn) => turn,
         Err(error) => {
             let status = Status::invalid_argument(format!("turn of instance {instance}: {error}"));
@@ -40,9 +58,7 @@ pub(crate) async fn complete_turn(
     let answer = TurnAnswer::Ran {
         actions: turn.actions,
         unread: turn.unread,
-        events_taken: response
-            .num_events_processed
-            .and_then(|count| usize::try_from(count).ok()),
+        events_taken: events_taken.and_then(|count| usize::try_from(count).ok()),
     };
     served.hub.end_turn(address, answer).await.map_err(refused)?;
     for terminate in turn.terminations {

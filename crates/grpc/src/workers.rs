@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, oneshot};
 
@@ -43,8 +44,21 @@ pub struct Work {
     pub task: i32,
     /// The locks of its execution, by the worker's names for them.
     pub locks: Locks,
+    /// What is here of the answer of a turn that comes in parts.
+    pub parts: Parts,
     /// Where the answer goes.
     pub answer: Pending,
+}
+
+/// Parts of a turn's answer, in order.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Their actions.
+    pub actions: Vec<proto::OrchestratorAction>,
+    /// What the first one said of it.
+    pub events_taken: Option<i32>,
+    /// There was one.
+    pub has_begun: bool,
 }
 
 /// Where the answer to a piece of work goes.
@@ -85,6 +99,8 @@ pub struct WorkerLimits {
     pub in_flight_default: usize,
     /// A turn or an entity's operations that are not answered for so long are given to another: `grpc.turn_timeout`.
     pub turn_timeout: Duration,
+    /// Bytes of one message that is taken: `grpc.message_bytes_max`.
+    pub message_bytes_max: usize,
 }
 
 impl Default for WorkerLimits {
@@ -92,6 +108,7 @@ impl Default for WorkerLimits {
         Self {
             in_flight_default: 1_000,
             turn_timeout: Duration::from_secs(300),
+            message_bytes_max: 64 * 1024 * 1024,
         }
     }
 }
@@ -109,10 +126,13 @@ pub struct Workers {
     deadline: Notify,
 }
 
+/// Items of one kind, name and version wait in one line.
+type Line = (Kind, Arc<str>, Option<Arc<str>>);
+
 #[derive(Debug, Default)]
 struct State {
     items: HashMap<u64, Item>,
-    waiting: HashMap<(Kind, Arc<str>, Option<Arc<str>>), VecDeque<u64>>,
+    waiting: HashMap<Line, VecDeque<u64>>,
     streams: BTreeMap<u64, Stream>,
     /// Deadlines of items in flight, ends of pauses.
     due: BTreeMap<(Instant, u64), ()>,
@@ -153,15 +173,6 @@ struct Stream {
     in_flight: BTreeMap<Kind, usize>,
     most: BTreeMap<Kind, usize>,
     waker: Option<Waker>,
-}
-
-/// A worker as people see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkerInfo {
-    /// What it calls itself.
-    pub name: String,
-    /// Items it has, by kind: turns, activities, entities.
-    pub in_flight: [usize; 3],
 }
 
 /// What a stream is told when it looks for work.
@@ -299,6 +310,7 @@ impl Workers {
             return Next::Nothing;
         };
         item.deliveries += 1;
+        item.work.parts = Parts::default();
         let kind = item.work.kind();
         let until = (kind != Kind::Activity).then(|| Instant::now() + self.limits.turn_timeout);
         item.place = Place::Flying { stream, until };
@@ -426,14 +438,45 @@ impl Workers {
     }
 
     /// Who is connected.
-    pub fn list(&self) -> Vec<WorkerInfo> {
+    pub fn list(&self) -> Vec<WorkerStatus> {
         let state = self.lock();
         let count = |stream: &Stream, kind| stream.in_flight.get(&kind).copied().unwrap_or_default();
-        let info = |stream: &Stream| WorkerInfo {
+        let status = |stream: &Stream| WorkerStatus {
             name: stream.name.clone(),
-            in_flight: [Kind::Turn, Kind::Activity, Kind::Entity].map(|kind| count(stream, kind)),
+            turns: count(stream, Kind::Turn),
+            activities: count(stream, Kind::Activity),
+            operations: count(stream, Kind::Entity),
         };
-        state.streams.values().map(info).collect()
+        state.streams.values().map(status).collect()
+    }
+
+    /// Is somebody connected who takes this activity, in some version?
+    pub fn offers_activity(&self, name: &str) -> bool {
+        let state = self.lock();
+        state.streams.values().any(|stream| stream.filter.names(name))
+    }
+
+    /// Keeps a part of a turn's answer until the rest is here.
+    pub fn keep_part(
+        &self,
+        token: &str,
+        actions: Vec<proto::OrchestratorAction>,
+        events_taken: Option<i32>,
+    ) -> Result<(), NoWork> {
+        let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
+        let mut state = self.lock();
+        match state.items.get_mut(&id) {
+            Some(item) if item.deliveries == delivery && matches!(item.place, Place::Flying { .. }) => {
+                item.work.parts.actions.extend(actions);
+                // Only the first part tells how many events were taken.
+                if !item.work.parts.has_begun {
+                    item.work.parts.events_taken = events_taken;
+                    item.work.parts.has_begun = true;
+                }
+                Ok(())
+            }
+            _ => Err(NoWork::Stale),
+        }
     }
 
     /// Why a turn does not come back, in words.
@@ -470,7 +513,7 @@ impl Workers {
 }
 
 impl State {
-    fn group(&self, id: u64) -> Option<(Kind, Arc<str>, Option<Arc<str>>)> {
+    fn group(&self, id: u64) -> Option<Line> {
         let work = &self.items.get(&id)?.work;
         Some((work.kind(), work.name.clone(), work.version.clone()))
     }
@@ -528,7 +571,7 @@ impl State {
     /// The oldest item that a stream may take, out of its line.
     fn take_for(&mut self, stream: u64) -> Option<u64> {
         let stream = self.streams.get(&stream)?;
-        let fits = |(kind, name, version): &&(Kind, Arc<str>, Option<Arc<str>>)| {
+        let fits = |(kind, name, version): &&Line| {
             stream.has_room(*kind) && stream.filter.takes(*kind, name, version.as_deref())
         };
         let lines = self.waiting.iter().filter(|(group, _)| fits(group));

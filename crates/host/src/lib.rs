@@ -17,6 +17,7 @@ mod remote_watch;
 pub mod schedule;
 pub mod server;
 pub mod telemetry;
+pub mod tls;
 pub mod v1;
 pub mod webhooks;
 

@@ -28,7 +28,7 @@ use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
-use crate::v1::{DeliveryWire, HubInfo};
+use crate::v1::{DeliveryWire, HubInfo, WorkerWire};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -392,6 +392,14 @@ impl RemoteHub {
     /// As [`TaskHub::deliveries`](dalsegno_engine::TaskHub::deliveries).
     pub async fn deliveries(&self) -> Answer<Vec<DeliveryWire>> {
         self.get("/webhooks".into()).await
+    }
+
+    /// Workers elsewhere that are connected to the hub now.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Unauthorized`.
+    pub async fn workers(&self) -> Answer<Vec<WorkerWire>> {
+        self.get("/workers".into()).await
     }
 
     /// Changes a limiter's definition.

@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
 
 use crate::app_routes::AppRoutes;
 pub use crate::http::auth::Access;
@@ -25,6 +27,7 @@ pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
 use crate::http::unread::Unread;
 use crate::http::waits::Waits;
+use crate::tls::Tls;
 
 /// Bytes and number of headers taken; more is 431.
 pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
@@ -34,6 +37,8 @@ const STREAMS_MAX: u32 = 100_000;
 /// A peer of HTTP/2 is asked whether it lives so often, and is cut off when it does not answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that has not finished the handshake of TLS by then is cut off.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Why a connection ended early.
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
@@ -51,6 +56,8 @@ pub struct Server {
     routes: AppRoutes,
     route_prefix: String,
     grpc: Option<Router>,
+    tls: Option<Tls>,
+    allows_plaintext: bool,
 }
 
 impl Server {
@@ -63,6 +70,8 @@ impl Server {
             routes: AppRoutes::new(),
             route_prefix: "api".into(),
             grpc: None,
+            tls: None,
+            allows_plaintext: false,
         }
     }
 
@@ -95,36 +104,66 @@ impl Server {
         self
     }
 
+    /// Speaks TLS and nothing else.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.is_tls = true;
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Speaks without TLS beyond loopback too: behind a proxy that ends TLS, or in a network that is trusted.
+    #[must_use]
+    pub fn allow_plaintext(mut self, is_allowed: bool) -> Self {
+        self.allows_plaintext = is_allowed;
+        self
+    }
+
     /// Links as they look without a request: from the configured URL, or the listener's address.
     pub fn links(&self, listening: SocketAddr) -> Links {
         let origin = self.settings.public_url.clone();
-        let origin = origin.unwrap_or_else(|| format!("http://{listening}"));
+        let scheme = self.settings.scheme();
+        let origin = origin.unwrap_or_else(|| format!("{scheme}://{listening}"));
         self.shared().links(origin.trim_end_matches('/').to_owned())
     }
 
     /// Serves until `shutdown` is ready, then finishes the answers in progress.
     ///
     /// # Errors
-    /// When a listener beyond loopback has no keys to check: nothing is served then.
+    /// When a listener beyond loopback has no keys to check, or neither TLS nor leave to do without:
+    /// nothing is served then.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let address = listener.local_addr()?;
-        if !address.ip().is_loopback() && matches!(self.access, Access::Loopback { .. }) {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "{address} is reachable from elsewhere and no keys are configured: listen on 127.0.0.1, or set auth.keys_file"
-                ),
-            ));
-        }
+        self.check_reach(address)?;
         let state = Arc::new(self.shared());
         let faces = Faces {
             app: self
                 .routes
                 .into_router(&self.route_prefix, self.settings.body_bytes_max),
             grpc: self.grpc,
+            tls: self.tls,
         };
         accept_until(&listener, shutdown, &state, &faces).await;
         Ok(())
+    }
+
+    /// Who is reachable from elsewhere asks for keys, and does not let them travel in the clear.
+    fn check_reach(&self, address: SocketAddr) -> io::Result<()> {
+        let refused = |text: &str| {
+            let text = format!("{address} is reachable from elsewhere and {text}");
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+        };
+        match address.ip().is_loopback() {
+            true => Ok(()),
+            false if matches!(self.access, Access::Loopback { .. }) => {
+                refused("no keys are configured: listen on 127.0.0.1, or set auth.keys_file")
+            }
+            false if self.tls.is_none() && !self.allows_plaintext => refused(
+                "keys would travel in the clear: set tls.certificate_file and tls.key_file, \
+                 or tls.allow_plaintext behind a proxy that ends TLS",
+            ),
+            false => Ok(()),
+        }
     }
 
     fn shared(&self) -> State {
@@ -144,6 +183,7 @@ impl Server {
 struct Faces {
     app: Router,
     grpc: Option<Router>,
+    tls: Option<Tls>,
 }
 
 async fn accept_until(
@@ -162,9 +202,16 @@ async fn accept_until(
         };
         match accepted {
             Ok((stream, peer, slot)) => {
-                let connection = graceful.watch(connection(stream, peer, Arc::clone(state), faces.clone()));
+                let (state, faces, watcher) = (Arc::clone(state), faces.clone(), graceful.watcher());
                 tokio::spawn(async move {
-                    if let Err(error) = connection.await {
+                    let ended = match faces.tls.clone() {
+                        None => watcher.watch(connection(stream, peer, state, faces)).await,
+                        Some(tls) => match shake_hands(&tls, stream).await {
+                            Ok(stream) => watcher.watch(connection(stream, peer, state, faces)).await,
+                            Err(error) => Err(error.into()),
+                        },
+                    };
+                    if let Err(error) = ended {
                         tracing::debug!(%peer, %error, "connection ended early");
                     }
                     drop(slot);
@@ -199,8 +246,18 @@ async fn accept(
     Ok((stream, peer, slot))
 }
 
-fn connection(
-    stream: TcpStream,
+async fn shake_hands(tls: &Tls, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let shaken = tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await;
+    shaken.unwrap_or_else(|_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "no TLS handshake in time",
+        ))
+    })
+}
+
+fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
     peer: SocketAddr,
     state: Arc<State>,
     faces: Faces,

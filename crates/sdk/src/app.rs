@@ -9,9 +9,11 @@ use dalsegno_core::limits::{HUB_PARTITIONS, Limits};
 use dalsegno_core::store::Store;
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::{Executor, HubOptions, TaskHub};
+use dalsegno_grpc::workers::WorkerLimits;
 use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::config::{Config, Sources};
 use dalsegno_host::schedule::{Schedule, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer};
+use dalsegno_host::tls::Tls;
 use dalsegno_host::webhooks::{WebhookSender, WebhookSettings};
 use dalsegno_host::{AppRoutes, Server};
 use dalsegno_store_embedded::{EmbeddedStore, Options};
@@ -247,6 +249,12 @@ pub struct HostSettings {
     pub remote_workers: RemoteWorkers,
     /// Further addresses for gRPC alone, such as the ports that the official SDKs assume.
     pub grpc_listen: Vec<SocketAddr>,
+    /// Certificate and key by which the listener speaks TLS.
+    pub tls: Option<Tls>,
+    /// Beyond loopback too, the listener may do without TLS.
+    pub allows_plaintext: bool,
+    /// What workers may hold, and for how long.
+    pub worker_limits: WorkerLimits,
 }
 
 /// Where a host listens.
@@ -274,6 +282,9 @@ impl HostSettings {
             drain: Duration::from_secs(30),
             remote_workers: RemoteWorkers::Refused,
             grpc_listen: Vec::new(),
+            tls: None,
+            allows_plaintext: false,
+            worker_limits: WorkerLimits::default(),
         }
     }
 
@@ -295,8 +306,25 @@ impl HostSettings {
             webhooks: config.webhooks.settings(&config.hub)?,
             threads: 0,
             drain: config.drain,
-            remote_workers: RemoteWorkers::Refused,
+            remote_workers: match config.grpc.workers.as_str() {
+                "this-hub" => RemoteWorkers::ThisHub,
+                "any-hub" => RemoteWorkers::AnyHub,
+                _ => RemoteWorkers::Refused,
+            },
             grpc_listen: Vec::new(),
+            tls: match &config.tls {
+                Some((certificate, key)) => Some(
+                    Tls::read(certificate, key)
+                        .map_err(|error| Error::configuration(format!("tls: {error}")))?,
+                ),
+                None => None,
+            },
+            allows_plaintext: config.allows_plaintext,
+            worker_limits: WorkerLimits {
+                in_flight_default: config.grpc.in_flight_default,
+                turn_timeout: config.grpc.turn_timeout,
+                message_bytes_max: config.grpc.message_bytes_max,
+            },
         })
     }
 }
@@ -443,9 +471,17 @@ impl Host {
         let plain = || {
             let server = Server::new(host.hub.clone())
                 .settings(settings.http.clone())
-                .access(settings.access.clone());
+                .access(settings.access.clone())
+                .allow_plaintext(settings.allows_plaintext);
+            let server = match settings.tls.clone() {
+                Some(tls) => server.tls(tls),
+                None => server,
+            };
             match &host.shelf {
-                Some(shelf) => server.grpc(dalsegno_grpc::service::router(shelf.clone())),
+                Some(shelf) => server.grpc(dalsegno_grpc::service::router(
+                    shelf.clone(),
+                    settings.worker_limits.message_bytes_max,
+                )),
                 None => server,
             }
         };
@@ -490,9 +526,8 @@ impl Host {
     }
 
     /// The workers in other languages that are connected now.
-    pub fn workers(&self) -> Vec<dalsegno_grpc::workers::WorkerInfo> {
-        let shelf = self.shelf.as_ref();
-        shelf.map_or_else(Vec::new, |shelf| shelf.main().workers.list())
+    pub fn workers(&self) -> Vec<dalsegno_engine::request::WorkerStatus> {
+        self.hub.executor().workers()
     }
 
     /// The app's HTTP routes: methods and path below the origin.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dalsegno_grpc::executor::RemoteExecutor;
 use dalsegno_grpc::service::{DEFAULT_HUB, Hubs, Served};
 use dalsegno_grpc::tonic::Status;
-use dalsegno_grpc::workers::{WorkerLimits, Workers};
+use dalsegno_grpc::workers::Workers;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 use tokio::sync::Mutex;
@@ -129,7 +129,7 @@ impl Drop for Shelf {
 }
 
 async fn open(registry: &Arc<Registry>, settings: &HostSettings) -> Result<Served> {
-    let workers = Workers::new(WorkerLimits::default());
+    let workers = Workers::new(settings.worker_limits);
     let store = open_store(settings.folder.clone(), settings.partitions).await?;
     let executor = Arc::new(RemoteExecutor::new(registry.clone(), workers.clone()));
     let hub = open_hub(store, registry, executor, settings)?;

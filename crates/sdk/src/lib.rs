@@ -95,6 +95,7 @@ pub use dalsegno_engine::executor::CancelReason;
 pub use dalsegno_engine::hub::NewId;
 pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};
 pub use dalsegno_engine::webhooks::WebhookSubscription;
+pub use dalsegno_grpc::workers::WorkerLimits;
 pub use dalsegno_host::webhooks::{Webhook, WebhookSecret, WebhookSettings};
 pub use dalsegno_host::{CheckStatus, ManagementPayload};
 pub use dalsegno_macros::{activity, entity, http_trigger, orchestrator, timer_trigger};

@@ -104,12 +104,12 @@ impl Serve {
             .map_err(|error| Failure::configuration(&error))?
             .config;
         dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
-        let settings = HostSettings {
-            remote_workers: match self.hub_auto_create {
-                true => RemoteWorkers::AnyHub,
-                false => RemoteWorkers::ThisHub,
-            },
-            ..HostSettings::from_config(&config).map_err(refused)?
+        let mut settings = HostSettings::from_config(&config).map_err(refused)?;
+        // What serves nobody would be of no use: this program has no functions of its own.
+        settings.remote_workers = match settings.remote_workers {
+            _ if self.hub_auto_create => RemoteWorkers::AnyHub,
+            RemoteWorkers::Refused => RemoteWorkers::ThisHub,
+            configured => configured,
         };
         let (kept, drain) = (settings.folder.display().to_string(), settings.drain);
         let host = App::new().start(settings).await.map_err(refused)?;

@@ -97,6 +97,7 @@ fn shown(index: usize, event: &Event) -> Row {
 }
 
 /// The task an event is of, and what there is to know in a few words.
+#[expect(clippy::too_many_lines, reason = "one match over all events")]
 fn told(kind: &EventKind) -> (Option<dalsegno_core::TaskId>, String) {
     use EventKind as Kind;
     let payload = |payload: &Option<dalsegno_core::Payload>| {

@@ -23,6 +23,7 @@ pub(crate) mod terminate;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod webhooks;
+pub(crate) mod workers;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::{Exit, Failure};
@@ -39,6 +40,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Start(start) => start.run(&session).await,
         Command::List(list) => list.run(&session).await,
         Command::Webhooks(webhooks) => webhooks.run(&session).await,
+        Command::Workers(workers) => workers.run(&session).await,
         Command::Counts(counts) => counts.run(&session).await,
         Command::Get(get) => get.run(&session).await,
         Command::Wait(wait) => wait.run(&session).await,

@@ -97,8 +97,14 @@ impl Partition {
             OpenTask::Activity { name, .. } if self.config.executor.activity_settings(name).is_none() => {
                 format!("activity \"{name}\": nobody here has registered it")
             }
-            OpenTask::Activity { name, undo: true } => format!("compensating: activity \"{name}\""),
-            OpenTask::Activity { name, undo: false } => format!("activity \"{name}\""),
+            OpenTask::Activity { name, undo } => {
+                let why = self.config.executor.explain_activity(name);
+                format!(
+                    "{}activity \"{name}\"{}",
+                    if *undo { "compensating: " } else { "" },
+                    why.map_or_else(String::new, |why| format!(": {why}"))
+                )
+            }
             OpenTask::Timer { fire_at } => format!("timer, due {}", self.until(*fire_at)),
             OpenTask::Child {
                 instance, undo: true, ..

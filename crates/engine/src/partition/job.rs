@@ -18,6 +18,10 @@ use crate::executor::{
 };
 
 /// Code that has to run. At most one of a partition is out at a time.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of a partition, and a box would cost each turn"
+)]
 #[derive(Debug)]
 pub enum Job {
     /// The next turn of an orchestrator.

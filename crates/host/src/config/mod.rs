@@ -53,12 +53,31 @@ pub struct Config {
     pub limiters: Vec<(String, LimiterDefinition)>,
     /// Who is told of statuses, and how. Secrets are in files that are read at the start.
     pub webhooks: WebhookConfig,
+    /// How gRPC is served.
+    pub grpc: GrpcSettings,
+    /// Certificate and key of the listener.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Beyond loopback too, it may speak without TLS.
+    pub allows_plaintext: bool,
     /// Lowest level that is logged.
     pub log_level: String,
     /// `auto`, `text` or `json`.
     pub log_format: String,
     /// How long a shutdown waits for what runs.
     pub drain: Duration,
+}
+
+/// How gRPC is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcSettings {
+    /// `refused`, `this-hub` or `any-hub`.
+    pub workers: String,
+    /// Work items of each kind that a worker has when it names no number.
+    pub in_flight_default: usize,
+    /// What is not answered for so long is given to another worker.
+    pub turn_timeout: Duration,
+    /// Bytes of one message that is taken.
+    pub message_bytes_max: usize,
 }
 
 /// When callers need a key.
@@ -315,6 +334,17 @@ impl Values<'_> {
             limits: self.limits(),
             limiters: Vec::new(),
             webhooks: WebhookConfig::of(self.0),
+            grpc: GrpcSettings {
+                workers: self.text("grpc.workers"),
+                in_flight_default: self.size("grpc.in_flight_default"),
+                turn_timeout: self.duration("grpc.turn_timeout"),
+                message_bytes_max: self.size("grpc.message_bytes_max"),
+            },
+            tls: self
+                .text_if("tls.certificate_file")
+                .zip(self.text_if("tls.key_file"))
+                .map(|(certificate, key)| (certificate.into(), key.into())),
+            allows_plaintext: self.flag("tls.allow_plaintext"),
             log_level: self.text("log.level"),
             log_format: self.text("log.format"),
             drain: self.duration("shutdown.drain"),
@@ -325,6 +355,7 @@ impl Values<'_> {
         let address = |text: &String| text.parse::<IpAddr>().expect("the table checked the form");
         HttpSettings {
             public_url: self.text_if("http.public_url"),
+            is_tls: false,
             trusted_proxies: self.list("http.trusted_proxies").iter().map(address).collect(),
             use_forwarded_host: self.flag("http.use_forwarded_host"),
             connection: self.text("http.connection"),

@@ -430,6 +430,48 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How long a delivery is tried, with waits that double from 5 s to an hour.",
     ),
     row(
+        "grpc.workers",
+        Kind::Choice(&["refused", "this-hub", "any-hub"]),
+        "refused",
+        "Whether programs of the Durable Task SDKs may connect over gRPC: to no hub, to this one, or to any they name.",
+    ),
+    row(
+        "grpc.in_flight_default",
+        ANY,
+        "1000",
+        "Work items of each kind that a worker has at once when it names no number.",
+    ),
+    row(
+        "grpc.turn_timeout",
+        Kind::Duration,
+        "5m",
+        "A turn or an entity's operation that a worker has not answered for so long is given to another.",
+    ),
+    row(
+        "grpc.message_bytes_max",
+        ANY,
+        "67108864",
+        "Bytes of one message that is taken over gRPC.",
+    ),
+    row(
+        "tls.certificate_file",
+        Kind::Text,
+        "",
+        "PEM file with the listener's certificate and its chain. With the key, TLS is spoken and nothing else.",
+    ),
+    row(
+        "tls.key_file",
+        Kind::Text,
+        "",
+        "PEM file with the certificate's key.",
+    ),
+    row(
+        "tls.allow_plaintext",
+        Kind::Flag,
+        "false",
+        "Listen beyond loopback without TLS: behind a proxy that ends it, or in a network that is trusted.",
+    ),
+    row(
         "log.level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         "info",

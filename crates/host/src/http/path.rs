@@ -86,6 +86,7 @@ pub(crate) enum Ours {
     Limiters,
     SetLimiter { name: String },
     Webhooks,
+    Workers,
     Changes,
     Hub,
 }
@@ -247,6 +248,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
         },
         ("GET", ["stream"]) => Ours::Changes,
         ("GET", ["webhooks"]) => Ours::Webhooks,
+        ("GET", ["workers"]) => Ours::Workers,
         ("GET", ["limiters"]) => Ours::Limiters,
         ("PUT", ["limiters", _]) => Ours::SetLimiter { name: text(1) },
         _ => return None,

@@ -28,6 +28,8 @@ pub struct HttpSettings {
     pub public_url: Option<String>,
     /// Addresses whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// The listener speaks TLS.
+    pub is_tls: bool,
     /// Whether they are looked at.
     pub use_forwarded_host: bool,
     /// What links name as connection.
@@ -54,6 +56,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             public_url: None,
+            is_tls: false,
             trusted_proxies: Vec::new(),
             use_forwarded_host: false,
             connection: "Storage".into(),
@@ -316,6 +319,16 @@ pub(crate) fn entity_id(name: &str, key: &str) -> Result<EntityId, Problem> {
     })
 }
 
+impl HttpSettings {
+    /// Of the listener's own addresses.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self.is_tls {
+            true => "https",
+            false => "http",
+        }
+    }
+}
+
 /// The origin of links: configured, forwarded by whom we trust, or as the request says.
 pub(crate) fn origin(settings: &HttpSettings, parts: &Parts, peer: SocketAddr) -> String {
     if let Some(url) = &settings.public_url {
@@ -333,7 +346,7 @@ pub(crate) fn origin(settings: &HttpSettings, parts: &Parts, peer: SocketAddr) -
         .map(ToString::to_string)
         .or_else(|| Some(parts.headers.get(header::HOST)?.to_str().ok()?.to_owned()));
     let host = host.or(own).unwrap_or_else(|| "localhost".into());
-    format!("{}://{host}", scheme.as_deref().unwrap_or("http"))
+    format!("{}://{host}", scheme.as_deref().unwrap_or(settings.scheme()))
 }
 
 /// Scheme and host of the first proxy: `Forwarded`, else `X-Forwarded-*`.

@@ -5,9 +5,9 @@ use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_engine::request::{InstanceStatus, LimiterStatus, Started};
 
-use super::DeliveryWire;
 use super::event_wire::EventWire;
 use super::wire::{CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterWire, StartedWire};
+use super::{DeliveryWire, WorkerWire};
 use crate::http::time;
 use crate::http::wire::to_json;
 
@@ -52,6 +52,11 @@ pub fn entity(row: &EntityRow) -> String {
 /// A delivery to a webhook.
 pub fn delivery(delivery: &DeliveryWire) -> String {
     to_json(delivery)
+}
+
+/// A worker elsewhere.
+pub fn worker(worker: &WorkerWire) -> String {
+    to_json(worker)
 }
 
 /// A limiter's bucket.

@@ -18,7 +18,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Call;
 
 pub use delivery_wire::DeliveryWire;
-pub use wire::HubInfo;
+pub use wire::{HubInfo, WorkerWire};
 
 use dalsegno_core::Event;
 
@@ -64,6 +64,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::SetLimiter { name } => others::set_limiter(call, name).await,
         Ours::Changes => stream::hub(call).await,
         Ours::Webhooks => others::webhooks(call).await,
+        Ours::Workers => others::workers(&call),
         Ours::Hub => others::hub(call).await,
     }
 }

@@ -8,7 +8,8 @@ use dalsegno_engine::request::Signal;
 
 use super::DeliveryWire;
 use super::wire::{
-    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, instant_if, payload,
+    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, WorkerWire,
+    instant_if, payload,
 };
 use crate::http::body::{self, empty, json};
 use crate::http::list::PAGE_ROWS;
@@ -93,6 +94,14 @@ pub(super) async fn webhooks(call: Call) -> Result<Response, Problem> {
     call.query(&[])?;
     let deliveries = call.hub().deliveries().await?;
     let wires: Vec<DeliveryWire> = deliveries.iter().map(DeliveryWire::from).collect();
+    Ok(json(StatusCode::OK, to_json(&wires)))
+}
+
+pub(super) fn workers(call: &Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    call.query(&[])?;
+    let workers = call.hub().executor().workers();
+    let wires: Vec<WorkerWire> = workers.into_iter().map(WorkerWire::from).collect();
     Ok(json(StatusCode::OK, to_json(&wires)))
 }
 

@@ -16,7 +16,9 @@ use dalsegno_core::{
     Timestamp, TraceContext,
 };
 use dalsegno_engine::hub::LimiterDefinition;
-use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, trace_of};
+use dalsegno_engine::request::{
+    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerStatus, trace_of,
+};
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -730,6 +732,31 @@ pub struct HubInfo {
     pub activities: Vec<String>,
     /// Names of the entities.
     pub entities: Vec<String>,
+}
+
+/// A worker elsewhere that is connected, and how many items of each kind it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerWire {
+    /// What it calls itself.
+    pub name: String,
+    /// Turns of orchestrations.
+    pub turns: usize,
+    /// Attempts of activities.
+    pub activities: usize,
+    /// Operations of entities.
+    pub operations: usize,
+}
+
+impl From<WorkerStatus> for WorkerWire {
+    fn from(status: WorkerStatus) -> Self {
+        Self {
+            name: status.name,
+            turns: status.turns,
+            activities: status.activities,
+            operations: status.operations,
+        }
+    }
 }
 
 #[cfg(test)]

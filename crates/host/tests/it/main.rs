@@ -12,4 +12,5 @@ mod remote;
 mod stream;
 mod tables;
 mod timers;
+mod tls;
 mod world;
