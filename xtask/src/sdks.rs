@@ -12,7 +12,10 @@ const FOLDER: &str = "target/sdks";
 const SUITES: &[(Language, &str)] = &[
     (Language::Python, "python/patterns.py"),
     (Language::Python, "python/deaths.py"),
+    (Language::Python, "python/scheduler.py"),
+    (Language::Python, "python/examples.py"),
     (Language::JavaScript, "javascript/patterns.js"),
+    (Language::Python, "mixed/mixed.py"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,10 @@ pub(crate) fn all() -> Result<(), String> {
     let root = std::env::current_dir().map_err(|error| error.to_string())?;
     let folder = root.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    run("cargo", &["build", "--quiet", "--package", "dalsegno-cli"])?;
+    run(
+        "cargo",
+        &["build", "--quiet", "--package", "dalsegno-cli", "--package", "mixed"],
+    )?;
     let python = install_python(&root, &folder)?;
     let modules = install_javascript(&root, &folder)?;
     let mut failed = Vec::new();
@@ -40,7 +46,8 @@ pub(crate) fn all() -> Result<(), String> {
             .arg(root.join("tests/sdks").join(suite))
             .env("NODE_PATH", &modules)
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("DALSEGNO", root.join("target/debug/dalsegno"));
+            .env("DALSEGNO", root.join("target/debug/dalsegno"))
+            .env("MIXED", root.join("target/debug/mixed"));
         if let Err(problem) = status(command, suite) {
             failed.push(problem);
         }

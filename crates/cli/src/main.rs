@@ -22,7 +22,6 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let color = arguments.global.color();
-    dalsegno_host::telemetry::init("warn", "auto");
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::Failure::unexpected(&error).report(color).into(),

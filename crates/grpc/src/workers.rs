@@ -274,7 +274,7 @@ impl Workers {
     /// A stream is gone: what it had is for others, at once.
     pub fn disconnect(&self, stream: u64) {
         let mut state = self.lock();
-        state.streams.remove(&stream);
+        let gone = state.streams.remove(&stream);
         let mut lost: Vec<u64> = state
             .items
             .iter()
@@ -282,6 +282,11 @@ impl Workers {
             .map(|(id, _)| *id)
             .collect();
         lost.sort_unstable_by(|a, b| b.cmp(a));
+        tracing::info!(
+            worker = gone.map(|stream| stream.name),
+            given_back = lost.len(),
+            "a worker disconnected"
+        );
         for id in lost {
             state.land(id);
             state.line_up(id, true);

@@ -13,6 +13,12 @@ use crate::output;
 /// Where the core packages of the official SDKs look for a server unless told otherwise.
 const SDK_PORT: u16 = 4001;
 
+/// What `dev` logs: who connects, which hubs are made, and whatever is wrong.
+const DEV_LOG: &str = "warn,dalsegno=info,dalsegno_grpc=info";
+
+/// What to do when another process has the port or the folder.
+const DEV_HELP: &str = "is another `dalsegno dev` running? If it shall go on, take --port N and --data-dir DIR (or --ephemeral) here";
+
 /// The configuration file that `serve` reads when it is there.
 const CONFIG_FILE: &str = "dalsegno.toml";
 
@@ -50,6 +56,7 @@ pub(crate) struct Serve {
 
 impl Dev {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        dalsegno_host::telemetry::init(DEV_LOG, "text");
         let ephemeral = match self.ephemeral {
             true => Some(Ephemeral::new()?),
             false => None,
@@ -77,7 +84,11 @@ impl Dev {
             true => "deleted at the end".to_owned(),
             false => format!("{} (kept)", folder.display()),
         };
-        let host = App::new().start(settings).await.map_err(refused)?;
+        let taken = |error: &dalsegno::Error| error.is_in_use() || error.is_configuration();
+        let host = App::new().start(settings).await.map_err(|error| match taken(&error) {
+            true => refused(error).help(DEV_HELP),
+            false => refused(error),
+        })?;
         banner(&host, "dev", &kept, compatible);
         run_until_ended(host, std::time::Duration::from_secs(5)).await;
         Ok(Exit::Ok)
@@ -92,6 +103,7 @@ impl Serve {
         let config = Config::load(&sources)
             .map_err(|error| Failure::configuration(&error))?
             .config;
+        dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
         let mut settings = HostSettings::from_config(&config).map_err(refused)?;
         // What serves nobody would be of no use: this program has no functions of its own.
         settings.remote_workers = match settings.remote_workers {
@@ -135,7 +147,9 @@ fn free(port: u16) -> Option<SocketAddr> {
     match TcpListener::bind(address) {
         Ok(_) => Some(address),
         Err(error) => {
-            output::talk(&format!("port {port} is not served: {error}"));
+            output::talk(&format!(
+                "port {port}, where SDKs look unless told otherwise, is not served: {error}"
+            ));
             None
         }
     }

@@ -32,6 +32,10 @@ use crate::session::Session;
 /// Does what was typed.
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let session = Session::new(&arguments.global)?;
+    // Hosts say themselves what they log.
+    if !matches!(arguments.command, Command::Dev(_) | Command::Serve(_)) {
+        dalsegno_host::telemetry::init("warn", "auto");
+    }
     match arguments.command {
         Command::Start(start) => start.run(&session).await,
         Command::List(list) => list.run(&session).await,
