@@ -525,6 +525,14 @@ impl Host {
         self.address
     }
 
+    /// Names of the hubs that are open here, the host's own first.
+    pub async fn hub_names(&self) -> Vec<String> {
+        match &self.shelf {
+            Some(shelf) => shelf.names().await,
+            None => vec![self.hub.name().to_owned()],
+        }
+    }
+
     /// The workers in other languages that are connected now.
     pub fn workers(&self) -> Vec<dalsegno_engine::request::WorkerStatus> {
         self.hub.executor().workers()

@@ -1,5 +1,6 @@
 //! Workers in other languages, and the hubs that they and their clients name.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::registry::Registry;
 
 /// Characters of the name of a hub that is made on demand.
 const NAME_CHARS_MAX: usize = 45;
+
+/// Hubs that are made because somebody names them.
+const HUBS_MAX: usize = 100;
 
 /// Whether programs in other languages may connect as workers and clients, over gRPC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,12 +54,43 @@ impl Shelf {
             settings: settings.clone(),
             others: Mutex::default(),
         };
+        if settings.remote_workers == RemoteWorkers::AnyHub {
+            shelf.open_known().await;
+        }
         Ok(Arc::new(shelf))
+    }
+
+    /// Opens the hubs that were made before: what is due in them is due whether or not somebody
+    /// names them again.
+    async fn open_known(&self) {
+        let Ok(folders) = std::fs::read_dir(self.folder()) else {
+            return;
+        };
+        for folder in folders.flatten() {
+            let name = folder.file_name().to_string_lossy().into_owned();
+            if let Err(error) = self.other(&name).await {
+                tracing::warn!(hub = name, error = error.message(), "a task hub was not opened");
+            }
+        }
+    }
+
+    /// Of the hubs that are made on demand, each in a folder with its name.
+    fn folder(&self) -> PathBuf {
+        self.settings.folder.join("hubs")
     }
 
     /// The host's own hub.
     pub(crate) fn main(&self) -> &Served {
         &self.main
+    }
+
+    /// Names of the hubs that are open, the host's own first.
+    pub(crate) async fn names(&self) -> Vec<String> {
+        let mut others: Vec<String> = self.others.lock().await.keys().cloned().collect();
+        others.sort_unstable();
+        std::iter::once(self.main.hub.name().to_owned())
+            .chain(others)
+            .collect()
     }
 
     /// Ends all streams of workers; what they have done counts until the hubs are closed.
@@ -79,15 +114,22 @@ impl Shelf {
         if let Some(known) = others.get(name) {
             return Ok(known.clone());
         }
+        let folder = self.folder().join(name);
+        if others.len() >= HUBS_MAX && !folder.exists() {
+            return Err(Status::resource_exhausted(format!(
+                "there are {HUBS_MAX} task hubs on this server, and \"{name}\" is none of them: \
+                 delete the folder of one that is not needed, or start another server"
+            )));
+        }
         let settings = HostSettings {
-            folder: self.settings.folder.join("hubs").join(name),
+            folder,
             hub: name.to_owned(),
             ..self.settings.clone()
         };
         let opened = open(&Arc::new(Registry::default()), &settings)
             .await
             .map_err(|error| Status::unavailable(format!("task hub \"{name}\" cannot be opened: {error}")))?;
-        tracing::info!(hub = name, "a task hub was opened because a client named it");
+        tracing::info!(hub = name, "a task hub was opened");
         if let Ok(mut clocks) = self.clocks.lock() {
             clocks.push(tokio::spawn(opened.workers.clone().keep_time()));
         }
@@ -149,6 +191,26 @@ fn check_name(name: &str) -> std::result::Result<(), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn hubs_that_were_made_before_are_open_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let settings = HostSettings {
+            remote_workers: RemoteWorkers::AnyHub,
+            partitions: 2,
+            ..HostSettings::in_folder(folder.path())
+        };
+        let registry = Arc::new(Registry::default());
+        let shelf = Shelf::open(&registry, &settings).await.unwrap();
+        assert!(shelf.hub("orders").await.is_ok());
+        shelf.main().hub.shutdown(Duration::ZERO).await;
+        shelf.close_others(Duration::ZERO).await;
+        drop(shelf);
+        let shelf = Shelf::open(&registry, &settings).await.unwrap();
+        assert_eq!(shelf.names().await, ["default", "orders"]);
+        shelf.main().hub.shutdown(Duration::ZERO).await;
+        shelf.close_others(Duration::ZERO).await;
+    }
 
     #[test]
     fn the_name_of_a_hub_is_a_folders_name() {

@@ -92,7 +92,7 @@ impl Dev {
                 true => refused(error).help(DEV_HELP),
                 false => refused(error),
             })?;
-        banner(&host, "dev", &kept, compatible);
+        banner(&host, "dev", &kept, compatible).await;
         run_until_ended(host, std::time::Duration::from_secs(5)).await;
         Ok(Exit::Ok)
     }
@@ -116,7 +116,7 @@ impl Serve {
         };
         let (kept, drain) = (settings.folder.display().to_string(), settings.drain);
         let host = App::new().start(settings).await.map_err(refused)?;
-        banner(&host, "serve", &kept, None);
+        banner(&host, "serve", &kept, None).await;
         run_until_ended(host, drain).await;
         Ok(Exit::Ok)
     }
@@ -166,7 +166,7 @@ fn refused(error: dalsegno::Error) -> Failure {
     }
 }
 
-fn banner(host: &Host, mode: &str, kept: &str, compatible: Option<SocketAddr>) {
+async fn banner(host: &Host, mode: &str, kept: &str, compatible: Option<SocketAddr>) {
     let Some(address) = host.address() else { return };
     let also = compatible.map_or_else(String::new, |also| format!("   also {also}"));
     let version = env!("CARGO_PKG_VERSION");
@@ -175,7 +175,7 @@ fn banner(host: &Host, mode: &str, kept: &str, compatible: Option<SocketAddr>) {
          HTTP   http://{address}/runtime/webhooks/durabletask\n  \
          gRPC   http://{address}{also}\n  \
          Next: run a worker of any Durable Task SDK against http://{address}, or `dalsegno list`",
-        host.hub().name()
+        host.hub_names().await.join(", ")
     ));
 }
 

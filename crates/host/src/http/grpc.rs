@@ -47,6 +47,9 @@ pub(crate) async fn answer(
             "too many unknown keys came from this address within a minute: wait, and check the key",
         );
     }
+    if let Err(problem) = state.access.check_host(request.uri(), request.headers()) {
+        return refusal(PERMISSION_DENIED, &problem.detail);
+    }
     let headers = with_key(request.headers());
     let identity = state.access.identify(&headers, None, state.hub.now());
     if identity.require().is_err() {
