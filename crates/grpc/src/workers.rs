@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::filter::Filter;
 use crate::proto;
@@ -202,22 +203,7 @@ impl Workers {
     /// Offers work to whoever takes it, and returns its number.
     pub fn offer(&self, work: Work) -> u64 {
         let mut state = self.lock();
-        state.last_item += 1;
-        let id = state.last_item;
-        if let Pending::Turn(address) = &work.answer {
-            state
-                .turns
-                .insert((Arc::from(address.instance.as_str()), address.number), id);
-        }
-        state.items.insert(
-            id,
-            Item {
-                work,
-                place: Place::Waiting,
-                deliveries: 0,
-                abandoned: 0,
-            },
-        );
+        let id = state.enter(work);
         state.line_up(id, false);
         id
     }
@@ -381,10 +367,10 @@ impl Workers {
         tracing::debug!(item = id, "an answer was refused; the work is offered again");
     }
 
+    /// In one go: between an offer and a pause a stream could take it.
     fn offer_paused(&self, work: Work) -> u64 {
-        let id = self.offer(work);
         let mut state = self.lock();
-        state.unline(id);
+        let id = state.enter(work);
         state.pause(id);
         drop(state);
         self.deadline.notify_one();
@@ -399,7 +385,7 @@ impl Workers {
                 Some((at, _)) if at <= Instant::now() => self.lock().end_first(),
                 Some((at, _)) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(at.into()) => {}
+                        () = tokio::time::sleep_until(at) => {}
                         () = self.deadline.notified() => {}
                     }
                 }
@@ -465,6 +451,24 @@ impl Workers {
 }
 
 impl State {
+    /// Numbers an item that is in no line yet.
+    fn enter(&mut self, work: Work) -> u64 {
+        self.last_item += 1;
+        let id = self.last_item;
+        if let Pending::Turn(address) = &work.answer {
+            let turn = (Arc::from(address.instance.as_str()), address.number);
+            self.turns.insert(turn, id);
+        }
+        let item = Item {
+            work,
+            place: Place::Waiting,
+            deliveries: 0,
+            abandoned: 0,
+        };
+        self.items.insert(id, item);
+        id
+    }
+
     fn group(&self, id: u64) -> Option<(Kind, Arc<str>, Option<Arc<str>>)> {
         let work = &self.items.get(&id)?.work;
         Some((work.kind(), work.name.clone(), work.version.clone()))
@@ -629,3 +633,6 @@ impl Stream {
         in_flight < self.most.get(&kind).copied().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;
