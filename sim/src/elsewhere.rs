@@ -138,7 +138,9 @@ impl World {
         let Some((key, sent)) = chosen else {
             return Ok(());
         };
-        let is_exact = self.has_sent_all(&sent)?;
+        // One that is answered may be history, and cut by a rewind.
+        let is_answered = sent.was_taken || self.answered.iter().any(|answer| answer.turn == key);
+        let is_exact = is_answered || self.has_sent_all(&sent)?;
         if self.distance.share() < self.swarm.lost_turns {
             // The worker is gone; the turn is offered to the next one.
             self.marks.lost_turns += 1;
@@ -175,8 +177,12 @@ impl World {
         let history = read_history(&*store, &row).map_err(|error| error.to_string())?;
         let first = &sent.new[0];
         if !history.starts_with(&sent.past) {
+            let stored = history.iter().map(Some).chain(std::iter::repeat(None));
+            let differing = stored
+                .zip(&sent.past)
+                .find(|(stored, sent)| *stored != Some(*sent));
             return Err(format!(
-                "{id}: a worker was sent another past than the stored one"
+                "{id}: a worker was sent another past than the stored one: {differing:?}"
             ));
         }
         if first.kind != EventKind::OrchestratorStarted

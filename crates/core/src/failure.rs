@@ -95,11 +95,13 @@ pub enum FaultKind {
     Missing,
     /// The process died too often while a turn of this instance ran.
     Poisoned,
+    /// Its turn is too large for the workers that run its code.
+    Oversized,
 }
 
 impl FaultKind {
     /// All of them, by their number in stored records: new ones go to the end.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Diverged,
         Self::Surplus,
         Self::UnknownTask,
@@ -110,6 +112,7 @@ impl FaultKind {
         Self::Damaged,
         Self::Missing,
         Self::Poisoned,
+        Self::Oversized,
     ];
 
     /// The kind's name, as people and JSON see it.
@@ -125,6 +128,7 @@ impl FaultKind {
             Self::Damaged => "Damaged",
             Self::Missing => "Missing",
             Self::Poisoned => "Poisoned",
+            Self::Oversized => "Oversized",
         }
     }
 }

@@ -10,7 +10,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tonic::Status;
 
 use crate::proto;
-use crate::workers::{Next, Workers};
+use crate::service::Served;
+use crate::worker_calls;
+use crate::workers::Next;
 
 /// Workers call a stream dead after 120 s of silence.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -18,17 +20,17 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// One worker's stream. Dropping it gives what the worker had to others.
 #[derive(Debug)]
 pub struct WorkItems {
-    workers: Arc<Workers>,
+    served: Arc<Served>,
     id: u64,
     pings: Interval,
 }
 
 impl WorkItems {
     /// The stream of that number.
-    pub fn new(workers: Arc<Workers>, id: u64) -> Self {
+    pub fn new(served: Arc<Served>, id: u64) -> Self {
         let mut pings = tokio::time::interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { workers, id, pings }
+        Self { served, id, pings }
     }
 }
 
@@ -43,7 +45,7 @@ impl Stream for WorkItems {
             };
             return Poll::Ready(Some(Ok(ping)));
         }
-        match self.workers.next(self.id, context.waker()) {
+        match self.served.workers.next(self.id, context.waker()) {
             Next::Item(item) => Poll::Ready(Some(Ok(*item))),
             Next::Nothing => Poll::Pending,
             Next::Ended => Poll::Ready(None),
@@ -53,6 +55,9 @@ impl Stream for WorkItems {
 
 impl Drop for WorkItems {
     fn drop(&mut self) {
-        self.workers.disconnect(self.id);
+        let refused = self.served.workers.disconnect(self.id);
+        if !refused.is_empty() {
+            tokio::spawn(worker_calls::refuse_large(self.served.clone(), refused));
+        }
     }
 }

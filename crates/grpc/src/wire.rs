@@ -776,3 +776,6 @@ pub(crate) fn state_of(status: InstanceStatus, with_values: bool) -> proto::Orch
         tags: row.tags.into_iter().collect(),
     }
 }
+
+#[cfg(test)]
+mod garbage;

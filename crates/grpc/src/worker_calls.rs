@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dalsegno_core::{Fault, FaultKind};
 use dalsegno_engine::executor::TurnAnswer;
 use dalsegno_engine::request::Scope;
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use tonic::Status;
 use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
-use crate::workers::{ActivityAnswer, Kind, NoWork, Pending, Work};
+use crate::workers::{ActivityAnswer, Kind, NoWork, Pending, TooLarge, Work};
 
 /// The answer of a turn.
 pub(crate) async fn complete_turn(
@@ -112,6 +113,62 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult)
     Ok(())
 }
 
+/// Ends work that workers cannot receive: the instance is parked, the activity fails, the entity's
+/// operation fails.
+pub(crate) async fn refuse_large(served: Arc<Served>, refused: Vec<TooLarge>) {
+    for TooLarge { work, bytes } in refused {
+        let message = format!(
+            "the work item \"{}\" has {bytes} bytes and broke two connections of workers: let workers receive larger \
+             messages (grpc.max_receive_message_length), pass references instead of values, or continue as new",
+            work.name
+        );
+        tracing::warn!(instance = %work.instance, message, "a work item is too large");
+        let details = proto::TaskFailureDetails {
+            error_type: "PayloadTooLarge".to_owned(),
+            error_message: message.clone(),
+            is_non_retriable: true,
+            ..Default::default()
+        };
+        match work.answer {
+            Pending::Turn(address) => {
+                let fault = Fault {
+                    kind: FaultKind::Oversized,
+                    message,
+                };
+                if let Err(error) = served.hub.end_turn(address, TurnAnswer::Fault(fault)).await {
+                    tracing::debug!(
+                        error = error.detail,
+                        "the turn is offered again after the next start"
+                    );
+                }
+            }
+            Pending::Activity(waiting) => {
+                let (durable, _) = oneshot::channel();
+                let response = proto::ActivityResponse {
+                    failure_details: Some(details),
+                    ..Default::default()
+                };
+                // Who waited may be gone.
+                let _ = waiting.send(ActivityAnswer { response, durable });
+            }
+            Pending::Entity(waiting) => {
+                let failure = proto::OperationResultFailure {
+                    failure_details: Some(details),
+                    ..Default::default()
+                };
+                let result = proto::EntityBatchResult {
+                    results: vec![proto::OperationResult {
+                        kind: Some(proto::operation_result::Kind::Failure(failure)),
+                    }],
+                    ..Default::default()
+                };
+                // Who waited may be gone.
+                let _ = waiting.send(result);
+            }
+        }
+    }
+}
+
 /// Puts work back.
 pub(crate) fn abandon(served: &Served, token: &str, kind: Kind) -> Result<(), Status> {
     match served.workers.abandon(token, kind) {
@@ -157,5 +214,5 @@ pub(crate) fn connect(
         .workers
         .connect(name, filter, most)
         .ok_or_else(|| Status::unavailable("the server is going down: connect again in a moment"))?;
-    Ok(crate::stream::WorkItems::new(served.workers.clone(), id))
+    Ok(crate::stream::WorkItems::new(served.clone(), id))
 }

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::filter::Filter;
 use crate::proto;
@@ -116,6 +117,21 @@ impl Default for WorkerLimits {
 /// Pause before abandoned work is offered again: doubles from the first to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// Most SDKs receive messages of so many bytes unless told otherwise: a larger one may break the stream.
+const RECEIVED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Streams that may break over one large item.
+const BROKEN_MAX: u32 = 2;
+
+/// Work that workers cannot receive.
+#[derive(Debug)]
+pub struct TooLarge {
+    /// The work, taken out.
+    pub work: Work,
+    /// Its size.
+    pub bytes: usize,
+}
+
 /// The workers of one hub.
 #[derive(Debug)]
 pub struct Workers {
@@ -151,6 +167,8 @@ struct Item {
     place: Place,
     deliveries: u64,
     abandoned: u32,
+    /// Streams that ended while they had it, if it is large.
+    broken: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -213,22 +231,7 @@ impl Workers {
     /// Offers work to whoever takes it, and returns its number.
     pub fn offer(&self, work: Work) -> u64 {
         let mut state = self.lock();
-        state.last_item += 1;
-        let id = state.last_item;
-        if let Pending::Turn(address) = &work.answer {
-            state
-                .turns
-                .insert((Arc::from(address.instance.as_str()), address.number), id);
-        }
-        state.items.insert(
-            id,
-            Item {
-                work,
-                place: Place::Waiting,
-                deliveries: 0,
-                abandoned: 0,
-            },
-        );
+        let id = state.enter(work);
         state.line_up(id, false);
         id
     }
@@ -271,8 +274,10 @@ impl Workers {
         Some(id)
     }
 
-    /// A stream is gone: what it had is for others, at once.
-    pub fn disconnect(&self, stream: u64) {
+    /// A stream is gone: what it had is for others, at once. Returned is what is too large for
+    /// workers to receive, as far as can be seen: it broke two streams.
+    #[must_use]
+    pub fn disconnect(&self, stream: u64) -> Vec<TooLarge> {
         let mut state = self.lock();
         let gone = state.streams.remove(&stream);
         let mut lost: Vec<u64> = state
@@ -287,11 +292,16 @@ impl Workers {
             given_back = lost.len(),
             "a worker disconnected"
         );
+        let mut refused = Vec::new();
         for id in lost {
             state.land(id);
-            state.line_up(id, true);
+            match state.break_large(id) {
+                Some(too_large) => refused.push(too_large),
+                None => state.line_up(id, true),
+            }
         }
         state.wake_all();
+        refused
     }
 
     /// The next item for a stream.
@@ -398,10 +408,10 @@ impl Workers {
         tracing::debug!(item = id, "an answer was refused; the work is offered again");
     }
 
+    /// In one go: between an offer and a pause a stream could take it.
     fn offer_paused(&self, work: Work) -> u64 {
-        let id = self.offer(work);
         let mut state = self.lock();
-        state.unline(id);
+        let id = state.enter(work);
         state.pause(id);
         drop(state);
         self.deadline.notify_one();
@@ -416,7 +426,7 @@ impl Workers {
                 Some((at, _)) if at <= Instant::now() => self.lock().end_first(),
                 Some((at, _)) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(at.into()) => {}
+                        () = tokio::time::sleep_until(at) => {}
                         () = self.deadline.notified() => {}
                     }
                 }
@@ -513,6 +523,41 @@ impl Workers {
 }
 
 impl State {
+    /// Numbers an item that is in no line yet.
+    fn enter(&mut self, work: Work) -> u64 {
+        self.last_item += 1;
+        let id = self.last_item;
+        if let Pending::Turn(address) = &work.answer {
+            let turn = (Arc::from(address.instance.as_str()), address.number);
+            self.turns.insert(turn, id);
+        }
+        let item = Item {
+            work,
+            place: Place::Waiting,
+            deliveries: 0,
+            abandoned: 0,
+            broken: 0,
+        };
+        self.items.insert(id, item);
+        id
+    }
+
+    /// Counts a stream that ended with a large item; takes the item out when it is the second.
+    fn break_large(&mut self, id: u64) -> Option<TooLarge> {
+        let item = self.items.get_mut(&id)?;
+        let bytes = item.work.request.encoded_len();
+        if bytes <= RECEIVED_BYTES {
+            return None;
+        }
+        item.broken += 1;
+        if item.broken < BROKEN_MAX {
+            return None;
+        }
+        item.place = Place::Waiting;
+        let work = self.remove(id)?;
+        Some(TooLarge { work, bytes })
+    }
+
     fn group(&self, id: u64) -> Option<Line> {
         let work = &self.items.get(&id)?.work;
         Some((work.kind(), work.name.clone(), work.version.clone()))
@@ -677,3 +722,6 @@ impl Stream {
         in_flight < self.most.get(&kind).copied().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;
