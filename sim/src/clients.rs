@@ -36,7 +36,7 @@ impl World {
             return;
         }
         let options = Box::new(StartOptions {
-            name: "program".to_owned(),
+            name: self.executor.orchestrator_of(&subject.id).to_owned(),
             input: Some(input_of(subject.program)),
             scheduled_start: subject.scheduled,
             reuse: ReusePolicy::ReturnExisting,
@@ -86,7 +86,7 @@ impl World {
             subject.is_cancelled = false;
         }
         let options = Box::new(StartOptions {
-            name: "program".to_owned(),
+            name: self.executor.orchestrator_of(&subject.id).to_owned(),
             input: Some(input_of(subject.program)),
             reuse,
             ..StartOptions::default()

@@ -5,18 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dalsegno_core::Failure;
 use dalsegno_core::action::{ChildOptions, TaskOptions};
 use dalsegno_core::event::{ChildLink, ParentClosePolicy};
 use dalsegno_core::{
     Action, EntityId, Event, EventKind, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp,
 };
+use dalsegno_core::{Failure, hash};
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
-    OperationRequest, OperationRun,
+    OperationRequest, OperationRun, TurnAddress,
 };
+use dalsegno_engine::partition::Entropy;
 use futures::future::BoxFuture;
 
+use crate::elsewhere::{Away, Workers};
 use crate::program::{Program, Statement};
 
 /// Where a program is: what travels in inputs.
@@ -88,6 +90,27 @@ fn counter(number: u8) -> EntityId {
     EntityId::new("counter", &number.to_string()).expect("digits are a valid key")
 }
 
+/// The orchestrator that runs in the host.
+const HERE: &str = "program";
+
+/// The same at workers.
+const ELSEWHERE: &str = "program elsewhere";
+
+/// How many instances run elsewhere, and which.
+#[derive(Clone, Copy, Debug, Default)]
+struct Distance {
+    share: f64,
+    salt: u64,
+}
+
+impl Distance {
+    /// The orchestrator of an instance.
+    fn orchestrator(self, id: &str) -> &'static str {
+        let bits = Entropy::seeded(self.salt ^ hash::fingerprint(&[id])).share();
+        if bits < self.share { ELSEWHERE } else { HERE }
+    }
+}
+
 /// How a program takes a request to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Unwinding {
@@ -123,6 +146,7 @@ struct Interpreter {
     actions: Vec<Action>,
     has_ended: bool,
     unwinding: Unwinding,
+    distance: Distance,
 }
 
 impl Interpreter {
@@ -416,7 +440,7 @@ impl Interpreter {
         };
         self.actions.push(Action::StartOrchestration {
             task,
-            name: "program".into(),
+            name: self.distance.orchestrator(instance.as_str()).into(),
             version: None,
             instance,
             input: Some(input_of(program)),
@@ -499,6 +523,8 @@ pub struct Programs {
     programs: Arc<Vec<Program>>,
     is_broken: Arc<AtomicBool>,
     close: ParentClosePolicy,
+    distance: Distance,
+    workers: Workers,
 }
 
 impl Programs {
@@ -508,7 +534,37 @@ impl Programs {
             programs,
             is_broken: Arc::default(),
             close: ParentClosePolicy::Abandon,
+            distance: Distance::default(),
+            workers: Workers::default(),
         }
+    }
+
+    /// The same, where so large a share of the instances runs elsewhere.
+    #[must_use]
+    pub fn with_workers(self, share: f64, salt: u64) -> Self {
+        Self {
+            distance: Distance { share, salt },
+            ..self
+        }
+    }
+
+    /// The same for another host, which has sent nothing yet.
+    #[must_use]
+    pub(crate) fn on_new_host(&self) -> Self {
+        Self {
+            workers: Workers::default(),
+            ..self.clone()
+        }
+    }
+
+    /// What this host has sent.
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// The orchestrator of an instance.
+    pub(crate) fn orchestrator_of(&self, id: &InstanceId) -> &'static str {
+        self.distance.orchestrator(id.as_str())
     }
 
     /// The same, where every other child is cancelled with its parent.
@@ -520,6 +576,28 @@ impl Programs {
         }
     }
 
+    /// The code itself, in this process or at a worker.
+    pub(crate) fn interpreter(&self, info: &ExecutionInfo) -> Box<dyn Execution> {
+        Box::new(Interpreter {
+            programs: self.programs.clone(),
+            close: self.close,
+            instance: info.instance.clone(),
+            execution: info.execution_id.to_string(),
+            progress: Progress::parse(None),
+            now: Timestamp::from_micros(0),
+            next_task: 0,
+            waiting: BTreeMap::new(),
+            wanted: None,
+            transfer: 0,
+            lock: None,
+            unread: VecDeque::new(),
+            actions: Vec::new(),
+            has_ended: false,
+            unwinding: Unwinding::No,
+            distance: self.distance,
+        })
+    }
+
     /// Breaks the outside world, in which fragile activities then fail, or repairs it.
     pub fn set_broken(&self, is_broken: bool) {
         self.is_broken.store(is_broken, Ordering::Relaxed);
@@ -528,25 +606,22 @@ impl Programs {
 
 impl Executor for Programs {
     fn execution(&self, info: &ExecutionInfo) -> Option<Box<dyn Execution>> {
-        (&*info.name == "program").then(|| {
-            Box::new(Interpreter {
-                programs: self.programs.clone(),
-                close: self.close,
-                instance: info.instance.clone(),
-                execution: info.execution_id.to_string(),
-                progress: Progress::parse(None),
-                now: Timestamp::from_micros(0),
-                next_task: 0,
-                waiting: BTreeMap::new(),
-                wanted: None,
-                transfer: 0,
-                lock: None,
-                unread: VecDeque::new(),
-                actions: Vec::new(),
-                has_ended: false,
-                unwinding: Unwinding::No,
-            }) as Box<dyn Execution>
-        })
+        if &*info.name == ELSEWHERE {
+            return Some(Box::new(Away {
+                workers: self.workers.clone(),
+                info: info.clone(),
+                past: Vec::new(),
+            }));
+        }
+        (&*info.name == HERE).then(|| self.interpreter(info))
+    }
+
+    fn is_remote(&self, orchestrator: &str, _version: Option<&str>) -> bool {
+        orchestrator == ELSEWHERE
+    }
+
+    fn withdraw(&self, turn: &TurnAddress) {
+        self.workers.withdraw(turn);
     }
 
     fn default_version(&self, _orchestrator: &str) -> Option<Arc<str>> {
@@ -554,7 +629,7 @@ impl Executor for Programs {
     }
 
     fn orchestrators(&self) -> Vec<Arc<str>> {
-        vec!["program".into()]
+        vec![HERE.into()]
     }
 
     fn activities(&self) -> Vec<Arc<str>> {

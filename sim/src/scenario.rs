@@ -18,6 +18,7 @@ use dalsegno_store_tests::{FailingStore, is_planned};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::elsewhere::Answered;
 use crate::ground::{Ground, StoreFaults};
 use crate::interpreter::Programs;
 use crate::program::{COUNTERS, Program, Statement, below, generate};
@@ -83,6 +84,12 @@ pub struct Marks {
     pub delayed_starts: u64,
     /// Clients that waited and were answered.
     pub waited: u64,
+    /// Turns whose code ran elsewhere and was answered.
+    pub away_turns: u64,
+    /// Answers to turns that nobody waited for any more.
+    pub stale_turns: u64,
+    /// Turns that were lost at a worker and sent to another.
+    pub lost_turns: u64,
     /// Seeds whose counters were compared.
     pub exact: u64,
     /// What the partitions counted, summed over all lives.
@@ -118,6 +125,9 @@ impl Marks {
             busy: self.busy + other.busy,
             delayed_starts: self.delayed_starts + other.delayed_starts,
             waited: self.waited + other.waited,
+            away_turns: self.away_turns + other.away_turns,
+            stale_turns: self.stale_turns + other.stale_turns,
+            lost_turns: self.lost_turns + other.lost_turns,
             exact: self.exact + other.exact,
             counters: self.counters.plus(&other.counters),
             digest: None,
@@ -125,7 +135,7 @@ impl Marks {
     }
 
     /// Marks that every pass of some size has to hit, by name.
-    pub fn named(&self) -> [(&'static str, u64); 25] {
+    pub fn named(&self) -> [(&'static str, u64); 28] {
         [
             ("crashes", self.crashes),
             ("crashed_recoveries", self.crashed_recoveries),
@@ -149,6 +159,9 @@ impl Marks {
             ("busy", self.busy),
             ("delayed_starts", self.delayed_starts),
             ("waited", self.waited),
+            ("away_turns", self.away_turns),
+            ("stale_turns", self.stale_turns),
+            ("lost_turns", self.lost_turns),
             ("exact", self.exact),
             ("replays", self.counters.replays),
             ("dropped_messages", self.counters.dropped_messages),
@@ -171,6 +184,10 @@ pub(crate) struct World {
     pub(crate) signals: [i64; COUNTERS as usize],
     pub(crate) maybe: [i64; COUNTERS as usize],
     pub(crate) open_signals: Vec<(usize, i64, Promise<()>)>,
+    /// What concerns workers elsewhere; apart, so that it does not shift what follows.
+    pub(crate) distance: Entropy,
+    /// Answers of workers that were not heard of yet.
+    pub(crate) answered: Vec<Answered>,
     pub(crate) ledger: Ledger,
     pub(crate) marks: Marks,
     /// The latest time that any clock has shown.
@@ -219,7 +236,7 @@ impl World {
         let swarm = Swarm::of(&mut entropy, seed);
         let count = 2 + below(&mut entropy, 6);
         let programs = Arc::new(generate(&mut entropy, count));
-        let mut executor = Programs::new(programs.clone());
+        let mut executor = Programs::new(programs.clone()).with_workers(swarm.elsewhere, seed);
         if swarm.cancellations > 0.0 {
             executor = executor.with_following_children();
         }
@@ -253,6 +270,8 @@ impl World {
             signals: Default::default(),
             maybe: Default::default(),
             open_signals: Vec::new(),
+            distance: Entropy::seeded(!seed),
+            answered: Vec::new(),
             ledger,
             marks: Marks::default(),
             problem: None,
@@ -265,6 +284,7 @@ impl World {
             if self.entropy.share() < self.swarm.clients {
                 self.act_as_client()?;
             }
+            self.act_elsewhere()?;
             self.step()?;
             self.collect()?;
         }
@@ -423,6 +443,7 @@ impl World {
         self.failing = Arc::new(FailingStore::new(self.ground.store(), self.faults.clone()));
         let mut options = options(&self.swarm, self.entropy.next_u64(), now);
         options.suspects = std::mem::take(&mut self.suspects);
+        self.executor = self.executor.on_new_host();
         let faults = self.faults.clone();
         faults.without_failed_reads(|| open(&self.failing, &self.executor, options, &self.ledger))
     }
@@ -446,6 +467,7 @@ impl World {
     }
 
     fn forget_promises(&mut self) {
+        self.answered.clear();
         self.subjects.iter_mut().for_each(Subject::forget_promises);
         for (counter, amount, _) in self.open_signals.drain(..) {
             self.maybe[counter] += amount;
@@ -509,8 +531,9 @@ impl World {
         self.ground.heal();
         for _ in 0..STEPS_TO_HEAL {
             self.ask_for_the_rest()?;
+            self.act_elsewhere()?;
             self.collect()?;
-            if self.step()? == Stepped::Idle && self.is_settled()? {
+            if self.step()? == Stepped::Idle && self.is_answered_elsewhere() && self.is_settled()? {
                 self.marks.counters = self.marks.counters.plus(&self.hub.counters());
                 return Ok(());
             }

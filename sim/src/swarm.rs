@@ -52,6 +52,12 @@ pub(crate) struct Swarm {
     pub(crate) delayed_signals: f64,
     /// Chance that what ran, or might have run, when the process died is suspected of it.
     pub(crate) suspicions: f64,
+    /// Share of the instances whose code runs at workers; all of them in some seeds.
+    pub(crate) elsewhere: f64,
+    /// A worker takes a turn and is gone.
+    pub(crate) lost_turns: f64,
+    /// A worker takes only some of a turn's events.
+    pub(crate) short_turns: f64,
     /// The log is real and the disk is simulated.
     pub(crate) is_on_disk: bool,
     /// Most turns in a batch; 0 is no limit.
@@ -65,6 +71,9 @@ const TINY_HISTORY: u64 = 20;
 
 /// Chosen so that the seeds that once found a bug go on to be what they were, without cancellations.
 const CANCELLATIONS_SALT: u64 = 18_892;
+
+/// The same for code that runs elsewhere.
+const DISTANCE_SALT: u64 = 49127;
 
 impl Swarm {
     /// The swarm of a seed.
@@ -89,6 +98,12 @@ impl Swarm {
             limits.payload_inline_bytes = 2;
         }
         let is_on_disk = flip(4);
+        let mut distance = Entropy::seeded(seed ^ DISTANCE_SALT);
+        let elsewhere = match below(&mut distance, 8) {
+            0..=3 => 0.0,
+            4 => 1.0,
+            _ => distance.share(),
+        };
         let batch_turns_max = usize::from(flip(4));
         Self {
             crashes: rate(entropy, 0.03),
@@ -114,6 +129,9 @@ impl Swarm {
             delayed_starts: rate(entropy, 1.0),
             delayed_signals: rate(entropy, 1.0),
             suspicions: rate(entropy, 1.0),
+            elsewhere,
+            lost_turns: rate(&mut distance, 0.5),
+            short_turns: rate(&mut distance, 0.5),
             is_on_disk,
             batch_turns_max,
             limits,
@@ -130,6 +148,7 @@ impl Swarm {
     pub(crate) fn healed(&self) -> Self {
         Self {
             limits: self.limits.clone(),
+            elsewhere: self.elsewhere,
             is_on_disk: self.is_on_disk,
             batch_turns_max: self.batch_turns_max,
             ..Self::default()

@@ -31,7 +31,14 @@ pub(crate) fn all() -> Result<(), String> {
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     run(
         "cargo",
-        &["build", "--quiet", "--package", "dalsegno-cli", "--package", "mixed"],
+        &[
+            "build",
+            "--quiet",
+            "--package",
+            "dalsegno-cli",
+            "--package",
+            "mixed",
+        ],
     )?;
     let python = install_python(&root, &folder)?;
     let modules = install_javascript(&root, &folder)?;

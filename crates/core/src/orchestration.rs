@@ -582,6 +582,8 @@ impl Orchestration {
                 _ => {}
             }
         }
+        // A request to cancel in the same turn would have them told and waited for.
+        turn.told.clear();
         let kind = EventKind::ExecutionTerminated {
             reason: reason.clone(),
         };

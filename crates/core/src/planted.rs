@@ -77,11 +77,21 @@ pub enum Bug {
     ToldTaskForgotten,
     /// A child is not told that its parent was cancelled.
     ChildNotTold,
+    /// What a turn that is sent elsewhere tells of is acknowledged and not stored.
+    AwayMessagesNotStored,
+    /// Any answer from elsewhere ends the turn that is out.
+    StaleTurnTaken,
+    /// What came while a turn was out is not looked at again.
+    HeldForgottenAfterAway,
+    /// Events that the code elsewhere has not taken count as taken.
+    RestOfTurnForgotten,
+    /// A turn that was taken back is forgotten with what it told of.
+    WithdrawnTurnForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 40] = [
         Self::EffectBeforeSync,
         Self::CompletionTakenTwice,
         Self::OldExecutionTaken,
@@ -117,6 +127,11 @@ impl Bug {
         Self::CancelLostAtContinueAsNew,
         Self::ToldTaskForgotten,
         Self::ChildNotTold,
+        Self::AwayMessagesNotStored,
+        Self::StaleTurnTaken,
+        Self::HeldForgottenAfterAway,
+        Self::RestOfTurnForgotten,
+        Self::WithdrawnTurnForgotten,
     ];
 }
 

@@ -23,7 +23,7 @@ use crate::choices::ChoiceTree;
 use crate::committer::append;
 use crate::executor::{
     ActivityRequest, AttemptOutcome, CancelReason, Cancellation, Executor, Heartbeats, OperationOutcome,
-    Receipt, cancellation,
+    TurnAddress, TurnAnswer, cancellation,
 };
 use crate::input::{AttemptRun, Command, Input, LimiterAsk, Load};
 use crate::loader;
@@ -79,6 +79,15 @@ impl<T> Promise<T> {
     pub fn take(&self) -> Option<Answer<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+fn promise<T: Send + 'static>() -> (Reply<T>, Promise<T>) {
+    let place = Arc::new(Mutex::new(None));
+    let answered = place.clone();
+    let reply = Reply::new(move |answer| {
+        *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    });
+    (reply, Promise(place))
 }
 
 /// Runs one attempt to its end.
@@ -271,14 +280,22 @@ impl SimHub {
         id: &str,
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Promise<T> {
-        let place = Arc::new(Mutex::new(None));
-        let answered = place.clone();
-        let reply = Reply::new(move |answer| {
-            *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        });
-        let partition = PartitionId::of(id, self.partitions.len() as u32).0 as usize;
+        let (reply, promise) = promise();
+        let partition = self.partition_of(id);
         self.inboxes[partition].push_back(Input::Command(command(reply)));
-        Promise(place)
+        promise
+    }
+
+    /// Code that runs elsewhere has answered a turn, see [`TaskHub::end_turn`](crate::TaskHub::end_turn).
+    pub fn end_turn(&mut self, turn: TurnAddress, answer: TurnAnswer) -> Promise<bool> {
+        let (reply, promise) = promise();
+        let partition = self.partition_of(turn.instance.as_str());
+        self.inboxes[partition].push_back(Input::TurnEnded { turn, answer, reply });
+        promise
+    }
+
+    fn partition_of(&self, id: &str) -> usize {
+        PartitionId::of(id, self.partitions.len() as u32).0 as usize
     }
 
     /// Lets one thing happen, chosen by the seed among all that may.
@@ -548,10 +565,21 @@ impl SimHub {
         let future = self.executor.run_activity(request.clone());
         let outcome = (self.run_attempt)(&request, future);
         drop(canceller);
-        self.report(record, outcome, heartbeats.latest().details);
+        let run = AttemptRun {
+            worker: "simulation".into(),
+            took: Duration::ZERO,
+            receipt: request.receipt,
+        };
+        self.report(record, outcome, heartbeats.latest().details, run);
     }
 
-    fn report(&mut self, record: Arc<TaskRecord>, outcome: AttemptOutcome, heartbeat: Option<Payload>) {
+    fn report(
+        &mut self,
+        record: Arc<TaskRecord>,
+        outcome: AttemptOutcome,
+        heartbeat: Option<Payload>,
+        run: AttemptRun,
+    ) {
         match (self.limiter_ask(&record), outcome) {
             (Some(ask), AttemptOutcome::Limited { retry_after }) => {
                 self.send_to_limiter(&ask.clone(), Input::Shut { ask, retry_after });
@@ -570,11 +598,7 @@ impl SimHub {
                     record,
                     outcome: outcome.clone(),
                     heartbeat: heartbeat.clone(),
-                    run: AttemptRun {
-                        worker: "simulation".into(),
-                        took: Duration::ZERO,
-                        receipt: Receipt::default(),
-                    },
+                    run: run.clone(),
                 };
                 if self.entropy.share() < self.duplicates {
                     self.inboxes[place].push_back(ended(record.clone()));

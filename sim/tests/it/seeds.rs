@@ -27,7 +27,7 @@ const REGRESSIONS: [u64; 8] = [30, 772, 8_558, 9_301, 30_879, 1_001_172, 1_001_5
 
 /// The seed that found each planted bug when it was last looked for. It is tried first, so that a
 /// pass is short; the search begins anew when it does not find the bug any more.
-const FOUND_BY: [(Bug, u64); 35] = [
+const FOUND_BY: [(Bug, u64); 40] = [
     (Bug::EffectBeforeSync, 11),
     (Bug::CompletionTakenTwice, 6),
     (Bug::OldExecutionTaken, 505),
@@ -47,22 +47,27 @@ const FOUND_BY: [(Bug, u64); 35] = [
     (Bug::FencedAnswers, 14),
     (Bug::UnknownTakenAsDone, 0),
     (Bug::RefusedBatchLost, 3),
-    (Bug::AnswersLostAtRewind, 214),
+    (Bug::AnswersLostAtRewind, 647),
     (Bug::PurgeNotStored, 12),
     (Bug::DelayedStartNotStored, 3),
     (Bug::LocksKeptAtReplacement, 373),
     (Bug::DelayedSignalNotStored, 5),
     (Bug::AppendNotSynced, 10),
-    (Bug::SegmentRecycledEarly, 1035),
+    (Bug::SegmentRecycledEarly, 1_563),
     (Bug::LastBatchCutOff, 24),
     (Bug::HeldKeptAtEnd, 138),
     (Bug::EarlyEventsForgotten, 5_121),
     (Bug::StartTimerKeptAtEnd, 73),
     (Bug::TimeBeforeTimer, 3663),
-    (Bug::AttemptsNotTold, 745),
+    (Bug::AttemptsNotTold, 2_359),
     (Bug::CancelLostAtContinueAsNew, 128),
     (Bug::ToldTaskForgotten, 59),
     (Bug::ChildNotTold, 73),
+    (Bug::AwayMessagesNotStored, 1),
+    (Bug::StaleTurnTaken, 1),
+    (Bug::HeldForgottenAfterAway, 21),
+    (Bug::RestOfTurnForgotten, 21),
+    (Bug::WithdrawnTurnForgotten, 4),
 ];
 
 /// Plants a bug, or none, while nobody else runs seeds.

@@ -85,10 +85,13 @@ impl Dev {
             false => format!("{} (kept)", folder.display()),
         };
         let taken = |error: &dalsegno::Error| error.is_in_use() || error.is_configuration();
-        let host = App::new().start(settings).await.map_err(|error| match taken(&error) {
-            true => refused(error).help(DEV_HELP),
-            false => refused(error),
-        })?;
+        let host = App::new()
+            .start(settings)
+            .await
+            .map_err(|error| match taken(&error) {
+                true => refused(error).help(DEV_HELP),
+                false => refused(error),
+            })?;
         banner(&host, "dev", &kept, compatible);
         run_until_ended(host, std::time::Duration::from_secs(5)).await;
         Ok(Exit::Ok)

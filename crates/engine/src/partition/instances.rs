@@ -75,7 +75,7 @@ impl Partition {
                     message: Message::Rewind { .. },
                     ..
                 }) => self.meet_rewind(id),
-                Some(Item::Message { message, .. }) if slot.is_away() && !ends_away_turn(message) => {
+                Some(Item::Message { message, .. }) if slot.is_away() && !ends_away_turn(slot, message) => {
                     self.store_while_away(id);
                 }
                 Some(Item::Message { .. }) => {

@@ -7,21 +7,64 @@
 
 use dalsegno_core::message::Target;
 use dalsegno_core::orchestration::Draft;
-use dalsegno_core::store::Op;
-use dalsegno_core::{Event, InstanceId, Message, TaskId};
+use dalsegno_core::planted::{self, Bug};
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{InstanceRow, Op};
+use dalsegno_core::{Action, Event, EventKind, InstanceId, Message, TaskId};
 
 use super::job::checked;
 use super::sizes::Sizes;
-use super::slot::{AwayTurn, Item, Slot};
+use super::slot::{AwayTurn, Item, Resident, Slot, put_back};
 use super::turns::remember_events;
 use super::{Partition, values};
 use crate::executor::{TurnAddress, TurnAnswer, TurnSender};
 use crate::record;
 use crate::turn::{Effect, Reply, Turn};
 
-/// Does this message end a turn that is out? All others wait until it is answered.
-pub(super) fn ends_away_turn(message: &Message) -> bool {
-    matches!(message, Message::Terminate { .. } | Message::Suspend { .. })
+/// Does this message end a turn that is out? All others wait until it is answered. A request to
+/// cancel does so once: its code is to learn of it before it ends.
+pub(super) fn ends_away_turn(slot: &Slot, message: &Message) -> bool {
+    match message {
+        Message::Terminate { .. } | Message::Suspend { .. } => true,
+        Message::Cancel { .. } => slot.resident().is_some_and(|resident| !is_cancelled(resident)),
+        _ => false,
+    }
+}
+
+/// Was a request to cancel taken, or is the code being told of one?
+fn is_cancelled(resident: &Resident) -> bool {
+    let is_request = |event: &Event| matches!(event.kind, EventKind::CancelRequested { .. });
+    let away = resident.away.as_ref();
+    resident.orchestration.cancel_request().is_some()
+        || away.is_some_and(|away| away.draft.events.iter().any(is_request))
+}
+
+fn is_start(item: &Item) -> bool {
+    matches!(
+        item.as_message(),
+        Some(Message::TimerFired {
+            task: TaskId::START,
+            ..
+        })
+    )
+}
+
+/// Where the message is that suspends or resumes the instance before anything ends it, or cancels
+/// one that has not begun.
+fn change_of_status(row: &InstanceRow, batch: &[Item]) -> Option<usize> {
+    if row.parked.is_some() {
+        return None;
+    }
+    let is_suspended = row.status == Status::Suspended;
+    let decisive = |item: &Item| match item.as_message() {
+        Some(Message::Suspend { .. }) => !is_suspended,
+        Some(Message::Resume { .. }) => is_suspended,
+        Some(Message::Cancel { .. }) => row.status == Status::Pending,
+        Some(Message::Terminate { .. }) => true,
+        _ => false,
+    };
+    let at = batch.iter().position(decisive)?;
+    (!matches!(batch[at].as_message(), Some(Message::Terminate { .. }))).then_some(at)
 }
 
 impl Partition {
@@ -59,7 +102,7 @@ impl Partition {
         };
         let waits = |item: &&Item| match item.as_message() {
             None | Some(Message::Start(_) | Message::Rewind { .. }) => false,
-            Some(message) => !ends_away_turn(message),
+            Some(message) => !ends_away_turn(slot, message),
         };
         let count = slot.queue.iter().take_while(waits).count();
         let mut items: Vec<Item> = slot.queue.drain(..count).collect();
@@ -101,11 +144,13 @@ impl Partition {
                 self.forget_message(None, message, turn);
                 let seq = self.config.numbers.next_message();
                 let data = record::encode_message(&Target::Orchestration(id.clone()), message);
-                turn.ops.push(Op::PutMessage {
-                    partition: self.config.id,
-                    seq,
-                    data,
-                });
+                if !planted::has(Bug::AwayMessagesNotStored) {
+                    turn.ops.push(Op::PutMessage {
+                        partition: self.config.id,
+                        seq,
+                        data,
+                    });
+                }
                 *sequence = Some(seq);
             }
         }
@@ -119,7 +164,8 @@ impl Partition {
         let Some(away) = slot.resident_mut().and_then(|resident| resident.away.take()) else {
             return;
         };
-        for item in away.batch.into_iter().rev() {
+        let is_kept = |_: &Item| !planted::has(Bug::WithdrawnTurnForgotten);
+        for item in away.batch.into_iter().rev().filter(is_kept) {
             slot.held.push_front(item);
         }
         self.answer_now(Effect::WithdrawTurn(TurnAddress {
@@ -136,7 +182,7 @@ impl Partition {
             let is_it = resident
                 .away
                 .as_ref()
-                .is_some_and(|away| away.number == address.number);
+                .is_some_and(|away| away.number == address.number || planted::has(Bug::StaleTurnTaken));
             resident.away.take_if(|_| is_it)
         });
         let Some(away) = away else {
@@ -155,14 +201,8 @@ impl Partition {
                 unread,
                 events_taken,
             } => {
-                let (draft, batch) = self.cut_draft(id, draft, batch, events_taken);
-                let limits = &self.config.limits;
-                match checked(actions, limits.turn_actions_max, Sizes::of(limits)) {
-                    Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
-                    Err(fault) => {
-                        self.acquit(id);
-                        self.park(id, fault, batch);
-                    }
+                if let Some((draft, batch)) = self.cut_draft(id, draft, batch, events_taken) {
+                    self.conclude_away_turn(id, draft, batch, actions, unread);
                 }
             }
         }
@@ -170,8 +210,34 @@ impl Partition {
         self.end_turn(id);
     }
 
+    fn conclude_away_turn(
+        &mut self,
+        id: &InstanceId,
+        draft: Draft,
+        batch: Vec<Item>,
+        actions: Vec<Action>,
+        unread: Vec<EventKind>,
+    ) {
+        let is_failure = |action: &Action| matches!(action, Action::Fail { .. });
+        let (draft, batch) = match actions.iter().any(is_failure) {
+            true => self.widen_draft(id, draft, batch),
+            false => (draft, batch),
+        };
+        let limits = &self.config.limits;
+        match checked(actions, limits.turn_actions_max, Sizes::of(limits)) {
+            Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
+            Err(fault) => {
+                self.acquit(id);
+                self.park(id, fault, batch);
+            }
+        }
+    }
+
     /// What came while the turn was out is next.
     fn free_held(&mut self, id: &InstanceId) {
+        if planted::has(Bug::HeldForgottenAfterAway) {
+            return;
+        }
         if let Some(slot) = self.slots.get_mut(id) {
             let held = std::mem::take(&mut slot.held);
             for item in held.into_iter().rev() {
@@ -180,38 +246,83 @@ impl Partition {
         }
     }
 
-    /// The turn as it would have been with the events that the code has taken; the rest comes again.
+    /// The turn as it would have been with the events that the code has taken; the rest comes
+    /// again. `None`: it has taken nothing, all of it comes again.
     fn cut_draft(
         &mut self,
         id: &InstanceId,
         draft: Draft,
         mut batch: Vec<Item>,
         events_taken: Option<usize>,
-    ) -> (Draft, Vec<Item>) {
+    ) -> Option<(Draft, Vec<Item>)> {
         let Some(taken) = events_taken.filter(|taken| *taken < draft.events.len()) else {
-            return (draft, batch);
+            return Some((draft, batch));
         };
-        let (Some(slot), Some(first)) = (self.slots.get_mut(id), draft.events.first()) else {
-            return (draft, batch);
-        };
-        let at = first.at;
-        let Some(resident) = slot.resident_mut() else {
-            return (draft, batch);
-        };
-        let orchestration = &resident.orchestration;
+        // The events are in the order of their messages, but for the start: it frees what came before.
+        if let Some(at) = batch.iter().position(is_start) {
+            batch[..=at].rotate_right(1);
+        }
+        let slot = self.slots.get_mut(id)?;
+        let orchestration = &slot.resident()?.orchestration;
+        let at = draft.events.first()?.at;
         let drafted =
             |count: usize| orchestration.draft(batch[..count].iter().filter_map(Item::as_message), at);
         let fits = (1..batch.len())
             .map(|count| (count, drafted(count)))
             .take_while(|(_, draft)| draft.events.len() <= taken)
-            .last();
-        let Some((count, shorter)) = fits else {
+            .last()
+            .filter(|(_, draft)| !draft.events.is_empty());
+        let count = fits.as_ref().map_or(0, |(count, _)| *count);
+        let rest = batch.split_off(count);
+        if !planted::has(Bug::RestOfTurnForgotten) {
+            put_back(slot, rest);
+        }
+        fits.map(|(_, shorter)| (shorter, batch))
+    }
+
+    /// Whoever was told that an event is stored may rely on it, also when a failed instance is
+    /// rewound: what came while its last turn was out is part of its history.
+    fn widen_draft(&mut self, id: &InstanceId, draft: Draft, mut batch: Vec<Item>) -> (Draft, Vec<Item>) {
+        let (Some(slot), Some(first)) = (self.slots.get_mut(id), draft.events.first()) else {
             return (draft, batch);
         };
-        for item in batch.drain(count..).rev() {
-            slot.queue.push_front(item);
+        let at = first.at;
+        // The time of the turn is known at the worker: a timer of later would change it.
+        let fits = |item: &&Item| match item.as_message() {
+            Some(Message::TimerFired { fire_at, .. }) => *fire_at <= at,
+            Some(
+                Message::EventRaised { .. }
+                | Message::TaskDone { .. }
+                | Message::ChildDone { .. }
+                | Message::EntityAnswered { .. }
+                | Message::LockGranted { .. },
+            ) => true,
+            _ => false,
+        };
+        let count = slot.queue.iter().take_while(fits).count();
+        batch.extend(slot.queue.drain(..count));
+        let Some(resident) = slot.resident() else {
+            return (draft, batch);
+        };
+        let messages = batch.iter().filter_map(Item::as_message);
+        (resident.orchestration.draft(messages, at), batch)
+    }
+
+    /// A suspension counts at once, and so does its end, and the end of one that was cancelled before
+    /// it began: none waits for code that runs elsewhere and is sent what else there is.
+    pub(super) fn change_of_status_first(&mut self, id: &InstanceId, mut batch: Vec<Item>) -> Vec<Item> {
+        let row = self.row(id);
+        let Some(at) = row.and_then(|row| change_of_status(row, &batch)) else {
+            return batch;
+        };
+        if !self.is_remote(id) {
+            return batch;
         }
-        (shorter, batch)
+        let change = batch.remove(at);
+        if let Some(slot) = self.slots.get_mut(id) {
+            put_back(slot, batch);
+        }
+        vec![change]
     }
 
     /// Code that runs elsewhere is sent the history from memory, where it has to be complete.

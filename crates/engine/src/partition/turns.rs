@@ -22,9 +22,9 @@ impl Partition {
         let now = self.now;
         let actions_max = self.config.limits.turn_actions_max;
         let locked_entities_max = self.config.limits.locked_entities_max;
-        let slot = self.slots.get_mut(id)?;
-        let batch = take_batch(slot);
-        let resident = slot.resident_mut()?;
+        let batch = take_batch(self.slots.get_mut(id)?);
+        let batch = self.change_of_status_first(id, batch);
+        let resident = self.slots.get_mut(id)?.resident_mut()?;
         let draft = resident
             .orchestration
             .draft(batch.iter().filter_map(Item::as_message), now);
@@ -356,8 +356,40 @@ impl Partition {
             }
             _ => None,
         });
-        let messages = std::iter::once(begin).chain(cancel).chain(events).collect();
+        let messages: Vec<_> = std::iter::once(begin).chain(cancel).chain(events).collect();
+        let count = messages.len();
         self.deliver_again(id, messages, turn);
+        if count > 1 {
+            self.renumber_events(id, count, turn);
+        }
+    }
+
+    /// Stored events that wait behind the first so many messages come after them also when all are
+    /// read back from the store, where numbers say what came first.
+    fn renumber_events(&mut self, id: &InstanceId, first: usize, turn: &mut Turn) {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return;
+        };
+        for item in slot.queue.iter_mut().skip(first) {
+            let Item::Message {
+                sequence: Some(sequence),
+                message: message @ Message::EventRaised { .. },
+                ..
+            } = item
+            else {
+                continue;
+            };
+            let seq = self.config.numbers.next_message();
+            turn.ops.push(Op::DeleteMessage {
+                partition: self.config.id,
+                seq: std::mem::replace(sequence, seq),
+            });
+            turn.ops.push(Op::PutMessage {
+                partition: self.config.id,
+                seq,
+                data: record::encode_message(&Target::Orchestration(id.clone()), message),
+            });
+        }
     }
 }
 

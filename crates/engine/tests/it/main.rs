@@ -4,6 +4,7 @@ mod app;
 mod deaths;
 mod eviction;
 mod reads;
+mod remote;
 mod rewinds;
 mod simulated;
 mod sizes;
