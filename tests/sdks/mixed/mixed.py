@@ -137,14 +137,27 @@ def book_by_rust(ctx, order):
     return (yield ctx.call_sub_orchestrator("BookInRust", input=order))
 
 
+def stops_when_asked(ctx, _):
+    cancelled = ctx.wait_for_external_event("dalsegno.cancel")
+    finished = ctx.wait_for_external_event("finished")
+    if (yield task.when_any([cancelled, finished])) == cancelled:
+        return f"stopped: {cancelled.get_result()}"
+    return "finished"
+
+
 def traces(ctx, _):
     names = ["TraceInRust", "trace_in_python", "TraceInJavaScript"]
     return (yield task.when_all([ctx.call_activity(name) for name in names]))
 
 
+ORCHESTRATORS = [
+    checkout, price_or_failure, stock, stock_failure, book_by_rust, stops_when_asked, traces,
+]
+
+
 def python_worker(address):
     worker = TracedWorker(host_address=address, logger=QUIET)
-    for orchestrator in (checkout, price_or_failure, stock, stock_failure, book_by_rust, traces):
+    for orchestrator in ORCHESTRATORS:
         worker.add_orchestrator(orchestrator)
     worker.add_activity(print_label)
     worker.add_activity(trace_in_python)
@@ -228,6 +241,15 @@ def an_entity_in_python_is_called_from_rust(host, client):
     bought = order()
     check(run(client, book_by_rust, bought), {"Ok": 450})
     check(run(client, book_by_rust, bought), {"Ok": 900})
+
+
+@test
+def a_request_to_cancel_reaches_python_as_an_event(host, client):
+    instance = client.schedule_new_orchestration(stops_when_asked)
+    client.wait_for_orchestration_start(instance, timeout=WAIT)
+    host.call("POST", f"/runtime/dalsegno/v1/instances/{instance}/cancel?reason=sold%20out")
+    state = client.wait_for_orchestration_completion(instance, timeout=WAIT)
+    check(json.loads(state.serialized_output), "stopped: sold out")
 
 
 @test

@@ -108,6 +108,10 @@ def with_status(ctx, _):
     return "done"
 
 
+def versioned(ctx, _):
+    return [ctx.version]
+
+
 def counter(ctx, amount):
     total = ctx.get_state(int, 0)
     if ctx.operation == "add":
@@ -145,6 +149,7 @@ def with_lock(ctx, key):
 ORCHESTRATORS = [
     sequence, fan_out, sleeper, two_events, approval, child, parent, failing, forgiving_parent,
     retrying, mendable, eternal, with_status, with_entity, with_failing_operation, with_lock,
+    versioned,
 ]
 ACTIVITIES = [say_hello, increment, flaky, broken_until_mended, fail]
 

@@ -226,6 +226,24 @@ def queries_page_through_all(client):
     check(sorted(json.loads(state.serialized_output) for state in own), list(range(1, 8)))
 
 
+@test
+def a_version_is_kept_and_reaches_the_code(client):
+    check(output(run(client, functions.versioned)), [None])
+    state = run(client, functions.versioned, version="2.1")
+    check(output(state), ["2.1"])
+    again = client.restart_orchestration(state.instance_id, restart_with_new_instance_id=True)
+    check(output(finish(client, again)), ["2.1"])
+
+
+@test
+def history_is_read(client):
+    state = run(client, functions.sequence, "x")
+    events = [type(event).__name__ for event in client.get_orchestration_history(state.instance_id)]
+    tasks = [name for name in events if name.startswith("Task")]
+    check(tasks, ["TaskScheduledEvent", "TaskCompletedEvent"] * 2)
+    check(events[-1], "ExecutionCompletedEvent")
+
+
 def main(names):
     logging.getLogger("durabletask").setLevel(logging.ERROR)
     server = Server()

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import functions
@@ -117,14 +118,74 @@ def a_name_that_is_none_of_a_hub_is_refused_and_says_why(server):
 class Credential:
     """Gives a token as the scheduler's credentials do."""
 
+    def __init__(self, token="any-token"):
+        self.token = token
+
     def get_token(self, *scopes, **_):
-        return AccessToken("any-token", int(time.time()) + 3600)
+        return AccessToken(self.token, int(time.time()) + 3600)
 
 
 @test
 def a_credential_does_no_harm_on_loopback(server):
     client = DurableTaskSchedulerClient(**at(server, "default", Credential()))
     check(client.get_orchestration_state("nobody"), None)
+
+
+def key_with(scopes, name, file):
+    flags = [flag for scope in scopes for flag in ("--scope", scope)]
+    command = [os.environ["DALSEGNO"], "key", "create", name, "--file", file, *flags, "--json"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(made)["secret"]
+
+
+def refusal(action):
+    try:
+        action()
+    except grpc.RpcError as error:
+        return error.code(), error.details()
+    raise AssertionError("it was not refused")
+
+
+@test
+def a_credential_gives_a_key_and_scopes_hold(_server):
+    with tempfile.TemporaryDirectory() as folder:
+        keys = os.path.join(folder, "keys.json")
+        all_of_it = key_with(["worker", "start", "read"], "app", keys)
+        reader = key_with(["read"], "reader", keys)
+        server = Server(f'[auth]\nrequired = "always"\nkeys_file = "{keys}"')
+        try:
+            with DurableTaskSchedulerWorker(**at(server, "default", Credential(all_of_it))) as worker:
+                functions.register(worker).start()
+                client = DurableTaskSchedulerClient(**at(server, "default", Credential(all_of_it)))
+                instance = client.schedule_new_orchestration(functions.sequence, input="x")
+                state = client.wait_for_orchestration_completion(instance, timeout=WAIT)
+                check(len(output(state)), 2)
+            bare = DurableTaskSchedulerClient(**at(server, "default"))
+            code, text = refusal(lambda: bare.get_orchestration_state(instance))
+            check(code, grpc.StatusCode.UNAUTHENTICATED)
+            assert "a key is needed" in text, text
+            reading = DurableTaskSchedulerClient(**at(server, "default", Credential(reader)))
+            check(reading.get_orchestration_state(instance).instance_id, instance)
+            code, text = refusal(lambda: reading.schedule_new_orchestration(functions.sequence))
+            check(code, grpc.StatusCode.PERMISSION_DENIED)
+            assert "start" in text, text
+        finally:
+            server.end()
+
+
+@test
+def a_hub_that_serve_does_not_have_is_not_found(_server):
+    server = Server('hub.name = "orders"')
+    try:
+        for hub in ("orders", "default"):
+            client = DurableTaskSchedulerClient(**at(server, hub))
+            check(client.get_orchestration_state("nobody"), None)
+        other = DurableTaskSchedulerClient(**at(server, "invoices"))
+        code, text = refusal(lambda: other.get_orchestration_state("nobody"))
+        check(code, grpc.StatusCode.NOT_FOUND)
+        assert 'no task hub "invoices"' in text, text
+    finally:
+        server.end()
 
 
 def main(names):

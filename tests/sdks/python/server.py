@@ -16,11 +16,23 @@ def free_port():
 
 
 class Server:
-    def __init__(self):
+    """`dalsegno dev`, or `dalsegno serve` with this configuration."""
+
+    def __init__(self, configuration=None):
         self.port = free_port()
         self.folder = tempfile.mkdtemp(prefix="dalsegno-sdk-")
         self.process = None
+        self.arguments = ["dev", "--no-compat-ports", "--port", str(self.port), "--data-dir", self.folder]
+        if configuration is not None:
+            self.arguments = ["serve", "--config", self.configured(configuration)]
         self.start()
+
+    def configured(self, configuration):
+        path = os.path.join(self.folder, "dalsegno.toml")
+        with open(path, "w") as file:
+            file.write(f'listen = "127.0.0.1:{self.port}"\n{configuration}\n')
+            file.write(f'[store]\npath = "{self.folder}/hub"\n')
+        return path
 
     @property
     def address(self):
@@ -28,15 +40,7 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(
-            [
-                os.environ["DALSEGNO"],
-                "dev",
-                "--no-compat-ports",
-                "--port",
-                str(self.port),
-                "--data-dir",
-                self.folder,
-            ],
+            [os.environ["DALSEGNO"], *self.arguments],
             stderr=subprocess.DEVNULL,
         )
         until = time.time() + 30
