@@ -90,11 +90,13 @@ pub(crate) async fn complete_activity(
         return Ok(());
     };
     let (durable, is_durable) = oneshot::channel();
-    // Who waited may be gone: then nobody tells, and the answer is stale.
-    if waiting.send(ActivityAnswer { response, durable }).is_ok() {
-        let _ = is_durable.await;
+    // Who waited may be gone: the answer is then stale.
+    if waiting.send(ActivityAnswer { response, durable }).is_err() {
+        return Ok(());
     }
-    Ok(())
+    is_durable.await.map_err(|_| {
+        Status::unavailable("the server goes down before the result is durable: the activity runs again")
+    })
 }
 
 /// The answer of an entity.

@@ -88,12 +88,7 @@ def nobody_is_there(server):
     client.raise_orchestration_event(instance, "a", data=1)
     state = client.get_orchestration_state(instance)
     assert state.runtime_status == OrchestrationStatus.PENDING, state
-    told = subprocess.run(
-        [os.environ["DALSEGNO"], "--server", f"http://{server.address}", "get", instance],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    told = shown(server, instance)
     assert "waits for a worker" in told, told
     other = client.schedule_new_orchestration(functions.two_events)
     client.terminate_orchestration(other)
@@ -105,9 +100,33 @@ def nobody_is_there(server):
     kill(worker)
 
 
+def too_large_a_turn(server):
+    """A history that the worker cannot receive parks its instance; others go on."""
+    client = TaskHubGrpcClient(host_address=server.address, logger=QUIET)
+    worker = worker_process(server.address)
+    instance = client.schedule_new_orchestration(functions.hoarder, input=10)
+    until = time.time() + WAIT
+    while "Oversized" not in shown(server, instance):
+        assert time.time() < until, shown(server, instance)
+        time.sleep(0.2)
+    other = client.schedule_new_orchestration(functions.fan_out, input=10)
+    assert output(client, other) == 55
+    kill(worker)
+
+
+def shown(server, instance):
+    """What `dalsegno get` says of an instance."""
+    return subprocess.run(
+        [os.environ["DALSEGNO"], "--server", f"http://{server.address}", "get", instance],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def main():
     failed = 0
-    for test in (nobody_is_there, a_killed_worker, a_killed_server):
+    for test in (too_large_a_turn, nobody_is_there, a_killed_worker, a_killed_server):
         server = Server()
         begin = time.time()
         try:

@@ -43,6 +43,16 @@ def fan_out(ctx, count):
     return sum(results)
 
 
+def large_value(ctx, _):
+    return "x" * 600_000
+
+
+def hoarder(ctx, count):
+    values = yield task.when_all([ctx.call_activity(large_value) for _ in range(count)])
+    yield ctx.wait_for_external_event("never")
+    return len(values)
+
+
 def sleeper(ctx, seconds):
     begin = ctx.current_utc_datetime
     yield ctx.create_timer(timedelta(seconds=seconds))
@@ -147,11 +157,11 @@ def with_lock(ctx, key):
 
 
 ORCHESTRATORS = [
-    sequence, fan_out, sleeper, two_events, approval, child, parent, failing, forgiving_parent,
+    hoarder, sequence, fan_out, sleeper, two_events, approval, child, parent, failing, forgiving_parent,
     retrying, mendable, eternal, with_status, with_entity, with_failing_operation, with_lock,
     versioned,
 ]
-ACTIVITIES = [say_hello, increment, flaky, broken_until_mended, fail]
+ACTIVITIES = [large_value, say_hello, increment, flaky, broken_until_mended, fail]
 
 
 def register(worker):
