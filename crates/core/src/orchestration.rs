@@ -588,7 +588,7 @@ impl Orchestration {
             reason: reason.clone(),
         };
         turn.events.push(Event { at, kind });
-        let message = reason.clone().unwrap_or_else(|| "terminated".to_owned());
+        let message = reason.unwrap_or_else(|| "terminated".to_owned());
         self.end(
             Status::Terminated,
             Err(Failure::new("Terminated", message)),
@@ -624,6 +624,7 @@ impl Orchestration {
     }
 
     /// Keeps the table of open tasks: the same for events that are new and for those read back.
+    #[expect(clippy::too_many_lines, reason = "one match over all events")]
     fn record(&mut self, kind: &EventKind) {
         match kind {
             EventKind::ExecutionStarted(started) => self.trace.clone_from(&started.trace),
