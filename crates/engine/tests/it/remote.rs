@@ -526,7 +526,7 @@ fn a_termination_takes_the_turn_back() {
     assert_eq!(ground.answer(&promise), Ok(()));
     assert_eq!(ground.status(), Status::Terminated);
     let withdrawn = ground.elsewhere.withdrawn.lock().expect("nobody panics").clone();
-    assert_eq!(withdrawn, [turn.address.clone()]);
+    assert_eq!(withdrawn, std::slice::from_ref(&turn.address));
     assert!(!ground.end(&turn, ran(complete())), "the answer comes too late");
     assert_eq!(ground.status(), Status::Terminated);
     ground.is_clean();

@@ -382,6 +382,7 @@ async fn bad_turns_and_tokens_are_told_apart() {
         .start_instance(named("a"))
         .await
         .expect("one that is finished is replaced");
+    time.abort();
 }
 
 #[tokio::test]
