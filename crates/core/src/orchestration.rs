@@ -624,10 +624,7 @@ impl Orchestration {
     }
 
     /// Keeps the table of open tasks: the same for events that are new and for those read back.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one match over the events that open or close something"
-    )]
+    #[expect(clippy::too_many_lines, reason = "one match over all events")]
     fn record(&mut self, kind: &EventKind) {
         match kind {
             EventKind::ExecutionStarted(started) => self.trace.clone_from(&started.trace),
