@@ -17,7 +17,7 @@ pub(crate) async fn complete_turn(
     served: &Served,
     response: proto::OrchestratorResponse,
 ) -> Result<(), Status> {
-    let instance = response.instance_id;
+    let instance = response.instance_id.clone();
     let Some(work) = take(served, &response.completion_token, Kind::Turn, &instance, 0)? else {
         return Ok(());
     };
@@ -26,7 +26,10 @@ pub(crate) async fn complete_turn(
         served.workers.offer_again(work);
         return Ok(());
     }
-    let turn = match wire::turn(response.actions, response.custom_status, &work) {
+    let events_taken = response
+        .num_events_processed
+        .and_then(|count| usize::try_from(count).ok());
+    let turn = match wire::turn(response, &work) {
         Ok(turn) => turn,
         Err(error) => {
             let status = Status::invalid_argument(format!("turn of instance {instance}: {error}"));
@@ -37,12 +40,13 @@ pub(crate) async fn complete_turn(
     let Pending::Turn(address) = work.answer else {
         return Ok(());
     };
-    let answer = TurnAnswer::Ran {
-        actions: turn.actions,
-        unread: turn.unread,
-        events_taken: response
-            .num_events_processed
-            .and_then(|count| usize::try_from(count).ok()),
+    let answer = match turn.fault {
+        Some(fault) => TurnAnswer::Fault(fault),
+        None => TurnAnswer::Ran {
+            actions: turn.actions,
+            unread: turn.unread,
+            events_taken,
+        },
     };
     served.hub.end_turn(address, answer).await.map_err(refused)?;
     for terminate in turn.terminations {

@@ -420,6 +420,16 @@ impl Workers {
         self.lock().is_draining
     }
 
+    /// The highest version of an orchestrator that a connected worker lists.
+    pub fn highest_version(&self, orchestrator: &str) -> Option<Arc<str>> {
+        let state = self.lock();
+        let versions = state
+            .streams
+            .values()
+            .flat_map(|stream| stream.filter.versions(orchestrator));
+        versions.max_by(|one, other| by_number(one, other)).map(Into::into)
+    }
+
     /// Who is connected.
     pub fn list(&self) -> Vec<WorkerInfo> {
         let state = self.lock();
@@ -462,6 +472,16 @@ impl Workers {
         let delivery = u64::from_str_radix(parts.next()?, 16).ok()?;
         (self.token(id, delivery) == token).then_some((id, delivery))
     }
+}
+
+/// Numbers between dots by their values, all else as text.
+fn by_number(one: &str, other: &str) -> std::cmp::Ordering {
+    let parts = |text: &str| -> Vec<(Option<u64>, String)> {
+        text.split('.')
+            .map(|part| (part.parse().ok(), part.to_owned()))
+            .collect()
+    };
+    parts(one).cmp(&parts(other))
 }
 
 impl State {
