@@ -537,19 +537,22 @@ impl TurnReader<'_> {
             .kind
             .ok_or_else(|| about("it is of a kind that is not known here".into()))?;
         let action = match kind {
-            WireAction::ScheduleTask(mut task) => Action::ScheduleTask {
-                task: self.task(id)?,
-                name: task.name.into(),
-                input: task.input.map(Payload::from),
-                options: TaskOptions {
-                    labels: labels(
-                        task.version.map(Into::into).or_else(|| self.version.cloned()),
-                        options::without(&mut task.tags),
-                        task.parent_trace_context,
-                    ),
-                    ..options::task(&task.tags).map_err(about)?
-                },
-            },
+            WireAction::ScheduleTask(mut task) => {
+                let options = options::task(&task.tags).map_err(about)?;
+                Action::ScheduleTask {
+                    task: self.task(id)?,
+                    name: task.name.into(),
+                    input: task.input.map(Payload::from),
+                    options: TaskOptions {
+                        labels: labels(
+                            task.version.map(Into::into).or_else(|| self.version.cloned()),
+                            options::without(&mut task.tags),
+                            task.parent_trace_context,
+                        ),
+                        ..options
+                    },
+                }
+            }
             WireAction::CreateTimer(timer) => Action::CreateTimer {
                 task: self.task(id)?,
                 fire_at: instant(
