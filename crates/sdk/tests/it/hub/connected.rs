@@ -313,7 +313,7 @@ async fn hub_at(folder: &Path, listen: SocketAddr) -> Host {
         listen: Some(listen),
         ..HostSettings::in_folder(folder)
     };
-    // The listener of one that was dropped goes with its task, a moment later.
+    // Connections of the one before end a moment later.
     let trying = async {
         loop {
             match App::new().start(settings.clone()).await {
@@ -334,8 +334,7 @@ async fn a_worker_comes_back_to_a_host_that_was_gone() {
     let connected = connect(&host, app()).await;
     let mut walk = Walk::begin(&host, "walk").await;
     walk.go(4).await;
-    // As a crash does, and then in order.
-    drop(host);
+    host.shutdown().await;
     let host = hub_at(folder.path(), listen).await;
     walk = walk.at(&host);
     walk.go(4).await;
