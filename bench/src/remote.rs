@@ -61,7 +61,9 @@ pub(crate) async fn measure(name: &str, place: &Path, sizes: &Sizes) -> Result<V
         ..HostSettings::in_folder(place.join("hub"))
     };
     let host = App::new().start(settings).await?;
-    let address = host.address().ok_or_else(|| Error::msg("the host does not listen"))?;
+    let address = host
+        .address()
+        .ok_or_else(|| Error::msg("the host does not listen"))?;
     let Some(worker) = Worker::spawn(name, &format!("http://{address}"))? else {
         host.shutdown().await;
         return Ok(Vec::new());
@@ -98,7 +100,10 @@ async fn run(name: &str, host: &Host, sizes: &Sizes) -> Result<Vec<Figure>> {
             for count in counts {
                 let figure = workloads::fan(host, count).await?;
                 let workload = format!("{name} {} over gRPC, {worker} worker", figure.workload);
-                figures.push(goal(Figure { workload, ..figure }, "CPU is the server's; aim 40 µs"));
+                figures.push(goal(
+                    Figure { workload, ..figure },
+                    "CPU is the server's; aim 40 µs",
+                ));
             }
             figures
         }

@@ -791,9 +791,7 @@ pub(crate) fn outcome(response: proto::ActivityResponse) -> AttemptOutcome {
 }
 
 /// The same, told by a worker: the result, or the failure.
-pub(crate) fn outcome_of(
-    outcome: AttemptOutcome,
-) -> (Option<String>, Option<proto::TaskFailureDetails>) {
+pub(crate) fn outcome_of(outcome: AttemptOutcome) -> (Option<String>, Option<proto::TaskFailureDetails>) {
     let after = |details: &mut proto::TaskFailureDetails, delay: Duration| {
         let seconds = value_of(delay.as_secs_f64().into());
         details.properties.insert(RETRY_AFTER.to_owned(), seconds);
@@ -810,7 +808,9 @@ pub(crate) fn outcome_of(
         AttemptOutcome::Limited { retry_after } => {
             let mut details = failure_of(&Failure::new("Limited", "the called service is at its limit"));
             after(&mut details, retry_after);
-            details.properties.insert(LIMITED.to_owned(), value_of(true.into()));
+            details
+                .properties
+                .insert(LIMITED.to_owned(), value_of(true.into()));
             (None, Some(details))
         }
     }

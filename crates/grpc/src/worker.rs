@@ -10,8 +10,8 @@ use dalsegno_core::{EntityId, InstanceId, Payload, TaskId};
 use dalsegno_engine::Executor;
 use dalsegno_engine::attempt::{AttemptLimits, run_attempt};
 use dalsegno_engine::executor::{
-    self, ActivityRequest, AttemptOutcome, CancelReason, Canceller, EntityEffect, Heartbeats, OperationOutcome,
-    OperationRequest, OperationRun, Receipt,
+    self, ActivityRequest, AttemptOutcome, CancelReason, Canceller, EntityEffect, Heartbeats,
+    OperationOutcome, OperationRequest, OperationRun, Receipt,
 };
 use hashbrown::HashMap;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -86,18 +86,25 @@ impl Offers {
     /// not there are handed back: the protocol has no word for "without".
     fn filters(&self) -> proto::WorkItemFilters {
         let versions = |versions: &[Option<Arc<str>>]| {
-            let named = versions.iter().map(|version| version.as_deref().map(str::to_owned));
+            let named = versions
+                .iter()
+                .map(|version| version.as_deref().map(str::to_owned));
             named.collect::<Option<Vec<String>>>().unwrap_or_default()
         };
-        let orchestrations = self.orchestrators.iter().map(|(name, own)| proto::OrchestrationFilter {
-            name: name.to_string(),
-            versions: versions(own),
-        });
+        let orchestrations = self
+            .orchestrators
+            .iter()
+            .map(|(name, own)| proto::OrchestrationFilter {
+                name: name.to_string(),
+                versions: versions(own),
+            });
         let activities = self.activities.iter().map(|name| proto::ActivityFilter {
             name: name.to_string(),
             versions: Vec::new(),
         });
-        let entities = self.entities.iter().map(|name| proto::EntityFilter { name: name.to_string() });
+        let entities = self.entities.iter().map(|name| proto::EntityFilter {
+            name: name.to_string(),
+        });
         proto::WorkItemFilters {
             orchestrations: orchestrations.collect(),
             activities: activities.collect(),
@@ -181,7 +188,11 @@ impl Worker {
     ///
     /// # Errors
     /// When the address, the hub's name or the key cannot be used.
-    pub fn start(executor: Arc<dyn Executor>, offers: Offers, settings: WorkerSettings) -> Result<Self, String> {
+    pub fn start(
+        executor: Arc<dyn Executor>,
+        offers: Offers,
+        settings: WorkerSettings,
+    ) -> Result<Self, String> {
         let shared = Arc::new(Shared::new(executor, offers, settings)?);
         let running = tokio::spawn(shared.clone().run());
         Ok(Self { shared, running })
@@ -233,7 +244,9 @@ impl Shared {
     fn new(executor: Arc<dyn Executor>, offers: Offers, settings: WorkerSettings) -> Result<Self, String> {
         let address = &settings.address;
         if !address.starts_with("http://") {
-            return Err(format!("{address:?} is no address of a host: write it like http://127.0.0.1:8080"));
+            return Err(format!(
+                "{address:?} is no address of a host: write it like http://127.0.0.1:8080"
+            ));
         }
         let endpoint = Endpoint::from_shared(address.clone())
             .map_err(|error| format!("{address:?} is no address of a host: {error}"))?
@@ -242,7 +255,8 @@ impl Shared {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         let text = |what: &str, text: &str| {
-            MetadataValue::try_from(text).map_err(|_| format!("{what} {text:?} has characters that a header cannot have"))
+            MetadataValue::try_from(text)
+                .map_err(|_| format!("{what} {text:?} has characters that a header cannot have"))
         };
         let identity = Identity {
             hub: text("the hub's name", &settings.hub)?,
@@ -324,7 +338,11 @@ impl Shared {
         };
         self.client.send_replace(Some(client));
         self.lock().connections += 1;
-        tracing::info!(address = self.settings.address, hub = self.settings.hub, "connected to the hub");
+        tracing::info!(
+            address = self.settings.address,
+            hub = self.settings.hub,
+            "connected to the hub"
+        );
         loop {
             match tokio::time::timeout(self.settings.silence_max, items.message()).await {
                 Err(_) => return "the connection was silent for too long".to_owned(),
@@ -353,7 +371,12 @@ impl Shared {
             Some(Item::ActivityRequest(request)) => self.take_activity(request, token),
             Some(Item::EntityRequestV2(request)) => {
                 let operations = request.operation_requests.into_iter().filter_map(operation);
-                self.take_entity(request.instance_id, request.entity_state, operations.collect(), token);
+                self.take_entity(
+                    request.instance_id,
+                    request.entity_state,
+                    operations.collect(),
+                    token,
+                );
             }
             Some(Item::EntityRequest(request)) => {
                 let operations = request.operations.into_iter().map(|operation| OperationRequest {
@@ -361,7 +384,12 @@ impl Shared {
                     input: operation.input.map(Payload::from),
                     trace: wire::trace(operation.trace_context),
                 });
-                self.take_entity(request.instance_id, request.entity_state, operations.collect(), token);
+                self.take_entity(
+                    request.instance_id,
+                    request.entity_state,
+                    operations.collect(),
+                    token,
+                );
             }
             Some(Item::HealthPing(_)) | None => {}
         }
@@ -446,7 +474,11 @@ impl Shared {
         let request = activity_request(request, name, cancelled.clone(), heartbeats.clone());
         let running = self.executor.run_activity(request);
         let tell_it = || {
-            if let Some(Flight { canceller: Some(canceller), .. }) = self.lock().in_flight.get(token) {
+            if let Some(Flight {
+                canceller: Some(canceller),
+                ..
+            }) = self.lock().in_flight.get(token)
+            {
                 canceller.cancel(CancelReason::TimedOut);
             }
         };
@@ -476,7 +508,10 @@ impl Shared {
                     shared.answer(&token, call).await;
                 }
                 None => {
-                    tracing::warn!(entity = id, "no such entity is registered here; its operations are handed back");
+                    tracing::warn!(
+                        entity = id,
+                        "no such entity is registered here; its operations are handed back"
+                    );
                     shared.abandon(Kind::Entity, token.clone()).await;
                 }
             }
@@ -495,12 +530,18 @@ impl Shared {
         let mut result = proto::EntityBatchResult::default();
         for request in operations {
             let begun = now();
-            let run = self.executor.run_operation(&entity, state.as_ref(), request, begun)?;
+            let run = self
+                .executor
+                .run_operation(&entity, state.as_ref(), request, begun)?;
             let outcome = match run {
                 OperationRun::Done(outcome) => outcome,
                 OperationRun::Later(running) => running.await,
             };
-            let OperationOutcome { outcome, state: after, effects } = outcome;
+            let OperationOutcome {
+                outcome,
+                state: after,
+                effects,
+            } = outcome;
             let (start_time_utc, end_time_utc) = (Some(wire::timestamp(begun)), Some(wire::timestamp(now())));
             let kind = match outcome {
                 Ok(value) => {
@@ -574,7 +615,10 @@ impl Shared {
         let answer = match kind {
             Kind::Turn => {
                 let request = proto::AbandonOrchestrationTaskRequest { completion_token };
-                client.abandon_task_orchestrator_work_item(request).await.map(drop)
+                client
+                    .abandon_task_orchestrator_work_item(request)
+                    .await
+                    .map(drop)
             }
             Kind::Activity => {
                 let request = proto::AbandonActivityTaskRequest { completion_token };
@@ -598,7 +642,10 @@ impl Shared {
         for _ in 0..ANSWER_TRIES {
             let mut connections = self.client.subscribe();
             let connected = connections.wait_for(Option::is_some);
-            let Ok(Ok(client)) = tokio::time::timeout(ANSWER_WAIT, connected).await.map(|found| found.map(|client| client.clone())) else {
+            let Ok(Ok(client)) = tokio::time::timeout(ANSWER_WAIT, connected)
+                .await
+                .map(|found| found.map(|client| client.clone()))
+            else {
                 return;
             };
             let Some(client) = client else { return };

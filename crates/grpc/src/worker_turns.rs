@@ -48,7 +48,11 @@ struct Job {
 
 impl Turns {
     /// So many threads, which keep executions of at most so many bytes alive.
-    pub(crate) fn new(executor: &Arc<dyn Executor>, threads: usize, bytes_max: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        executor: &Arc<dyn Executor>,
+        threads: usize,
+        bytes_max: usize,
+    ) -> std::io::Result<Self> {
         let threads = threads.max(1);
         let counts = Arc::<Counts>::default();
         let start = |number| {
@@ -170,12 +174,21 @@ impl Live {
             Some(Action::ContinueAsNew { .. }) => kept.execution.unconsumed_events(),
             _ => Vec::new(),
         };
-        actions.iter_mut().for_each(|action| self.complete_options(action));
+        actions
+            .iter_mut()
+            .for_each(|action| self.complete_options(action));
         kept.reader.note_asked(&actions);
         let is_over = actions.iter().any(ends);
-        let recorded = actions.iter().filter(|action| action.to_event().is_some()).count();
+        let recorded = actions
+            .iter()
+            .filter(|action| action.to_event().is_some())
+            .count();
         let past = request.past_events.len();
-        kept.told = (past, past + request.new_events.len(), fingerprint(&request.new_events));
+        kept.told = (
+            past,
+            past + request.new_events.len(),
+            fingerprint(&request.new_events),
+        );
         kept.events = past + request.new_events.len() + recorded;
         if !is_over {
             self.keep(request.instance_id, kept);
@@ -195,15 +208,24 @@ impl Live {
             instance: InstanceId::trusted(request.instance_id.as_str()),
             execution_id: worker_wire::execution_id(&execution_id),
             name: started.name.into(),
-            version: started.version.filter(|version| !version.is_empty()).map(Into::into),
+            version: started
+                .version
+                .filter(|version| !version.is_empty())
+                .map(Into::into),
             trace: wire::trace(started.parent_trace_context),
             tags: sorted(started.tags),
             locked_entities_max: dalsegno_core::limits::Limits::default().locked_entities_max,
         };
         let Some(mut execution) = self.executor.execution(&info) else {
-            let version = info.version.as_deref().map(|version| format!(" version {version}"));
+            let version = info
+                .version
+                .as_deref()
+                .map(|version| format!(" version {version}"));
             let version = version.unwrap_or_default();
-            return Err(Problem::NotHere(format!("orchestrator {}{version} is not registered here", info.name)));
+            return Err(Problem::NotHere(format!(
+                "orchestrator {}{version} is not registered here",
+                info.name
+            )));
         };
         let mut reader = Reader::default();
         let past = reader.past(&request.past_events)?;
@@ -245,7 +267,9 @@ impl Live {
         self.uses.insert(kept.used, instance.clone());
         self.kept.insert(instance, kept);
         while self.bytes > self.bytes_max {
-            let Some((_, oldest)) = self.uses.pop_first() else { return };
+            let Some((_, oldest)) = self.uses.pop_first() else {
+                return;
+            };
             self.forget(&oldest);
         }
     }
@@ -268,7 +292,10 @@ impl Kept {
 fn ends(action: &Action) -> bool {
     matches!(
         action,
-        Action::Complete { .. } | Action::Fail { .. } | Action::EndCancelled { .. } | Action::ContinueAsNew { .. }
+        Action::Complete { .. }
+            | Action::Fail { .. }
+            | Action::EndCancelled { .. }
+            | Action::ContinueAsNew { .. }
     )
 }
 

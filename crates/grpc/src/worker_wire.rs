@@ -46,7 +46,8 @@ impl Reader {
     /// The worker's own calls and locks, which later turns answer.
     pub(crate) fn note_asked(&mut self, actions: &[Action]) {
         for action in actions {
-            if let Action::CallEntity { task, request, .. } | Action::LockEntities { task, request, .. } = action
+            if let Action::CallEntity { task, request, .. } | Action::LockEntities { task, request, .. } =
+                action
             {
                 self.requests.insert(name_of(*task, request.as_ref()), *task);
             }
@@ -94,7 +95,9 @@ impl Reader {
         let task = || asked_as(id);
         Ok(Some(match event.kind {
             Some(WireEvent::OrchestratorStarted(_)) => EventKind::OrchestratorStarted,
-            Some(WireEvent::ExecutionStarted(started)) => EventKind::ExecutionStarted(Box::new(execution(started)?)),
+            Some(WireEvent::ExecutionStarted(started)) => {
+                EventKind::ExecutionStarted(Box::new(execution(started)?))
+            }
             Some(WireEvent::TaskScheduled(scheduled)) => EventKind::TaskScheduled {
                 task: task()?,
                 name: scheduled.name.into(),
@@ -138,19 +141,23 @@ impl Reader {
                     result: completed.result.map(Payload::from),
                 }
             }
-            Some(WireEvent::SubOrchestrationInstanceFailed(failed)) => EventKind::SubOrchestrationInstanceFailed {
-                task: asked_as(failed.task_scheduled_id)?,
-                failure: failed.failure_details.map(wire::failure).unwrap_or_default(),
-            },
+            Some(WireEvent::SubOrchestrationInstanceFailed(failed)) => {
+                EventKind::SubOrchestrationInstanceFailed {
+                    task: asked_as(failed.task_scheduled_id)?,
+                    failure: failed.failure_details.map(wire::failure).unwrap_or_default(),
+                }
+            }
             Some(WireEvent::EventSent(sent)) => EventKind::EventSent {
                 task: task()?,
                 instance: InstanceId::trusted(sent.instance_id),
                 name: sent.name.into(),
                 input: sent.input.map(Payload::from),
             },
-            Some(WireEvent::EventRaised(raised)) if raised.name == CANCEL_EVENT => EventKind::CancelRequested {
-                reason: raised.input.and_then(|reason| serde_json::from_str(&reason).ok()),
-            },
+            Some(WireEvent::EventRaised(raised)) if raised.name == CANCEL_EVENT => {
+                EventKind::CancelRequested {
+                    reason: raised.input.and_then(|reason| serde_json::from_str(&reason).ok()),
+                }
+            }
             Some(WireEvent::EventRaised(raised)) => EventKind::EventRaised {
                 name: raised.name.into(),
                 input: raised.input.map(Payload::from),
@@ -209,7 +216,9 @@ impl Reader {
             Some(WireEvent::ExecutionSuspended(suspended)) => EventKind::ExecutionSuspended {
                 reason: suspended.input,
             },
-            Some(WireEvent::ExecutionResumed(resumed)) => EventKind::ExecutionResumed { reason: resumed.input },
+            Some(WireEvent::ExecutionResumed(resumed)) => EventKind::ExecutionResumed {
+                reason: resumed.input,
+            },
             Some(WireEvent::ExecutionTerminated(terminated)) => EventKind::ExecutionTerminated {
                 reason: terminated.input,
             },
@@ -221,12 +230,12 @@ impl Reader {
 
 /// What an execution is told about itself: from the event that began it.
 pub(crate) fn started(events: &[Bytes]) -> Option<proto::ExecutionStartedEvent> {
-    events.iter().find_map(|bytes| {
-        match proto::HistoryEvent::decode(bytes.as_ref()).ok()?.kind? {
+    events.iter().find_map(
+        |bytes| match proto::HistoryEvent::decode(bytes.as_ref()).ok()?.kind? {
             WireEvent::ExecutionStarted(started) => Some(started),
             _ => None,
-        }
-    })
+        },
+    )
 }
 
 /// 32 hexadecimal digits; an execution that is called otherwise has a number of its own from its name.
@@ -522,3 +531,7 @@ fn raised(event: EventKind) -> Option<proto::HistoryEvent> {
         })),
     })
 }
+
+#[cfg(test)]
+#[path = "worker_wire_tests.rs"]
+mod tests;

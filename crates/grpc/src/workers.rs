@@ -205,9 +205,8 @@ impl Workers {
         state.last_item += 1;
         let id = state.last_item;
         if let Pending::Turn(address) = &work.answer {
-            state
-                .turns
-                .insert((Arc::from(address.instance.as_str()), address.number), id);
+            let turn = (work.instance.clone(), address.number);
+            state.turns.insert(turn, id);
         }
         state.items.insert(
             id,
@@ -306,7 +305,10 @@ impl Workers {
         }
         if let Some(until) = until {
             state.due.insert((until, id), ());
-            self.deadline.notify_one();
+            // Who keeps the time sleeps until the first one: later ones need not wake it.
+            if state.due.keys().next() == Some(&(until, id)) {
+                self.deadline.notify_one();
+            }
         }
         Next::Item(Box::new(message))
     }
@@ -427,7 +429,9 @@ impl Workers {
             .streams
             .values()
             .flat_map(|stream| stream.filter.versions(orchestrator));
-        versions.max_by(|one, other| by_number(one, other)).map(Into::into)
+        versions
+            .max_by(|one, other| by_number(one, other))
+            .map(Into::into)
     }
 
     /// Who is connected.
@@ -547,8 +551,9 @@ impl State {
             stream.has_room(*kind) && stream.filter.takes(*kind, name, version.as_deref())
         };
         let lines = self.waiting.iter().filter(|(group, _)| fits(group));
-        let oldest = lines.filter_map(|(group, line)| Some((*line.front()?, group.clone())));
+        let oldest = lines.filter_map(|(group, line)| Some((*line.front()?, group)));
         let (id, group) = oldest.min_by_key(|(id, _)| *id)?;
+        let group = group.clone();
         let line = self.waiting.get_mut(&group)?;
         line.pop_front();
         if line.is_empty() {
@@ -584,8 +589,7 @@ impl State {
         }
         let work = self.items.remove(&id)?.work;
         if let Pending::Turn(address) = &work.answer {
-            self.turns
-                .remove(&(Arc::from(address.instance.as_str()), address.number));
+            self.turns.remove(&(work.instance.clone(), address.number));
         }
         Some(work)
     }

@@ -103,7 +103,11 @@ impl Connection {
     pub fn start(self) -> Result<ConnectedApp> {
         let mut registry = self.registry?;
         refuse_what_needs_a_host(&mut registry)?;
-        let client = Client::remote_with_key(&self.settings.address, &self.settings.hub, self.settings.key.as_deref())?;
+        let client = Client::remote_with_key(
+            &self.settings.address,
+            &self.settings.hub,
+            self.settings.key.as_deref(),
+        )?;
         registry.set_client(client.clone());
         let registry = Arc::new(registry);
         let offers = Offers {

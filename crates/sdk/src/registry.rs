@@ -154,7 +154,10 @@ impl Registry {
 
     /// Names of the activities that pass a limiter.
     pub(crate) fn limited_activities(&self) -> impl Iterator<Item = &str> {
-        let limited = self.activities.iter().filter(|(_, activity)| activity.limiter().is_some());
+        let limited = self
+            .activities
+            .iter()
+            .filter(|(_, activity)| activity.limiter().is_some());
         limited.map(|(name, _)| &**name)
     }
 

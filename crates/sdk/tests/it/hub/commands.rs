@@ -9,8 +9,8 @@ use dalsegno::{
 use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
-    BUDGET, GO, Probe, app_with, portable_app, collector, fragile, impatient, insistent, listening, panics, parent,
-    retried_child, spender, strict_parent, waiter, watching,
+    BUDGET, GO, Probe, app_with, collector, fragile, impatient, insistent, listening, panics, parent,
+    portable_app, retried_child, spender, strict_parent, waiter, watching,
 };
 use super::{SOON, eventually, on_all, on_both, until};
 
@@ -215,37 +215,40 @@ async fn attempts_have_limits_of_time_and_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limiter_slows_down_and_a_429_burns_no_attempt() {
-    on_both(|| app_with(&Probe::default()), async |client: Client| {
-        let began = std::time::Instant::now();
-        let mut spenders = Vec::new();
-        for _ in 0..4 {
-            spenders.push(client.start(spender, 0).await.unwrap());
-        }
-        for instance in &spenders {
-            assert_eq!(instance.wait().await.unwrap(), 1);
-        }
-        // One at once, three more in 40 ms each; a bound from below does not flake.
-        assert!(
-            began.elapsed() >= Duration::from_millis(100),
-            "{:?}",
-            began.elapsed()
-        );
+    on_both(
+        || app_with(&Probe::default()),
+        async |client: Client| {
+            let began = std::time::Instant::now();
+            let mut spenders = Vec::new();
+            for _ in 0..4 {
+                spenders.push(client.start(spender, 0).await.unwrap());
+            }
+            for instance in &spenders {
+                assert_eq!(instance.wait().await.unwrap(), 1);
+            }
+            // One at once, three more in 40 ms each; a bound from below does not flake.
+            assert!(
+                began.elapsed() >= Duration::from_millis(100),
+                "{:?}",
+                began.elapsed()
+            );
 
-        let refused = client.start(spender, 2).await.unwrap();
-        assert_eq!(refused.wait().await.unwrap(), 1, "still its first attempt");
+            let refused = client.start(spender, 2).await.unwrap();
+            assert_eq!(refused.wait().await.unwrap(), 1, "still its first attempt");
 
-        let wide = Limiter::new("budget")
-            .rate(1_000, Duration::from_secs(1))
-            .burst(7);
-        client.set_limiter(&wide).await.unwrap();
-        eventually(async || {
-            let limiters = client.limiters().await.unwrap();
-            limiters
-                .iter()
-                .any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
-        })
-        .await;
-    })
+            let wide = Limiter::new("budget")
+                .rate(1_000, Duration::from_secs(1))
+                .burst(7);
+            client.set_limiter(&wide).await.unwrap();
+            eventually(async || {
+                let limiters = client.limiters().await.unwrap();
+                limiters
+                    .iter()
+                    .any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
+            })
+            .await;
+        },
+    )
     .await;
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dalsegno::{
     ActivityContext, App, ConnectedApp, EntityContext, Error, ExternalEvent, Host, HostSettings, Limiter,
-    OrchestrationContext, RemoteWorkers, Result, RetryPolicy, Status, activity, entity, join_all, orchestrator,
-    timer_trigger,
+    OrchestrationContext, RemoteWorkers, Result, RetryPolicy, Status, activity, entity, join_all,
+    orchestrator, timer_trigger,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,9 @@ async fn long_way(ctx: &OrchestrationContext, key: String) -> Result<Vec<u32>> {
         ctx.set_custom_status(step);
         drop(lock);
         tally.add(100).signal();
-        let _ = ctx.timeout(Duration::from_millis(1), ctx.timer(Duration::from_secs(3600))).await;
+        let _ = ctx
+            .timeout(Duration::from_millis(1), ctx.timer(Duration::from_secs(3600)))
+            .await;
         ctx.call(square, u64::from(step)).await?;
         seen.push(ctx.wait_for_event(NEXT).await?);
     }
@@ -202,7 +204,10 @@ async fn what_calls_say_of_retries_reaches_the_hub_and_failures_come_whole() {
     assert_eq!(row.status, Status::Failed);
     let failure = row.failure.unwrap();
     let text = format!("{failure:?}");
-    assert!(text.contains("the disk is gone") && text.contains("Inner"), "{text}");
+    assert!(
+        text.contains("the disk is gone") && text.contains("Inner"),
+        "{text}"
+    );
     host.shutdown().await;
 }
 
@@ -212,7 +217,12 @@ async fn a_connected_apps_activities_and_entities_reach_others() {
     let host = hub_for_workers(folder.path()).await;
     let _connected = connect(&host, app()).await;
     let client = host.client();
-    let answer = client.start(by_activity, "other".into()).await.unwrap().wait().await;
+    let answer = client
+        .start(by_activity, "other".into())
+        .await
+        .unwrap()
+        .wait()
+        .await;
     assert_eq!(answer.unwrap(), "by an activity");
 
     let tally = client.entity::<Tally>("one").unwrap();
@@ -271,7 +281,11 @@ impl Walk {
         for _ in 0..steps {
             let shown = self.step.to_string();
             until(&self.instance, |status| {
-                status.row.custom_status.as_ref().is_some_and(|own| own.as_str() == shown)
+                status
+                    .row
+                    .custom_status
+                    .as_ref()
+                    .is_some_and(|own| own.as_str() == shown)
             })
             .await;
             self.instance.raise_event(NEXT, self.step).await.unwrap();
@@ -363,13 +377,22 @@ async fn code_that_does_not_fit_parks_the_instance_with_its_reason() {
     let parked = until(&instance, |status| status.row.parked.is_some()).await.row;
     assert_eq!(parked.status, Status::Running);
     let reason = parked.parked.unwrap().to_string();
-    assert!(reason.contains("Diverged") && reason.contains("square"), "{reason}");
+    assert!(
+        reason.contains("Diverged") && reason.contains("square"),
+        "{reason}"
+    );
     after.drain(SOON).await;
 
     // The code that fits is back: told to try again, it goes on.
     let _before = connect(&host, App::new().register(square).register(changing_before)).await;
     instance.rewind("the right code is back").await.unwrap();
-    assert_eq!(tokio::time::timeout(SOON, instance.wait()).await.unwrap().unwrap(), 16);
+    assert_eq!(
+        tokio::time::timeout(SOON, instance.wait())
+            .await
+            .unwrap()
+            .unwrap(),
+        16
+    );
     host.shutdown().await;
 }
 
@@ -379,7 +402,12 @@ async fn what_a_worker_does_not_finish_is_handed_back() {
     let host = hub_for_workers(folder.path()).await;
     let probe = Probe::default();
     let first = connect(&host, portable_app(&probe)).await;
-    let instance = host.client().start(super::functions::watching, ()).id("held").await.unwrap();
+    let instance = host
+        .client()
+        .start(super::functions::watching, ())
+        .id("held")
+        .await
+        .unwrap();
     super::eventually(async || probe.notes("held") == ["began"]).await;
     assert_eq!(first.drain(Duration::ZERO).await, 1);
     let second = connect(&host, portable_app(&probe)).await;
@@ -406,10 +434,20 @@ async fn every_morning(_client: dalsegno::Client) -> Result<()> {
 async fn what_only_a_host_can_give_is_refused_by_name() {
     let app = App::new().register(limited).register(every_morning);
     let error = app.connect("http://127.0.0.1:9").start().unwrap_err().to_string();
-    assert!(error.contains("\"limited\"") && error.contains("\"every_morning\""), "{error}");
-    let error = App::new().connect("https://there").start().unwrap_err().to_string();
+    assert!(
+        error.contains("\"limited\"") && error.contains("\"every_morning\""),
+        "{error}"
+    );
+    let error = App::new()
+        .connect("https://there")
+        .start()
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("http://127.0.0.1:8080"), "{error}");
-    let error = App::new().register(limited).register(limited).connect("http://127.0.0.1:9");
+    let error = App::new()
+        .register(limited)
+        .register(limited)
+        .connect("http://127.0.0.1:9");
     assert!(error.start().unwrap_err().to_string().contains("twice"));
     let hub = App::new().connect("http://127.0.0.1:9").hub("a\nb").start();
     assert!(hub.unwrap_err().to_string().contains("the hub's name"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dalsegno::{Client, EntityQuery};
 
-use super::functions::{GO, Probe, Wallet, portable_app, holder, transfer};
+use super::functions::{GO, Probe, Wallet, holder, portable_app, transfer};
 use super::{eventually, on_all, until};
 
 #[tokio::test(flavor = "multi_thread")]

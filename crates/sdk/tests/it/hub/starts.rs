@@ -6,7 +6,7 @@ use dalsegno::{Client, InstanceQuery, NewId, PurgeQuery, Status, Timestamp};
 use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
-    GO, Probe, portable_app, collector, echo, insistent, parent, starter, versioned_1, versioned_2, waiter,
+    GO, Probe, collector, echo, insistent, parent, portable_app, starter, versioned_1, versioned_2, waiter,
 };
 use super::{SOON, on_all, on_both, until};
 
