@@ -530,6 +530,7 @@ impl TurnReader<'_> {
         Ok(TaskId(task))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all actions")]
     fn read(&mut self, action: proto::OrchestratorAction) -> Result<(), String> {
         let id = action.id;
         let about = |error: String| format!("action {id}: {error}");

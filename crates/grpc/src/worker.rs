@@ -70,11 +70,14 @@ impl WorkerSettings {
     }
 }
 
+/// The versions of an orchestrator; `None` is without one.
+pub type Versions = Vec<Option<Arc<str>>>;
+
 /// What a worker runs.
 #[derive(Clone, Debug, Default)]
 pub struct Offers {
     /// Orchestrators with the versions of each.
-    pub orchestrators: Vec<(Arc<str>, Vec<Option<Arc<str>>>)>,
+    pub orchestrators: Vec<(Arc<str>, Versions)>,
     /// Activities.
     pub activities: Vec<Arc<str>>,
     /// Entities.

@@ -533,5 +533,4 @@ fn raised(event: EventKind) -> Option<proto::HistoryEvent> {
 }
 
 #[cfg(test)]
-#[path = "worker_wire_tests.rs"]
 mod tests;

@@ -146,7 +146,7 @@ impl Registry {
     }
 
     /// Orchestrators with the versions of each.
-    pub(crate) fn versions(&self) -> Vec<(Arc<str>, Vec<Option<Arc<str>>>)> {
+    pub(crate) fn versions(&self) -> Vec<(Arc<str>, dalsegno_grpc::worker::Versions)> {
         let versions = |own: &Versions| own.iter().map(|(version, _)| version.clone()).collect();
         let all = self.orchestrators.iter();
         all.map(|(name, own)| (name.clone(), versions(own))).collect()

@@ -54,6 +54,7 @@ fn info() -> ExecutionInfo {
 }
 
 /// Every kind of event that a worker is told of, in an order that could have been.
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn events() -> Vec<EventKind> {
     let (one, two) = (TaskId(1), TaskId(2));
     let labels = TaskLabels {
@@ -250,6 +251,7 @@ fn sent(response: proto::OrchestratorResponse) -> wire::Turn {
 }
 
 /// Every kind of action that has a place in the order of the code.
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn actions() -> Vec<Action> {
     let retry = RetryPolicy::exponential(5, Duration::from_millis(1500))
         .jitter(0.25)

@@ -79,7 +79,7 @@ impl Tally {
 #[activity]
 async fn start_another(ctx: ActivityContext, id: String) -> Result<String> {
     let started = ctx.client().start(echo, "by an activity".into()).id(id).await?;
-    Ok(started.wait().await?)
+    started.wait().await
 }
 
 #[orchestrator]
