@@ -2,6 +2,7 @@
 //! process of its own so that its memory is its own, prints a table on stderr and JSON on stdout.
 
 mod machine;
+mod remote;
 mod workloads;
 
 use std::ffi::OsStr;
@@ -23,9 +24,13 @@ struct Sizes {
     signals: u64,
     /// Sequences in the hub that is opened with a long history.
     finished: u64,
+    /// Sequences and fans whose worker is written in Python, which is slow.
+    python: [u64; 2],
 }
 
-const WORKLOADS: [&str; 10] = ["L1", "W1", "W2", "W3", "W3e", "W4", "E1", "I1", "R1", "R1h"];
+const WORKLOADS: [&str; 14] = [
+    "L1", "W1", "W2", "W3", "W3e", "W4", "E1", "I1", "R1", "R1h", "G1", "G2", "P1", "P2",
+];
 
 const FULL: Sizes = Sizes {
     latency_runs: 200,
@@ -35,6 +40,7 @@ const FULL: Sizes = Sizes {
     history: 10_000,
     signals: 1_000_000,
     finished: 440_000,
+    python: [400, 1_000],
 };
 
 const QUICK: Sizes = Sizes {
@@ -45,6 +51,7 @@ const QUICK: Sizes = Sizes {
     history: 1_000,
     signals: 20_000,
     finished: 2_000,
+    python: [40, 100],
 };
 
 fn main() -> Result<()> {
@@ -65,6 +72,9 @@ fn main() -> Result<()> {
     };
     if let Some([load, place]) = after(CHILD) {
         return runtime.block_on(be_killed(&load, Path::new(&place), &sizes));
+    }
+    if let Some([address, _]) = after(remote::WORKER) {
+        return runtime.block_on(remote::work(&address));
     }
     if let Some([name, place]) = after(MEASURED) {
         let figures = runtime.block_on(measure(&name, Path::new(&place), &sizes))?;
@@ -164,6 +174,9 @@ async fn measure(name: &str, place: &Path, sizes: &Sizes) -> Result<Vec<Figure>>
     if name == "R1" {
         let after_sequences = kill_and_recover("W1", place, sizes).await?;
         return Ok(vec![after_sequences, kill_and_recover("W3", place, sizes).await?]);
+    }
+    if name.starts_with(['G', 'P']) {
+        return remote::measure(name, place, sizes).await;
     }
     let host = match name {
         "W3e" => workloads::open_evicting(place).await?,

@@ -187,6 +187,11 @@ pub(crate) async fn latency(host: &Host, runs: usize) -> Result<Figure> {
 
 /// W1: many sequences at once; counts activities.
 pub(crate) async fn throughput(host: &Host, instances: u64) -> Result<Figure> {
+    sequences(host, instances, "W1 hello sequence, activities").await
+}
+
+/// Many sequences at once, wherever their code runs.
+pub(crate) async fn sequences(host: &Host, instances: u64, workload: &str) -> Result<Figure> {
     let client = host.client();
     let measure = Measure::begin(host);
     let runs = stream::iter(0..instances).map(|_| async { client.start(sequence, ()).await });
@@ -196,7 +201,7 @@ pub(crate) async fn throughput(host: &Host, instances: u64) -> Result<Figure> {
     while let Some(done) = waits.next().await {
         done?;
     }
-    Ok(measure.end(host, "W1 hello sequence, activities", instances * 5))
+    Ok(measure.end(host, workload, instances * 5))
 }
 
 /// W2: one orchestration with so many activities.

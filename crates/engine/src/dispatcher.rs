@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::{ExecutionKey, Failure, InstanceId, PartitionId, Payload, TaskId};
@@ -10,6 +10,7 @@ use futures::FutureExt;
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
 
+use crate::attempt::{AttemptLimits, run_attempt};
 use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Canceller, Executor, Heartbeats,
     cancellation, panic_text,
@@ -18,9 +19,6 @@ use crate::input::{AttemptRun, Input, LimiterAsk};
 use crate::mailbox::Mailboxes;
 use crate::marks::{Mark, Marks};
 use crate::task::TaskRecord;
-
-/// How long a cancelled attempt may take to end before its future is dropped.
-pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// So many deaths of the process while it ran make an activity suspected: the first ones may be
 /// the fault of any that ran at the time.
@@ -414,106 +412,10 @@ fn is_suspect(record: &TaskRecord) -> bool {
     record.kills >= SUSPECT_KILLS
 }
 
-struct AttemptLimits {
-    timeout: Option<Duration>,
-    heartbeat: Option<Duration>,
-}
-
-/// Runs one attempt within its limits. `None`: it was cancelled and nobody wants its outcome.
-async fn run_attempt(
-    attempt: impl Future<Output = AttemptOutcome>,
-    limits: &AttemptLimits,
-    heartbeats: &Heartbeats,
-    mut cancelled: crate::executor::Cancellation,
-    tell_it: impl FnOnce(),
-) -> Option<AttemptOutcome> {
-    tokio::pin!(attempt);
-    let told = cancelled.clone();
-    let late = tokio::select! {
-        biased;
-        // One that ends because it was told to has not failed.
-        outcome = &mut attempt => return Some(outcome).filter(|outcome| counts(told.reason(), outcome)),
-        reason = cancelled.wait() => Late::Cancelled(reason),
-        () = sleep_or_never(limits.timeout) => Late::TimedOut,
-        () = silence(limits.heartbeat, heartbeats) => Late::Silent,
-    };
-    // One that was told already keeps the reason it was told.
-    if !matches!(late, Late::Cancelled(_)) {
-        tell_it();
-    }
-    let in_grace = tokio::time::timeout(CANCEL_GRACE, &mut attempt).await.ok();
-    match late {
-        Late::Cancelled(CancelReason::Requested) => Some(in_grace.unwrap_or_else(cancelled_late)),
-        Late::Cancelled(CancelReason::Terminated | CancelReason::Shutdown) => in_grace.filter(completed),
-        Late::Cancelled(CancelReason::TimedOut) | Late::TimedOut => Some(
-            in_grace
-                .filter(completed)
-                .unwrap_or_else(|| timed_out(limits.timeout, "timeout")),
-        ),
-        Late::Silent => Some(timed_out(limits.heartbeat, "heartbeat")),
-    }
-}
-
-enum Late {
-    Cancelled(CancelReason),
-    TimedOut,
-    Silent,
-}
-
-/// One that ends because it was told to has not failed, unless somebody waits for its end.
-fn counts(told: Option<CancelReason>, outcome: &AttemptOutcome) -> bool {
-    matches!(told, None | Some(CancelReason::Requested)) || completed(outcome)
-}
-
-fn cancelled_late() -> AttemptOutcome {
-    AttemptOutcome::Failed {
-        failure: Failure::cancelled(None),
-        retry_after: None,
-    }
-}
-
-fn completed(outcome: &AttemptOutcome) -> bool {
-    matches!(outcome, AttemptOutcome::Completed(_))
-}
-
-fn timed_out(limit: Option<Duration>, what: &str) -> AttemptOutcome {
-    let message = format!(
-        "the attempt exceeded its {what} of {:?}",
-        limit.unwrap_or_default()
-    );
-    AttemptOutcome::Failed {
-        failure: Failure::new("Timeout", message),
-        retry_after: None,
-    }
-}
-
 fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptOutcome {
     let failure = Failure::new("Panic", panic_text(panic));
     AttemptOutcome::Failed {
         failure,
         retry_after: None,
-    }
-}
-
-async fn sleep_or_never(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => futures::future::pending().await,
-    }
-}
-
-/// Ends when no report came for the length of the limit.
-async fn silence(limit: Option<Duration>, heartbeats: &Heartbeats) {
-    let Some(limit) = limit else {
-        return futures::future::pending().await;
-    };
-    let mut seen = 0;
-    loop {
-        tokio::time::sleep(limit).await;
-        let count = heartbeats.latest().count;
-        if count == seen {
-            return;
-        }
-        seen = count;
     }
 }

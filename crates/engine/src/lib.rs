@@ -4,6 +4,7 @@
 //! the async runtime and the store are a thin shell around them ([`hub::TaskHub`]).
 
 pub mod alarm;
+pub mod attempt;
 pub mod changes;
 pub mod choices;
 pub mod clock;

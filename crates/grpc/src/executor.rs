@@ -61,7 +61,8 @@ impl Executor for RemoteExecutor {
     }
 
     fn default_version(&self, orchestrator: &str) -> Option<Arc<str>> {
-        self.local.default_version(orchestrator)
+        let here = self.local.default_version(orchestrator);
+        here.or_else(|| self.workers.highest_version(orchestrator))
     }
 
     fn orchestrators(&self) -> Vec<Arc<str>> {
@@ -156,7 +157,7 @@ async fn run_activity(workers: Arc<Workers>, mut request: ActivityRequest) -> At
                     // Who asked may have gone away.
                     let _ = durable.send(());
                 });
-                outcome_of(response)
+                wire::outcome(response)
             }
             Err(_) => AttemptOutcome::Failed {
                 failure: Failure::new("Unavailable", "the hub's workers were closed"),
@@ -187,6 +188,14 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
         tags: labels
             .map(|labels| labels.tags.iter().cloned().collect())
             .unwrap_or_default(),
+        attempt: match request.attempt {
+            1 => 0,
+            later => i32::try_from(later).unwrap_or(i32::MAX),
+        },
+        timeout: request
+            .options
+            .timeout
+            .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
     };
     Work {
         request: Request::ActivityRequest(message),
@@ -197,16 +206,6 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
         locks: Vec::new(),
         parts: Parts::default(),
         answer: Pending::Activity(answer),
-    }
-}
-
-fn outcome_of(response: proto::ActivityResponse) -> AttemptOutcome {
-    match response.failure_details {
-        Some(failure) => AttemptOutcome::Failed {
-            failure: wire::failure(failure),
-            retry_after: None,
-        },
-        None => AttemptOutcome::Completed(response.result.map(Payload::from)),
     }
 }
 

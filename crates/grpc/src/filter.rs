@@ -61,6 +61,16 @@ impl Filter {
             Kind::Entity => listed.entities.contains(name),
         }
     }
+
+    /// The versions of an orchestrator that are listed by name.
+    pub fn versions(&self, orchestrator: &str) -> impl Iterator<Item = &str> {
+        let listed = match self {
+            Self::All => None,
+            Self::Listed(listed) => listed.orchestrations.get(orchestrator),
+        };
+        let versions = listed.into_iter().flatten().map(String::as_str);
+        versions.filter(|version| !version.is_empty())
+    }
 }
 
 /// A name that is listed twice takes the versions of both; one without versions takes any.

@@ -9,14 +9,18 @@ pub mod executor;
 pub mod filter;
 pub mod service;
 pub mod stream;
+pub mod worker;
 pub mod workers;
 
 pub use tonic;
 
 mod client_calls;
 mod guid;
+mod options;
 mod wire;
 mod worker_calls;
+mod worker_turns;
+mod worker_wire;
 
 /// The protocol's messages, its server and its client, generated from `proto/durabletask.proto`.
 #[expect(clippy::allow_attributes, clippy::too_many_lines, reason = "generated code")]

@@ -1,15 +1,19 @@
 //! Between the protocol's messages and the values of the core.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
-use dalsegno_core::event::{ChildLink, Event, EventKind, OneOfLock};
+use dalsegno_core::event::{Event, EventKind, OneOfLock};
 use dalsegno_core::query::Status;
-use dalsegno_core::{Action, EntityId, Failure, InstanceId, Payload, TaskId, Timestamp, TraceContext};
-use dalsegno_engine::executor::ExecutionInfo;
+use dalsegno_core::{
+    Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
+};
+use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
 use dalsegno_engine::request::InstanceStatus;
 use hashbrown::{HashMap, HashSet};
 
+use crate::options;
 use crate::proto;
 use crate::proto::history_event::Kind as WireEvent;
 use crate::proto::orchestrator_action::Kind as WireAction;
@@ -265,7 +269,9 @@ impl Names {
                 version,
                 instance,
                 input,
-                ..
+                link,
+                parent_close,
+                undo,
             } => (
                 self::event_id(*task),
                 WireEvent::SubOrchestrationInstanceCreated(proto::SubOrchestrationInstanceCreatedEvent {
@@ -273,6 +279,9 @@ impl Names {
                     name: name.to_string(),
                     version: version.as_deref().map(str::to_owned),
                     input: text_of(input.as_ref()),
+                    tags: options::of_child(None, *link, *parent_close, *undo)
+                        .into_iter()
+                        .collect(),
                     ..Default::default()
                 }),
             ),
@@ -465,17 +474,15 @@ pub(crate) struct Turn {
     pub(crate) unread: Vec<EventKind>,
     /// Other instances to end, once the turn is durable.
     pub(crate) terminations: Vec<proto::TerminateOrchestrationAction>,
+    /// The code does not fit the history: nothing else counts.
+    pub(crate) fault: Option<Fault>,
 }
 
 /// Reads a worker's answer.
 ///
 /// # Errors
 /// What is wrong with it, for the worker's log.
-pub(crate) fn turn(
-    actions: Vec<proto::OrchestratorAction>,
-    custom_status: Option<String>,
-    work: &Work,
-) -> Result<Turn, String> {
+pub(crate) fn turn(response: proto::OrchestratorResponse, work: &Work) -> Result<Turn, String> {
     let mut reader = TurnReader {
         instance: &work.instance,
         version: work.version.as_ref(),
@@ -484,16 +491,22 @@ pub(crate) fn turn(
         locks: work.locks.clone(),
         end: None,
     };
-    let mut actions = actions;
+    let mut actions = response.actions;
     actions.sort_by_key(|action| action.id);
     for action in actions {
         reader.read(action)?;
     }
     let mut turn = reader.turn;
-    let status = custom_status.filter(|status| !status.is_empty());
-    turn.actions.push(Action::SetCustomStatus {
-        status: status.map(Payload::from),
-    });
+    let cancelled = response.cancelled_timers.into_iter();
+    let cancelled = cancelled.filter_map(|timer| u32::try_from(timer).ok());
+    turn.actions
+        .extend(cancelled.map(|timer| Action::CancelTimer { task: TaskId(timer) }));
+    if !response.keeps_custom_status {
+        let status = response.custom_status.filter(|status| !status.is_empty());
+        turn.actions.push(Action::SetCustomStatus {
+            status: status.map(Payload::from),
+        });
+    }
     turn.actions.extend(reader.end);
     Ok(turn)
 }
@@ -525,19 +538,22 @@ impl TurnReader<'_> {
             .kind
             .ok_or_else(|| about("it is of a kind that is not known here".into()))?;
         let action = match kind {
-            WireAction::ScheduleTask(task) => Action::ScheduleTask {
-                task: self.task(id)?,
-                name: task.name.into(),
-                input: task.input.map(Payload::from),
-                options: TaskOptions {
-                    labels: labels(
-                        task.version.map(Into::into).or_else(|| self.version.cloned()),
-                        task.tags,
-                        task.parent_trace_context,
-                    ),
-                    ..TaskOptions::default()
-                },
-            },
+            WireAction::ScheduleTask(mut task) => {
+                let options = options::task(&task.tags).map_err(about)?;
+                Action::ScheduleTask {
+                    task: self.task(id)?,
+                    name: task.name.into(),
+                    input: task.input.map(Payload::from),
+                    options: TaskOptions {
+                        labels: labels(
+                            task.version.map(Into::into).or_else(|| self.version.cloned()),
+                            options::without(&mut task.tags),
+                            task.parent_trace_context,
+                        ),
+                        ..options
+                    },
+                }
+            }
             WireAction::CreateTimer(timer) => Action::CreateTimer {
                 task: self.task(id)?,
                 fire_at: instant(
@@ -546,8 +562,9 @@ impl TurnReader<'_> {
                         .ok_or_else(|| about("the timer has no fireAt".into()))?,
                 ),
             },
-            WireAction::CreateSubOrchestration(child) => {
+            WireAction::CreateSubOrchestration(mut child) => {
                 let task = self.task(id)?;
+                let (link, options) = options::child(&child.tags).map_err(about)?;
                 let instance = match child.instance_id.is_empty() {
                     true => format!("{}:{:04x}", self.instance, task.0),
                     false => child.instance_id,
@@ -561,10 +578,14 @@ impl TurnReader<'_> {
                         .map(Into::into),
                     instance: instance_id(&instance).map_err(about)?,
                     input: child.input.map(Payload::from),
-                    link: ChildLink::Awaited,
+                    link,
                     options: ChildOptions {
-                        labels: labels(None, child.tags, child.parent_trace_context),
-                        ..ChildOptions::default()
+                        labels: labels(
+                            None,
+                            options::without(&mut child.tags),
+                            child.parent_trace_context,
+                        ),
+                        ..options
                     },
                 }
             }
@@ -612,14 +633,14 @@ impl TurnReader<'_> {
                 operation: signal.operation.into(),
                 input: signal.input.map(Payload::from),
                 at: signal.scheduled_time.map(instant),
-                request: Some(signal.request_id.into()),
+                request: own_name(id, signal.request_id),
             },
             Kind::EntityOperationCalled(call) => Action::CallEntity {
                 task: self.task(id)?,
                 entity: target(call.target_instance_id)?,
                 operation: call.operation.into(),
                 input: call.input.map(Payload::from),
-                request: Some(call.request_id.into()),
+                request: own_name(id, call.request_id),
             },
             Kind::EntityLockRequested(lock) => {
                 let task = self.task(id)?;
@@ -634,13 +655,17 @@ impl TurnReader<'_> {
                 Action::LockEntities {
                     task,
                     entities,
-                    request: Some(lock.critical_section_id.into()),
+                    request: own_name(id, lock.critical_section_id),
                 }
             }
             Kind::EntityUnlockSent(unlock) => {
+                let lock = self.lock_named(&unlock.critical_section_id)?;
+                if unlock.target_instance_id.is_none() {
+                    return Ok(Action::UnlockEntities { lock, only: None });
+                }
                 let number = u32::try_from(id).map_err(|_| "the id is negative".to_owned())?;
                 Action::UnlockEntities {
-                    lock: self.lock_named(&unlock.critical_section_id)?,
+                    lock,
                     only: Some(Box::new(OneOfLock {
                         task: TaskId(number),
                         entity: target(unlock.target_instance_id)?,
@@ -653,7 +678,11 @@ impl TurnReader<'_> {
     fn lock_named(&self, name: &str) -> Result<TaskId, String> {
         let mut known = self.locks.iter().rev();
         let found = known.find(|(own, _)| **own == *name).map(|(_, task)| *task);
-        found.ok_or_else(|| format!("no lock was asked for by the name {name}"))
+        // Code in Rust calls its locks by their numbers.
+        let numbered = || name.parse().ok().map(TaskId);
+        found
+            .or_else(numbered)
+            .ok_or_else(|| format!("no lock was asked for by the name {name}"))
     }
 
     fn complete(&mut self, complete: proto::CompleteOrchestrationAction) -> Result<(), String> {
@@ -677,6 +706,13 @@ impl TurnReader<'_> {
                     input: result,
                 }
             }
+            (_, Some(details)) if details.error_type == FAULT_TYPE => {
+                self.turn.fault = Some(fault(details));
+                return Ok(());
+            }
+            (Wire::Canceled, Some(details)) => Action::EndCancelled {
+                failure: failure(details),
+            },
             (_, Some(details)) => Action::Fail {
                 failure: failure(details),
             },
@@ -698,7 +734,90 @@ impl TurnReader<'_> {
     }
 }
 
-fn labels(
+/// A name that says no more than the number it stands for is none.
+pub(crate) fn own_name(id: i32, name: String) -> Option<Arc<str>> {
+    (name != id.to_string()).then(|| name.into())
+}
+
+/// A failure of this type, as the end of an orchestration, says that code and history do not fit:
+/// the instance is parked. Servers that do not know it fail the instance.
+pub(crate) const FAULT_TYPE: &str = "dalsegno.Fault";
+const FAULT_KIND: &str = "kind";
+
+/// A fault as a worker tells it.
+pub(crate) fn fault_of(fault: &Fault) -> proto::TaskFailureDetails {
+    let kind = value_of(fault.kind.as_str().into());
+    proto::TaskFailureDetails {
+        error_type: FAULT_TYPE.to_owned(),
+        error_message: fault.message.clone(),
+        is_non_retriable: true,
+        properties: [(FAULT_KIND.to_owned(), kind)].into(),
+        ..Default::default()
+    }
+}
+
+fn fault(mut details: proto::TaskFailureDetails) -> Fault {
+    let named = details.properties.remove(FAULT_KIND).map(json);
+    let named = named.as_ref().and_then(|kind| kind.as_str());
+    let mut known = FaultKind::ALL.into_iter();
+    Fault {
+        kind: known
+            .find(|kind| named == Some(kind.as_str()))
+            .unwrap_or(FaultKind::Diverged),
+        message: details.error_message,
+    }
+}
+
+/// What an activity's failure says of the next attempt, in its properties.
+const RETRY_AFTER: &str = "dalsegno.retryAfterSeconds";
+const LIMITED: &str = "dalsegno.limited";
+
+/// How an attempt ended, as its worker tells it.
+pub(crate) fn outcome(response: proto::ActivityResponse) -> AttemptOutcome {
+    let Some(mut details) = response.failure_details else {
+        return AttemptOutcome::Completed(response.result.map(Payload::from));
+    };
+    let retry_after = details.properties.remove(RETRY_AFTER).map(json);
+    let retry_after = retry_after
+        .and_then(|seconds| seconds.as_f64())
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let is_limited = details.properties.remove(LIMITED).map(json);
+    match (is_limited, retry_after) {
+        (Some(serde_json::Value::Bool(true)), Some(retry_after)) => AttemptOutcome::Limited { retry_after },
+        (_, retry_after) => AttemptOutcome::Failed {
+            failure: failure(details),
+            retry_after,
+        },
+    }
+}
+
+/// The same, told by a worker: the result, or the failure.
+pub(crate) fn outcome_of(outcome: AttemptOutcome) -> (Option<String>, Option<proto::TaskFailureDetails>) {
+    let after = |details: &mut proto::TaskFailureDetails, delay: Duration| {
+        let seconds = value_of(delay.as_secs_f64().into());
+        details.properties.insert(RETRY_AFTER.to_owned(), seconds);
+    };
+    match outcome {
+        AttemptOutcome::Completed(result) => (text_of(result.as_ref()), None),
+        AttemptOutcome::Failed { failure, retry_after } => {
+            let mut details = failure_of(&failure);
+            if let Some(delay) = retry_after {
+                after(&mut details, delay);
+            }
+            (None, Some(details))
+        }
+        AttemptOutcome::Limited { retry_after } => {
+            let mut details = failure_of(&Failure::new("Limited", "the called service is at its limit"));
+            after(&mut details, retry_after);
+            details
+                .properties
+                .insert(LIMITED.to_owned(), value_of(true.into()));
+            (None, Some(details))
+        }
+    }
+}
+
+pub(crate) fn labels(
     version: Option<Arc<str>>,
     tags: std::collections::HashMap<String, String>,
     context: Option<proto::TraceContext>,

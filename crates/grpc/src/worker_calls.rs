@@ -16,9 +16,9 @@ use crate::workers::{ActivityAnswer, Kind, NoWork, Pending, TooLarge, Work};
 /// The answer of a turn.
 pub(crate) async fn complete_turn(
     served: &Served,
-    response: proto::OrchestratorResponse,
+    mut response: proto::OrchestratorResponse,
 ) -> Result<(), Status> {
-    let instance = response.instance_id;
+    let instance = response.instance_id.clone();
     if response.is_partial {
         let part = served.workers.keep_part(
             &response.completion_token,
@@ -43,9 +43,8 @@ pub(crate) async fn complete_turn(
         true => parts.events_taken,
         false => response.num_events_processed,
     };
-    let mut actions = parts.actions;
-    actions.extend(response.actions);
-    let turn = match wire::turn(actions, response.custom_status, &work) {
+    response.actions = [parts.actions, response.actions].concat();
+    let turn = match wire::turn(response, &work) {
         Ok(turn) => turn,
         Err(error) => {
             let status = Status::invalid_argument(format!("turn of instance {instance}: {error}"));
@@ -56,10 +55,13 @@ pub(crate) async fn complete_turn(
     let Pending::Turn(address) = work.answer else {
         return Ok(());
     };
-    let answer = TurnAnswer::Ran {
-        actions: turn.actions,
-        unread: turn.unread,
-        events_taken: events_taken.and_then(|count| usize::try_from(count).ok()),
+    let answer = match turn.fault {
+        Some(fault) => TurnAnswer::Fault(fault),
+        None => TurnAnswer::Ran {
+            actions: turn.actions,
+            unread: turn.unread,
+            events_taken: events_taken.and_then(|count| usize::try_from(count).ok()),
+        },
     };
     served.hub.end_turn(address, answer).await.map_err(refused)?;
     for terminate in turn.terminations {

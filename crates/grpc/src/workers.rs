@@ -333,7 +333,10 @@ impl Workers {
         }
         if let Some(until) = until {
             state.due.insert((until, id), ());
-            self.deadline.notify_one();
+            // Who keeps the time sleeps until the first one: later ones need not wake it.
+            if state.due.keys().next() == Some(&(until, id)) {
+                self.deadline.notify_one();
+            }
         }
         Next::Item(Box::new(message))
     }
@@ -447,6 +450,18 @@ impl Workers {
         self.lock().is_draining
     }
 
+    /// The highest version of an orchestrator that a connected worker lists.
+    pub fn highest_version(&self, orchestrator: &str) -> Option<Arc<str>> {
+        let state = self.lock();
+        let versions = state
+            .streams
+            .values()
+            .flat_map(|stream| stream.filter.versions(orchestrator));
+        versions
+            .max_by(|one, other| by_number(one, other))
+            .map(Into::into)
+    }
+
     /// Who is connected.
     pub fn list(&self) -> Vec<WorkerStatus> {
         let state = self.lock();
@@ -522,13 +537,23 @@ impl Workers {
     }
 }
 
+/// Numbers between dots by their values, all else as text.
+fn by_number(one: &str, other: &str) -> std::cmp::Ordering {
+    let parts = |text: &str| -> Vec<(Option<u64>, String)> {
+        text.split('.')
+            .map(|part| (part.parse().ok(), part.to_owned()))
+            .collect()
+    };
+    parts(one).cmp(&parts(other))
+}
+
 impl State {
     /// Numbers an item that is in no line yet.
     fn enter(&mut self, work: Work) -> u64 {
         self.last_item += 1;
         let id = self.last_item;
         if let Pending::Turn(address) = &work.answer {
-            let turn = (Arc::from(address.instance.as_str()), address.number);
+            let turn = (work.instance.clone(), address.number);
             self.turns.insert(turn, id);
         }
         let item = Item {
@@ -620,8 +645,9 @@ impl State {
             stream.has_room(*kind) && stream.filter.takes(*kind, name, version.as_deref())
         };
         let lines = self.waiting.iter().filter(|(group, _)| fits(group));
-        let oldest = lines.filter_map(|(group, line)| Some((*line.front()?, group.clone())));
+        let oldest = lines.filter_map(|(group, line)| Some((*line.front()?, group)));
         let (id, group) = oldest.min_by_key(|(id, _)| *id)?;
+        let group = group.clone();
         let line = self.waiting.get_mut(&group)?;
         line.pop_front();
         if line.is_empty() {
@@ -657,8 +683,7 @@ impl State {
         }
         let work = self.items.remove(&id)?.work;
         if let Pending::Turn(address) = &work.answer {
-            self.turns
-                .remove(&(Arc::from(address.instance.as_str()), address.number));
+            self.turns.remove(&(work.instance.clone(), address.number));
         }
         Some(work)
     }

@@ -16,6 +16,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
 use crate::app_routes::AppRoutes;
@@ -195,15 +196,18 @@ async fn accept_until(
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(state.settings.connections_max));
     let mut shutdown = std::pin::pin!(shutdown);
+    // Whoever drops the server drops its connections.
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
             accepted = accept(listener, &slots) => accepted,
         };
         match accepted {
             Ok((stream, peer, slot)) => {
                 let (state, faces, watcher) = (Arc::clone(state), faces.clone(), graceful.watcher());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let ended = match faces.tls.clone() {
                         None => watcher.watch(connection(stream, peer, state, faces)).await,
                         Some(tls) => match shake_hands(&tls, stream).await {

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
+use crate::connect::Connection;
 use crate::entity::Entity;
 use crate::error::{Error, Result};
 use crate::exit;
@@ -145,6 +146,40 @@ impl App {
             ..HostSettings::in_folder(folder)
         };
         self.start(settings).await
+    }
+
+    /// Makes the app a worker of a hub elsewhere, such as `http://127.0.0.1:8080`: the host there
+    /// keeps what happens, this program runs its functions. The same app as in the host's own
+    /// process, but for what only a host can give: triggers and limiters, which are refused.
+    ///
+    /// What code in Rust says of its calls reaches the hub: retry policies and time limits (those of
+    /// the activities that this app defines too, when its own orchestrators call them), parent-close
+    /// policies, detached starts, undos, timers that nobody waits for any more. Heartbeats are watched
+    /// here and go no further: `last_heartbeat()` is empty. An orchestrator that does not fit its
+    /// history parks the instance there, as in the host's own process.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use dalsegno::{App, OrchestrationContext, Result, activity, orchestrator};
+    ///
+    /// #[activity]
+    /// async fn greet(name: String) -> String {
+    ///     format!("Hello {name}!")
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn greeting(ctx: &OrchestrationContext, name: String) -> Result<String> {
+    ///     Ok(ctx.call(greet, name).await?)
+    /// }
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<()> {
+    ///     let app = App::new().register(greet).register(greeting);
+    ///     app.connect("http://127.0.0.1:8080").hub("default").run().await
+    /// }
+    /// ```
+    pub fn connect(self, address: impl Into<String>) -> Connection {
+        Connection::new(self.into_registry(), address.into())
     }
 
     /// Starts the host and returns; it goes on until [`Host::shutdown`].

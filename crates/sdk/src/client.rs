@@ -62,6 +62,20 @@ impl Client {
         })
     }
 
+    /// The same, of a hub of that name, showing a key if there is one.
+    pub(crate) fn remote_with_key(url: &str, hub: &str, key: Option<&str>) -> Result<Self> {
+        let remote = RemoteHub::new(url)?;
+        let remote = match key {
+            Some(key) => remote.key(key),
+            None => remote,
+        };
+        let links = remote.links(hub);
+        Ok(Self {
+            backend: Backend::Remote(remote),
+            links: Some(Arc::new(links)),
+        })
+    }
+
     /// The same, with links that lead to a host.
     pub(crate) fn with_links(self, links: Links) -> Self {
         Self {

@@ -145,6 +145,22 @@ impl Registry {
         std::mem::take(&mut self.timer_triggers)
     }
 
+    /// Orchestrators with the versions of each.
+    pub(crate) fn versions(&self) -> Vec<(Arc<str>, dalsegno_grpc::worker::Versions)> {
+        let versions = |own: &Versions| own.iter().map(|(version, _)| version.clone()).collect();
+        let all = self.orchestrators.iter();
+        all.map(|(name, own)| (name.clone(), versions(own))).collect()
+    }
+
+    /// Names of the activities that pass a limiter.
+    pub(crate) fn limited_activities(&self) -> impl Iterator<Item = &str> {
+        let limited = self
+            .activities
+            .iter()
+            .filter(|(_, activity)| activity.limiter().is_some());
+        limited.map(|(name, _)| &**name)
+    }
+
     fn begin(&self, info: &ExecutionInfo) -> Option<Arc<dyn Begin>> {
         let versions = self.orchestrators.get(&info.name)?;
         let fitting = versions.iter().find(|(version, _)| *version == info.version);

@@ -209,7 +209,12 @@ fn turns_of_any_fields_are_read_or_refused_with_the_action_named() {
             .iter()
             .map(|action| format!("action {}: ", action.id))
             .collect();
-        match turn(actions, some_text(&mut random), &work) {
+        let response = proto::OrchestratorResponse {
+            actions,
+            custom_status: some_text(&mut random),
+            ..Default::default()
+        };
+        match turn(response, &work) {
             Ok(turn) => {
                 taken += 1;
                 check(turn);
@@ -254,7 +259,7 @@ fn turns_of_any_bytes_are_read_or_refused() {
         ..Default::default()
     };
     with_garbage(&good, |response| {
-        if let Ok(turn) = turn(response.actions, response.custom_status, &work) {
+        if let Ok(turn) = turn(response, &work) {
             check(turn);
         }
     });

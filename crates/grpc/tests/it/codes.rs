@@ -82,7 +82,7 @@ fn client() -> (Client, Arc<Workers>) {
         hub: hub.expect("an empty store opens"),
         workers: workers.clone(),
     };
-    let service = Sidecar::service(Arc::new(OneHub::new(served)));
+    let service = Sidecar::service(Arc::new(OneHub::new(served)), 64 * 1024 * 1024);
     (TaskHubSidecarServiceClient::new(service), workers)
 }
 

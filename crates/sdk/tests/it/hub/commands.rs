@@ -10,19 +10,19 @@ use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
     BUDGET, GO, Probe, app_with, collector, fragile, impatient, insistent, listening, panics, parent,
-    retried_child, spender, strict_parent, waiter, watching,
+    portable_app, retried_child, spender, strict_parent, waiter, watching,
 };
-use super::{SOON, eventually, on_both, until};
+use super::{SOON, eventually, on_all, on_both, until};
 
 fn app() -> dalsegno::App {
-    app_with(&Probe::default())
+    portable_app(&Probe::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_termination_reaches_the_activity_that_runs() {
     let probe = Probe::default();
     on_both(
-        || app_with(&probe),
+        || portable_app(&probe),
         async |client: Client| {
             let instance = client.start(watching, ()).await.unwrap();
             eventually(async || !probe.notes(instance.id()).is_empty()).await;
@@ -41,7 +41,7 @@ async fn a_termination_reaches_the_activity_that_runs() {
 async fn a_request_to_cancel_reaches_the_activity_that_runs() {
     let probe = Probe::default();
     on_both(
-        || app_with(&probe),
+        || portable_app(&probe),
         async |client: Client| {
             let instance = client.start(watching, ()).await.unwrap();
             eventually(async || !probe.notes(instance.id()).is_empty()).await;
@@ -83,7 +83,7 @@ async fn a_request_to_cancel_reaches_the_activity_that_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_not_begun_is_canceled_without_its_code() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let later = Timestamp::MAX;
         let instance = client.start(waiter, ()).at(later).await.unwrap();
         instance.cancel("not needed").await.unwrap();
@@ -97,7 +97,7 @@ async fn what_has_not_begun_is_canceled_without_its_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn children_end_as_agreed() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let child = async |id: &str| {
             let child = client.instance(waiter, id).unwrap();
             eventually(async || child.status().await.is_ok()).await;
@@ -127,7 +127,7 @@ async fn children_end_as_agreed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_instance_holds_its_events() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(waiter, ()).await.unwrap();
         until(&instance, |status| status.row.custom_status.is_some()).await;
         instance.suspend("audit").await.unwrap();
@@ -144,8 +144,8 @@ async fn a_suspended_instance_holds_its_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_instance_is_rewound_and_keeps_what_it_had() {
     let probe = Probe::default();
-    on_both(
-        || app_with(&probe),
+    on_all(
+        || portable_app(&probe),
         async |client: Client| {
             // `double` is note 1, the failure note 2, the second try note 3.
             let instance = client.start(fragile, 2).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_failed_instance_is_rewound_and_keeps_what_it_had() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_instance_says_why_and_tries_again_when_told() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(panics, ()).await.unwrap();
         instance.raise_event(GO, "x".into()).await.unwrap();
         let status = until(&instance, |status| status.row.parked.is_some()).await;
@@ -189,7 +189,7 @@ async fn a_parked_instance_says_why_and_tries_again_when_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_is_retried() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(retried_child, "tried".into()).await.unwrap();
         // First: double, flaky (note 2, fails). Second: double, flaky (note 4, succeeds).
         assert_eq!(instance.wait().await.unwrap(), 42 + 4);
@@ -215,43 +215,46 @@ async fn attempts_have_limits_of_time_and_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limiter_slows_down_and_a_429_burns_no_attempt() {
-    on_both(app, async |client: Client| {
-        let began = std::time::Instant::now();
-        let mut spenders = Vec::new();
-        for _ in 0..4 {
-            spenders.push(client.start(spender, 0).await.unwrap());
-        }
-        for instance in &spenders {
-            assert_eq!(instance.wait().await.unwrap(), 1);
-        }
-        // One at once, three more in 40 ms each; a bound from below does not flake.
-        assert!(
-            began.elapsed() >= Duration::from_millis(100),
-            "{:?}",
-            began.elapsed()
-        );
+    on_both(
+        || app_with(&Probe::default()),
+        async |client: Client| {
+            let began = std::time::Instant::now();
+            let mut spenders = Vec::new();
+            for _ in 0..4 {
+                spenders.push(client.start(spender, 0).await.unwrap());
+            }
+            for instance in &spenders {
+                assert_eq!(instance.wait().await.unwrap(), 1);
+            }
+            // One at once, three more in 40 ms each; a bound from below does not flake.
+            assert!(
+                began.elapsed() >= Duration::from_millis(100),
+                "{:?}",
+                began.elapsed()
+            );
 
-        let refused = client.start(spender, 2).await.unwrap();
-        assert_eq!(refused.wait().await.unwrap(), 1, "still its first attempt");
+            let refused = client.start(spender, 2).await.unwrap();
+            assert_eq!(refused.wait().await.unwrap(), 1, "still its first attempt");
 
-        let wide = Limiter::new("budget")
-            .rate(1_000, Duration::from_secs(1))
-            .burst(7);
-        client.set_limiter(&wide).await.unwrap();
-        eventually(async || {
-            let limiters = client.limiters().await.unwrap();
-            limiters
-                .iter()
-                .any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
-        })
-        .await;
-    })
+            let wide = Limiter::new("budget")
+                .rate(1_000, Duration::from_secs(1))
+                .burst(7);
+            client.set_limiter(&wide).await.unwrap();
+            eventually(async || {
+                let limiters = client.limiters().await.unwrap();
+                limiters
+                    .iter()
+                    .any(|limiter| &*limiter.name == BUDGET.name() && limiter.burst == 7)
+            })
+            .await;
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_with_a_key_is_delivered_once() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(collector, Vec::new()).await.unwrap();
         let raise = |word: &str, key: &str| instance.raise_event(GO, word.to_owned()).idempotency_key(key);
         raise("a", "1").await.unwrap();
@@ -279,7 +282,7 @@ async fn an_event_with_a_key_is_delivered_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn history_tells_of_the_attempts_of_a_task() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         for (failures, attempts, kept) in [(0, 1, 0), (2, 3, 2), (4, 5, 4)] {
             let instance = client.start(insistent, failures).await.unwrap();
             assert_eq!(instance.wait().await.unwrap(), attempts);
@@ -310,7 +313,7 @@ async fn history_tells_of_the_attempts_of_a_task() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_event_keeps_its_key() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(collector, Vec::new()).await.unwrap();
         instance.wait_for_start(SOON).await.unwrap();
         instance.suspend("").await.unwrap();
@@ -351,7 +354,7 @@ fn app_that_fails() -> App {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_five_failures_are_kept_and_cut() {
-    on_both(app_that_fails, async |client: Client| {
+    on_all(app_that_fails, async |client: Client| {
         let instance = client.start(hoping, ()).await.unwrap();
         assert!(instance.wait().await.is_err());
         let history = instance.history().await.unwrap();
@@ -370,7 +373,7 @@ async fn the_last_five_failures_are_kept_and_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_between_two_attempts_says_so() {
-    on_both(app_that_fails, async |client: Client| {
+    on_all(app_that_fails, async |client: Client| {
         let instance = client.start(trying, ()).await.unwrap();
         let tried = |text: &String| {
             text.starts_with(

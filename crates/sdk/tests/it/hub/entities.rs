@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use dalsegno::{Client, EntityQuery};
 
-use super::functions::{GO, Probe, Wallet, app_with, holder, transfer};
-use super::{eventually, on_both, until};
+use super::functions::{GO, Probe, Wallet, holder, portable_app, transfer};
+use super::{eventually, on_all, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_are_signalled_called_listed_and_deleted() {
-    let app = || app_with(&Probe::default());
-    on_both(app, async |client: Client| {
+    let app = || portable_app(&Probe::default());
+    on_all(app, async |client: Client| {
         let ada = client.entity::<Wallet>("ada").unwrap();
         assert_eq!(ada.state().await.unwrap(), None);
         ada.put(100).signal().await.unwrap();
@@ -51,8 +51,8 @@ async fn entities_are_signalled_called_listed_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_lets_others_wait_and_ends_with_its_holder() {
-    let app = || app_with(&Probe::default());
-    on_both(app, async |client: Client| {
+    let app = || portable_app(&Probe::default());
+    on_all(app, async |client: Client| {
         let wallet = client.entity::<Wallet>("box").unwrap();
         wallet.put(1).signal().await.unwrap();
         let holding = client.start(holder, "box".into()).await.unwrap();

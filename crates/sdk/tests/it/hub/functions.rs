@@ -218,14 +218,19 @@ pub(super) async fn holder(ctx: &OrchestrationContext, key: String) -> Result<()
     Ok(())
 }
 
+/// With what only a host can give.
 pub(super) fn app_with(probe: &Probe) -> App {
+    portable_app(probe).register(spend).register(spender)
+}
+
+/// With nothing that a worker elsewhere cannot have.
+pub(super) fn portable_app(probe: &Probe) -> App {
     App::new()
         .register(flaky)
         .register(double)
         .register(endless)
         .register(slow)
         .register(silent)
-        .register(spend)
         .register(echo)
         .register(versioned_1)
         .register(versioned_2)
@@ -238,7 +243,6 @@ pub(super) fn app_with(probe: &Probe) -> App {
         .register(watching)
         .register(impatient)
         .register(listening)
-        .register(spender)
         .register(collector)
         .register(starter)
         .register(panics)

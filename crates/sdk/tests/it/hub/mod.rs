@@ -1,6 +1,7 @@
 //! Clients on a real hub: in the same process, and over HTTP. Both give the same answers.
 
 mod commands;
+mod connected;
 mod disk;
 mod entities;
 mod functions;
@@ -14,9 +15,10 @@ mod values;
 mod watch;
 mod webhooks;
 
+use std::path::Path;
 use std::time::Duration;
 
-use dalsegno::{App, Client, HostSettings, Instance, InstanceStatus};
+use dalsegno::{App, Client, Host, HostSettings, Instance, InstanceStatus, RemoteWorkers};
 
 /// Long enough for anything that happens at all.
 const SOON: Duration = Duration::from_secs(20);
@@ -33,6 +35,29 @@ async fn on_both(app: impl Fn() -> App, test: impl AsyncFn(Client)) {
     let url = format!("http://{}", host.address().unwrap());
     test(Client::remote(&url).unwrap()).await;
     host.shutdown().await;
+}
+
+/// The same, and once more with the app as a worker of a hub that has no functions of its own.
+async fn on_all(app: impl Fn() -> App, test: impl AsyncFn(Client)) {
+    on_both(&app, &test).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let host = hub_for_workers(folder.path()).await;
+    let address = format!("http://{}", host.address().unwrap());
+    let connected = app().connect(address).start().unwrap();
+    connected.connected().await;
+    test(host.client().clone()).await;
+    connected.drain(SOON).await;
+    host.shutdown().await;
+}
+
+/// A hub without functions, on a port of its own.
+async fn hub_for_workers(folder: &Path) -> Host {
+    let settings = HostSettings {
+        remote_workers: RemoteWorkers::ThisHub,
+        ..HostSettings::in_folder(folder)
+    };
+    App::new().start(settings).await.unwrap()
 }
 
 /// Looks at an instance until it is as wanted.

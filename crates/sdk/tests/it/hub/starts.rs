@@ -6,17 +6,17 @@ use dalsegno::{Client, InstanceQuery, NewId, PurgeQuery, Status, Timestamp};
 use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
-    GO, Probe, app_with, collector, echo, insistent, parent, starter, versioned_1, versioned_2, waiter,
+    GO, Probe, collector, echo, insistent, parent, portable_app, starter, versioned_1, versioned_2, waiter,
 };
-use super::{SOON, on_both, until};
+use super::{SOON, on_all, on_both, until};
 
 fn app() -> dalsegno::App {
-    app_with(&Probe::default())
+    portable_app(&Probe::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_is_reused_as_told() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let first = client.start(waiter, ()).id("a").tag("team", "red").await.unwrap();
         let again = client.start(waiter, ()).id("a").await.unwrap_err();
         assert!(again.is_instance_exists(), "{again}");
@@ -45,7 +45,7 @@ async fn an_id_is_reused_as_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_start_with_the_same_key_is_one_start() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let start = |text: &str| client.start(echo, text.to_owned()).idempotency_key("order 7");
         let first = start("one").await.unwrap();
         assert_eq!(first.wait().await.unwrap(), "one");
@@ -85,7 +85,7 @@ async fn unknown_names_and_ids_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_waits_for_its_time() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let later = Timestamp::MAX;
         let instance = client.start(echo, "late".into()).at(later).await.unwrap();
         assert_eq!(instance.status().await.unwrap().row.status, Status::Pending);
@@ -101,7 +101,7 @@ async fn a_start_waits_for_its_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_live_side_by_side() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let one = client.start(versioned_1, ()).await.unwrap();
         let two = client.start(versioned_2, ()).await.unwrap();
         let highest = client.start_named::<String>("versioned", ()).await.unwrap();
@@ -117,7 +117,7 @@ async fn versions_live_side_by_side() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_come_before_the_wait_and_go_on_to_the_next_execution() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(collector, Vec::new()).await.unwrap();
         for word in ["a", "b", "c", "d"] {
             instance.raise_event(GO, word.into()).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_wait_ends_before_the_instance_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orchestrations_start_and_wake_others() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let waiting = client.start(waiter, ()).id("waiting").await.unwrap();
         let ids = ("fresh".to_owned(), "waiting".to_owned());
         let starter = client.start(starter, ids).await.unwrap();
@@ -162,7 +162,7 @@ async fn orchestrations_start_and_wake_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_filter_and_turn_pages() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         for number in 0..5 {
             let start = client.start(echo, "x".into()).id(format!("red-{number}"));
             start.tag("team", "red").await.unwrap().wait().await.unwrap();
@@ -225,7 +225,7 @@ async fn lists_filter_and_turn_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finished_instances_are_purged_and_restarted() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let one = client.start(echo, "one".into()).id("one").await.unwrap();
         one.wait().await.unwrap();
         assert_eq!(
@@ -262,7 +262,7 @@ async fn finished_instances_are_purged_and_restarted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_leave_one_event() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(insistent, 3).await.unwrap();
         assert_eq!(instance.wait().await.unwrap(), 4);
         let history = instance.history().await.unwrap();

@@ -8,7 +8,7 @@ use dalsegno_engine::request::RequestErrorKind;
 use serde::{Deserialize, Serialize};
 
 use super::functions::GO;
-use super::{eventually, on_both, until};
+use super::{eventually, on_all, on_both, until};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-00";
@@ -106,7 +106,7 @@ async fn go(instance: &Instance<Vec<String>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_reaches_all_that_a_start_leads_to() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(family, 1).trace(trace()).await.unwrap();
         go(&instance).await;
         go(&instance).await;
@@ -125,7 +125,7 @@ async fn a_trace_reaches_all_that_a_start_leads_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_trace_none_is_made_and_a_bad_one_is_refused() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(child, ()).await.unwrap();
         assert_eq!(instance.wait().await.unwrap(), ["none", "none"]);
         assert_eq!(instance.status().await.unwrap().trace, None);
@@ -148,7 +148,7 @@ async fn without_a_trace_none_is_made_and_a_bad_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rewound_instance_keeps_its_trace() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(failing, ()).trace(trace()).await.unwrap();
         instance.wait().await.unwrap_err();
         instance.rewind("").await.unwrap();

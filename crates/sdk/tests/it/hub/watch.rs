@@ -9,7 +9,7 @@ use dalsegno::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{SOON, on_both};
+use super::{SOON, on_all};
 
 const STEP: ExternalEvent<u32> = ExternalEvent::new("Step");
 
@@ -100,7 +100,7 @@ async fn step(instance: &Instance<u32>, number: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_goes_on_anywhere_is_told_the_rest_and_nothing_twice() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(steps, 1).await.unwrap();
         let mut live = instance.watch().await.unwrap();
         let mut told = until(&mut live, shows("1")).await;
@@ -126,7 +126,7 @@ async fn a_reader_that_goes_on_anywhere_is_told_the_rest_and_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_execution_is_announced_and_told_from_its_begin() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(steps, 1).await.unwrap();
         let mut live = instance.watch().await.unwrap();
         let first = until(&mut live, shows("1")).await;
@@ -153,7 +153,7 @@ async fn the_next_execution_is_announced_and_told_from_its_begin() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_ask_holds_nothing_and_is_told_all_events_later() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(steps, 1).await.unwrap();
         let mut slow = instance.watch().await.unwrap();
         let mut quick = instance.watch().await.unwrap();
@@ -194,7 +194,7 @@ async fn small_pages_and_evictions_change_nothing_for_a_reader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_ends_a_reader_with_not_found() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let instance = client.start(steps, 1).await.unwrap();
         let mut live = instance.watch().await.unwrap();
         let place = until(&mut live, shows("1")).await.last().unwrap().seen;
