@@ -348,7 +348,7 @@ async fn a_worker_comes_back_to_a_host_that_was_gone() {
     let connected = connect(&host, app()).await;
     let mut walk = Walk::begin(&host, "walk").await;
     walk.go(4).await;
-    host.shutdown().await;
+    drop(host);
     let host = hub_at(folder.path(), listen).await;
     walk = walk.at(&host);
     walk.go(4).await;
