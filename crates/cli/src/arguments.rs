@@ -129,6 +129,10 @@ pub(crate) enum Command {
     Limiter(commands::limiter::Limiter),
     /// List what webhooks were not told yet, or never will be
     Webhooks(commands::webhooks::Webhooks),
+    /// Say why an instance does not move, and what would move it
+    Explain(commands::explain::Explain),
+    /// List what does not move and should
+    Stuck(commands::stuck::Stuck),
     /// List the workers in other languages that are connected
     Workers(commands::workers::Workers),
     /// Look at the configuration

@@ -10,6 +10,7 @@ use dalsegno_host::v1::json;
 use tokio::time::Instant;
 
 use crate::arguments::{Format, Global};
+use crate::commands::explain::in_words;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Row};
 
@@ -116,11 +117,20 @@ impl Session {
                 if error.kind == RequestErrorKind::TimedOut && timeout.is_none_or(|most| most > first) => {}
             answer => return Ok(answer?),
         }
-        if let Some(status) = self.hub.status(id).await? {
-            self.say(&explain(&status));
+        if let Some(explanation) = self.hub.explain(id).await? {
+            self.say(&in_words(&explanation));
         }
         let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
         Ok(self.hub.wait_for_completion(id, left).await?)
+    }
+
+    /// What is no table for people.
+    pub(crate) fn prose(&self, id: &str, text: &str, json: &str) {
+        match self.format {
+            Format::Table => output::data(text),
+            Format::Json | Format::Jsonl => output::data(json),
+            Format::Id => output::data(id),
+        }
     }
 
     /// One row of many that come one by one, so nothing is known of how wide the others are.
@@ -174,21 +184,6 @@ fn key(global: &Global) -> Result<Option<String>, Failure> {
         Failure::configuration(&format!("{KEY_FILE}: {} cannot be read: {error}", path.display()))
     })?;
     Ok(Some(text.trim().to_owned()))
-}
-
-fn explain(status: &InstanceStatus) -> String {
-    let row = &status.row;
-    let mut text = format!("{} {} · {}", row.id, row.name, row.status.as_str());
-    if let Some(fault) = &row.parked {
-        text += &format!(
-            "\n  parked by {fault}\n  help: dalsegno rewind {} after the code was corrected",
-            row.id
-        );
-    }
-    for reason in &status.waits_for {
-        text += &format!("\n  waits for {reason}");
-    }
-    text
 }
 
 fn details(status: &InstanceStatus) -> Row {

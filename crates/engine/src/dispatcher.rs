@@ -1,6 +1,6 @@
 //! Runs activities on the async runtime, as many at once as limits allow.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -27,6 +27,9 @@ const SUSPECT_KILLS: u32 = 3;
 /// Characters of the host's name that histories keep.
 const HOST_CHARS_MAX: usize = 64;
 
+/// Instances remembered that asked for an activity that nobody here has registered.
+const UNREGISTERED_TOLD_MAX: usize = 1_000;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Dispatcher {
@@ -51,7 +54,18 @@ struct State {
     is_suspect_running: bool,
     /// Let go by their limiters, in line for a slot of this host.
     waiting: VecDeque<Arc<TaskRecord>>,
+    /// Instances that asked for an activity that nobody here has registered, so many as are told of.
+    unregistered: BTreeSet<InstanceId>,
     is_stopping: bool,
+}
+
+/// Where a task is that was dispatched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In line for a slot of this host, behind so many.
+    Waits { before: usize },
+    /// An attempt runs.
+    Runs,
 }
 
 #[derive(Debug)]
@@ -125,6 +139,10 @@ impl Dispatcher {
     pub fn dispatch(self: &Arc<Self>, record: Arc<TaskRecord>) {
         let Some(settings) = self.executor.activity_settings(&record.name) else {
             tracing::warn!(activity = %record.name, instance = %record.instance, "nobody here has registered this activity; the task waits for a start that has");
+            let mut state = self.lock();
+            if state.unregistered.len() < UNREGISTERED_TOLD_MAX {
+                state.unregistered.insert(record.instance.clone());
+            }
             return;
         };
         self.lock()
@@ -134,6 +152,23 @@ impl Dispatcher {
             Some(ask) => self.send_to_limiter(&ask.clone(), Input::Acquire(ask)),
             None => self.run(record),
         }
+    }
+
+    /// Instances that asked for an activity that nobody here has registered. Some may have ended since.
+    pub fn unregistered(&self) -> Vec<InstanceId> {
+        self.lock().unregistered.iter().cloned().collect()
+    }
+
+    /// Where a task is, if it is neither in a limiter's line nor elsewhere.
+    pub fn standing(&self, key: ExecutionKey, task: TaskId) -> Option<Standing> {
+        let state = self.lock();
+        let active = state.active.get(&(key, task))?;
+        if active.canceller.is_some() {
+            return Some(Standing::Runs);
+        }
+        let is_it = |record: &Arc<TaskRecord>| record.key == key && record.task == task;
+        let before = state.waiting.iter().position(is_it)?;
+        Some(Standing::Waits { before })
     }
 
     fn limiter_ask(&self, settings: &ActivitySettings, record: &Arc<TaskRecord>) -> Option<LimiterAsk> {

@@ -17,6 +17,7 @@ use dalsegno_core::{
 };
 use futures::future::BoxFuture;
 
+use crate::explain::Reason;
 use crate::request::WorkerStatus;
 use crate::task::TaskRecord;
 
@@ -117,7 +118,7 @@ pub trait Execution: Send {
     }
 
     /// What the code waits for, for people: filled when the status of an instance is explained.
-    fn waits_for(&self) -> Vec<String> {
+    fn waits_for(&self) -> Vec<Reason> {
         Vec::new()
     }
 

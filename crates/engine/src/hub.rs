@@ -1,6 +1,7 @@
 //! A task hub: the handle that hosts and clients hold. Cloning is cheap.
 
 mod client;
+mod explain;
 mod runtime;
 mod watch;
 mod watchdog;
@@ -17,6 +18,7 @@ use crate::executor::Executor;
 pub use dalsegno_core::limiter::LimiterRule as LimiterDefinition;
 pub use runtime::{HubError, HubOptions};
 
+pub use explain::STUCK_MAX;
 pub use watch::{Change, Watch, WatchEvent};
 
 use runtime::Runtime;

@@ -10,6 +10,7 @@ use dalsegno_core::store::{EntityRow, InstanceRow, ReadError};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId, Timestamp, TraceContext};
 
 use crate::executor::{AttemptOutcome, OperationOutcome, Receipt, TurnAddress, TurnAnswer};
+use crate::explain::Reason;
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
 use crate::seen::Seen;
 use crate::task::{EventMark, TaskRecord};
@@ -196,6 +197,11 @@ pub enum Command {
     },
     /// Its status, if it is in memory.
     Status { id: InstanceId, reply: Reply<InMemory> },
+    /// Why it does not move; it comes into memory for it.
+    Explain {
+        id: InstanceId,
+        reply: Reply<Option<Explained>>,
+    },
     /// Its status once it is so far; `None` when there is no such instance.
     Wait {
         id: InstanceId,
@@ -223,6 +229,16 @@ pub enum Command {
     DeleteEntity { entity: EntityId, reply: Reply<bool> },
     /// The limiter buckets of this partition.
     Limiters { reply: Reply<Vec<LimiterStatus>> },
+    /// Where the tasks of an instance stand in the lines of this partition's buckets.
+    Places {
+        instance: InstanceId,
+        reply: Reply<Vec<LimiterPlace>>,
+    },
+    /// Instances that something holds which should not, so many at most.
+    Stuck {
+        most: usize,
+        reply: Reply<Vec<InstanceId>>,
+    },
     /// The deliveries to webhooks of this partition.
     Deliveries { reply: Reply<Vec<DeliveryStatus>> },
     /// Store a small record by name.
@@ -251,6 +267,34 @@ pub enum InMemory {
     Resident(Box<InstanceStatus>),
     /// Ask the store.
     Elsewhere,
+}
+
+/// What a partition knows of why an instance does not move.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// Its row.
+    pub row: InstanceRow,
+    /// What holds it.
+    pub reasons: Vec<Reason>,
+    /// Its code is in memory and has said what it waits for.
+    pub has_code: bool,
+}
+
+/// A task that waits for a limiter.
+#[derive(Clone, Debug)]
+pub struct LimiterPlace {
+    /// Of which execution.
+    pub execution: ExecutionKey,
+    /// Which task.
+    pub task: TaskId,
+    /// The limiter.
+    pub limiter: Arc<str>,
+    /// Its bucket.
+    pub key: Arc<str>,
+    /// How many are before it.
+    pub before: usize,
+    /// When the first of the line may go, if that is known.
+    pub next_grant: Option<Timestamp>,
 }
 
 /// An entity's row, if memory knows it.

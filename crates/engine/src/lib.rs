@@ -14,6 +14,7 @@ pub mod counts;
 mod disk_space;
 pub mod dispatcher;
 pub mod executor;
+pub mod explain;
 pub mod hub;
 pub mod input;
 pub mod loader;

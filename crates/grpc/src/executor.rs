@@ -10,6 +10,7 @@ use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
     OperationOutcome, OperationRequest, OperationRun, TurnAddress, TurnSender,
 };
+use dalsegno_engine::explain::Reason;
 use dalsegno_engine::request::WorkerStatus;
 use futures::future::BoxFuture;
 use hashbrown::HashSet;
@@ -407,7 +408,7 @@ impl Execution for RemoteExecution {
         self.push(events);
     }
 
-    fn waits_for(&self) -> Vec<String> {
+    fn waits_for(&self) -> Vec<Reason> {
         let explain = |number| self.workers.explain_turn(self.info.instance.as_str(), number);
         self.turn.and_then(explain).into_iter().collect()
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use dalsegno_engine::explain::{Reason, ReasonKind};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, oneshot};
@@ -505,17 +506,21 @@ impl Workers {
     }
 
     /// Why a turn does not come back, in words.
-    pub fn explain_turn(&self, instance: &str, number: u64) -> Option<String> {
+    pub fn explain_turn(&self, instance: &str, number: u64) -> Option<Reason> {
         let state = self.lock();
         let id = state.turns.get(&(Arc::from(instance), number))?;
         let item = state.items.get(id)?;
         Some(match item.place {
             Place::Flying { stream, .. } => {
                 let name = state.streams.get(&stream).map_or("", |stream| &stream.name);
-                format!("its turn is at worker {name}")
+                Reason {
+                    owner: Some(name.to_owned()),
+                    ..Reason::new(ReasonKind::Turn, format!("its turn is at worker {name}"))
+                }
             }
             Place::Pausing { .. } => {
-                "its turn was abandoned by a worker and is offered again soon".to_owned()
+                let text = "its turn was abandoned by a worker and is offered again soon";
+                Reason::new(ReasonKind::Turn, text)
             }
             Place::Waiting => state.explain_waiting(&item.work),
         })
@@ -719,7 +724,7 @@ impl State {
         }
     }
 
-    fn explain_waiting(&self, work: &Work) -> String {
+    fn explain_waiting(&self, work: &Work) -> Reason {
         let takes = |stream: &&Stream| {
             stream
                 .filter
@@ -731,12 +736,21 @@ impl State {
             .map(|version| format!(" version {version}"))
             .unwrap_or_default();
         match self.streams.values().filter(takes).count() {
-            0 => format!(
-                "waits for a worker that offers orchestrator \"{}\"{version}: none is connected",
-                work.name
+            0 => {
+                let text = format!(
+                    "waits for a worker that offers orchestrator \"{}\"{version}: none is connected",
+                    work.name
+                );
+                Reason::new(ReasonKind::NoWorker, text).named(work.name.clone())
+            }
+            1 => Reason::new(
+                ReasonKind::Turn,
+                "waits for the one worker that offers it, which is busy",
             ),
-            1 => "waits for the one worker that offers it, which is busy".to_owned(),
-            count => format!("waits for one of {count} workers that offer it; all are busy"),
+            count => {
+                let text = format!("waits for one of {count} workers that offer it; all are busy");
+                Reason::new(ReasonKind::Turn, text)
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
-use crate::v1::{DeliveryWire, HubInfo, WorkerWire};
+use crate::v1::{DeliveryWire, ExplanationWire, HubInfo, StuckWire, WorkerWire};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -240,6 +240,22 @@ impl RemoteHub {
     pub async fn status(&self, id: &InstanceId) -> Answer<Option<InstanceStatus>> {
         let wire: Option<InstanceWire> = found(self.get(instance(id)).await)?;
         wire.map(|wire| wire.try_into().map_err(unfit)).transpose()
+    }
+
+    /// Why an instance does not move; `None` when there is none of this id.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Unauthorized`.
+    pub async fn explain(&self, id: &InstanceId) -> Answer<Option<ExplanationWire>> {
+        found(self.get(format!("{}/explain", instance(id))).await)
+    }
+
+    /// Instances that something holds which should not, so many at most.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Unauthorized`, `Invalid` for more than are told at once.
+    pub async fn stuck(&self, most: usize) -> Answer<StuckWire> {
+        self.get(format!("/stuck?top={most}")).await
     }
 
     /// Waits until it is final, at most `timeout`; `TimedOut` then.

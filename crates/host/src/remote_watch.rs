@@ -89,13 +89,19 @@ impl RemoteWatch {
                 self.connect_again().await?;
                 continue;
             };
-            match connection.next().await {
-                Some(frame) => {
-                    let Some(change) = change(&frame?)? else { continue };
+            let Some(frame) = connection.next().await else {
+                self.connection = None;
+                continue;
+            };
+            match change(&frame?) {
+                Ok(None) => {}
+                Ok(Some(change)) => {
                     (self.seen, self.tries) = (change.seen, 0);
                     return Ok(Some(change));
                 }
-                None => self.connection = None,
+                // A host that goes down says so, if it still can.
+                Err(error) if is_passing(error.kind) => self.connection = None,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -219,5 +225,38 @@ fn problem(data: &str) -> RequestError {
             }
         }
         Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const GOING_DOWN: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n\
+        event: problem\ndata: {\"status\":503,\"code\":\"unavailable\",\"title\":\"Unavailable\",\
+        \"detail\":\"the hub is going down\"}\n\n";
+    const OVER: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_host_that_says_it_goes_down_is_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hub = RemoteHub::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let serve = async {
+            for answer in [GOING_DOWN, OVER] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let watch = async {
+            let id = InstanceId::parse("i").unwrap();
+            let mut watch = hub.watch(&id, None, LargeValues::Read).await.unwrap();
+            assert_eq!(watch.next().await, Ok(None));
+        };
+        tokio::join!(serve, watch);
     }
 }

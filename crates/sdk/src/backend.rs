@@ -13,6 +13,7 @@ use dalsegno_engine::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, Scope, Signal, StartOptions, Started,
 };
 use dalsegno_engine::seen::Seen;
+use dalsegno_host::v1::{ExplanationWire, StuckWire};
 use dalsegno_host::{RemoteHub, RemoteWatch};
 
 /// A hub, wherever it is.
@@ -94,6 +95,28 @@ impl Backend {
             Self::Hub(hub) => BackendWatch::Hub(hub.watch(id, after, large).await?),
             Self::Remote(hub) => BackendWatch::Remote(hub.watch(id, after, large).await?),
         })
+    }
+
+    pub(crate) async fn explain(&self, id: &InstanceId) -> Answer<Option<ExplanationWire>> {
+        match self {
+            Self::Hub(hub) => {
+                let explanation = hub.explain(id).await?;
+                Ok(explanation.map(|explanation| ExplanationWire::new(&explanation, &**hub.executor())))
+            }
+            Self::Remote(hub) => hub.explain(id).await,
+        }
+    }
+
+    pub(crate) async fn stuck(&self, most: usize) -> Answer<StuckWire> {
+        match self {
+            Self::Hub(hub) => {
+                let (stuck, more) = hub.stuck(most).await?;
+                let wire = |explanation| ExplanationWire::new(explanation, &**hub.executor());
+                let rows = stuck.iter().map(wire).collect();
+                Ok(StuckWire { rows, more })
+            }
+            Self::Remote(hub) => hub.stuck(most).await,
+        }
     }
 
     /// The time as the hub sees it.

@@ -18,6 +18,7 @@ use dalsegno_engine::request::{
     LimiterStatus, PurgeQuery, RequestError, RequestErrorKind, Signal, StartOptions,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
+use dalsegno_host::v1::StuckWire as Stuck;
 use dalsegno_host::{CheckStatus, Links, ManagementPayload, RemoteHub, RequestLinks};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -216,6 +217,15 @@ impl Client {
     /// When the hub cannot answer.
     pub async fn list(&self, query: InstanceQuery) -> Result<InstancePage> {
         Ok(self.backend.list(query).await?)
+    }
+
+    /// Instances that something holds which should not: parked, suspended, without a worker, between
+    /// two attempts, before a limiter or a lock. By id, so many at most.
+    ///
+    /// # Errors
+    /// When `most` is more than a thousand or the hub cannot answer.
+    pub async fn stuck(&self, most: usize) -> Result<Stuck> {
+        Ok(self.backend.stuck(most).await?)
     }
 
     /// How many instances are in each status.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use dalsegno_core::{EventKind, Failure, Payload, TraceContext};
+use dalsegno_engine::explain::{Reason, ReasonKind};
 use futures::future::FusedFuture;
 use serde::de::DeserializeOwned;
 
@@ -308,15 +309,17 @@ impl Events {
             .collect()
     }
 
-    pub(crate) fn waits_for(&self) -> Vec<String> {
+    pub(crate) fn waits_for(&self) -> Vec<Reason> {
         let open = self
             .waits
             .iter()
             .filter(|wait| wait.arrived.is_none() && wait.failure.is_none());
-        let mut names: Vec<_> = open.map(|wait| format!("event {:?}", &*wait.name)).collect();
+        let mut names: Vec<&Arc<str>> = open.map(|wait| &wait.name).collect();
         names.sort_unstable();
         names.dedup();
-        names
+        let reason =
+            |name: &Arc<str>| Reason::new(ReasonKind::Event, format!("event {name:?}")).named(name.clone());
+        names.into_iter().map(reason).collect()
     }
 
     pub(crate) fn size_bytes(&self) -> usize {

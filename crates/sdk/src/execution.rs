@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use dalsegno_core::event::Event;
 use dalsegno_core::{Action, EventKind, Fault, FaultKind, Payload};
 use dalsegno_engine::executor::{Execution, ExecutionInfo};
+use dalsegno_engine::explain::Reason;
 use tracing::Dispatch;
 
 use crate::compare;
@@ -268,7 +269,7 @@ impl Execution for LiveExecution {
         self.shared.lock().events.unread()
     }
 
-    fn waits_for(&self) -> Vec<String> {
+    fn waits_for(&self) -> Vec<Reason> {
         self.shared.lock().waits_for(WAITS_SHOWN_MAX)
     }
 

@@ -12,6 +12,7 @@ use dalsegno_core::{Failure, InstanceId, TraceContext};
 use dalsegno_engine::hub::NewId;
 use dalsegno_engine::request::{InstanceStatus, RaisedEvent, RequestError, RequestErrorKind, Scope};
 use dalsegno_engine::seen::Seen;
+use dalsegno_host::v1::ExplanationWire as Explanation;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +51,16 @@ impl<Out> Instance<Out> {
     pub async fn status(&self) -> Result<InstanceStatus> {
         let status = self.client.backend().status(&self.id).await?;
         Ok(status.ok_or_else(|| not_found(&self.id))?)
+    }
+
+    /// Why it does not move: what it waits for and since when, what holds that, and what would move
+    /// it. Code that is not in memory is replayed for it.
+    ///
+    /// # Errors
+    /// `is_not_found()` when there is no such instance.
+    pub async fn explain(&self) -> Result<Explanation> {
+        let explanation = self.client.backend().explain(&self.id).await?;
+        Ok(explanation.ok_or_else(|| not_found(&self.id))?)
     }
 
     /// What its code shows of its progress, if it has shown anything.

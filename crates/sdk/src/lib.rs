@@ -99,6 +99,9 @@ pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};
 pub use dalsegno_engine::webhooks::WebhookSubscription;
 pub use dalsegno_grpc::worker::WorkerCounts;
 pub use dalsegno_grpc::workers::WorkerLimits;
+pub use dalsegno_host::v1::{
+    ExplanationWire as Explanation, ReasonWire as Reason, StepWire as Step, StuckWire as Stuck,
+};
 pub use dalsegno_host::webhooks::{Webhook, WebhookSecret, WebhookSettings};
 pub use dalsegno_host::{CheckStatus, ManagementPayload};
 pub use dalsegno_macros::{activity, entity, http_trigger, orchestrator, timer_trigger};

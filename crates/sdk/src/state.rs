@@ -12,6 +12,7 @@ use std::task::{Poll, Wake, Waker};
 use dalsegno_core::message::Outcome;
 use dalsegno_core::{Action, EntityId, Failure, Fault, FaultKind, Payload, TaskId, Timestamp};
 use dalsegno_engine::executor::ExecutionInfo;
+use dalsegno_engine::explain::{Reason, ReasonKind};
 use hashbrown::HashMap;
 
 use crate::cancel::Cancel;
@@ -548,7 +549,7 @@ impl State {
     }
 
     /// What is open and polled, for people.
-    pub(crate) fn waits_for(&self, most: usize) -> Vec<String> {
+    pub(crate) fn waits_for(&self, most: usize) -> Vec<Reason> {
         let tasks = self
             .slots
             .iter()
@@ -560,9 +561,13 @@ impl State {
         let is_waited_for = self.cancel.as_ref().is_some_and(|cancel| cancel.is_waited_for());
         tasks
             .into_iter()
-            .map(|(id, words, location)| format!("{words}, task {id}, at {location}"))
+            .map(|(id, words, location)| Reason {
+                task: Some(TaskId(id)),
+                location: Some(location.to_string()),
+                ..Reason::new(ReasonKind::Code, format!("{words}, task {id}, at {location}"))
+            })
             .chain(self.events.waits_for())
-            .chain(is_waited_for.then(|| "a request to cancel".to_owned()))
+            .chain(is_waited_for.then(|| Reason::new(ReasonKind::Code, "a request to cancel")))
             .take(most)
             .collect()
     }

@@ -6,6 +6,7 @@ pub(crate) mod counts;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod entity;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod init;
@@ -18,6 +19,7 @@ pub(crate) mod restart;
 pub(crate) mod resume;
 pub(crate) mod rewind;
 pub(crate) mod start;
+pub(crate) mod stuck;
 pub(crate) mod suspend;
 pub(crate) mod terminate;
 pub(crate) mod verify;
@@ -41,6 +43,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::List(list) => list.run(&session).await,
         Command::Webhooks(webhooks) => webhooks.run(&session).await,
         Command::Workers(workers) => workers.run(&session).await,
+        Command::Explain(explain) => explain.run(&session).await,
+        Command::Stuck(stuck) => stuck.run(&session).await,
         Command::Counts(counts) => counts.run(&session).await,
         Command::Get(get) => get.run(&session).await,
         Command::Wait(wait) => wait.run(&session).await,

@@ -17,6 +17,7 @@ use super::{NewId, TaskHub, size_of};
 use crate::executor::{TurnAddress, TurnAnswer};
 use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
 use crate::loader;
+use crate::partition::parked;
 use crate::record;
 use crate::request::{
     Answer, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind,
@@ -34,7 +35,7 @@ const PURGE_PAGE: usize = 1_000;
 const FAMILY_MAX: usize = 100_000;
 
 /// Sends a command and waits for its answer.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     runtime: &Runtime,
     partition: PartitionId,
     command: impl FnOnce(Reply<T>) -> Command,
@@ -250,7 +251,7 @@ impl TaskHub {
         receiver.await.unwrap_or_else(|_| Err(going_down()))
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         id: &InstanceId,
         command: impl FnOnce(InstanceId, Reply<T>) -> Command,
@@ -843,10 +844,8 @@ impl TaskHub {
 
 /// What a row alone tells about why its instance does not move.
 fn stored_reasons(row: &dalsegno_core::store::InstanceRow) -> Vec<String> {
-    row.parked
-        .iter()
-        .map(|fault| format!("parked: {fault}"))
-        .collect()
+    let faults = row.parked.iter();
+    faults.map(|fault| parked(row, fault).text).collect()
 }
 
 /// The same key gives the same id, so that a repeat meets its first start.

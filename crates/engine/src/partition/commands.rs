@@ -10,7 +10,7 @@ use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload, hash};
 use super::Partition;
 use super::slot::{Item, Slot, SlotState, Waiter};
 use super::starts::delayed_start;
-use crate::input::{Command, IdOrigin, InMemory, WaitFor};
+use crate::input::{Command, Explained, IdOrigin, InMemory, WaitFor};
 use crate::record;
 use crate::request::{Answer, InstanceStatus, RequestError, RequestErrorKind, StartOptions, Started};
 use crate::task::{EventMark, RowExtra};
@@ -29,6 +29,7 @@ impl Partition {
             | Command::Rewind { id, .. }
             | Command::Purge { id, .. }
             | Command::Status { id, .. }
+            | Command::Explain { id, .. }
             | Command::Wait { id, .. } => id.clone(),
             _ => return,
         };
@@ -56,6 +57,18 @@ impl Partition {
                     .status_of(id)
                     .map_or(InMemory::Elsewhere, |status| InMemory::Resident(Box::new(status)));
                 self.answer_slot(id, reply.with(Ok(status)));
+            }
+            Command::Explain { reply, .. } => {
+                let explained = self
+                    .slots
+                    .get(id)
+                    .and_then(Slot::resident)
+                    .map(|resident| Explained {
+                        row: resident.orchestration.row.clone(),
+                        reasons: self.explain(resident),
+                        has_code: resident.live.is_some(),
+                    });
+                self.answer_slot(id, reply.with(Ok(explained)));
             }
             Command::Wait {
                 until, ticket, reply, ..
@@ -374,7 +387,8 @@ impl Partition {
 
     fn status_of(&self, id: &InstanceId) -> Option<InstanceStatus> {
         let resident = self.slots.get(id).and_then(Slot::resident)?;
-        let waits_for = self.explain(resident);
+        let reasons = self.explain(resident);
+        let waits_for = reasons.into_iter().map(|reason| reason.text).collect();
         Some(InstanceStatus::new(resident.orchestration.row.clone(), waits_for))
     }
 }

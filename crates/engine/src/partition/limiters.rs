@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::Timestamp;
 use dalsegno_core::limiter::{Bucket, Grant, LimiterRule};
 use dalsegno_core::store::Op;
+use dalsegno_core::{InstanceId, Timestamp};
 
 use super::Partition;
-use crate::input::LimiterAsk;
+use crate::input::{LimiterAsk, LimiterPlace};
 use crate::record;
 use crate::request::LimiterStatus;
 use crate::task::TaskRecord;
@@ -22,6 +22,9 @@ type BucketName = (Arc<str>, Arc<str>);
 
 /// Buckets of a partition are looked through for idle ones when there are this many.
 const BUCKETS_KEPT: usize = 64;
+
+/// Tasks of one instance in one line that an explanation tells of.
+const PLACES_TOLD_MAX: usize = 100;
 
 /// The buckets that belong to one partition.
 #[derive(Debug)]
@@ -53,6 +56,11 @@ impl LimiterBank {
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let waiting = self.buckets.values().filter(|line| !line.waiting.is_empty());
         waiting.filter_map(|line| line.next_grant).min()
+    }
+
+    /// Those who wait for a bucket.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Arc<TaskRecord>> {
+        self.buckets.values().flat_map(|line| &line.waiting)
     }
 }
 
@@ -202,6 +210,24 @@ impl Partition {
             line.waiting.pop_front();
         }
         self.push_turn(turn);
+    }
+
+    /// Where the tasks of an instance stand in the lines here.
+    pub(super) fn answer_places(&mut self, instance: &InstanceId, reply: Reply<Vec<LimiterPlace>>) {
+        let mut places = Vec::new();
+        for ((limiter, key), line) in &self.limiters.buckets {
+            let own = line.waiting.iter().enumerate();
+            let own = own.filter(|(_, record)| record.instance == *instance);
+            places.extend(own.take(PLACES_TOLD_MAX).map(|(before, record)| LimiterPlace {
+                execution: record.key,
+                task: record.task,
+                limiter: limiter.clone(),
+                key: key.clone(),
+                before,
+                next_grant: line.next_grant,
+            }));
+        }
+        self.answer_now(reply.with(Ok(places)));
     }
 
     pub(super) fn answer_limiters(&mut self, reply: Reply<Vec<LimiterStatus>>) {

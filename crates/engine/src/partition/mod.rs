@@ -55,6 +55,7 @@ use crate::task::{ChildRecord, StoredTask, TaskRecord};
 use crate::turn::{Delivery, Effect, Turn};
 use crate::webhooks::{DELIVERY, GIVEN_UP, Webhooks};
 
+pub(crate) use self::explain::{in_words, parked};
 pub use self::job::{Done, Job};
 
 /// Numbers that are unique in a hub. Shared by its partitions.
@@ -479,6 +480,8 @@ impl Partition {
                 self.push_entity_item(entity, Item::Command(command));
             }
             Command::Limiters { reply } => self.answer_limiters(reply),
+            Command::Places { instance, reply } => self.answer_places(&instance, reply),
+            Command::Stuck { most, reply } => self.answer_stuck(most, reply),
             Command::SetMeta { name, data, reply } => {
                 let op = match data {
                     Some(data) => Op::PutMeta { name, data },

@@ -217,7 +217,7 @@ fn filters_take_what_they_list_and_nothing_of_a_kind_they_do_not() {
     assert_eq!(all(&workers, second), ["a1", "o3", "p9"]);
     assert_eq!(all(&workers, any), ["o-", "o1"]);
     assert_eq!(all(&workers, twice), ["q1", "q2"]);
-    let why = workers.explain_turn("q3", 6).expect("it waits");
+    let why = workers.explain_turn("q3", 6).expect("it waits").text;
     assert!(why.contains("\"q\" version 3"), "{why}");
     assert!(why.contains("none is connected"), "{why}");
 }
@@ -378,7 +378,7 @@ async fn abandoned_work_comes_back_later_and_later_and_before_newer_work() {
         let token = taken(&workers, stream);
         assert_eq!(workers.abandon(&token, Kind::Turn), Ok(()));
         assert_eq!(workers.abandon(&token, Kind::Turn), Err(NoWork::Stale));
-        let why = workers.explain_turn("i", 1).expect("it is there");
+        let why = workers.explain_turn("i", 1).expect("it is there").text;
         assert!(why.contains("abandoned"), "{why}");
         after(Duration::from_millis(seconds * 1_000 - 1)).await;
         assert!(next(&workers, stream).is_none(), "{seconds} s");

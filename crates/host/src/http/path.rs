@@ -87,6 +87,8 @@ pub(crate) enum Ours {
     SetLimiter { name: String },
     Webhooks,
     Workers,
+    Explain { id: String },
+    Stuck,
     Changes,
     Hub,
 }
@@ -220,6 +222,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
         ("DELETE", ["instances", _]) => Ours::Delete { id: text(1) },
         ("GET", ["instances", _, "wait"]) => Ours::Wait { id: text(1) },
         ("GET", ["instances", _, "history"]) => Ours::History { id: text(1) },
+        ("GET", ["instances", _, "explain"]) => Ours::Explain { id: text(1) },
         ("GET", ["instances", _, "stream"]) => Ours::Stream { id: text(1) },
         ("POST", ["instances", _, "events", _]) => Ours::RaiseEvent {
             id: text(1),
@@ -249,6 +252,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
         ("GET", ["stream"]) => Ours::Changes,
         ("GET", ["webhooks"]) => Ours::Webhooks,
         ("GET", ["workers"]) => Ours::Workers,
+        ("GET", ["stuck"]) => Ours::Stuck,
         ("GET", ["limiters"]) => Ours::Limiters,
         ("PUT", ["limiters", _]) => Ours::SetLimiter { name: text(1) },
         _ => return None,

@@ -6,10 +6,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::InstanceId;
 use dalsegno_core::query::{InstanceCursor, InstanceQuery, LargeValues};
-use dalsegno_engine::hub::NewId;
+use dalsegno_engine::hub::{NewId, STUCK_MAX};
 use dalsegno_engine::request::{Outline, Scope as Family, StartOptions};
 
 use super::event_wire::EventWire;
+use super::explain_wire::{ExplanationWire, StuckWire};
 use super::wire::{
     CountWire, DeletedWire, InstanceWire, PageWire, PurgeBody, StartBody, StartedWire, instant,
 };
@@ -28,6 +29,8 @@ use crate::keys::Scope;
 pub(crate) const WAIT_SECONDS_MAX: f64 = 230.0;
 /// How long it waits when not told.
 const WAIT_SECONDS: f64 = 60.0;
+/// Stuck instances told of when nothing else is said.
+const STUCK_ROWS: usize = 100;
 
 pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Problem> {
     call.permit(Scope::Start)?;
@@ -68,6 +71,29 @@ pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
     call.query(&[])?;
     let status = call.hub().status(&id).await?.ok_or_else(|| unknown(&id))?;
     Ok(json(StatusCode::OK, to_json(&InstanceWire::from(&status))))
+}
+
+/// Why it does not move.
+pub(super) async fn explain(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let id = instance_id(&id)?;
+    call.query(&[])?;
+    let hub = call.hub();
+    let explanation = hub.explain(&id).await?.ok_or_else(|| unknown(&id))?;
+    let wire = ExplanationWire::new(&explanation, &**hub.executor());
+    Ok(json(StatusCode::OK, to_json(&wire)))
+}
+
+/// Those that something holds which should not.
+pub(super) async fn stuck(call: Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    let query = call.query(&["top"])?;
+    let most = query.integer("top", STUCK_ROWS, STUCK_MAX)?;
+    let hub = call.hub();
+    let (stuck, more) = hub.stuck(most).await?;
+    let wire = |explanation| ExplanationWire::new(explanation, &**hub.executor());
+    let rows = stuck.iter().map(wire).collect();
+    Ok(json(StatusCode::OK, to_json(&StuckWire { rows, more })))
 }
 
 fn unknown(id: &InstanceId) -> Problem {

@@ -7,7 +7,7 @@ use dalsegno_engine::request::{InstanceStatus, LimiterStatus, Started};
 
 use super::event_wire::EventWire;
 use super::wire::{CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterWire, StartedWire};
-use super::{DeliveryWire, WorkerWire};
+use super::{DeliveryWire, ExplanationWire, WorkerWire};
 use crate::http::time;
 use crate::http::wire::to_json;
 
@@ -52,6 +52,11 @@ pub fn entity(row: &EntityRow) -> String {
 /// A delivery to a webhook.
 pub fn delivery(delivery: &DeliveryWire) -> String {
     to_json(delivery)
+}
+
+/// Why an instance does not move.
+pub fn explanation(explanation: &ExplanationWire) -> String {
+    to_json(explanation)
 }
 
 /// A worker elsewhere.

@@ -5,6 +5,7 @@
 
 mod delivery_wire;
 pub(crate) mod event_wire;
+mod explain_wire;
 pub(crate) mod instances;
 pub mod json;
 mod others;
@@ -18,6 +19,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Call;
 
 pub use delivery_wire::DeliveryWire;
+pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
 pub use wire::{HubInfo, WorkerWire};
 
 use dalsegno_core::Event;
@@ -64,6 +66,8 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::SetLimiter { name } => others::set_limiter(call, name).await,
         Ours::Changes => stream::hub(call).await,
         Ours::Webhooks => others::webhooks(call).await,
+        Ours::Explain { id } => instances::explain(call, id).await,
+        Ours::Stuck => instances::stuck(call).await,
         Ours::Workers => others::workers(&call),
         Ours::Hub => others::hub(call).await,
     }

@@ -9,6 +9,7 @@ use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
     OperationRequest, OperationRun,
 };
+use dalsegno_engine::explain::{Reason, ReasonKind};
 use futures::future::BoxFuture;
 
 /// What is registered.
@@ -34,8 +35,8 @@ impl Execution for Script {
         Ok(events.iter().filter_map(|event| self.take(event)).collect())
     }
 
-    fn waits_for(&self) -> Vec<String> {
-        vec![format!("{} waits", self.name)]
+    fn waits_for(&self) -> Vec<Reason> {
+        vec![Reason::new(ReasonKind::Code, format!("{} waits", self.name))]
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use dalsegno_core::{Action, Event, EventKind, Fault};
 use dalsegno_engine::executor::{Execution, ExecutionInfo, Executor};
+use dalsegno_engine::explain::Reason;
 use dalsegno_engine::partition::Entropy;
 
 use crate::registry::Registry;
@@ -89,7 +90,7 @@ impl Execution for Forgetful {
         self.live.unconsumed_events()
     }
 
-    fn waits_for(&self) -> Vec<String> {
+    fn waits_for(&self) -> Vec<Reason> {
         self.live.waits_for()
     }
 

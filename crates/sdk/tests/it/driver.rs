@@ -256,7 +256,13 @@ fn a_waiting_execution_is_small_and_says_what_it_waits_for() {
     play.start(());
     let size = play.execution().size_bytes();
     assert!(size < 1_536, "{size} bytes");
-    assert_eq!(play.execution().waits_for(), vec![r#"event "number""#]);
+    let waits: Vec<String> = play
+        .execution()
+        .waits_for()
+        .into_iter()
+        .map(|reason| reason.text)
+        .collect();
+    assert_eq!(waits, [r#"event "number""#]);
 }
 
 #[test]

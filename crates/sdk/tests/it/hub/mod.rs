@@ -4,6 +4,7 @@ mod commands;
 mod connected;
 mod disk;
 mod entities;
+mod explain;
 mod functions;
 mod limits;
 mod restarts;
