@@ -235,6 +235,44 @@ fn outcomes_are_exit_codes() {
 }
 
 #[test]
+fn what_holds_an_instance_is_said() {
+    let world = World::new();
+    world.run("start Wait --id w");
+    world.run_until("explain w -o id", "w\nexit 0");
+    let without_times = |line: &str| {
+        let said = world.run(line);
+        let lines = said
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("since"));
+        let cut = lines.map(|line| line.split(" since ").next().unwrap_or_default());
+        cut.collect::<Vec<_>>().join("\n")
+    };
+    expect![[r#"
+        w Wait · Running
+          event: Wait waits
+        next: raise the event "go"
+          dalsegno raise w go -d JSON
+        exit 0"#]]
+    .assert_eq(&without_times("explain w"));
+    world.run("suspend w");
+    world.run_until("stuck -o id", "w\nexit 0");
+    let stuck = world.run("stuck --json");
+    assert!(
+        stuck.contains(r#""summary":"suspended: resume it; and one more""#)
+            && stuck.contains(r#""cli":"dalsegno resume w""#),
+        "{stuck}"
+    );
+    check(
+        &world,
+        "explain nobody",
+        &expect![[r"
+        2| error[not_found]: there is no instance nobody
+        2|   help: dalsegno list shows what there is
+        exit 3"]],
+    );
+}
+
+#[test]
 fn entities_and_limiters() {
     let world = World::new();
     check(

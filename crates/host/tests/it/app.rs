@@ -36,7 +36,7 @@ impl Execution for Script {
     }
 
     fn waits_for(&self) -> Vec<Reason> {
-        vec![Reason::new(ReasonKind::Code, format!("{} waits", self.name))]
+        vec![Reason::new(ReasonKind::Event, format!("{} waits", self.name)).named("go".into())]
     }
 }
 
