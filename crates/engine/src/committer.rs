@@ -15,6 +15,7 @@ use dalsegno_core::{Epoch, PartitionId};
 
 use crate::commit_queue::{CommitQueue, QueuedTurn};
 use crate::counts::Counts;
+use crate::meters::Meters;
 use crate::turn::Effect;
 
 /// Wait before a batch that was certainly not written is tried again.
@@ -51,6 +52,8 @@ pub struct Committer {
     pub counts: Arc<Counts>,
     /// How many batches were synced.
     pub batches: Arc<AtomicU64>,
+    /// What the hub measures.
+    pub meters: Arc<Meters>,
     /// What keeps the current batch from being written.
     pub refusal: Arc<Refusal>,
     /// Whoever holds it takes turns from the queue, writes them and lets their effects out, so
@@ -136,15 +139,18 @@ impl Committer {
         if has_commits {
             self.slow_down();
         }
+        let begin = Instant::now();
         self.append(&mut commits)?;
         if has_commits {
             self.batches.fetch_add(1, Ordering::Relaxed);
+            self.meters.committed(rest.len(), begin.elapsed());
         }
         for done in rest {
             self.durable[done.partition].store(done.number, Ordering::Release);
-            done.moves
-                .into_iter()
-                .for_each(|change| self.counts.apply(change));
+            for change in done.moves {
+                self.counts.apply(change);
+                self.meters.moved(change);
+            }
             release.release(done.partition, done.effects);
         }
         Ok(())
@@ -297,6 +303,7 @@ mod tests {
             durable: vec![Arc::default()],
             counts: Arc::new(Counts::new(&[])),
             batches: Arc::default(),
+            meters: Arc::default(),
             refusal,
             release: Mutex::new(Some(Box::new(released.clone()))),
         };
@@ -321,6 +328,7 @@ mod tests {
             durable: (0..4).map(|_| Arc::default()).collect(),
             counts: Arc::new(Counts::new(&[])),
             batches: Arc::default(),
+            meters: Arc::default(),
             refusal: Arc::default(),
             release: Mutex::new(Some(Box::new(released.clone()))),
         };
@@ -364,6 +372,7 @@ mod tests {
             durable: vec![Arc::default()],
             counts: Arc::new(Counts::new(&[])),
             batches: Arc::default(),
+            meters: Arc::default(),
             refusal: Arc::default(),
             release: Mutex::new(Some(Box::new(released.clone()))),
         };

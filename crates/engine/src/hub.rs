@@ -2,6 +2,7 @@
 
 mod client;
 mod explain;
+mod measure;
 mod runtime;
 mod watch;
 mod watchdog;
@@ -19,6 +20,7 @@ pub use dalsegno_core::limiter::LimiterRule as LimiterDefinition;
 pub use runtime::{HubError, HubOptions};
 
 pub use explain::STUCK_MAX;
+pub use measure::HubMeasure;
 pub use watch::{Change, Watch, WatchEvent};
 
 use runtime::Runtime;

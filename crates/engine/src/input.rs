@@ -11,6 +11,7 @@ use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId
 
 use crate::executor::{AttemptOutcome, OperationOutcome, Receipt, TurnAddress, TurnAnswer};
 use crate::explain::Reason;
+use crate::partition::Counters;
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
 use crate::seen::Seen;
 use crate::task::{EventMark, TaskRecord};
@@ -229,6 +230,8 @@ pub enum Command {
     DeleteEntity { entity: EntityId, reply: Reply<bool> },
     /// The limiter buckets of this partition.
     Limiters { reply: Reply<Vec<LimiterStatus>> },
+    /// What there is in this partition, in numbers.
+    Measure { reply: Reply<Measure> },
     /// Where the tasks of an instance stand in the lines of this partition's buckets.
     Places {
         instance: InstanceId,
@@ -278,6 +281,56 @@ pub struct Explained {
     pub reasons: Vec<Reason>,
     /// Its code is in memory and has said what it waits for.
     pub has_code: bool,
+}
+
+/// What there is in a partition, in numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measure {
+    /// What happened since it was loaded.
+    pub counters: Counters,
+    /// Instances in memory.
+    pub resident: u64,
+    /// Of them, with their code alive.
+    pub live: u64,
+    /// What that code holds, in bytes, roughly.
+    pub live_bytes: u64,
+    /// Instances that are parked.
+    pub parked: u64,
+    /// Turns that are at workers.
+    pub away: u64,
+    /// Messages and commands that wait for their turn.
+    pub queued: u64,
+    /// Messages that wait for a resume, a start or other code.
+    pub held: u64,
+    /// Timers that are set.
+    pub timers: u64,
+    /// Tasks between two attempts.
+    pub retries: u64,
+    /// Activities before limiters.
+    pub limited: u64,
+    /// Entities in memory.
+    pub entities: u64,
+}
+
+impl Measure {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            counters: self.counters.plus(&other.counters),
+            resident: self.resident + other.resident,
+            live: self.live + other.live,
+            live_bytes: self.live_bytes + other.live_bytes,
+            parked: self.parked + other.parked,
+            away: self.away + other.away,
+            queued: self.queued + other.queued,
+            held: self.held + other.held,
+            timers: self.timers + other.timers,
+            retries: self.retries + other.retries,
+            limited: self.limited + other.limited,
+            entities: self.entities + other.entities,
+        }
+    }
 }
 
 /// A task that waits for a limiter.

@@ -20,6 +20,7 @@ pub mod input;
 pub mod loader;
 pub mod mailbox;
 pub mod marks;
+pub mod meters;
 pub mod partition;
 pub mod record;
 pub mod request;

@@ -223,6 +223,7 @@ impl SimHub {
                 durable: self.durable[index as usize].clone(),
                 webhooks: None,
                 changes: Default::default(),
+                meters: Default::default(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(self.entropy.next_u64()));
             let open = loader::load(&*self.store, PartitionId(index)).map_err(|error| error.to_string())?;

@@ -16,7 +16,7 @@ use futures::FutureExt;
 use hashbrown::HashMap;
 
 use super::watchdog::{Watchdog, start_worker};
-use super::{Health, STUCK, TaskHub};
+use super::{Health, HubMeasure, STUCK, TaskHub};
 use crate::alarm::Alarm;
 use crate::changes::ChangeSender;
 use crate::clock::{Clock, SystemClock};
@@ -26,10 +26,11 @@ use crate::counts::Counts;
 use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
 use crate::executor::{Executor, OperationOutcome, panic_text};
-use crate::input::{Command, Input, Load};
+use crate::input::{Command, Input, Load, Measure};
 use crate::loader;
 use crate::mailbox::Mailboxes;
 use crate::marks::{Mark, Marks, Suspects};
+use crate::meters::Meters;
 use crate::partition::{Entropy, Numbers, Partition, PartitionConfig};
 use crate::record;
 use crate::station::{State, Station};
@@ -78,6 +79,7 @@ pub(super) struct Runtime {
     pub(super) executor: Arc<dyn Executor>,
     pub(super) webhooks: Option<Arc<dyn Webhooks>>,
     pub(super) changes: ChangeSender,
+    pub(super) meters: Arc<Meters>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Arc<dyn Store>,
     pub(super) mailboxes: Arc<Mailboxes>,
@@ -176,6 +178,7 @@ impl Runtime {
             executor,
             webhooks: options.webhooks,
             changes: ChangeSender::default(),
+            meters: Arc::default(),
             clock: Arc::new(SystemClock::default()),
             store,
             dispatcher: Arc::new(dispatcher),
@@ -234,6 +237,7 @@ impl Runtime {
             durable,
             counts: self.counts.clone(),
             batches: self.batches.clone(),
+            meters: self.meters.clone(),
             refusal: self.refusal.clone(),
             release: Mutex::new(Some(Box::new(release))),
         });
@@ -314,6 +318,7 @@ impl Runtime {
                 durable: durable.clone(),
                 webhooks: self.webhooks.clone(),
                 changes: self.changes.clone(),
+                meters: self.meters.clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
             let open = loader::load(&*self.store, id).map_err(|error| failed(&error))?;
@@ -382,6 +387,21 @@ impl Runtime {
             problems,
             stuck_threads: self.stuck.load(Ordering::Relaxed),
             draining: self.is_draining(),
+        }
+    }
+
+    /// With what there is beside the partitions.
+    pub(super) fn measure(&self, partitions: Measure) -> HubMeasure {
+        let (running, waiting) = self.dispatcher.load();
+        HubMeasure {
+            partitions,
+            commits: self.batches.load(Ordering::Relaxed),
+            unapplied_bytes: self.store.unapplied_bytes(),
+            free_bytes: self.store.free_bytes(),
+            activities_running: running as u64,
+            activities_waiting: waiting as u64,
+            waiters: self.waiters.load(Ordering::Relaxed),
+            stuck_threads: self.stuck.load(Ordering::Relaxed) as u64,
         }
     }
 

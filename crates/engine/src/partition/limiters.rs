@@ -206,6 +206,9 @@ impl Partition {
                 }
                 Grant::WhenFree => break,
             }
+            self.config
+                .meters
+                .granted(first.due.unwrap_or(first.scheduled), now);
             turn.effects.push(Effect::Run(first.clone()));
             line.waiting.pop_front();
         }

@@ -13,6 +13,7 @@ mod explain;
 mod instances;
 mod job;
 mod limiters;
+mod measure;
 mod parking;
 mod poison;
 mod remote;
@@ -50,6 +51,7 @@ use crate::changes::ChangeSender;
 use crate::executor::Executor;
 use crate::input::{Command, Input, Load};
 use crate::marks::Suspects;
+use crate::meters::Meters;
 use crate::record;
 use crate::task::{ChildRecord, StoredTask, TaskRecord};
 use crate::turn::{Delivery, Effect, Turn};
@@ -131,6 +133,8 @@ pub struct PartitionConfig {
     pub webhooks: Option<Arc<dyn Webhooks>>,
     /// Where the changes of rows are told.
     pub changes: ChangeSender,
+    /// What the hub measures.
+    pub meters: Arc<Meters>,
 }
 
 /// Things that happened and that nobody else counts.
@@ -479,6 +483,7 @@ impl Partition {
                 };
                 self.push_entity_item(entity, Item::Command(command));
             }
+            Command::Measure { reply } => self.answer_measure(reply),
             Command::Limiters { reply } => self.answer_limiters(reply),
             Command::Places { instance, reply } => self.answer_places(&instance, reply),
             Command::Stuck { most, reply } => self.answer_stuck(most, reply),

@@ -74,6 +74,7 @@ impl Partition {
     pub(super) fn commit_slot(&mut self, id: &InstanceId, mut turn: Turn) {
         self.answer_waiters(id, &mut turn);
         self.notify(id, &mut turn);
+        self.measure_end(id, &turn);
         self.tell_change(id, &mut turn);
         let number = self.push_turn(turn);
         if let Some(slot) = self.slots.get_mut(id) {

@@ -245,6 +245,9 @@ impl Partition {
         heartbeat: Option<Payload>,
         run: AttemptRun,
     ) {
+        self.config
+            .meters
+            .attempted(&record, &outcome, run.took, self.now);
         let is_told = self.attempts.get(&(record.key, record.task)) == Some(&TOLD);
         let sizes = Sizes::of(&self.config.limits);
         match checked_attempt(outcome, heartbeat.as_ref(), sizes) {

@@ -46,6 +46,7 @@ impl Partition {
     }
 
     fn fire(&mut self, timer: TimerRow) {
+        self.config.meters.fired(timer.due, self.now);
         match self.keys.get(&timer.key).cloned() {
             Some(id) => self.push_item(id, fired(timer)),
             None => {
