@@ -89,6 +89,7 @@ pub(crate) enum Ours {
     Workers,
     Changes,
     Hub,
+    Hubs,
 }
 
 /// Whom a path belongs to.
@@ -214,6 +215,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
     let text = |at: usize| segments[at].clone();
     let route = match (method.as_str(), lower.as_slice()) {
         ("GET", ["hub"]) => Ours::Hub,
+        ("GET", ["hubs"]) => Ours::Hubs,
         ("POST", ["orchestrators", _]) => Ours::Start { name: text(1) },
         ("GET", ["instances"]) => Ours::List,
         ("GET", ["instances", _]) => Ours::Get { id: text(1) },

@@ -66,6 +66,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Webhooks => others::webhooks(call).await,
         Ours::Workers => others::workers(&call),
         Ours::Hub => others::hub(call).await,
+        Ours::Hubs => others::hubs(&call),
     }
 }
 
