@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use dalsegno_core::{Fault, FaultKind};
 use dalsegno_engine::executor::TurnAnswer;
-use dalsegno_engine::request::Scope;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -64,18 +63,6 @@ pub(crate) async fn complete_turn(
         },
     };
     served.hub.end_turn(address, answer).await.map_err(refused)?;
-    for terminate in turn.terminations {
-        let Ok(id) = wire::instance_id(&terminate.instance_id) else {
-            continue;
-        };
-        let scope = match terminate.recurse {
-            true => Scope::Recursive,
-            false => Scope::Instance,
-        };
-        if let Err(error) = served.hub.terminate(&id, terminate.reason, scope).await {
-            tracing::debug!(%id, error = error.detail, "not terminated by its sibling");
-        }
-    }
     Ok(())
 }
 
