@@ -1,16 +1,18 @@
 //! What workers of other kinds ask for.
 
+use dalsegno_core::limits::Limits;
 use dalsegno_grpc::proto;
 use dalsegno_grpc::proto::OrchestrationStatus as Wire;
 use dalsegno_grpc::proto::history_event::Kind as Event;
 use dalsegno_grpc::proto::orchestrator_action::Kind as Action;
 use dalsegno_grpc::proto::work_item::Request as Work;
-use dalsegno_grpc::tonic::Code;
+use dalsegno_grpc::tonic::{Code, Streaming};
 use prost::Message as _;
 use prost::bytes::Bytes;
 
 use crate::world::{
-    Client, action, client, completion, connect, ended, failure, item, named, response, state, success, turn,
+    Client, action, client, client_with, completion, connect, ended, failure, item, named, response, state,
+    success, turn,
 };
 
 fn to_entity(id: i32, entity: &str, name: &str, data: &str) -> proto::OrchestratorAction {
@@ -223,4 +225,148 @@ async fn a_turn_ends_other_instances_in_its_commit() {
         Wire::Completed
     );
     assert_eq!(state(&mut client, "nobody").await, None);
+}
+
+fn signal(entity: &str, operation: &str, input: &str) -> proto::SignalEntityRequest {
+    proto::SignalEntityRequest {
+        instance_id: entity.to_owned(),
+        name: operation.to_owned(),
+        input: Some(input.to_owned()),
+        ..Default::default()
+    }
+}
+
+async fn next_operations(
+    stream: &mut Streaming<proto::WorkItem>,
+) -> (String, Vec<(String, Option<String>)>, Option<String>) {
+    match item(stream).await {
+        (token, Work::EntityRequestV2(request)) => {
+            let (operations, state) = asked(&request);
+            (token, operations, state.map(str::to_owned))
+        }
+        other => panic!("{other:?} is for no entity"),
+    }
+}
+
+fn inputs(operations: &[(String, Option<String>)]) -> Vec<&str> {
+    operations
+        .iter()
+        .filter_map(|(_, input)| input.as_deref())
+        .collect()
+}
+
+#[tokio::test]
+async fn operations_that_wait_go_together_and_those_without_a_result_come_again_first() {
+    let (mut client, _workers) = client();
+    let mut stream = connect(&mut client).await;
+    let sender = client.clone();
+    let add = async |n: u32| {
+        let signal = signal("@Counter@k", "add", &n.to_string());
+        sender.clone().signal_entity(signal).await.expect("it is stored");
+    };
+    add(1).await;
+    let (token, operations, state) = next_operations(&mut stream).await;
+    assert_eq!((inputs(&operations), state), (vec!["1"], None));
+    for n in 2..=5 {
+        add(n).await;
+    }
+    answer(&mut client, token, vec![success(None)], Some("1")).await;
+    let (token, operations, state) = next_operations(&mut stream).await;
+    assert_eq!(inputs(&operations), ["2", "3", "4", "5"]);
+    assert_eq!(state.as_deref(), Some("1"));
+    add(6).await;
+    let results = vec![success(None), failure("Bad", "no")];
+    answer(&mut client, token, results, Some("3")).await;
+    let state = entity_state(&mut client, "@counter@k").await;
+    assert_eq!(
+        state.as_deref(),
+        Some("3"),
+        "an answer is taken when it is durable"
+    );
+    let (token, operations, state) = next_operations(&mut stream).await;
+    assert_eq!(inputs(&operations), ["4", "5", "6"]);
+    assert_eq!(state.as_deref(), Some("3"));
+    answer(&mut client, token, vec![success(None); 3], None).await;
+    assert_eq!(
+        entity_state(&mut client, "@counter@k").await,
+        None,
+        "it is deleted"
+    );
+}
+
+async fn entity_state(client: &mut Client, entity: &str) -> Option<String> {
+    let request = proto::GetEntityRequest {
+        instance_id: entity.to_owned(),
+        include_state: true,
+    };
+    let found = client.get_entity(request).await.expect("it answers").into_inner();
+    found.entity.and_then(|entity| entity.serialized_state)
+}
+
+#[tokio::test]
+async fn a_batch_is_no_longer_than_the_limit() {
+    let limits = Limits {
+        entity_batch_max: 3,
+        ..Limits::default()
+    };
+    let (mut client, _workers) = client_with(limits);
+    for n in 0..7 {
+        let signal = signal("@counter@k", "add", &n.to_string());
+        client.signal_entity(signal).await.expect("it is stored");
+    }
+    let stream = client.get_work_items(proto::GetWorkItemsRequest::default()).await;
+    let mut stream = stream.expect("it connects").into_inner();
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 7 {
+        let (token, operations, _) = next_operations(&mut stream).await;
+        sizes.push(operations.len());
+        answer(
+            &mut client,
+            token,
+            vec![success(None); operations.len()],
+            Some("0"),
+        )
+        .await;
+    }
+    assert!(
+        sizes.iter().all(|size| *size <= 3) && sizes.contains(&3),
+        "{sizes:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_results_than_operations_are_refused_and_the_operations_come_again() {
+    let (mut client, workers) = client();
+    let time = tokio::spawn(workers.keep_time());
+    let mut stream = connect(&mut client).await;
+    client
+        .signal_entity(signal("@counter@k", "add", "1"))
+        .await
+        .expect("it is stored");
+    let (token, _, _) = next_operations(&mut stream).await;
+    let result = proto::EntityBatchResult {
+        results: vec![success(None); 2],
+        completion_token: token.clone(),
+        ..Default::default()
+    };
+    let refused = client
+        .complete_entity_task(result)
+        .await
+        .expect_err("two for one");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused.message().contains("@counter@k: 1 operations"),
+        "{refused:?}"
+    );
+    let (again, operations, _) = next_operations(&mut stream).await;
+    assert_ne!(again, token);
+    assert_eq!(inputs(&operations), ["1"]);
+    answer(&mut client, again, vec![success(None)], Some("1")).await;
+    answer(&mut client, token, vec![success(None)], Some("7")).await;
+    assert_eq!(
+        entity_state(&mut client, "@counter@k").await.as_deref(),
+        Some("1"),
+        "stale is dropped"
+    );
+    time.abort();
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dalsegno_core::limits::Limits;
 use dalsegno_core::{EntityId, Payload, Timestamp};
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, OperationRequest,
@@ -71,10 +72,15 @@ impl Executor for Nothing {
 pub(crate) type Client = TaskHubSidecarServiceClient<TaskHubSidecarServiceServer<Sidecar>>;
 
 pub(crate) fn client() -> (Client, Arc<Workers>) {
+    client_with(Limits::default())
+}
+
+pub(crate) fn client_with(limits: Limits) -> (Client, Arc<Workers>) {
     let workers = Workers::new(WorkerLimits::default());
     let executor = RemoteExecutor::new(Arc::new(Nothing), workers.clone());
     let options = HubOptions {
         threads: 1,
+        limits,
         ..HubOptions::default()
     };
     let hub = TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(executor), options);
