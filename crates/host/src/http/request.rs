@@ -268,17 +268,20 @@ impl Call {
         let reason = query
             .text("reason")
             .filter(|reason| !reason.is_empty() && *reason != "{text}");
+        self.check_reason(reason)?;
+        Ok(reason.map(str::to_owned))
+    }
+
+    /// 400 for a reason that is too long.
+    pub(crate) fn check_reason(&self, reason: Option<&str>) -> Result<(), Problem> {
         let most = self.hub().limits().reason_bytes_max;
-        match reason {
-            Some(reason) if reason.len() > most => Err(Problem::bad_request(
+        match reason.map_or(0, str::len) {
+            bytes if bytes > most => Err(Problem::bad_request(
                 "reason_too_long",
-                format!(
-                    "the reason has {} bytes, reason_bytes_max is {most}: shorten it",
-                    reason.len()
-                ),
+                format!("the reason has {bytes} bytes, reason_bytes_max is {most}: shorten it"),
             )
             .param("reason")),
-            reason => Ok(reason.map(str::to_owned)),
+            _ => Ok(()),
         }
     }
 
