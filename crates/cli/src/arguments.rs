@@ -35,6 +35,9 @@ pub(crate) struct Global {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) server: String,
+    /// Task hub of the host, instead of its own
+    #[arg(long, global = true, env = "DALSEGNO_HUB", value_name = "NAME")]
+    pub(crate) hub: Option<String>,
     /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
     pub(crate) key: Option<String>,
@@ -135,6 +138,9 @@ pub(crate) enum Command {
     Stuck(commands::stuck::Stuck),
     /// List the workers in other languages that are connected
     Workers(commands::workers::Workers),
+    /// Look at the task hubs of the host
+    #[command(subcommand)]
+    Hub(commands::hub::Hub),
     /// Look at the configuration
     #[command(subcommand)]
     Config(commands::config::Config),

@@ -52,6 +52,10 @@ pub(crate) const DETAILS: [&str; 17] = [
 impl Session {
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         let hub = RemoteHub::new(&global.server)?;
+        let hub = match &global.hub {
+            Some(name) => hub.hub(name),
+            None => hub,
+        };
         Ok(Self {
             hub: match key(global)? {
                 Some(key) => hub.key(key),

@@ -125,6 +125,13 @@ pub enum Action {
     Fail { failure: Failure },
     /// End because somebody asked for it, with the failure that carried the request through the code.
     EndCancelled { failure: Failure },
+    /// End another instance; one that is finished or not there stays as it is. Not recorded.
+    Terminate {
+        instance: InstanceId,
+        /// The output it gets.
+        output: Option<Payload>,
+        children: ParentClosePolicy,
+    },
     /// Show this as custom status. Not recorded; the last one of a turn wins.
     SetCustomStatus { status: Option<Payload> },
 }
@@ -140,6 +147,7 @@ impl Action {
             | Self::SignalEntity { input: value, .. }
             | Self::ContinueAsNew { input: value, .. }
             | Self::Complete { result: value }
+            | Self::Terminate { output: value, .. }
             | Self::SetCustomStatus { status: value } => value.as_ref(),
             Self::CreateTimer { .. }
             | Self::CancelTimer { .. }
@@ -236,9 +244,10 @@ impl Action {
             Self::Complete { result } => EventKind::ExecutionCompleted { result },
             Self::Fail { failure } => EventKind::ExecutionFailed { failure },
             Self::EndCancelled { failure } => EventKind::ExecutionCanceled { failure },
-            Self::CancelTimer { .. } | Self::ContinueAsNew { .. } | Self::SetCustomStatus { .. } => {
-                return None;
-            }
+            Self::CancelTimer { .. }
+            | Self::ContinueAsNew { .. }
+            | Self::Terminate { .. }
+            | Self::SetCustomStatus { .. } => return None,
         };
         Some(event)
     }

@@ -51,6 +51,8 @@ pub struct Limits {
     pub page_bytes_max: usize,
     /// Most idempotency keys of events that one instance remembers; the oldest are forgotten.
     pub event_keys_max: usize,
+    /// Most operations of an entity whose code is elsewhere that are sent to it at once.
+    pub entity_batch_max: usize,
     /// Room on the hub's disk, in bytes, below which starts, events and signals of clients are
     /// refused with 507; what runs goes on. 0 never refuses.
     pub disk_free_bytes_min: u64,
@@ -80,6 +82,7 @@ impl Default for Limits {
             waiters_per_key_max: 100,
             page_bytes_max: 16 * 1024 * 1024,
             event_keys_max: 100,
+            entity_batch_max: 100,
             disk_free_bytes_min: 256 * 1024 * 1024,
             recursion_max: 100,
         }

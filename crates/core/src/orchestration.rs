@@ -435,6 +435,18 @@ impl Orchestration {
             Action::Complete { result } => self.end(Status::Completed, Ok(result), at, turn),
             Action::Fail { failure } => self.end(Status::Failed, Err(failure), at, turn),
             Action::EndCancelled { failure } => self.end_cancelled(failure, at, turn),
+            Action::Terminate {
+                instance,
+                output,
+                children,
+            } => turn.outgoing.push((
+                Target::Orchestration(instance),
+                Message::Terminate {
+                    reason: None,
+                    output,
+                    children,
+                },
+            )),
             Action::SetCustomStatus { status } => self.row.set_value(Field::CustomStatus, status),
         }
     }

@@ -385,6 +385,24 @@ pub struct OperationOutcome {
     pub effects: Vec<EntityEffect>,
 }
 
+/// How operations of an entity ended that ran elsewhere.
+#[derive(Debug, Default)]
+pub struct OperationsEnded {
+    /// Their outcomes, from the first; those behind them were not run, and come again.
+    pub outcomes: Vec<OperationOutcome>,
+    /// For who wants to know when the outcomes are durable.
+    pub receipt: Receipt,
+}
+
+impl From<OperationOutcome> for OperationsEnded {
+    fn from(outcome: OperationOutcome) -> Self {
+        Self {
+            outcomes: vec![outcome],
+            receipt: Receipt::default(),
+        }
+    }
+}
+
 /// How an entity operation is to be run.
 pub enum OperationRun {
     /// It is pure state: here is the outcome.
@@ -470,6 +488,17 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
         request: OperationRequest,
         now: Timestamp,
     ) -> Option<OperationRun>;
+
+    /// Runs operations of an entity that is elsewhere, one after the other: `None` when it is here.
+    fn run_operations(
+        &self,
+        _entity: &EntityId,
+        _state: Option<&Payload>,
+        _requests: Vec<OperationRequest>,
+        _now: Timestamp,
+    ) -> Option<BoxFuture<'static, OperationsEnded>> {
+        None
+    }
 }
 
 /// What a panic says.

@@ -209,10 +209,9 @@ fn joined(known: Vec<Reason>) -> Vec<Reason> {
         .into_iter()
         .partition(|reason| reason.kind == ReasonKind::Code && reason.task.is_some());
     for said in said {
-        match reasons.iter_mut().find(|reason| reason.task == said.task) {
-            Some(reason) => reason.location = said.location,
-            // Answered already: the code will know in its next turn.
-            None => {}
+        // If there is none it is answered already, and the code will know in its next turn.
+        if let Some(reason) = reasons.iter_mut().find(|reason| reason.task == said.task) {
+            reason.location = said.location;
         }
     }
     reasons

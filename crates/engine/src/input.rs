@@ -9,7 +9,7 @@ use dalsegno_core::message::Target;
 use dalsegno_core::store::{EntityRow, InstanceRow, ReadError};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId, Timestamp, TraceContext};
 
-use crate::executor::{AttemptOutcome, OperationOutcome, Receipt, TurnAddress, TurnAnswer};
+use crate::executor::{AttemptOutcome, OperationsEnded, Receipt, TurnAddress, TurnAnswer};
 use crate::explain::Reason;
 use crate::partition::Counters;
 use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
@@ -44,10 +44,10 @@ pub enum Input {
         answer: TurnAnswer,
         reply: Reply<bool>,
     },
-    /// An entity operation that does I/O ended.
-    OperationEnded {
+    /// Entity operations that do I/O, or run elsewhere, ended.
+    OperationsEnded {
         entity: EntityId,
-        outcome: OperationOutcome,
+        ended: OperationsEnded,
     },
     /// What was asked of the store is here.
     Loaded(Box<Loaded>),
@@ -366,7 +366,7 @@ impl Input {
             Self::Deliver(delivery) => Some(delivery.target.clone()),
             Self::TaskWithdrawn { instance, .. } => Some(Target::Orchestration(instance.clone())),
             Self::AttemptEnded { record, .. } => Some(Target::Orchestration(record.instance.clone())),
-            Self::OperationEnded { entity, .. } => Some(Target::Entity(entity.clone())),
+            Self::OperationsEnded { entity, .. } => Some(Target::Entity(entity.clone())),
             _ => None,
         }
     }

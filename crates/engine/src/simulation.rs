@@ -22,7 +22,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::choices::ChoiceTree;
 use crate::committer::append;
 use crate::executor::{
-    ActivityRequest, AttemptOutcome, CancelReason, Cancellation, Executor, Heartbeats, OperationOutcome,
+    ActivityRequest, AttemptOutcome, CancelReason, Cancellation, Executor, Heartbeats, OperationsEnded,
     TurnAddress, TurnAnswer, cancellation,
 };
 use crate::input::{AttemptRun, Command, Input, LimiterAsk, Load};
@@ -95,7 +95,7 @@ pub type RunAttempt =
     Box<dyn FnMut(&ActivityRequest, BoxFuture<'static, AttemptOutcome>) -> AttemptOutcome + Send>;
 
 /// Runs one entity operation that does I/O to its end.
-pub type RunOperation = Box<dyn FnMut(BoxFuture<'static, OperationOutcome>) -> OperationOutcome + Send>;
+pub type RunOperation = Box<dyn FnMut(BoxFuture<'static, OperationsEnded>) -> OperationsEnded + Send>;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ pub struct SimHub {
     running: Vec<Arc<TaskRecord>>,
     /// Those among them that were told to end.
     told: HashSet<(ExecutionKey, TaskId)>,
-    operations: Vec<(EntityId, BoxFuture<'static, OperationOutcome>)>,
+    operations: Vec<(EntityId, BoxFuture<'static, OperationsEnded>)>,
     rules: HashMap<Arc<str>, LimiterRule>,
     duplicates: f64,
     batch_turns_max: usize,
@@ -380,9 +380,9 @@ impl SimHub {
             }
             Choice::EndOperation(at) => {
                 let (entity, future) = self.operations.swap_remove(at);
-                let outcome = (self.run_operation)(future);
+                let ended = (self.run_operation)(future);
                 let partition = PartitionId::of(&entity.to_string(), self.partitions.len() as u32).0 as usize;
-                self.inboxes[partition].push_back(Input::OperationEnded { entity, outcome });
+                self.inboxes[partition].push_back(Input::OperationsEnded { entity, ended });
             }
         }
         Ok(())

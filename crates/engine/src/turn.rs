@@ -9,7 +9,7 @@ use dalsegno_core::store::Op;
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, TaskId};
 use futures::future::BoxFuture;
 
-use crate::executor::{OperationOutcome, TurnAddress, TurnSender};
+use crate::executor::{OperationsEnded, TurnAddress, TurnSender};
 use crate::request::Answer;
 use crate::task::TaskRecord;
 
@@ -81,7 +81,7 @@ pub enum Effect {
     /// Run an entity operation that does I/O.
     RunOperation {
         entity: EntityId,
-        future: BoxFuture<'static, OperationOutcome>,
+        future: BoxFuture<'static, OperationsEnded>,
     },
     /// Give an answer.
     Answer(Box<dyn FnOnce() + Send>),

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 
 use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationRequest,
-    OperationRun, TurnAddress,
+    OperationRun, OperationsEnded, TurnAddress,
 };
 use crate::request::WorkerStatus;
 use crate::task::TaskRecord;
@@ -239,6 +239,16 @@ impl Executor for WithWebhooks {
         now: Timestamp,
     ) -> Option<OperationRun> {
         self.code.run_operation(entity, state, request, now)
+    }
+
+    fn run_operations(
+        &self,
+        entity: &EntityId,
+        state: Option<&Payload>,
+        requests: Vec<OperationRequest>,
+        now: Timestamp,
+    ) -> Option<BoxFuture<'static, OperationsEnded>> {
+        self.code.run_operations(entity, state, requests, now)
     }
 }
 

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use dalsegno_core::Event;
-use dalsegno_core::message::Outcome;
 use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
 use dalsegno_engine::Executor;
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
-    OperationOutcome, OperationRequest, OperationRun, TurnAddress, TurnSender,
+    OperationOutcome, OperationRequest, OperationRun, OperationsEnded, Receipt, TurnAddress, TurnSender,
 };
 use dalsegno_engine::explain::Reason;
 use dalsegno_engine::request::WorkerStatus;
@@ -20,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::proto::work_item::Request;
 use crate::wire::{self, Names};
-use crate::workers::{ActivityAnswer, Parts, Pending, Work, Workers};
+use crate::workers::{ActivityAnswer, EntityAnswer, Parts, Pending, Work, Workers};
 use crate::{guid, proto};
 
 /// What is registered here runs here; everything else is offered to workers.
@@ -133,8 +132,22 @@ impl Executor for RemoteExecutor {
         if self.entities.contains(entity.name()) {
             return self.local.run_operation(entity, state, request, now);
         }
-        let run = run_operation(self.workers.clone(), entity.clone(), state.cloned(), request, now);
-        Some(OperationRun::Later(Box::pin(run)))
+        None
+    }
+
+    fn run_operations(
+        &self,
+        entity: &EntityId,
+        state: Option<&Payload>,
+        requests: Vec<OperationRequest>,
+        now: Timestamp,
+    ) -> Option<BoxFuture<'static, OperationsEnded>> {
+        if self.entities.contains(entity.name()) {
+            return None;
+        }
+        let work = entity_request(entity, state, &requests, now);
+        let run = run_operations(self.workers.clone(), work, state.cloned());
+        Some(Box::pin(run))
     }
 }
 
@@ -210,63 +223,74 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
     }
 }
 
-async fn run_operation(
+async fn run_operations(
     workers: Arc<Workers>,
-    entity: EntityId,
+    request: proto::EntityRequest,
     state: Option<Payload>,
-    request: OperationRequest,
-    now: Timestamp,
-) -> OperationOutcome {
-    loop {
-        let (answer, answered) = oneshot::channel();
-        let id = workers.offer(entity_work(&entity, state.as_ref(), &request, now, answer));
-        let _withdrawal = Withdrawal(workers.clone(), id);
-        let Ok(result) = answered.await else {
-            return failed(
+) -> OperationsEnded {
+    let count = request.operation_requests.len();
+    let (answer, answered) = oneshot::channel();
+    let id = workers.offer(entity_work(request, answer));
+    let _withdrawal = Withdrawal(workers, id);
+    let Ok(EntityAnswer { result, durable }) = answered.await else {
+        let closed = || {
+            failed(
                 Failure::new("Unavailable", "the hub's workers were closed"),
-                state,
-            );
+                state.clone(),
+            )
         };
-        // A result without outcomes answers nothing: the operation is offered again.
-        if let Some(outcome) = operation_outcome(result, state.as_ref()) {
-            return outcome;
-        }
+        return OperationsEnded {
+            outcomes: std::iter::repeat_with(closed).take(count).collect(),
+            ..OperationsEnded::default()
+        };
+    };
+    let receipt = Receipt::default();
+    receipt.request(move || {
+        // Who asked may have gone away.
+        let _ = durable.send(());
+    });
+    OperationsEnded {
+        outcomes: operation_outcomes(result, state.as_ref()),
+        receipt,
     }
 }
 
-fn entity_work(
+fn entity_request(
     entity: &EntityId,
     state: Option<&Payload>,
-    request: &OperationRequest,
+    requests: &[OperationRequest],
     now: Timestamp,
-    answer: oneshot::Sender<proto::EntityBatchResult>,
-) -> Work {
-    let name: Arc<str> = entity.name().into();
-    let request_id = guid::new();
-    let operation = request.operation.to_string();
-    let input = wire::text_of(request.input.as_ref());
-    let event = proto::history_event::Kind::EntityOperationSignaled(proto::EntityOperationSignaledEvent {
-        request_id,
-        operation,
-        input,
-        target_instance_id: Some(entity.to_string()),
-        ..Default::default()
-    });
-    let message = proto::EntityRequest {
+) -> proto::EntityRequest {
+    let event = |request: &OperationRequest| {
+        let signal = proto::EntityOperationSignaledEvent {
+            request_id: guid::new(),
+            operation: request.operation.to_string(),
+            input: wire::text_of(request.input.as_ref()),
+            target_instance_id: Some(entity.to_string()),
+            ..Default::default()
+        };
+        proto::HistoryEvent {
+            event_id: -1,
+            timestamp: Some(wire::timestamp(now)),
+            kind: Some(proto::history_event::Kind::EntityOperationSignaled(signal)),
+        }
+    };
+    proto::EntityRequest {
         instance_id: entity.to_string(),
         execution_id: String::new(),
         entity_state: wire::text_of(state),
-        operation_requests: vec![proto::HistoryEvent {
-            event_id: -1,
-            timestamp: Some(wire::timestamp(now)),
-            kind: Some(event),
-        }],
-    };
+        operation_requests: requests.iter().map(event).collect(),
+    }
+}
+
+fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnswer>) -> Work {
+    let entity = wire::entity_id(&request.instance_id);
+    let name = entity.as_ref().map_or("", EntityId::name);
     Work {
-        request: Request::EntityRequestV2(message),
-        name,
+        name: name.into(),
         version: None,
-        instance: entity.to_string().into(),
+        instance: request.instance_id.as_str().into(),
+        request: Request::EntityRequestV2(request),
         task: 0,
         locks: Vec::new(),
         parts: Parts::default(),
@@ -282,24 +306,25 @@ fn failed(failure: Failure, state: Option<Payload>) -> OperationOutcome {
     }
 }
 
-fn operation_outcome(result: proto::EntityBatchResult, before: Option<&Payload>) -> Option<OperationOutcome> {
-    if result.failure_details.is_some() {
-        return None;
-    }
-    let outcome: Outcome = match result.results.into_iter().next()?.kind? {
-        proto::operation_result::Kind::Success(success) => Ok(success.result.map(Payload::from)),
-        proto::operation_result::Kind::Failure(failure) => {
-            let failure = failure
-                .failure_details
-                .map_or_else(Failure::default, wire::failure);
-            return Some(failed(failure, before.cloned()));
-        }
+/// One outcome for each result, in order. The state behind all of them is that of each that
+/// succeeded; what they ask of others goes with the first of these.
+fn operation_outcomes(result: proto::EntityBatchResult, before: Option<&Payload>) -> Vec<OperationOutcome> {
+    use proto::operation_result::Kind;
+    let state = result.entity_state.map(Payload::from);
+    let mut effects: Vec<EntityEffect> = result.actions.into_iter().filter_map(effect).collect();
+    let outcome = |result: proto::OperationResult| match result.kind {
+        Some(Kind::Success(success)) => OperationOutcome {
+            outcome: Ok(success.result.map(Payload::from)),
+            state: state.clone(),
+            effects: std::mem::take(&mut effects),
+        },
+        Some(Kind::Failure(proto::OperationResultFailure {
+            failure_details: Some(details),
+            ..
+        })) => failed(wire::failure(details), before.cloned()),
+        Some(Kind::Failure(_)) | None => failed(Failure::default(), before.cloned()),
     };
-    Some(OperationOutcome {
-        outcome,
-        state: result.entity_state.map(Payload::from),
-        effects: result.actions.into_iter().filter_map(effect).collect(),
-    })
+    result.results.into_iter().map(outcome).collect()
 }
 
 fn effect(action: proto::OperationAction) -> Option<EntityEffect> {

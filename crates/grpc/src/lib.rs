@@ -17,6 +17,7 @@ pub use tonic;
 mod client_calls;
 mod guid;
 mod options;
+mod plain;
 mod wire;
 mod worker_calls;
 mod worker_turns;

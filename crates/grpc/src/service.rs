@@ -176,7 +176,7 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::EntityBatchResult>,
     ) -> Answer<proto::CompleteTaskResponse> {
         let served = self.served(&request).await?;
-        worker::complete_entity(&served, request.into_inner())?;
+        worker::complete_entity(&served, request.into_inner()).await?;
         Ok(Response::new(proto::CompleteTaskResponse {}))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
-use dalsegno_core::event::{Event, EventKind, OneOfLock};
+use dalsegno_core::event::{Event, EventKind, OneOfLock, ParentClosePolicy};
 use dalsegno_core::query::Status;
 use dalsegno_core::{
     Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
@@ -13,11 +13,11 @@ use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
 use dalsegno_engine::request::InstanceStatus;
 use hashbrown::{HashMap, HashSet};
 
-use crate::options;
 use crate::proto;
 use crate::proto::history_event::Kind as WireEvent;
 use crate::proto::orchestrator_action::Kind as WireAction;
 use crate::workers::Work;
+use crate::{options, plain};
 
 /// Causes of a failure that are taken from a message, the outermost first.
 const CAUSES_MAX: usize = 64;
@@ -186,10 +186,103 @@ impl Names {
         name
     }
 
+    /// What was asked of entities in the plain form is told in it.
+    fn plain_event(&mut self, event: &EventKind, parent: &str) -> Option<(i32, WireEvent)> {
+        use EventKind as Kind;
+        let own = |request: &Option<Arc<str>>| {
+            let name = plain::name_of(request.as_deref()?)?;
+            Some(name.to_owned())
+        };
+        let sent = |task: TaskId, target: &EntityId, (name, input): (String, String)| {
+            let sent = proto::EventSentEvent {
+                instance_id: target.to_string(),
+                name,
+                input: Some(input),
+            };
+            Some((event_id(task), WireEvent::EventSent(sent)))
+        };
+        let came = |name: String, input: String| {
+            let raised = proto::EventRaisedEvent {
+                name,
+                input: Some(input),
+            };
+            Some((-1, WireEvent::EventRaised(raised)))
+        };
+        match event {
+            Kind::EntityOperationCalled {
+                task,
+                entity,
+                operation,
+                input,
+                request,
+            } => {
+                let id = own(request)?;
+                self.note(*task, request.as_ref());
+                let event = plain::asked(&id, operation, input.as_ref(), parent, None);
+                sent(*task, entity, event)
+            }
+            Kind::EntityOperationSignaled {
+                task,
+                entity,
+                operation,
+                input,
+                at,
+                request,
+            } => {
+                let event = plain::asked(&own(request)?, operation, input.as_ref(), parent, Some(*at));
+                sent(*task, entity, event)
+            }
+            Kind::EntityLockRequested {
+                task,
+                entities,
+                request,
+            } => {
+                let id = own(request)?;
+                self.locks
+                    .extend(request.iter().map(|request| (request.clone(), *task)));
+                self.note(*task, request.as_ref());
+                sent(*task, entities.first()?, plain::lock_asked(&id, entities, parent))
+            }
+            Kind::EntityUnlockSent {
+                lock,
+                only: Some(only),
+            } => {
+                let request = self.of(*lock);
+                let id = plain::name_of(&request)?;
+                sent(only.task, &only.entity, plain::released(id, parent))
+            }
+            Kind::EntityOperationCompleted { task, result } => {
+                let request = self.of(*task);
+                let name = plain::name_of(&request)?.to_owned();
+                self.answered(*task);
+                came(name, plain::completed(result.as_ref()))
+            }
+            Kind::EntityOperationFailed { task, failure } => {
+                let request = self.of(*task);
+                let name = plain::name_of(&request)?.to_owned();
+                self.answered(*task);
+                came(name, plain::failed(failure))
+            }
+            Kind::EntityLockGranted { task } => {
+                let request = self.of(*task);
+                let name = plain::name_of(&request)?.to_owned();
+                came(name, plain::granted())
+            }
+            _ => None,
+        }
+    }
+
     /// An event as workers see it; `None` for those that they are not told.
     #[expect(clippy::too_many_lines, reason = "one match over all events")]
     pub(crate) fn event(&mut self, event: &Event, info: &ExecutionInfo) -> Option<proto::HistoryEvent> {
         use EventKind as Kind;
+        if let Some((event_id, kind)) = self.plain_event(&event.kind, info.instance.as_str()) {
+            return Some(proto::HistoryEvent {
+                event_id,
+                timestamp: Some(timestamp(event.at)),
+                kind: Some(kind),
+            });
+        }
         let (event_id, kind) = match &event.kind {
             Kind::OrchestratorStarted => (-1, WireEvent::OrchestratorStarted(Default::default())),
             Kind::ExecutionStarted(started) => (
@@ -472,8 +565,6 @@ impl Names {
 pub(crate) struct Turn {
     pub(crate) actions: Vec<Action>,
     pub(crate) unread: Vec<EventKind>,
-    /// Other instances to end, once the turn is durable.
-    pub(crate) terminations: Vec<proto::TerminateOrchestrationAction>,
     /// The code does not fit the history: nothing else counts.
     pub(crate) fault: Option<Fault>,
 }
@@ -594,6 +685,11 @@ impl TurnReader<'_> {
                     .instance
                     .map(|instance| instance.instance_id)
                     .unwrap_or_default();
+                if target.starts_with('@') {
+                    let action = self.plain_request(id, &target, &event.name, event.data.as_deref());
+                    self.turn.actions.push(action.map_err(about)?);
+                    return Ok(());
+                }
                 Action::SendEvent {
                     task: self.task(id)?,
                     instance: instance_id(&target).map_err(about)?,
@@ -602,10 +698,14 @@ impl TurnReader<'_> {
                 }
             }
             WireAction::CompleteOrchestration(complete) => return self.complete(complete),
-            WireAction::TerminateOrchestration(terminate) => {
-                self.turn.terminations.push(terminate);
-                return Ok(());
-            }
+            WireAction::TerminateOrchestration(terminate) => Action::Terminate {
+                instance: instance_id(&terminate.instance_id).map_err(about)?,
+                output: terminate.reason.map(Payload::from),
+                children: match terminate.recurse {
+                    true => ParentClosePolicy::Terminate,
+                    false => ParentClosePolicy::Abandon,
+                },
+            },
             WireAction::SendEntityMessage(message) => {
                 let message = message
                     .kind
@@ -617,6 +717,26 @@ impl TurnReader<'_> {
         };
         self.turn.actions.push(action);
         Ok(())
+    }
+
+    /// A request to an entity, as plain .NET workers make it.
+    fn plain_request(
+        &mut self,
+        id: i32,
+        target: &str,
+        name: &str,
+        data: Option<&str>,
+    ) -> Result<Action, String> {
+        let task = self.task(id)?;
+        let action = plain::action(task, target, name, data, &self.locks)?;
+        if let Action::LockEntities {
+            request: Some(request),
+            ..
+        } = &action
+        {
+            self.locks.push((request.clone(), task));
+        }
+        Ok(action)
     }
 
     fn entity_message(

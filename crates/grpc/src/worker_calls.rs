@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use dalsegno_core::{Fault, FaultKind};
 use dalsegno_engine::executor::TurnAnswer;
-use dalsegno_engine::request::Scope;
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
-use crate::workers::{ActivityAnswer, Kind, NoWork, Pending, TooLarge, Work};
+use crate::workers::{ActivityAnswer, EntityAnswer, Kind, NoWork, Pending, TooLarge, Work};
 
 /// The answer of a turn.
 pub(crate) async fn complete_turn(
@@ -64,18 +63,6 @@ pub(crate) async fn complete_turn(
         },
     };
     served.hub.end_turn(address, answer).await.map_err(refused)?;
-    for terminate in turn.terminations {
-        let Ok(id) = wire::instance_id(&terminate.instance_id) else {
-            continue;
-        };
-        let scope = match terminate.recurse {
-            true => Scope::Recursive,
-            false => Scope::Instance,
-        };
-        if let Err(error) = served.hub.terminate(&id, terminate.reason, scope).await {
-            tracing::debug!(%id, error = error.detail, "not terminated by its sibling");
-        }
-    }
     Ok(())
 }
 
@@ -101,8 +88,8 @@ pub(crate) async fn complete_activity(
     })
 }
 
-/// The answer of an entity.
-pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult) -> Result<(), Status> {
+/// The answer of an entity; returns when it is durable.
+pub(crate) async fn complete_entity(served: &Served, result: proto::EntityBatchResult) -> Result<(), Status> {
     let token = result.completion_token.clone();
     if result.failure_details.is_some() {
         return abandon(served, &token, Kind::Entity);
@@ -110,11 +97,35 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult)
     let Some(work) = take(served, &token, Kind::Entity, "", 0)? else {
         return Ok(());
     };
-    if let Pending::Entity(waiting) = work.answer {
-        // Who waited may be gone; the answer is then stale.
-        let _ = waiting.send(result);
+    let asked = match &work.request {
+        proto::work_item::Request::EntityRequestV2(request) => request.operation_requests.len(),
+        _ => usize::MAX,
+    };
+    let answered = result.results.len();
+    if answered > asked || result.results.iter().any(|result| result.kind.is_none()) {
+        let entity = work.instance.clone();
+        served.workers.offer_again(work);
+        return Err(Status::invalid_argument(format!(
+            "entity {entity}: {asked} operations were asked for and {answered} results came, or one of them is neither \
+             success nor failure"
+        )));
     }
-    Ok(())
+    if answered == 0 || result.requires_state {
+        // It has got all of it: what was sent is sent again.
+        served.workers.offer_again(work);
+        return Ok(());
+    }
+    let Pending::Entity(waiting) = work.answer else {
+        return Ok(());
+    };
+    let (durable, is_durable) = oneshot::channel();
+    // Who waited may be gone: the answer is then stale.
+    if waiting.send(EntityAnswer { result, durable }).is_err() {
+        return Ok(());
+    }
+    is_durable.await.map_err(|_| {
+        Status::unavailable("the server goes down before the result is durable: the operations run again")
+    })
 }
 
 /// Ends work that workers cannot receive: the instance is parked, the activity fails, the entity's
@@ -166,8 +177,9 @@ pub(crate) async fn refuse_large(served: Arc<Served>, refused: Vec<TooLarge>) {
                     }],
                     ..Default::default()
                 };
+                let (durable, _) = oneshot::channel();
                 // Who waited may be gone.
-                let _ = waiting.send(result);
+                let _ = waiting.send(EntityAnswer { result, durable });
             }
         }
     }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use dalsegno_core::action::{TaskLabels, TaskOptions};
-use dalsegno_core::event::{Attempts, Event, EventKind, ExecutionStarted, OneOfLock, Parent};
+use dalsegno_core::event::{
+    Attempts, Event, EventKind, ExecutionStarted, OneOfLock, Parent, ParentClosePolicy,
+};
 use dalsegno_core::id::ExecutionKey;
 use dalsegno_core::{Action, ExecutionId, InstanceId, Payload, TaskId, Timestamp};
 use hashbrown::HashMap;
@@ -509,6 +511,18 @@ impl Writer {
             Action::Fail { failure } => self.end_badly(proto::OrchestrationStatus::Failed, &failure),
             Action::EndCancelled { failure } => {
                 self.end_badly(proto::OrchestrationStatus::Canceled, &failure);
+            }
+            Action::Terminate {
+                instance,
+                output,
+                children,
+            } => {
+                let terminate = proto::TerminateOrchestrationAction {
+                    instance_id: instance.to_string(),
+                    reason: wire::text_of(output.as_ref()),
+                    recurse: children == ParentClosePolicy::Terminate,
+                };
+                self.push(self.last, WireAction::TerminateOrchestration(terminate));
             }
             Action::SetCustomStatus { status } => {
                 self.response.keeps_custom_status = false;

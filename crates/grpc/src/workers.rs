@@ -71,7 +71,7 @@ pub enum Pending {
     /// To the attempt that waits.
     Activity(oneshot::Sender<ActivityAnswer>),
     /// To the operation that waits.
-    Entity(oneshot::Sender<proto::EntityBatchResult>),
+    Entity(oneshot::Sender<EntityAnswer>),
 }
 
 /// An activity's answer, and who gave it.
@@ -79,6 +79,15 @@ pub enum Pending {
 pub struct ActivityAnswer {
     /// What it said.
     pub response: proto::ActivityResponse,
+    /// Told when it is durable.
+    pub durable: oneshot::Sender<()>,
+}
+
+/// The answer to an entity's operations.
+#[derive(Debug)]
+pub struct EntityAnswer {
+    /// What it said.
+    pub result: proto::EntityBatchResult,
     /// Told when it is durable.
     pub durable: oneshot::Sender<()>,
 }

@@ -9,6 +9,7 @@ pub mod config;
 #[cfg(test)]
 mod garbage;
 mod http;
+mod hubs;
 pub mod key_file;
 pub mod keys;
 mod nearest;
@@ -24,6 +25,7 @@ pub mod webhooks;
 pub use app_routes::{AppRoutes, AuthLevel};
 pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::RequestLinks;
+pub use hubs::HubList;
 pub use remote::RemoteHub;
 pub use remote_watch::RemoteWatch;
 pub use server::Server;

@@ -42,6 +42,8 @@ pub struct RemoteHub {
     client: reqwest::Client,
     origin: String,
     key: Option<Secret>,
+    /// The host's own when `None`.
+    hub: Option<String>,
 }
 
 /// Printed as stars.
@@ -85,6 +87,7 @@ impl RemoteHub {
             client: client.map_err(|error| internal(&error))?,
             origin: origin.to_owned(),
             key: None,
+            hub: None,
         })
     }
 
@@ -93,6 +96,21 @@ impl RemoteHub {
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(Secret(key.into()));
         self
+    }
+
+    /// Asks about this hub of the host, instead of the host's own.
+    #[must_use]
+    pub fn hub(mut self, name: impl Into<String>) -> Self {
+        self.hub = Some(name.into());
+        self
+    }
+
+    /// Names of the hubs that the host serves, its own first.
+    ///
+    /// # Errors
+    /// As all requests: the kind says what to do.
+    pub async fn hubs(&self) -> Answer<Vec<String>> {
+        self.get("/hubs".into()).await
     }
 
     /// Where it speaks to.
@@ -432,9 +450,13 @@ impl RemoteHub {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let hub = self.hub.as_deref().map_or_else(String::new, |hub| {
+            let mark = if path.contains('?') { '&' } else { '?' };
+            format!("{mark}taskHub={}", encode(hub))
+        });
         let request = self
             .client
-            .request(method, format!("{}/runtime/dalsegno/v1{path}", self.origin));
+            .request(method, format!("{}/runtime/dalsegno/v1{path}{hub}", self.origin));
         match &self.key {
             Some(key) => request.header("x-functions-key", &key.0),
             None => request,

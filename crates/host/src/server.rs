@@ -28,6 +28,7 @@ pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
 use crate::http::unread::Unread;
 use crate::http::waits::Waits;
+use crate::hubs::HubList;
 use crate::tls::Tls;
 
 /// Bytes and number of headers taken; more is 431.
@@ -51,7 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves a hub over HTTP.
 #[derive(Debug)]
 pub struct Server {
-    hub: TaskHub,
+    hubs: HubList,
     settings: HttpSettings,
     access: Access,
     routes: AppRoutes,
@@ -65,7 +66,7 @@ impl Server {
     /// A server of a hub: without app routes, for loopback.
     pub fn new(hub: TaskHub) -> Self {
         Self {
-            hub,
+            hubs: HubList::new(hub),
             settings: HttpSettings::default(),
             access: Access::Loopback { hosts: Vec::new() },
             routes: AppRoutes::new(),
@@ -74,6 +75,13 @@ impl Server {
             tls: None,
             allows_plaintext: false,
         }
+    }
+
+    /// Serves all hubs of a list, instead of one.
+    #[must_use]
+    pub fn hubs(mut self, hubs: HubList) -> Self {
+        self.hubs = hubs;
+        self
     }
 
     /// How HTTP is answered.
@@ -125,7 +133,8 @@ impl Server {
         let origin = self.settings.public_url.clone();
         let scheme = self.settings.scheme();
         let origin = origin.unwrap_or_else(|| format!("{scheme}://{listening}"));
-        self.shared().links(origin.trim_end_matches('/').to_owned())
+        self.shared()
+            .links(self.hubs.main(), origin.trim_end_matches('/').to_owned())
     }
 
     /// Serves until `shutdown` is ready, then finishes the answers in progress.
@@ -169,7 +178,8 @@ impl Server {
 
     fn shared(&self) -> State {
         State {
-            hub: self.hub.clone(),
+            hub: self.hubs.main().clone(),
+            hubs: self.hubs.clone(),
             settings: self.settings.clone(),
             access: self.access.clone(),
             bad_keys: Mutex::default(),

@@ -195,9 +195,9 @@ impl App {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let mut compatible = Vec::new();
-        for address in &settings.grpc_listen {
-            compatible.push(listen(*address).await?);
+        let mut others = Vec::new();
+        for address in &settings.also_listen {
+            others.push(listen(*address).await?);
         }
         let (hub, shelf) = match settings.remote_workers {
             RemoteWorkers::Refused => {
@@ -211,7 +211,7 @@ impl App {
         };
         let listeners = Listeners {
             main: listener,
-            compatible,
+            others,
         };
         let host = Host::start(
             (hub.clone(), shelf),
@@ -282,8 +282,8 @@ pub struct HostSettings {
     pub drain: Duration,
     /// Whether programs in other languages may connect.
     pub remote_workers: RemoteWorkers,
-    /// Further addresses for gRPC alone, such as the ports that the official SDKs assume.
-    pub grpc_listen: Vec<SocketAddr>,
+    /// Further addresses, served as the first is: such as the ports that the official SDKs assume.
+    pub also_listen: Vec<SocketAddr>,
     /// Certificate and key by which the listener speaks TLS.
     pub tls: Option<Tls>,
     /// Beyond loopback too, the listener may do without TLS.
@@ -296,7 +296,7 @@ pub struct HostSettings {
 #[derive(Debug)]
 struct Listeners {
     main: Option<TcpListener>,
-    compatible: Vec<TcpListener>,
+    others: Vec<TcpListener>,
 }
 
 impl HostSettings {
@@ -316,7 +316,7 @@ impl HostSettings {
             threads: 0,
             drain: Duration::from_secs(30),
             remote_workers: RemoteWorkers::Refused,
-            grpc_listen: Vec::new(),
+            also_listen: Vec::new(),
             tls: None,
             allows_plaintext: false,
             worker_limits: WorkerLimits::default(),
@@ -346,7 +346,7 @@ impl HostSettings {
                 "any-hub" => RemoteWorkers::AnyHub,
                 _ => RemoteWorkers::Refused,
             },
-            grpc_listen: Vec::new(),
+            also_listen: Vec::new(),
             tls: match &config.tls {
                 Some((certificate, key)) => Some(
                     Tls::read(certificate, key)
@@ -467,6 +467,7 @@ pub struct Host {
     client: Client,
     registry: Arc<Registry>,
     address: Option<SocketAddr>,
+    also_listens: Vec<SocketAddr>,
     routes: Vec<RouteInfo>,
     route_prefix: String,
     stop: Option<tokio::sync::watch::Sender<()>>,
@@ -491,6 +492,7 @@ impl Host {
             hub,
             registry,
             address: None,
+            also_listens: Vec::new(),
             routes: routes.described().to_vec(),
             route_prefix: settings.route_prefix.clone(),
             stop: None,
@@ -498,13 +500,13 @@ impl Host {
             timers: Vec::new(),
             shelf,
         };
-        let Listeners {
-            main: listener,
-            compatible,
-        } = listeners;
-        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let plain = || {
+        let Listeners { main, others } = listeners;
+        let address = main.as_ref().map(TcpListener::local_addr).transpose()?;
+        let also: std::io::Result<Vec<_>> = others.iter().map(TcpListener::local_addr).collect();
+        host.also_listens = also?;
+        let server = || {
             let server = Server::new(host.hub.clone())
+                .routes(&settings.route_prefix, routes.clone())
                 .settings(settings.http.clone())
                 .access(settings.access.clone())
                 .allow_plaintext(settings.allows_plaintext);
@@ -513,17 +515,22 @@ impl Host {
                 None => server,
             };
             match &host.shelf {
-                Some(shelf) => server.grpc(dalsegno_grpc::service::router(
-                    shelf.clone(),
-                    settings.worker_limits.message_bytes_max,
-                )),
+                Some(shelf) => server
+                    .hubs(shelf.list().clone())
+                    .grpc(dalsegno_grpc::service::router(
+                        shelf.clone(),
+                        settings.worker_limits.message_bytes_max,
+                    )),
                 None => server,
             }
         };
-        let server = plain().routes(&settings.route_prefix, routes);
-        let others: Vec<Server> = compatible.iter().map(|_| plain()).collect();
+        let all: Vec<_> = main
+            .into_iter()
+            .chain(others)
+            .map(|listener| (server(), listener))
+            .collect();
         if let Some(address) = address {
-            host.client = host.client.clone().with_links(server.links(address));
+            host.client = host.client.clone().with_links(server().links(address));
         }
         let timers: Result<Vec<_>> = timers
             .into_iter()
@@ -534,8 +541,7 @@ impl Host {
         host.address = address;
         let (stop, stopped) = tokio::sync::watch::channel(());
         host.stop = Some(stop);
-        let all = listener.map(|listener| (server, listener));
-        for (server, listener) in all.into_iter().chain(others.into_iter().zip(compatible)) {
+        for (server, listener) in all {
             let mut stopped = stopped.clone();
             host.servers.push(tokio::spawn(server.serve(listener, async move {
                 // An error is the end of the sender, which is the order to stop.
@@ -560,10 +566,15 @@ impl Host {
         self.address
     }
 
+    /// Where else it listens.
+    pub fn other_addresses(&self) -> &[SocketAddr] {
+        &self.also_listens
+    }
+
     /// Names of the hubs that are open here, the host's own first.
-    pub async fn hub_names(&self) -> Vec<String> {
+    pub fn hub_names(&self) -> Vec<String> {
         match &self.shelf {
-            Some(shelf) => shelf.names().await,
+            Some(shelf) => shelf.list().names(),
             None => vec![self.hub.name().to_owned()],
         }
     }

@@ -65,7 +65,7 @@ impl Client {
 
     /// The same, of a hub of that name, showing a key if there is one.
     pub(crate) fn remote_with_key(url: &str, hub: &str, key: Option<&str>) -> Result<Self> {
-        let remote = RemoteHub::new(url)?;
+        let remote = RemoteHub::new(url)?.hub(hub);
         let remote = match key {
             Some(key) => remote.key(key),
             None => remote,

@@ -30,8 +30,7 @@ impl Connection {
         }
     }
 
-    /// The hub's name; `default`, the host's own, unless said otherwise. The client of activities
-    /// speaks HTTP and always reaches the host's own hub.
+    /// The hub's name; `default` unless said otherwise. The client of activities reaches the same.
     pub fn hub(mut self, name: impl Into<String>) -> Self {
         self.settings.hub = name.into();
         self

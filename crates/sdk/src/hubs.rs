@@ -8,6 +8,7 @@ use dalsegno_grpc::executor::RemoteExecutor;
 use dalsegno_grpc::service::{DEFAULT_HUB, Hubs, Served};
 use dalsegno_grpc::tonic::Status;
 use dalsegno_grpc::workers::Workers;
+use dalsegno_host::HubList;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 use tokio::sync::Mutex;
@@ -41,6 +42,8 @@ pub(crate) struct Shelf {
     main: Arc<Served>,
     settings: HostSettings,
     others: Mutex<HashMap<String, Arc<Served>>>,
+    /// The same hubs, for those that ask over HTTP.
+    list: HubList,
     clocks: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -48,11 +51,16 @@ impl Shelf {
     /// Opens the host's own hub.
     pub(crate) async fn open(registry: &Arc<Registry>, settings: &HostSettings) -> Result<Arc<Self>> {
         let main = open(registry, settings).await?;
+        let list = HubList::new(main.hub.clone());
         let shelf = Self {
             clocks: std::sync::Mutex::new(vec![tokio::spawn(main.workers.clone().keep_time())]),
             main: Arc::new(main),
             settings: settings.clone(),
             others: Mutex::default(),
+            list: match settings.remote_workers {
+                RemoteWorkers::AnyHub => list,
+                _ => list.alias(DEFAULT_HUB),
+            },
         };
         if settings.remote_workers == RemoteWorkers::AnyHub {
             shelf.open_known().await;
@@ -84,13 +92,9 @@ impl Shelf {
         &self.main
     }
 
-    /// Names of the hubs that are open, the host's own first.
-    pub(crate) async fn names(&self) -> Vec<String> {
-        let mut others: Vec<String> = self.others.lock().await.keys().cloned().collect();
-        others.sort_unstable();
-        std::iter::once(self.main.hub.name().to_owned())
-            .chain(others)
-            .collect()
+    /// The hubs that are open.
+    pub(crate) fn list(&self) -> &HubList {
+        &self.list
     }
 
     /// Ends all streams of workers; what they have done counts until the hubs are closed.
@@ -103,6 +107,7 @@ impl Shelf {
 
     /// Closes the hubs that were made on demand.
     pub(crate) async fn close_others(&self, grace: Duration) {
+        self.list.close_others();
         for (_, other) in self.others.lock().await.drain() {
             other.hub.shutdown(grace).await;
         }
@@ -134,6 +139,7 @@ impl Shelf {
             clocks.push(tokio::spawn(opened.workers.clone().keep_time()));
         }
         let opened = Arc::new(opened);
+        self.list.insert(opened.hub.clone());
         others.insert(name.to_owned(), opened.clone());
         Ok(opened)
     }
@@ -167,6 +173,7 @@ impl Drop for Shelf {
             .get_mut()
             .values()
             .for_each(|other| other.hub.abandon());
+        self.list.close_others();
     }
 }
 
@@ -207,7 +214,7 @@ mod tests {
         shelf.close_others(Duration::ZERO).await;
         drop(shelf);
         let shelf = Shelf::open(&registry, &settings).await.unwrap();
-        assert_eq!(shelf.names().await, ["default", "orders"]);
+        assert_eq!(shelf.list().names(), ["default", "orders"]);
         shelf.main().hub.shutdown(Duration::ZERO).await;
         shelf.close_others(Duration::ZERO).await;
     }

@@ -10,8 +10,9 @@ use dalsegno_host::config::{Config, Sources};
 use crate::failure::{Exit, Failure};
 use crate::output;
 
-/// Where the core packages of the official SDKs look for a server unless told otherwise.
-const SDK_PORT: u16 = 4001;
+/// Where programs look for a server unless told otherwise: the core packages of the official SDKs
+/// (4001), the samples' dashboard (8082), and clients of Durable Functions (7071).
+const COMPATIBLE_PORTS: &str = "4001,8082,7071";
 
 /// What `dev` logs: who connects, which hubs are made, and whatever is wrong.
 const DEV_LOG: &str = "warn,dalsegno=info,dalsegno_grpc=info";
@@ -25,7 +26,7 @@ const CONFIG_FILE: &str = "dalsegno.toml";
 /// Serves workers and clients of any language on this machine, with nothing to configure.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Programs written with the Durable Task SDKs connect to http://localhost:8080, or to localhost:4001 when\nthey name no address. Any task hub that they name is made when it is first named."
+    after_help = "Programs written with the Durable Task SDKs connect to http://localhost:8080, or to localhost:4001 when\nthey name no address; clients of Durable Functions to http://localhost:7071. Any task hub that they name is made when it is first named."
 )]
 pub(crate) struct Dev {
     /// Folder of the hubs
@@ -34,9 +35,12 @@ pub(crate) struct Dev {
     /// Port on loopback; 0 takes a free one
     #[arg(long, value_name = "N", default_value_t = 8080)]
     port: u16,
-    /// Do not also listen on the port that the SDKs assume (4001)
+    /// Do not also listen on the ports that SDKs and samples assume
     #[arg(long)]
     no_compat_ports: bool,
+    /// The ports that they assume; one that is taken is told and passed over
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = COMPATIBLE_PORTS)]
+    compat_ports: Vec<u16>,
     /// Keep nothing: the hubs are in a folder that is deleted at the end
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
@@ -70,19 +74,19 @@ impl Dev {
                 folder.display()
             ))
         })?;
-        let compatible = match self.no_compat_ports {
-            true => None,
-            false => free(SDK_PORT),
+        let also_listen = match self.no_compat_ports {
+            true => Vec::new(),
+            false => self.compat_ports.iter().filter_map(|port| free(*port)).collect(),
         };
         let settings = HostSettings {
             listen: Some(loopback(self.port)),
             remote_workers: RemoteWorkers::AnyHub,
-            grpc_listen: compatible.into_iter().collect(),
+            also_listen,
             ..HostSettings::in_folder(folder)
         };
         let kept = match self.ephemeral {
-            true => "deleted at the end".to_owned(),
-            false => format!("{} (kept)", folder.display()),
+            true => format!("{} (deleted at the end)", folder.display()),
+            false => format!("{} (kept; --ephemeral drops it)", folder.display()),
         };
         let taken = |error: &dalsegno::Error| error.is_in_use() || error.is_configuration();
         let host = App::new()
@@ -92,7 +96,7 @@ impl Dev {
                 true => refused(error).help(DEV_HELP),
                 false => refused(error),
             })?;
-        banner(&host, "dev", &kept, compatible).await;
+        banner(&host, "dev", &kept);
         run_until_ended(host, std::time::Duration::from_secs(5)).await;
         Ok(Exit::Ok)
     }
@@ -116,7 +120,7 @@ impl Serve {
         };
         let (kept, drain) = (settings.folder.display().to_string(), settings.drain);
         let host = App::new().start(settings).await.map_err(refused)?;
-        banner(&host, "serve", &kept, None).await;
+        banner(&host, "serve", &kept);
         run_until_ended(host, drain).await;
         Ok(Exit::Ok)
     }
@@ -151,7 +155,7 @@ fn free(port: u16) -> Option<SocketAddr> {
         Ok(_) => Some(address),
         Err(error) => {
             output::talk(&format!(
-                "port {port}, where SDKs look unless told otherwise, is not served: {error}"
+                "port {port}, where SDKs or samples look unless told otherwise, is not served: {error}"
             ));
             None
         }
@@ -166,16 +170,25 @@ fn refused(error: dalsegno::Error) -> Failure {
     }
 }
 
-async fn banner(host: &Host, mode: &str, kept: &str, compatible: Option<SocketAddr>) {
+fn banner(host: &Host, mode: &str, kept: &str) {
     let Some(address) = host.address() else { return };
-    let also = compatible.map_or_else(String::new, |also| format!("   also {also}"));
+    let others: Vec<String> = host
+        .other_addresses()
+        .iter()
+        .map(|other| format!(":{}", other.port()))
+        .collect();
+    let also = match others.is_empty() {
+        true => String::new(),
+        false => format!("   also {}", others.join(" ")),
+    };
     let version = env!("CARGO_PKG_VERSION");
     output::talk(&format!(
         "dalsegno {version} {mode} · hub {} · store {kept}\n  \
-         HTTP   http://{address}/runtime/webhooks/durabletask\n  \
-         gRPC   http://{address}{also}\n  \
-         Next: run a worker of any Durable Task SDK against http://{address}, or `dalsegno list`",
-        host.hub_names().await.join(", ")
+         HTTP  http://{address}/runtime/webhooks/durabletask{also}\n  \
+         gRPC  http://{address}{also}\n\
+         next: run a worker of any Durable Task SDK against http://{address}\n\
+         try:  dalsegno start NAME -i '{{}}' --wait",
+        host.hub_names().join(", ")
     ));
 }
 

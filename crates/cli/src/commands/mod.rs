@@ -9,6 +9,7 @@ pub(crate) mod entity;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod history;
+pub(crate) mod hub;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod limiter;
@@ -59,6 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Purge(purge) => purge.run(&session).await,
         Command::Entity(entity) => entity.run(&session).await,
         Command::Limiter(limiter) => limiter.run(&session).await,
+        Command::Hub(hub) => hub.run(&session).await,
         Command::Config(config) => config.run(&session),
         Command::Demo(demo) => demo.run().await,
         Command::Dev(dev) => dev.run().await,

@@ -5,6 +5,7 @@
 #[path = "../../../host/tests/it/app.rs"]
 mod app;
 mod demo;
+mod dev;
 mod world;
 
 use expect_test::{Expect, expect};

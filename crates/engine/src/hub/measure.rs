@@ -37,7 +37,9 @@ impl TaskHub {
     pub async fn measure(&self) -> Answer<HubMeasure> {
         let mut partitions = Measure::default();
         for partition in 0..self.runtime.mailboxes.partitions() {
-            let here = ask(&self.runtime, PartitionId(partition), |reply| Command::Measure { reply });
+            let here = ask(&self.runtime, PartitionId(partition), |reply| Command::Measure {
+                reply,
+            });
             partitions = partitions.plus(&here.await?);
         }
         Ok(self.runtime.measure(partitions))

@@ -25,7 +25,7 @@ use crate::committer::{Committer, Refusal, Release, end_process};
 use crate::counts::Counts;
 use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
-use crate::executor::{Executor, OperationOutcome, panic_text};
+use crate::executor::{Executor, OperationOutcome, OperationsEnded, panic_text};
 use crate::input::{Command, Input, Load, Measure};
 use crate::loader;
 use crate::mailbox::Mailboxes;
@@ -546,7 +546,7 @@ impl Release for Released {
 }
 
 impl Released {
-    fn run_operation(&self, entity: EntityId, future: futures::future::BoxFuture<'static, OperationOutcome>) {
+    fn run_operation(&self, entity: EntityId, future: futures::future::BoxFuture<'static, OperationsEnded>) {
         let mailboxes = self.mailboxes.clone();
         let name = entity.to_string();
         let partition = PartitionId::of(&name, mailboxes.partitions());
@@ -558,9 +558,9 @@ impl Released {
                 slot.set(&Mark::Turn(&name));
             }
             let ended = AssertUnwindSafe(future).catch_unwind().await;
-            let outcome = ended.unwrap_or_else(|panic| panicked(panic.as_ref()));
+            let ended = ended.unwrap_or_else(|panic| panicked(panic.as_ref()).into());
             slot.clear();
-            mailboxes.send(partition, Input::OperationEnded { entity, outcome });
+            mailboxes.send(partition, Input::OperationsEnded { entity, ended });
         });
     }
 }

@@ -7,13 +7,14 @@ use dalsegno_core::message::{Caller, StartRequest, Target};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{EntityRow, Op};
 use dalsegno_core::{EntityId, Failure, Fault, Message, TraceContext};
+use futures::FutureExt;
 
 use super::entity_cache::EntityUse;
 use super::job::{Job, OperationJob, Running};
 use super::sizes::{Sizes, checked_operation};
 use super::slot::Item;
 use super::{Partition, values};
-use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun};
+use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun, OperationsEnded};
 use crate::input::{Command, EntityInMemory, Load, Unread};
 use crate::record;
 use crate::request::{RequestError, RequestErrorKind};
@@ -25,8 +26,8 @@ pub(super) struct EntitySlot {
     /// `None` while the store is asked.
     pub(super) entity: Option<Entity>,
     queue: VecDeque<Item>,
-    /// The operation under way, if it does I/O; stored.
-    running: Option<Item>,
+    /// The operation under way, if it does I/O, or those that are elsewhere; stored.
+    running: Vec<Item>,
     is_queued: bool,
     /// The row is in the store.
     is_stored: bool,
@@ -38,7 +39,7 @@ impl EntitySlot {
     pub(super) fn is_idle(&self) -> bool {
         let is_free = |entity: &Entity| entity.holder.is_none() && !entity.is_busy && entity.kills == 0;
         let is_free = self.entity.as_ref().is_some_and(is_free);
-        is_free && self.queue.is_empty() && self.running.is_none() && !self.is_queued
+        is_free && self.queue.is_empty() && self.running.is_empty() && !self.is_queued
     }
 }
 
@@ -78,7 +79,7 @@ impl Partition {
             EntitySlot {
                 entity: None,
                 queue: VecDeque::new(),
-                running: None,
+                running: Vec::new(),
                 is_queued: false,
                 is_stored: false,
                 last_use: EntityUse::default(),
@@ -115,7 +116,7 @@ impl Partition {
                 kills,
             }),
             queue: VecDeque::new(),
-            running: None,
+            running: Vec::new(),
             is_queued: false,
             is_stored: true,
             last_use: EntityUse::default(),
@@ -230,6 +231,10 @@ impl Partition {
                         message,
                         answer,
                     };
+                    if self.config.executor.is_remote_entity(id.name()) {
+                        self.send_operations(&mut entity_turn, asked);
+                        continue;
+                    }
                     if self.takes_suspicion(&id) {
                         self.put_back_entity(&id, asked.into_item());
                         if self.count_entity_kill(&id) {
@@ -307,12 +312,59 @@ impl Partition {
                 let sequence = self.store_entity_message(id, sequence, &message, turn);
                 turn.effects.push(Effect::RunOperation {
                     entity: id.clone(),
-                    future,
+                    future: Box::pin(future.map(OperationsEnded::from)),
                 });
-                self.set_running(id, Item::message(Some(sequence), message));
+                self.set_running(id, vec![Item::message(Some(sequence), message)]);
             }
         }
         self.go_on_with_entity(entity_turn)
+    }
+
+    /// Sends an operation to where the entity's code is, together with those that may follow it.
+    fn send_operations(&mut self, entity_turn: &mut EntityTurn, first: Asked) {
+        let EntityTurn { id, turn, .. } = entity_turn;
+        let mut items = vec![first.into_item()];
+        let most = self.config.limits.entity_batch_max;
+        while items.len() < most
+            && let Some(item) = self.next_operation(id)
+        {
+            items.push(item);
+        }
+        for item in &mut items {
+            if let Item::Message {
+                sequence,
+                message,
+                answer,
+                ..
+            } = item
+            {
+                turn.effects.extend(answer.take());
+                *sequence = Some(self.store_entity_message(id, *sequence, message, turn));
+            }
+        }
+        let requests = items.iter().filter_map(request_of).collect();
+        let state = self.entity_mut(id).and_then(|entity| entity.row.state.clone());
+        let executor = &self.config.executor;
+        match executor.run_operations(id, state.as_ref(), requests, self.now) {
+            Some(future) => {
+                turn.effects.push(Effect::RunOperation {
+                    entity: id.clone(),
+                    future,
+                });
+                self.set_running(id, items);
+            }
+            None => unreachable!("an executor that has an entity elsewhere runs its operations there"),
+        }
+    }
+
+    /// The next item if it is an operation: others end a batch.
+    fn next_operation(&mut self, id: &EntityId) -> Option<Item> {
+        let slot = self.entities.get_mut(id)?;
+        let messages = slot.queue.iter().map_while(Item::as_message);
+        let next = slot.entity.as_ref()?.next(messages)?;
+        let is_operation = |item: &Item| matches!(item.as_message(), Some(Message::Operation { .. }));
+        slot.queue.get(next).filter(|item| is_operation(item))?;
+        slot.queue.remove(next)
     }
 
     /// The operation's code does not come back: it has failed, and the entity goes on.
@@ -428,9 +480,9 @@ impl Partition {
         }
     }
 
-    fn set_running(&mut self, id: &EntityId, item: Item) {
+    fn set_running(&mut self, id: &EntityId, items: Vec<Item>) {
         if let Some(slot) = self.entities.get_mut(id) {
-            slot.running = Some(item);
+            slot.running = items;
             if let Some(entity) = &mut slot.entity {
                 entity.is_busy = true;
             }
@@ -499,26 +551,37 @@ impl Partition {
         }
     }
 
-    /// An operation that does I/O came back.
-    pub(super) fn end_operation(&mut self, id: &EntityId, outcome: OperationOutcome) {
-        let Some(slot) = self.entities.get_mut(id) else {
+    /// Operations that do I/O or are elsewhere came back. Those without an outcome are next again.
+    pub(super) fn end_operations(&mut self, id: &EntityId, ended: OperationsEnded) {
+        let OperationsEnded { outcomes, receipt } = ended;
+        let mut turn = Turn::default();
+        if receipt.is_requested() {
+            turn.effects
+                .push(Effect::Answer(Box::new(move || receipt.give())));
+        }
+        let Some(slot) = self.entities.get_mut(id).filter(|slot| !slot.running.is_empty()) else {
+            turn.effects
+                .into_iter()
+                .for_each(|effect| self.answer_now(effect));
             return;
         };
-        let Some(Item::Message {
-            sequence, message, ..
-        }) = slot.running.take()
-        else {
-            return;
-        };
+        let mut running = std::mem::take(&mut slot.running);
+        let rest = running.split_off(outcomes.len().min(running.len()));
+        for item in rest.into_iter().rev() {
+            slot.queue.push_front(item);
+        }
         let Some(entity) = &mut slot.entity else { return };
         entity.is_busy = false;
         let before = entity.clone();
-        let Message::Operation { caller, trace, .. } = message else {
-            return;
-        };
-        let mut turn = Turn::default();
-        self.forget_entity_message(sequence, &mut turn);
-        self.apply_operation(id, (caller, trace), outcome, &mut turn);
+        for (item, outcome) in running.into_iter().zip(outcomes) {
+            if let Item::Message {
+                sequence, message, ..
+            } = item
+            {
+                self.forget_entity_message(sequence, &mut turn);
+                self.apply_operation(id, origin_of(message), outcome, &mut turn);
+            }
+        }
         self.write_entity(id, &before, &mut turn);
         let number = self.push_turn(turn);
         self.note_entity_use(id, number);
@@ -616,6 +679,23 @@ impl Partition {
         }
         let was_there = entity.row.state.take().is_some();
         turn.effects.push(reply.with(Ok(was_there)));
+    }
+}
+
+/// What a waiting operation asks for.
+fn request_of(item: &Item) -> Option<OperationRequest> {
+    match item.as_message()? {
+        Message::Operation {
+            operation,
+            input,
+            trace,
+            ..
+        } => Some(OperationRequest {
+            operation: operation.clone(),
+            input: input.clone(),
+            trace: trace.clone(),
+        }),
+        _ => None,
     }
 }
 

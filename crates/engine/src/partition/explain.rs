@@ -174,7 +174,7 @@ impl Partition {
     /// Instances of this partition that something holds which should not, as far as they are named.
     pub(super) fn answer_stuck(&mut self, most: usize, reply: Reply<Vec<InstanceId>>) {
         let mut stuck = BTreeSet::new();
-        let retried = self.retries.iter().filter_map(|(_, stored)| match stored {
+        let retried = self.retries.values().filter_map(|stored| match stored {
             StoredTask::Activity(record) if &*record.name != DELIVERY => Some(&record.instance),
             _ => None,
         });

@@ -359,7 +359,7 @@ impl Partition {
             } => self.end_attempt(record, outcome, heartbeat, run),
             Input::TurnEnded { turn, answer, reply } => self.end_away_turn(&turn, answer, reply),
             Input::TaskWithdrawn { instance, key, task } => self.withdraw_task(instance, key, task),
-            Input::OperationEnded { entity, outcome } => self.end_operation(&entity, outcome),
+            Input::OperationsEnded { entity, ended } => self.end_operations(&entity, ended),
             Input::Loaded(loaded) => self.take_loaded(*loaded),
             Input::Acquire(ask) => self.acquire(ask),
             Input::GiveBack { limiter, key } => self.give_back(&limiter, &key),

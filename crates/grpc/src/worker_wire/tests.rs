@@ -320,6 +320,11 @@ fn actions() -> Vec<Action> {
             at: Some(Timestamp::from_micros(9)),
             request: None,
         },
+        Action::Terminate {
+            instance: InstanceId::trusted("other"),
+            output: value(),
+            children: ParentClosePolicy::Terminate,
+        },
         Action::CancelTimer { task: TaskId(1) },
         Action::SetCustomStatus { status: value() },
     ]

@@ -389,6 +389,7 @@ impl Values<'_> {
             tags_max: self.size("limits.tags_max"),
             waiters_max: self.size("limits.waiters_max"),
             event_keys_max: self.size("limits.event_keys_max"),
+            entity_batch_max: self.size("limits.entity_batch_max"),
             disk_free_bytes_min: self.count("limits.disk_free_bytes_min"),
             waiters_per_key_max: self.size("limits.waiters_per_key_max"),
             page_bytes_max: self.size("limits.page_bytes_max"),

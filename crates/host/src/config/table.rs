@@ -394,6 +394,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most idempotency keys of events that one instance remembers; the oldest are forgotten.",
     ),
     row(
+        "limits.entity_batch_max",
+        Kind::Count(1, 10_000),
+        "100",
+        "Most operations of an entity whose code is elsewhere that are sent to it at once.",
+    ),
+    row(
         "limits.disk_free_bytes_min",
         Kind::Count(0, u64::MAX >> 1),
         "268435456",

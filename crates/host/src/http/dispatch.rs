@@ -46,9 +46,15 @@ pub(crate) async fn dispatch(
     let identity = state
         .access
         .identify(&parts.headers, code.as_deref(), state.hub.now());
-    let links = state.links(origin(&state.settings, &parts, peer));
+    let hub = match face {
+        // The app's query is the app's.
+        Face::App => state.hub.clone(),
+        _ => state.hub_named(parts.uri.query()),
+    };
+    let links = state.links(&hub, origin(&state.settings, &parts, peer));
     let call = Call {
         state: Arc::clone(&state),
+        hub,
         identity: identity.clone(),
         peer,
         links,

@@ -91,6 +91,7 @@ pub(crate) enum Ours {
     Stuck,
     Changes,
     Hub,
+    Hubs,
 }
 
 /// Whom a path belongs to.
@@ -216,6 +217,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
     let text = |at: usize| segments[at].clone();
     let route = match (method.as_str(), lower.as_slice()) {
         ("GET", ["hub"]) => Ours::Hub,
+        ("GET", ["hubs"]) => Ours::Hubs,
         ("POST", ["orchestrators", _]) => Ours::Start { name: text(1) },
         ("GET", ["instances"]) => Ours::List,
         ("GET", ["instances", _]) => Ours::Get { id: text(1) },

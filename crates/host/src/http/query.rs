@@ -14,9 +14,10 @@ const MAY_BE_EMPTY: [&str; 5] = ["taskHub", "reason", "op", "instanceIdPrefix", 
 /// The one name of the management API that may be repeated, and its like of the other.
 const MAY_REPEAT: [&str; 3] = ["runtimeStatus", "status", "tag"];
 /// Second spellings, as articles use them.
-const ALIASES: [(&str, &str); 2] = [
+const ALIASES: [(&str, &str); 3] = [
     ("createTimeFrom", "createdTimeFrom"),
     ("createTimeTo", "createdTimeTo"),
+    ("hub", "taskHub"),
 ];
 
 /// The parameters of a request, checked against what its route knows.
@@ -209,6 +210,15 @@ fn out_of_range(name: &str, got: &str, expected: String) -> Problem {
     .param(name)
     .got(got)
     .expected(expected)
+}
+
+/// The hub that a raw query names, before the query is checked.
+pub(crate) fn hub_of(raw: Option<&str>) -> Option<String> {
+    raw?.split('&').find_map(|piece| {
+        let (name, value) = piece.split_once('=')?;
+        let is_hub = name.eq_ignore_ascii_case("taskHub") || name.eq_ignore_ascii_case("hub");
+        is_hub.then(|| decode(value)).flatten()
+    })
 }
 
 /// `+` and `%20` are a space. `None` for a broken escape or what is not UTF-8.

@@ -16,8 +16,9 @@ use super::auth::{Access, BadKeys, Identity};
 use super::body;
 use super::links::{Codes, Links};
 use super::problem::{Place, Problem};
-use super::query::{Query, invalid};
+use super::query::{self, Query, invalid};
 use super::waits::{WaitSlot, Waits};
+use crate::hubs::HubList;
 use crate::keys::{LinkOperation, Scope};
 use crate::nearest::nearest;
 
@@ -75,7 +76,9 @@ impl Default for HttpSettings {
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct State {
+    /// The host's own.
     pub(crate) hub: TaskHub,
+    pub(crate) hubs: HubList,
     pub(crate) settings: HttpSettings,
     pub(crate) access: Access,
     pub(crate) bad_keys: Mutex<BadKeys>,
@@ -85,8 +88,17 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The links of this hub as seen from an origin.
-    pub(crate) fn links(&self, origin: String) -> Links {
+    /// The hub that a query names, the host's own when it names none. What it does not serve is
+    /// told when the query is checked.
+    pub(crate) fn hub_named(&self, raw: Option<&str>) -> TaskHub {
+        let named = query::hub_of(raw).filter(|name| !name.is_empty());
+        named
+            .and_then(|name| self.hubs.find(&name))
+            .unwrap_or_else(|| self.hub.clone())
+    }
+
+    /// The links of a hub as seen from an origin.
+    pub(crate) fn links(&self, hub: &TaskHub, origin: String) -> Links {
         let codes = match &self.access {
             Access::Loopback { .. } => Codes::None,
             Access::Keys(keys) => {
@@ -101,7 +113,7 @@ impl State {
         };
         Links {
             origin,
-            hub: self.hub.name().to_owned(),
+            hub: hub.name().to_owned(),
             connection: self.settings.connection.clone(),
             codes,
         }
@@ -133,6 +145,8 @@ impl<S: Sync> FromRequestParts<S> for RequestLinks {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) state: Arc<State>,
+    /// The one that is meant.
+    pub(crate) hub: TaskHub,
     pub(crate) identity: Identity,
     pub(crate) peer: SocketAddr,
     pub(crate) links: Links,
@@ -143,7 +157,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn hub(&self) -> &TaskHub {
-        &self.state.hub
+        &self.hub
     }
 
     pub(crate) fn permit(&self, scope: Scope) -> Result<(), Problem> {
@@ -178,12 +192,17 @@ impl Call {
     pub(crate) fn query(&self, known: &[&'static str]) -> Result<Query, Problem> {
         let query = Query::parse(self.parts.uri.query(), known)?;
         match query.text("taskHub") {
-            Some(hub) if !hub.is_empty() && !hub.eq_ignore_ascii_case(self.hub().name()) => Err(
-                Problem::bad_request("unknown_hub", "this host does not serve the task hub")
-                    .param("taskHub")
-                    .got(hub)
-                    .expected(self.hub().name()),
-            ),
+            Some(hub) if !hub.is_empty() && self.state.hubs.find(hub).is_none() => Err(Problem::bad_request(
+                "unknown_hub",
+                format!(
+                    "this host does not serve the task hub, it has {}: a worker or client over gRPC \
+                         makes a new one by naming it, where the host allows that",
+                    self.state.hubs.names().join(", ")
+                ),
+            )
+            .param("taskHub")
+            .got(hub)
+            .expected(self.state.hubs.names().join(", "))),
             _ => Ok(query),
         }
     }
@@ -249,17 +268,20 @@ impl Call {
         let reason = query
             .text("reason")
             .filter(|reason| !reason.is_empty() && *reason != "{text}");
+        self.check_reason(reason)?;
+        Ok(reason.map(str::to_owned))
+    }
+
+    /// 400 for a reason that is too long.
+    pub(crate) fn check_reason(&self, reason: Option<&str>) -> Result<(), Problem> {
         let most = self.hub().limits().reason_bytes_max;
-        match reason {
-            Some(reason) if reason.len() > most => Err(Problem::bad_request(
+        match reason.map_or(0, str::len) {
+            bytes if bytes > most => Err(Problem::bad_request(
                 "reason_too_long",
-                format!(
-                    "the reason has {} bytes, reason_bytes_max is {most}: shorten it",
-                    reason.len()
-                ),
+                format!("the reason has {bytes} bytes, reason_bytes_max is {most}: shorten it"),
             )
             .param("reason")),
-            reason => Ok(reason.map(str::to_owned)),
+            _ => Ok(()),
         }
     }
 

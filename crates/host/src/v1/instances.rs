@@ -12,7 +12,7 @@ use dalsegno_engine::request::{Outline, Scope as Family, StartOptions};
 use super::event_wire::EventWire;
 use super::explain_wire::{ExplanationWire, StuckWire};
 use super::wire::{
-    CountWire, DeletedWire, InstanceWire, PageWire, PurgeBody, StartBody, StartedWire, instant,
+    CancelBody, CountWire, DeletedWire, InstanceWire, PageWire, PurgeBody, StartBody, StartedWire, instant,
 };
 use crate::http::body::{self, empty, json};
 use crate::http::list::{PAGE_ROWS, id_prefix, statuses};
@@ -169,10 +169,26 @@ pub(super) async fn command(call: Call, id: String, command: Command) -> Result<
     Ok(empty(StatusCode::ACCEPTED))
 }
 
-pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Problem> {
+pub(super) async fn cancel(mut call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
-    let reason = call.reason(&call.query(&["reason"])?)?;
+    let in_query = call.reason(&call.query(&["reason"])?)?;
+    let body = call.body().await?;
+    let reason = match body.trim_ascii().is_empty() {
+        true => in_query,
+        false => {
+            let CancelBody { reason } = body::ours(&body)?;
+            if in_query.is_some() && reason.is_some() {
+                return Err(Problem::bad_request(
+                    "invalid_body",
+                    "the reason is in the query and in the body: leave one",
+                )
+                .param("reason"));
+            }
+            call.check_reason(reason.as_deref())?;
+            in_query.or(reason.filter(|reason| !reason.is_empty()))
+        }
+    };
     call.hub().cancel(&id, reason).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }

@@ -70,6 +70,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Stuck => instances::stuck(call).await,
         Ours::Workers => others::workers(&call),
         Ours::Hub => others::hub(call).await,
+        Ours::Hubs => others::hubs(&call),
     }
 }
 

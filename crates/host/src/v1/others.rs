@@ -140,3 +140,10 @@ pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
     };
     Ok(json(StatusCode::OK, to_json(&info)))
 }
+
+/// Names, the host's own first.
+pub(super) fn hubs(call: &Call) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    call.query(&[])?;
+    Ok(json(StatusCode::OK, to_json(&call.state.hubs.names())))
+}

@@ -498,6 +498,14 @@ pub(crate) struct CountWire {
     pub(crate) count: u64,
 }
 
+/// `POST instances/{id}/cancel`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CancelBody {
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+}
+
 /// `POST purge`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

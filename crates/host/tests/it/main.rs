@@ -5,6 +5,7 @@
 mod app;
 mod auth;
 mod ends;
+mod hubs;
 mod large;
 mod limits;
 mod management;

@@ -529,3 +529,32 @@ async fn terminated_ones_show_the_reason() {
             .contains(r#""output":null"#)
     );
 }
+
+#[tokio::test]
+async fn a_request_to_cancel_says_why_in_the_query_or_in_the_body() {
+    let world = world().await;
+    let id = world.running("Wait", "c", "").await;
+    let path = "/runtime/dalsegno/v1/instances/c/cancel";
+    for (query, body, code) in [
+        ("", r#"{"raison":"x"}"#, "invalid_body"),
+        ("", "[]", "invalid_body"),
+        ("", "{", "invalid_json"),
+        ("?reason=a", r#"{"reason":"b"}"#, "invalid_body"),
+        (
+            "",
+            &format!(r#"{{"reason":"{}"}}"#, "x".repeat(5_000)),
+            "reason_too_long",
+        ),
+    ] {
+        let refused = world.post(&format!("{path}{query}"), body).await;
+        assert_eq!(
+            (refused.status, refused.code()),
+            (400, code.into()),
+            "{query} {body}"
+        );
+    }
+    let taken = world.post(path, r#"{"reason":"too late"}"#).await;
+    assert_eq!(taken.status, 202, "{taken:?}");
+    let ended = world.hub.wait_for_completion(&id, None).await.unwrap();
+    assert_eq!(ended.row.output.unwrap().as_str(), r#""too late""#);
+}

@@ -8,7 +8,7 @@ use dalsegno_core::query::LargeValues;
 use dalsegno_core::store::{InstanceRow, ReadError, Store};
 use dalsegno_core::{Event, InstanceId, Timestamp};
 use dalsegno_engine::choices::ChoiceTree;
-use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, OperationOutcome};
+use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, OperationsEnded};
 use dalsegno_engine::input::Command;
 use dalsegno_engine::loader::{complete, read_history};
 use dalsegno_engine::partition::Entropy;
@@ -216,7 +216,7 @@ fn open(
         let what = format!("activity {:?}", &*request.name);
         finish(&for_attempts, &what, future)
     };
-    let operation = move |future: BoxFuture<'static, OperationOutcome>| {
+    let operation = move |future: BoxFuture<'static, OperationsEnded>| {
         finish(&for_operations, "an entity's operation", future)
     };
     let opened = SimHub::open(

@@ -220,6 +220,7 @@ fn line(action: &Action) -> String {
         Action::Complete { result } => format!("complete {}", text(result)),
         Action::Fail { failure } => format!("fail {failure}"),
         Action::EndCancelled { failure } => format!("end cancelled {failure}"),
+        Action::Terminate { instance, .. } => format!("terminate {instance}"),
         Action::SetCustomStatus { status } => format!("status {}", text(status)),
     }
 }

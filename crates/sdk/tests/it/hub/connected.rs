@@ -465,3 +465,32 @@ async fn what_waits_for_a_worker_begins_when_one_connects() {
     assert_eq!(retried.wait().await.unwrap(), 3);
     host.shutdown().await;
 }
+
+#[tokio::test]
+async fn the_client_of_a_worker_reaches_the_hub_that_it_works_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = HostSettings {
+        remote_workers: RemoteWorkers::AnyHub,
+        ..HostSettings::in_folder(folder.path())
+    };
+    let host = App::new().start(settings).await.unwrap();
+    let address = format!("http://{}", host.address().unwrap());
+    let app = App::new()
+        .register(by_activity)
+        .register(start_another)
+        .register(echo);
+    let connected = app.connect(&address).hub("orders").start().unwrap();
+    connected.connected().await;
+    let started = connected
+        .client()
+        .start(by_activity, "another".into())
+        .id("one")
+        .await
+        .unwrap();
+    assert_eq!(started.wait().await.unwrap(), "by an activity");
+    assert_eq!(host.hub_names(), ["default", "orders"]);
+    let elsewhere = host.client().instance(echo, "another").unwrap();
+    assert!(elsewhere.status().await.is_err());
+    connected.drain(SOON).await;
+    host.shutdown().await;
+}

@@ -1,0 +1,233 @@
+//! A hub in memory behind the service, its clients, and a worker made of calls.
+
+use std::sync::Arc;
+
+use dalsegno_core::limits::Limits;
+use dalsegno_core::{EntityId, Payload, Timestamp};
+use dalsegno_engine::executor::{
+    ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, OperationRequest,
+    OperationRun,
+};
+use dalsegno_engine::{Executor, HubOptions, TaskHub};
+use dalsegno_grpc::executor::RemoteExecutor;
+use dalsegno_grpc::proto;
+use dalsegno_grpc::proto::OrchestrationStatus as Wire;
+use dalsegno_grpc::proto::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
+use dalsegno_grpc::proto::task_hub_sidecar_service_server::TaskHubSidecarServiceServer;
+use dalsegno_grpc::service::{OneHub, Served, Sidecar};
+use dalsegno_grpc::tonic::{Code, Status, Streaming};
+use dalsegno_grpc::workers::{WorkerLimits, Workers};
+use dalsegno_store_memory::MemoryStore;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+
+/// No code of its own.
+#[derive(Debug)]
+struct Nothing;
+
+impl Executor for Nothing {
+    fn execution(&self, _info: &ExecutionInfo) -> Option<Box<dyn Execution>> {
+        None
+    }
+
+    fn default_version(&self, _orchestrator: &str) -> Option<Arc<str>> {
+        None
+    }
+
+    fn orchestrators(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    fn activities(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    fn entities(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    fn activity_settings(&self, _name: &str) -> Option<ActivitySettings> {
+        None
+    }
+
+    fn limiter_key(&self, _activity: &str, _input: Option<&Payload>) -> Arc<str> {
+        "".into()
+    }
+
+    fn run_activity(&self, _request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
+        unreachable!("there are no activities here")
+    }
+
+    fn run_operation(
+        &self,
+        _entity: &EntityId,
+        _state: Option<&Payload>,
+        _request: OperationRequest,
+        _now: Timestamp,
+    ) -> Option<OperationRun> {
+        None
+    }
+}
+
+pub(crate) type Client = TaskHubSidecarServiceClient<TaskHubSidecarServiceServer<Sidecar>>;
+
+pub(crate) fn client() -> (Client, Arc<Workers>) {
+    client_with(Limits::default())
+}
+
+pub(crate) fn client_with(limits: Limits) -> (Client, Arc<Workers>) {
+    let workers = Workers::new(WorkerLimits::default());
+    let executor = RemoteExecutor::new(Arc::new(Nothing), workers.clone());
+    let options = HubOptions {
+        threads: 1,
+        limits,
+        ..HubOptions::default()
+    };
+    let hub = TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(executor), options);
+    let served = Served {
+        hub: hub.expect("an empty store opens"),
+        workers: workers.clone(),
+    };
+    let service = Sidecar::service(Arc::new(OneHub::new(served)), 64 * 1024 * 1024);
+    (TaskHubSidecarServiceClient::new(service), workers)
+}
+
+/// A worker's stream, past its first sign of life.
+pub(crate) async fn connect(client: &mut Client) -> Streaming<proto::WorkItem> {
+    let stream = client.get_work_items(proto::GetWorkItemsRequest::default()).await;
+    let mut stream = stream.expect("it connects").into_inner();
+    let first = stream.next().await.expect("it lives").expect("it lives");
+    assert!(matches!(
+        first.request,
+        Some(proto::work_item::Request::HealthPing(_))
+    ));
+    stream
+}
+
+/// The next turn, and its token; signs of life are passed over.
+pub(crate) async fn turn(stream: &mut Streaming<proto::WorkItem>) -> (String, proto::OrchestratorRequest) {
+    loop {
+        let item = stream.next().await.expect("it lives").expect("it lives");
+        match item.request {
+            Some(proto::work_item::Request::OrchestratorRequest(request)) => {
+                return (item.completion_token, request);
+            }
+            Some(proto::work_item::Request::HealthPing(_)) => {}
+            other => panic!("{other:?} is no turn"),
+        }
+    }
+}
+
+pub(crate) fn named(id: &str) -> proto::CreateInstanceRequest {
+    proto::CreateInstanceRequest {
+        instance_id: id.to_owned(),
+        name: "o".to_owned(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn reusing(id: &str, statuses: &[Wire]) -> proto::CreateInstanceRequest {
+    let replaceable_status = statuses.iter().map(|status| i32::from(*status)).collect();
+    proto::CreateInstanceRequest {
+        orchestration_id_reuse_policy: Some(proto::OrchestrationIdReusePolicy {
+            replaceable_status,
+            ..Default::default()
+        }),
+        ..named(id)
+    }
+}
+
+pub(crate) fn completion(id: i32, status: Wire) -> proto::OrchestratorAction {
+    let complete = proto::CompleteOrchestrationAction {
+        orchestration_status: status.into(),
+        ..Default::default()
+    };
+    proto::OrchestratorAction {
+        id,
+        kind: Some(proto::orchestrator_action::Kind::CompleteOrchestration(complete)),
+    }
+}
+
+pub(crate) fn response(
+    id: &str,
+    token: &str,
+    actions: Vec<proto::OrchestratorAction>,
+) -> proto::OrchestratorResponse {
+    proto::OrchestratorResponse {
+        instance_id: id.to_owned(),
+        completion_token: token.to_owned(),
+        actions,
+        ..Default::default()
+    }
+}
+
+pub(crate) async fn state(client: &mut Client, id: &str) -> Option<proto::OrchestrationState> {
+    let request = proto::GetInstanceRequest {
+        instance_id: id.to_owned(),
+        get_inputs_and_outputs: true,
+    };
+    let answer = client
+        .get_instance(request)
+        .await
+        .expect("it answers")
+        .into_inner();
+    assert_eq!(answer.exists, answer.orchestration_state.is_some());
+    answer.orchestration_state
+}
+
+pub(crate) fn code<T>(answer: Result<T, Status>) -> Code {
+    answer.map_or_else(|status| status.code(), |_| Code::Ok)
+}
+
+/// An answer that is not the last, with these actions.
+pub(crate) fn action(id: i32, kind: proto::orchestrator_action::Kind) -> proto::OrchestratorAction {
+    proto::OrchestratorAction { id, kind: Some(kind) }
+}
+
+/// The next activity, entity or turn, and its token; signs of life are passed over.
+pub(crate) async fn item(stream: &mut Streaming<proto::WorkItem>) -> (String, proto::work_item::Request) {
+    loop {
+        let item = stream.next().await.expect("it lives").expect("it lives");
+        match item.request {
+            Some(proto::work_item::Request::HealthPing(_)) | None => {}
+            Some(request) => return (item.completion_token, request),
+        }
+    }
+}
+
+/// An instance once it has ended.
+pub(crate) async fn ended(client: &mut Client, id: &str) -> proto::OrchestrationState {
+    let request = proto::GetInstanceRequest {
+        instance_id: id.to_owned(),
+        get_inputs_and_outputs: true,
+    };
+    let answer = client
+        .wait_for_instance_completion(request)
+        .await
+        .expect("it answers");
+    answer.into_inner().orchestration_state.expect("it is there")
+}
+
+pub(crate) fn success(result: Option<&str>) -> proto::OperationResult {
+    let success = proto::OperationResultSuccess {
+        result: result.map(str::to_owned),
+        ..Default::default()
+    };
+    proto::OperationResult {
+        kind: Some(proto::operation_result::Kind::Success(success)),
+    }
+}
+
+pub(crate) fn failure(kind: &str, message: &str) -> proto::OperationResult {
+    let failure = proto::OperationResultFailure {
+        failure_details: Some(proto::TaskFailureDetails {
+            error_type: kind.to_owned(),
+            error_message: message.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    proto::OperationResult {
+        kind: Some(proto::operation_result::Kind::Failure(failure)),
+    }
+}
