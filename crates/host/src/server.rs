@@ -28,6 +28,7 @@ pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
 use crate::http::unread::Unread;
 use crate::http::waits::Waits;
+use crate::schedule::Schedules;
 use crate::tls::Tls;
 
 /// Bytes and number of headers taken; more is 431.
@@ -59,6 +60,7 @@ pub struct Server {
     grpc: Option<Router>,
     tls: Option<Tls>,
     allows_plaintext: bool,
+    schedules: Arc<Schedules>,
 }
 
 impl Server {
@@ -73,6 +75,7 @@ impl Server {
             grpc: None,
             tls: None,
             allows_plaintext: false,
+            schedules: Arc::default(),
         }
     }
 
@@ -102,6 +105,13 @@ impl Server {
     #[must_use]
     pub fn grpc(mut self, service: Router) -> Self {
         self.grpc = Some(service);
+        self
+    }
+
+    /// The timer triggers that it tells of and runs when asked.
+    #[must_use]
+    pub fn schedules(mut self, schedules: Arc<Schedules>) -> Self {
+        self.schedules = schedules;
         self
     }
 
@@ -174,6 +184,8 @@ impl Server {
             access: self.access.clone(),
             bad_keys: Mutex::default(),
             waits: Waits::default(),
+            schedules: Arc::clone(&self.schedules),
+            operations: Arc::default(),
             closing: tokio::sync::watch::Sender::new(false),
         }
     }

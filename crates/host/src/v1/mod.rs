@@ -7,7 +7,10 @@ mod delivery_wire;
 pub(crate) mod event_wire;
 pub(crate) mod instances;
 pub mod json;
+pub(crate) mod operations;
 mod others;
+mod overview;
+mod schedules;
 pub(crate) mod stream;
 pub(crate) mod wire;
 
@@ -66,6 +69,13 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Webhooks => others::webhooks(call).await,
         Ours::Workers => others::workers(&call),
         Ours::Hub => others::hub(call).await,
+        Ours::Schedules => schedules::list(&call),
+        Ours::RunSchedule { name } => schedules::run(&call, &name),
+        Ours::Operations => operations::list(&call),
+        Ours::BeginOperation => operations::begin(call).await,
+        Ours::Operation { id } => operations::get(&call, &id),
+        Ours::CancelOperation { id } => operations::cancel(&call, &id),
+        Ours::Overview => overview::answer(call).await,
     }
 }
 
