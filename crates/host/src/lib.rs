@@ -6,6 +6,7 @@
 
 pub mod app_routes;
 pub mod config;
+mod dashboard;
 #[cfg(test)]
 mod garbage;
 mod http;

@@ -6,7 +6,7 @@
 //! was away, it catches up once.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use croner::Cron;
@@ -182,6 +182,16 @@ impl Schedule {
         }
     }
 
+    /// The six fields, as they were written.
+    pub fn text(&self) -> String {
+        self.cron.as_str().to_owned()
+    }
+
+    /// The name of its time zone.
+    pub fn zone_name(&self) -> String {
+        self.zone.iana_name().unwrap_or("UTC").to_owned()
+    }
+
     /// The first occurrence after a time.
     pub fn after(&self, at: Timestamp) -> Option<Timestamp> {
         self.cron
@@ -332,6 +342,134 @@ impl TimerTrigger {
             tracing::error!(function = self.name, %error, "timer function failed");
         }
         write(hub, key, Record::new(info.scheduled, Progress::Done)).await
+    }
+}
+
+/// One run of a timer function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The occurrence it is for.
+    pub scheduled: Timestamp,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended; it runs until then.
+    pub ended: Option<Timestamp>,
+    /// Somebody asked for it.
+    pub is_by_hand: bool,
+    /// What the function returned when it failed.
+    pub failure: Option<String>,
+}
+
+/// A timer trigger and its last run since this host started.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    /// The trigger.
+    pub trigger: TimerTrigger,
+    last: Arc<Mutex<Option<Run>>>,
+}
+
+impl Scheduled {
+    /// The last run.
+    pub fn last(&self) -> Option<Run> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn begin(&self, scheduled: Timestamp, started: Timestamp, is_by_hand: bool) {
+        let run = Run {
+            scheduled,
+            started,
+            ended: None,
+            is_by_hand,
+            failure: None,
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
+    }
+
+    fn end(&self, ended: Timestamp, outcome: &Result<(), TimerError>) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(run) = last.as_mut() {
+            run.ended = Some(ended);
+            run.failure = outcome.as_ref().err().map(ToString::to_string);
+        }
+    }
+}
+
+/// What became of the wish for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunNow {
+    /// It runs.
+    Begun,
+    /// It ran already.
+    Busy,
+    /// There is no such trigger.
+    Unknown,
+}
+
+/// The timer triggers of a host: what they did last, and runs by hand.
+#[derive(Debug, Default)]
+pub struct Schedules(OnceLock<Vec<Scheduled>>);
+
+impl Schedules {
+    /// Takes the triggers, once, and gives back those that are to be run: they tell what they do.
+    pub fn keep(&self, triggers: Vec<TimerTrigger>, hub: &TaskHub) -> Vec<TimerTrigger> {
+        let kept: Vec<Scheduled> = triggers
+            .into_iter()
+            .map(|trigger| Scheduled {
+                trigger,
+                last: Arc::default(),
+            })
+            .collect();
+        let told = kept.iter().map(|one| one.told(hub.clone())).collect();
+        self.0.get_or_init(|| kept);
+        told
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Scheduled] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Runs a trigger's function beside its calendar: no occurrence is recorded, and none is left out.
+    pub fn run_now(&self, name: &str, hub: &TaskHub) -> RunNow {
+        let Some(one) = self.all().iter().find(|one| one.trigger.name == name) else {
+            return RunNow::Unknown;
+        };
+        if one.last().is_some_and(|run| run.ended.is_none()) {
+            return RunNow::Busy;
+        }
+        let (one, hub, now) = (one.clone(), hub.clone(), hub.now());
+        one.begin(now, now, true);
+        tokio::spawn(async move {
+            let info = TimerInfo {
+                scheduled: now,
+                past_due: false,
+            };
+            let outcome = (one.trigger.function)(info).await;
+            if let Err(error) = &outcome {
+                tracing::error!(function = one.trigger.name, %error, "timer function failed");
+            }
+            one.end(hub.now(), &outcome);
+        });
+        RunNow::Begun
+    }
+}
+
+impl Scheduled {
+    fn told(&self, hub: TaskHub) -> TimerTrigger {
+        let one = self.clone();
+        let function: TimerFunction = Arc::new(move |info: TimerInfo| {
+            let (one, hub) = (one.clone(), hub.clone());
+            Box::pin(async move {
+                one.begin(info.scheduled, hub.now(), false);
+                let outcome = (one.trigger.function)(info).await;
+                one.end(hub.now(), &outcome);
+                outcome
+            })
+        });
+        TimerTrigger {
+            function,
+            ..self.trigger.clone()
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::http::request::State;
 use crate::http::unread::Unread;
 use crate::http::waits::Waits;
 use crate::hubs::HubList;
+use crate::schedule::Schedules;
 use crate::tls::Tls;
 
 /// Bytes and number of headers taken; more is 431.
@@ -60,6 +61,7 @@ pub struct Server {
     grpc: Option<Router>,
     tls: Option<Tls>,
     allows_plaintext: bool,
+    schedules: Arc<Schedules>,
 }
 
 impl Server {
@@ -74,6 +76,7 @@ impl Server {
             grpc: None,
             tls: None,
             allows_plaintext: false,
+            schedules: Arc::default(),
         }
     }
 
@@ -110,6 +113,13 @@ impl Server {
     #[must_use]
     pub fn grpc(mut self, service: Router) -> Self {
         self.grpc = Some(service);
+        self
+    }
+
+    /// The timer triggers that it tells of and runs when asked.
+    #[must_use]
+    pub fn schedules(mut self, schedules: Arc<Schedules>) -> Self {
+        self.schedules = schedules;
         self
     }
 
@@ -184,6 +194,8 @@ impl Server {
             access: self.access.clone(),
             bad_keys: Mutex::default(),
             waits: Waits::default(),
+            schedules: Arc::clone(&self.schedules),
+            operations: Arc::default(),
             closing: tokio::sync::watch::Sender::new(false),
         }
     }

@@ -12,7 +12,9 @@ use dalsegno_engine::{Executor, HubOptions, TaskHub};
 use dalsegno_grpc::workers::WorkerLimits;
 use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::config::{Config, Sources};
-use dalsegno_host::schedule::{Schedule, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer};
+use dalsegno_host::schedule::{
+    Schedule, Schedules, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer,
+};
 use dalsegno_host::tls::Tls;
 use dalsegno_host::webhooks::{WebhookSender, WebhookSettings};
 use dalsegno_host::{AppRoutes, Server};
@@ -504,8 +506,10 @@ impl Host {
         let address = main.as_ref().map(TcpListener::local_addr).transpose()?;
         let also: std::io::Result<Vec<_>> = others.iter().map(TcpListener::local_addr).collect();
         host.also_listens = also?;
+        let schedules = Arc::new(Schedules::default());
         let server = || {
             let server = Server::new(host.hub.clone())
+                .schedules(schedules.clone())
                 .routes(&settings.route_prefix, routes.clone())
                 .settings(settings.http.clone())
                 .access(settings.access.clone())
@@ -537,7 +541,8 @@ impl Host {
             .map(|trigger| host_timer(trigger, &host.client))
             .collect();
         let run = |timer| tokio::spawn(run_timer(timer, host.hub.clone()));
-        host.timers = timers?.into_iter().map(run).collect();
+        let timers = schedules.keep(timers?, &host.hub);
+        host.timers = timers.into_iter().map(run).collect();
         host.address = address;
         let (stop, stopped) = tokio::sync::watch::channel(());
         host.stop = Some(stop);

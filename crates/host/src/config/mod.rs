@@ -367,6 +367,8 @@ impl Values<'_> {
             connections_max: self.size("http.connections_max"),
             header_timeout: self.duration("http.header_timeout"),
             heartbeat: self.duration("http.heartbeat"),
+            has_dashboard: self.flag("dashboard.enabled"),
+            is_read_only: self.flag("read_only"),
         }
     }
 

@@ -171,6 +171,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Address and port of all HTTP. Beyond loopback keys are needed.",
     ),
     row(
+        "read_only",
+        Kind::Flag,
+        "false",
+        "Refuse whatever would change the hub (403 `read_only`), but for workers and the app's own routes.",
+    ),
+    row(
+        "dashboard.enabled",
+        Kind::Flag,
+        "true",
+        "Whether `/dashboard` is served.",
+    ),
+    row(
         "store.path",
         Kind::Text,
         ".dalsegno/hub",

@@ -65,6 +65,15 @@ impl Identity {
         }
     }
 
+    /// What the caller may do.
+    pub(crate) fn scopes(&self) -> &[Scope] {
+        match self {
+            Self::Local => &Scope::ALL,
+            Self::Holder { scopes, .. } => scopes,
+            Self::Link(_) | Self::Nobody | Self::Stranger => &[],
+        }
+    }
+
     /// 401 or 403 unless the caller has the scope.
     pub(crate) fn permit(&self, scope: Scope) -> Result<(), Problem> {
         self.require()?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use tower::ServiceExt;
 
 use super::auth::Identity;
@@ -15,6 +15,7 @@ use super::problem::{Bodies, Problem};
 use super::query::percent_decode;
 use super::request::{Call, RequestLinks, State, origin};
 use super::{commands, entities, health, list, purge, start, status};
+use crate::dashboard;
 use crate::keys::Scope;
 use crate::server::HEADER_BYTES_MAX;
 use crate::v1;
@@ -42,6 +43,12 @@ pub(crate) async fn dispatch(
     if let Err(problem) = state.access.check_host(&parts.uri, &parts.headers) {
         return problem.into_response(bodies);
     }
+    if state.settings.has_dashboard
+        && let Some(answer) = dashboard::answer(&parts)
+    {
+        return answer;
+    }
+    let is_root = state.settings.has_dashboard && parts.method == Method::GET && parts.uri.path() == "/";
     let code = code(parts.uri.query());
     let identity = state
         .access
@@ -62,7 +69,10 @@ pub(crate) async fn dispatch(
         body: body.into(),
     };
     let response = if face == Face::App {
-        to_app(app, call).await
+        match to_app(app, call).await {
+            answer if is_root && answer.status() == StatusCode::NOT_FOUND => dashboard::lead_there(),
+            answer => answer,
+        }
     } else {
         guarded(call, face, peer)
             .await
@@ -87,6 +97,9 @@ async fn guarded(call: Call, face: Face, peer: SocketAddr) -> Result<Response<Bo
     call.state
         .access
         .check_origin(&call.parts.method, &call.parts.headers)?;
+    if !matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        call.check_writable()?;
+    }
     match face {
         Face::Management(segments) => match path::management(&call.parts.method, &segments) {
             Some(route) => management(call, route).await,

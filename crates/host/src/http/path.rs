@@ -92,6 +92,13 @@ pub(crate) enum Ours {
     Changes,
     Hub,
     Hubs,
+    Schedules,
+    RunSchedule { name: String },
+    Operations,
+    BeginOperation,
+    Operation { id: String },
+    CancelOperation { id: String },
+    Overview,
 }
 
 /// Whom a path belongs to.
@@ -252,6 +259,13 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
             key: key(&segments[2]),
         },
         ("GET", ["stream"]) => Ours::Changes,
+        ("GET", ["overview"]) => Ours::Overview,
+        ("GET", ["schedules"]) => Ours::Schedules,
+        ("POST", ["schedules", _, "run"]) => Ours::RunSchedule { name: text(1) },
+        ("GET", ["operations"]) => Ours::Operations,
+        ("POST", ["operations"]) => Ours::BeginOperation,
+        ("GET", ["operations", _]) => Ours::Operation { id: text(1) },
+        ("DELETE", ["operations", _]) => Ours::CancelOperation { id: text(1) },
         ("GET", ["webhooks"]) => Ours::Webhooks,
         ("GET", ["workers"]) => Ours::Workers,
         ("GET", ["stuck"]) => Ours::Stuck,

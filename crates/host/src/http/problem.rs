@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
+/// The one 403 that says why to everybody: the key is good, the host is what refuses.
+const READ_ONLY: &str = "read_only";
+
 /// A refusal: what, where, what to do. Boxed, because every answer has room for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem(Box<Parts>);
@@ -162,7 +165,7 @@ impl Problem {
         let silent = match bodies {
             Bodies::Classic => matches!(self.status.as_u16(), 401 | 403 | 404 | 410),
             Bodies::Full => matches!(self.status.as_u16(), 401 | 403),
-        };
+        } && self.code != READ_ONLY;
         let mut response = Response::new(if silent {
             Body::empty()
         } else {
@@ -282,6 +285,7 @@ fn title_of(code: &str) -> &'static str {
         "reason_too_long" => "The reason is too long.",
         "unknown_hub" => "No task hub of that name is served here.",
         "too_many_bad_keys" => "Too many unknown keys came from this address.",
+        "read_only" => "This host changes nothing.",
         "foreign_host" => "This listener answers to its own names only.",
         _ => "The request was refused.",
     }

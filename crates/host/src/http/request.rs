@@ -21,6 +21,8 @@ use super::waits::{WaitSlot, Waits};
 use crate::hubs::HubList;
 use crate::keys::{LinkOperation, Scope};
 use crate::nearest::nearest;
+use crate::schedule::Schedules;
+use crate::v1::operations::Operations;
 
 /// How a host answers HTTP.
 #[derive(Clone, Debug)]
@@ -51,6 +53,10 @@ pub struct HttpSettings {
     pub header_timeout: Duration,
     /// A stream in which nothing happens says so this often, for proxies that cut off what is silent.
     pub heartbeat: Duration,
+    /// Whether the dashboard is served.
+    pub has_dashboard: bool,
+    /// Whether whatever would change the hub is refused, but for the work of workers and the app's own routes.
+    pub is_read_only: bool,
 }
 
 impl Default for HttpSettings {
@@ -69,6 +75,8 @@ impl Default for HttpSettings {
             connections_max: 10_000,
             header_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(15),
+            has_dashboard: true,
+            is_read_only: false,
         }
     }
 }
@@ -83,6 +91,10 @@ pub(crate) struct State {
     pub(crate) access: Access,
     pub(crate) bad_keys: Mutex<BadKeys>,
     pub(crate) waits: Waits,
+    /// The app's timer triggers.
+    pub(crate) schedules: Arc<Schedules>,
+    /// Commands to many instances that run here.
+    pub(crate) operations: Arc<Operations>,
     /// Tells streams, which never end by themselves, that the host goes down.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
@@ -179,6 +191,18 @@ impl Call {
             (operation, &id),
             self.hub().now(),
         )
+    }
+
+    /// 403 when this host changes nothing.
+    pub(crate) fn check_writable(&self) -> Result<(), Problem> {
+        match self.state.settings.is_read_only {
+            false => Ok(()),
+            true => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "read_only",
+                "this host only shows: read_only is set in its configuration",
+            )),
+        }
     }
 
     /// A place among those that wait, for as long as it is kept; 429 when there is none.

@@ -8,7 +8,10 @@ pub(crate) mod event_wire;
 mod explain_wire;
 pub(crate) mod instances;
 pub mod json;
+pub(crate) mod operations;
 mod others;
+mod overview;
+mod schedules;
 pub(crate) mod stream;
 pub(crate) mod wire;
 
@@ -71,6 +74,13 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Workers => others::workers(&call),
         Ours::Hub => others::hub(call).await,
         Ours::Hubs => others::hubs(&call),
+        Ours::Schedules => schedules::list(&call),
+        Ours::RunSchedule { name } => schedules::run(&call, &name),
+        Ours::Operations => operations::list(&call),
+        Ours::BeginOperation => operations::begin(call).await,
+        Ours::Operation { id } => operations::get(&call, &id),
+        Ours::CancelOperation { id } => operations::cancel(&call, &id),
+        Ours::Overview => overview::answer(call).await,
     }
 }
 

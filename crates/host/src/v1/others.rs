@@ -137,6 +137,8 @@ pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
         orchestrators: names(executor.orchestrators()),
         activities: names(executor.activities()),
         entities: names(executor.entities()),
+        read_only: call.state.settings.is_read_only,
+        scopes: call.identity.scopes().to_vec(),
     };
     Ok(json(StatusCode::OK, to_json(&info)))
 }

@@ -17,7 +17,7 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
-    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerStatus, trace_of,
+    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerStatus, lock_holder, trace_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -25,6 +25,7 @@ use serde_json::value::RawValue;
 
 use crate::http::time::{self, ZoneRule};
 use crate::http::wire::raw;
+use crate::keys::Scope;
 
 /// What an answer did not hold, or held in another form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -570,6 +571,9 @@ pub(crate) struct EntityRowWire {
     state: Json,
     /// Operations wait, or it is locked.
     busy: bool,
+    /// The orchestration that holds its lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock_holder: Option<String>,
 }
 
 impl From<&EntityRow> for EntityRowWire {
@@ -581,6 +585,7 @@ impl From<&EntityRow> for EntityRowWire {
             last_operation: time::exact(row.last_operation),
             state: json(row.state.as_ref()),
             busy: !row.queue.is_empty(),
+            lock_holder: lock_holder(row).map(|id| id.to_string()),
         }
     }
 }
@@ -740,6 +745,12 @@ pub struct HubInfo {
     pub activities: Vec<String>,
     /// Names of the entities.
     pub entities: Vec<String>,
+    /// Whether it refuses whatever would change the hub.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What the caller may do.
+    #[serde(default)]
+    pub scopes: Vec<Scope>,
 }
 
 /// A worker elsewhere that is connected, and how many items of each kind it has.

@@ -1,0 +1,119 @@
+// Times, lengths of time and values as people read them.
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** Milliseconds since 1970 of an RFC 3339 time; microseconds stay as a fraction.
+ * @param {string | undefined} text @returns {number} */
+export function millis(text) {
+  if (!text) return NaN;
+  const whole = Date.parse(text);
+  const digits = /\.(\d{4,})/.exec(text);
+  return digits ? whole + Number(`0.${digits[1].slice(3)}`) : whole;
+}
+
+/** A length of time in at most two units: `479ms`, `2.6s`, `3h 12m`.
+ * @param {number} length in milliseconds @returns {string} */
+export function duration(length) {
+  if (!Number.isFinite(length)) return '–';
+  const ms = Math.max(0, length);
+  if (ms < 1) return `${Math.round(ms * 1000)}µs`;
+  if (ms < 10) return `${Number(ms.toFixed(1))}ms`;
+  if (ms < 999.5) return `${Math.round(ms)}ms`;
+  if (ms < 10 * SECOND - 50) return `${(ms / SECOND).toFixed(1)}s`;
+  if (ms < MINUTE - 500) return `${Math.round(ms / SECOND)}s`;
+  if (ms < HOUR - 500) return pair(ms, MINUTE, 'm', SECOND, 's');
+  if (ms < DAY - MINUTE / 2) return pair(ms, HOUR, 'h', MINUTE, 'm');
+  return pair(ms, DAY, 'd', HOUR, 'h');
+}
+
+function pair(ms, large, largeUnit, small, smallUnit) {
+  const rounded = Math.round(ms / small) * small;
+  const rest = Math.round((rounded % large) / small);
+  return `${Math.floor(rounded / large)}${largeUnit}${rest ? ` ${rest}${smallUnit}` : ''}`;
+}
+
+/** `3m ago`, `in 8s`, `now`.
+ * @param {string} text @param {number} now @returns {string} */
+export function relative(text, now) {
+  const at = millis(text);
+  if (!Number.isFinite(at)) return '–';
+  const away = at - now;
+  if (Math.abs(away) < SECOND) return 'now';
+  const length = duration(Math.floor(Math.abs(away) / SECOND) * SECOND).replace(/\.\ds$/, 's');
+  return away > 0 ? `in ${length}` : `${length} ago`;
+}
+
+/** The time of day, with the date unless it is the day of `now`; UTC.
+ * @param {string} text @param {number} [now] @returns {string} */
+export function clock(text, now) {
+  const at = millis(text);
+  if (!Number.isFinite(at)) return '–';
+  const iso = new Date(at).toISOString();
+  const short = `${iso.slice(11, 22)} UTC`;
+  const today = now !== undefined && new Date(now).toISOString().slice(0, 10) === iso.slice(0, 10);
+  return today ? short : `${iso.slice(0, 10)} ${short}`;
+}
+
+/** @param {number} bytes @returns {string} */
+export function size(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  if (bytes < 1e6) return `${(bytes / 1000).toFixed(1)} KB`;
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** @param {number} number @returns {string} */
+export function count(number) {
+  return String(number).replace(/\B(?=(\d{3})+$)/g, ',');
+}
+
+/** A value on one line, as short as it can be told: keys without quotes.
+ * @param {unknown} value @param {number} [most] characters @returns {string} */
+export function chip(value, most = 160) {
+  const text = compact(value, most);
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+function compact(value, room) {
+  if (value === undefined) return '';
+  if (value === null || typeof value !== 'object') {
+    return typeof value === 'string' && value.length > room ? JSON.stringify(value.slice(0, room)) : JSON.stringify(value);
+  }
+  let text = Array.isArray(value) ? '[' : '{';
+  const end = Array.isArray(value) ? ']' : '}';
+  let first = true;
+  for (const key of Object.keys(value)) {
+    if (!first) text += ',';
+    first = false;
+    if (text.length > room) return `${text}…`;
+    if (!Array.isArray(value)) text += `${/^[\w$-]+$/.test(key) ? key : JSON.stringify(key)}:`;
+    text += compact(value[key], room - text.length);
+  }
+  return text + end;
+}
+
+/** The first field of an input, to tell the parts of a fan-out apart.
+ * @param {unknown} value @returns {string} */
+export function summary(value) {
+  if (value && typeof value === 'object' && !Array.isArray(value)) {
+    const [key] = Object.keys(value);
+    if (key !== undefined) return `${key}: ${chip(value[key], 40)}`;
+  }
+  return chip(value, 48);
+}
+
+/** A failure and what caused it, outermost first.
+ * @param {any} failure @returns {{kind: string, message: string, stack?: string, permanent?: boolean}[]} */
+export function causes(failure) {
+  const chain = [];
+  for (let one = failure; one && chain.length < 32; one = one.cause) chain.push(one);
+  return chain;
+}
+
+/** @param {any} failure @returns {string} */
+export function failureLine(failure) {
+  if (!failure) return '';
+  return failure.message ? (failure.kind && failure.kind !== 'Error' ? `${failure.kind}: ${failure.message}` : failure.message) : String(failure.kind ?? '');
+}

@@ -1,0 +1,22 @@
+// Who runs the code: this host, and workers that are connected.
+
+import { get } from '../api.js';
+import { Crumbs, html, hub, Loaded, useLoad } from '../ui.js';
+
+export default function Workers() {
+  const state = useLoad((abort) => get('workers', abort), [], 2000);
+  const info = useLoad((abort) => get('hub', abort), [], 5000).value ?? hub.value;
+  const isNobody = state.value?.length === 0 && info && info.orchestrators.length === 0;
+  return html`<${Crumbs} parts=${[['Workers']]} /><div class="head"><h1>Workers</h1></div>
+    ${isNobody && html`<div class="alert" role="alert"><b>Nobody runs code here.</b> No worker is connected and this host has no functions of its own: what is started waits.</div>`}
+    <section class="panel" aria-label="Connected workers"><h2>Connected</h2><${Loaded} state=${state} none="No worker is connected over gRPC.">${(rows) => html`<div class="scroll"><table>
+      <thead><tr><th>Worker</th><th class="num">Turns</th><th class="num">Activities</th><th class="num">Operations</th></tr></thead>
+      <tbody>${rows.map((row, index) => html`<tr key=${`${row.name}${index}`}><td class="mono">${row.name}</td><td class="num">${row.turns}</td><td class="num">${row.activities}</td><td class="num">${row.operations}</td></tr>`)}</tbody></table></div>`}<//></section>
+    ${info && html`<section class="panel" aria-label="Functions"><h2>What can run <small>in this process or at a worker</small></h2><div class="body"><${Functions} info=${info} /></div></section>`}`;
+}
+
+/** The names that are registered. */
+export function Functions({ info }) {
+  const names = (list) => (list.length ? list.map((name) => html`<span class="tag">${name}</span> `) : 'none');
+  return html`<dl class="kv"><dt>Orchestrators</dt><dd>${names(info.orchestrators)}</dd><dt>Activities</dt><dd>${names(info.activities)}</dd><dt>Entities</dt><dd>${names(info.entities)}</dd></dl>`;
+}
