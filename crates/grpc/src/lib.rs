@@ -5,6 +5,7 @@
 //! [`RemoteExecutor`](executor::RemoteExecutor) gives the engine what they run, and
 //! [`Sidecar`](service::Sidecar) answers the calls.
 
+pub mod answers;
 pub mod executor;
 pub mod filter;
 pub mod service;
@@ -18,6 +19,7 @@ mod client_calls;
 mod guid;
 mod options;
 mod wire;
+mod worker_answers;
 mod worker_calls;
 mod worker_turns;
 mod worker_wire;

@@ -96,6 +96,7 @@ fn scopes_of(call: &str) -> &'static [Scope] {
     match call {
         "Hello" => &[],
         "GetWorkItems"
+        | "AnswerWorkItems"
         | "CompleteOrchestratorTask"
         | "CompleteActivityTask"
         | "CompleteEntityTask"
