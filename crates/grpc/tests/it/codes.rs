@@ -68,9 +68,9 @@ impl Executor for Nothing {
     }
 }
 
-type Client = TaskHubSidecarServiceClient<TaskHubSidecarServiceServer<Sidecar>>;
+pub(crate) type Client = TaskHubSidecarServiceClient<TaskHubSidecarServiceServer<Sidecar>>;
 
-fn client() -> (Client, Arc<Workers>) {
+pub(crate) fn client() -> (Client, Arc<Workers>) {
     let workers = Workers::new(WorkerLimits::default());
     let executor = RemoteExecutor::new(Arc::new(Nothing), workers.clone());
     let options = HubOptions {
@@ -88,8 +88,7 @@ fn client() -> (Client, Arc<Workers>) {
 
 /// A worker's stream, past its first sign of life.
 async fn connect(client: &mut Client) -> Streaming<proto::WorkItem> {
-    let stream = client.get_work_items(proto::GetWorkItemsRequest::default()).await;
-    let mut stream = stream.expect("it connects").into_inner();
+    let mut stream = connect_with(client, Vec::new()).await;
     let first = stream.next().await.expect("it lives").expect("it lives");
     assert!(matches!(
         first.request,
@@ -98,8 +97,18 @@ async fn connect(client: &mut Client) -> Streaming<proto::WorkItem> {
     stream
 }
 
+/// A worker's stream, of one that says what it can do.
+pub(crate) async fn connect_with(client: &mut Client, capabilities: Vec<i32>) -> Streaming<proto::WorkItem> {
+    let request = proto::GetWorkItemsRequest {
+        capabilities,
+        ..Default::default()
+    };
+    let stream = client.get_work_items(request).await;
+    stream.expect("it connects").into_inner()
+}
+
 /// The next turn, and its token; signs of life are passed over.
-async fn turn(stream: &mut Streaming<proto::WorkItem>) -> (String, proto::OrchestratorRequest) {
+pub(crate) async fn turn(stream: &mut Streaming<proto::WorkItem>) -> (String, proto::OrchestratorRequest) {
     loop {
         let item = stream.next().await.expect("it lives").expect("it lives");
         match item.request {
@@ -112,7 +121,7 @@ async fn turn(stream: &mut Streaming<proto::WorkItem>) -> (String, proto::Orches
     }
 }
 
-fn named(id: &str) -> proto::CreateInstanceRequest {
+pub(crate) fn named(id: &str) -> proto::CreateInstanceRequest {
     proto::CreateInstanceRequest {
         instance_id: id.to_owned(),
         name: "o".to_owned(),
@@ -131,7 +140,7 @@ fn reusing(id: &str, statuses: &[Wire]) -> proto::CreateInstanceRequest {
     }
 }
 
-fn completion(id: i32, status: Wire) -> proto::OrchestratorAction {
+pub(crate) fn completion(id: i32, status: Wire) -> proto::OrchestratorAction {
     let complete = proto::CompleteOrchestrationAction {
         orchestration_status: status.into(),
         ..Default::default()
@@ -142,7 +151,11 @@ fn completion(id: i32, status: Wire) -> proto::OrchestratorAction {
     }
 }
 
-fn response(id: &str, token: &str, actions: Vec<proto::OrchestratorAction>) -> proto::OrchestratorResponse {
+pub(crate) fn response(
+    id: &str,
+    token: &str,
+    actions: Vec<proto::OrchestratorAction>,
+) -> proto::OrchestratorResponse {
     proto::OrchestratorResponse {
         instance_id: id.to_owned(),
         completion_token: token.to_owned(),
@@ -165,7 +178,7 @@ async fn state(client: &mut Client, id: &str) -> Option<proto::OrchestrationStat
     answer.orchestration_state
 }
 
-fn code<T>(answer: Result<T, Status>) -> Code {
+pub(crate) fn code<T>(answer: Result<T, Status>) -> Code {
     answer.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 

@@ -1,3 +1,4 @@
 //! The service as clients call it, on a hub in memory, without a network.
 
 mod codes;
+mod turns;
