@@ -355,14 +355,17 @@ impl RemoteExecution {
 
     /// Events as the protocol has them, in one piece of memory.
     fn encode(&mut self, events: &[Event]) -> (Vec<Bytes>, usize) {
-        let mut buffer = Vec::new();
-        let mut ends = Vec::with_capacity(events.len());
-        for event in events {
-            if let Some(message) = self.names.event(event, &self.info) {
-                // A vector takes whatever is written to it.
-                let _ = message.encode(&mut buffer);
-                ends.push(buffer.len());
-            }
+        let messages = events
+            .iter()
+            .filter_map(|event| self.names.event(event, &self.info));
+        let messages: Vec<_> = messages.collect();
+        let size = messages.iter().map(prost::Message::encoded_len).sum();
+        let mut buffer = Vec::with_capacity(size);
+        let mut ends = Vec::with_capacity(messages.len());
+        for message in messages {
+            // A vector takes whatever is written to it.
+            let _ = message.encode(&mut buffer);
+            ends.push(buffer.len());
         }
         let whole = Bytes::from(buffer);
         let mut from = 0;

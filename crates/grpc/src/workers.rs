@@ -5,6 +5,7 @@
 //! own; only the last one given out can end a turn.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -639,11 +640,12 @@ impl Workers {
     }
 
     fn token(&self, id: u64, delivery: u64) -> String {
-        let (a, b) = (
-            self.secrets.0.hash_one((id, delivery)),
-            self.secrets.1.hash_one((id, delivery)),
-        );
-        format!("{id:x}.{delivery:x}.{a:016x}{b:016x}")
+        let hash = |secret: &RandomState| secret.hash_one((id, delivery));
+        let (a, b) = (hash(&self.secrets.0), hash(&self.secrets.1));
+        let mut token = String::with_capacity(80);
+        // A string takes whatever is written to it.
+        let _ = write!(token, "{id:x}.{delivery:x}.{a:016x}{b:016x}");
+        token
     }
 
     fn read(&self, token: &str) -> Option<(u64, u64)> {

@@ -1,6 +1,7 @@
 //! Which code and text each call is answered with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dalsegno_core::{EntityId, Payload, Timestamp};
 use dalsegno_engine::executor::{
@@ -20,9 +21,21 @@ use dalsegno_store_memory::MemoryStore;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
-/// No code of its own.
-#[derive(Debug)]
-struct Nothing;
+/// No code of its own, but for an activity at times, which counts how often it ran.
+#[derive(Debug, Default)]
+pub(crate) struct Nothing {
+    activity: Option<Arc<str>>,
+    pub(crate) ran: Arc<AtomicUsize>,
+}
+
+impl Nothing {
+    pub(crate) fn with_activity(name: &str) -> Self {
+        Self {
+            activity: Some(name.into()),
+            ..Self::default()
+        }
+    }
+}
 
 impl Executor for Nothing {
     fn execution(&self, _info: &ExecutionInfo) -> Option<Box<dyn Execution>> {
@@ -38,7 +51,7 @@ impl Executor for Nothing {
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
-        Vec::new()
+        self.activity.iter().cloned().collect()
     }
 
     fn entities(&self) -> Vec<Arc<str>> {
@@ -54,7 +67,8 @@ impl Executor for Nothing {
     }
 
     fn run_activity(&self, _request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
-        unreachable!("there are no activities here")
+        self.ran.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(AttemptOutcome::Completed(None)))
     }
 
     fn run_operation(
@@ -71,8 +85,19 @@ impl Executor for Nothing {
 pub(crate) type Client = TaskHubSidecarServiceClient<TaskHubSidecarServiceServer<Sidecar>>;
 
 pub(crate) fn client() -> (Client, Arc<Workers>) {
+    let (served, workers) = served();
+    (client_of(served), workers)
+}
+
+pub(crate) fn client_of(served: Served) -> Client {
+    let service = Sidecar::service(Arc::new(OneHub::new(served)), 64 * 1024 * 1024);
+    TaskHubSidecarServiceClient::new(service)
+}
+
+/// A hub in memory.
+pub(crate) fn served() -> (Served, Arc<Workers>) {
     let workers = Workers::new(WorkerLimits::default());
-    let executor = RemoteExecutor::new(Arc::new(Nothing), workers.clone());
+    let executor = RemoteExecutor::new(Arc::new(Nothing::default()), workers.clone());
     let options = HubOptions {
         threads: 1,
         ..HubOptions::default()
@@ -82,8 +107,7 @@ pub(crate) fn client() -> (Client, Arc<Workers>) {
         hub: hub.expect("an empty store opens"),
         workers: workers.clone(),
     };
-    let service = Sidecar::service(Arc::new(OneHub::new(served)), 64 * 1024 * 1024);
-    (TaskHubSidecarServiceClient::new(service), workers)
+    (served, workers)
 }
 
 /// A worker's stream, past its first sign of life.
@@ -148,6 +172,17 @@ pub(crate) fn completion(id: i32, status: Wire) -> proto::OrchestratorAction {
     proto::OrchestratorAction {
         id,
         kind: Some(proto::orchestrator_action::Kind::CompleteOrchestration(complete)),
+    }
+}
+
+pub(crate) fn schedule(id: i32) -> proto::OrchestratorAction {
+    let task = proto::ScheduleTaskAction {
+        name: "act".to_owned(),
+        ..Default::default()
+    };
+    proto::OrchestratorAction {
+        id,
+        kind: Some(proto::orchestrator_action::Kind::ScheduleTask(task)),
     }
 }
 

@@ -1,4 +1,5 @@
 //! The service as clients call it, on a hub in memory, without a network.
 
+mod answers;
 mod codes;
 mod turns;

@@ -8,7 +8,7 @@ use dalsegno_grpc::tonic::{Code, Streaming};
 use futures::StreamExt;
 use prost::Message;
 
-use crate::codes::{Client, client, code, completion, connect_with, named, response, turn};
+use crate::codes::{Client, client, code, completion, connect_with, named, response, schedule, turn};
 
 async fn raise(client: &mut Client, id: &str, input: &str) {
     let request = proto::RaiseEventRequest {
@@ -29,17 +29,6 @@ async fn answer(client: &mut Client, id: &str, token: &str, actions: Vec<proto::
 async fn connect(client: &mut Client, capabilities: &[WorkerCapability]) -> Streaming<proto::WorkItem> {
     let capabilities = capabilities.iter().map(|one| i32::from(*one)).collect();
     connect_with(client, capabilities).await
-}
-
-fn schedule(id: i32) -> proto::OrchestratorAction {
-    let task = proto::ScheduleTaskAction {
-        name: "act".to_owned(),
-        ..Default::default()
-    };
-    proto::OrchestratorAction {
-        id,
-        kind: Some(proto::orchestrator_action::Kind::ScheduleTask(task)),
-    }
 }
 
 fn kinds(events: &[prost::bytes::Bytes]) -> Vec<Event> {
