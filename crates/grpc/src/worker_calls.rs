@@ -35,10 +35,7 @@ pub(crate) async fn complete_turn(
         return Ok(());
     };
     if response.requires_history {
-        if let Err(work) = served.workers.offer_with_past(work) {
-            // It has got all of it: what was sent is sent again.
-            served.workers.offer_again(work);
-        }
+        served.workers.offer_with_past(work);
         return Ok(());
     }
     let parts = std::mem::take(&mut work.parts);

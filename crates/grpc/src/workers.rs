@@ -516,17 +516,16 @@ impl Workers {
         tracing::debug!(item = id, "an answer was refused; the work is offered again");
     }
 
-    /// Work of an execution that the worker no longer has: offered at once, with the past. `Err`:
-    /// that was sent already.
-    pub fn offer_with_past(&self, mut work: Work) -> Result<(), Work> {
+    /// Work of an execution that the worker says it does not have: offered at once, with the past;
+    /// after a pause, if that was sent already.
+    pub fn offer_with_past(&self, mut work: Work) {
         if !work.past.is_left_out {
-            return Err(work);
+            return self.offer_again(work);
         }
         work.past.kept = None;
         let mut state = self.lock();
         let id = state.enter(work);
         state.line_up(id, true);
-        Ok(())
     }
 
     /// In one go: between an offer and a pause a stream could take it.
