@@ -112,7 +112,7 @@ async fn run(name: &str, host: &Host, sizes: &Sizes) -> Result<Vec<Figure>> {
 
 /// The same functions with the official SDK.
 const PROGRAM: &str = r#"
-import sys, threading
+import logging, sys, threading
 from durabletask import task
 from durabletask.worker import TaskHubGrpcWorker
 
@@ -132,6 +132,7 @@ def fan_out(ctx, count):
     squares = yield task.when_all([ctx.call_activity(square, input=number) for number in range(count)])
     return sum(squares)
 
+logging.disable(logging.INFO)
 with TaskHubGrpcWorker(host_address=sys.argv[1]) as worker:
     for activity in (greet, square):
         worker.add_activity(activity)

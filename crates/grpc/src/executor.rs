@@ -1,6 +1,6 @@
 //! User code that runs at workers, beside what runs in this process.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dalsegno_core::Event;
 use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::proto::work_item::Request;
 use crate::wire::{self, Names};
-use crate::workers::{ActivityAnswer, EntityAnswer, Parts, Pending, Work, Workers};
+use crate::workers::{ActivityAnswer, Delivery, EntityAnswer, Parts, Past, Pending, Work, Workers};
 use crate::{guid, proto};
 
 /// What is registered here runs here; everything else is offered to workers.
@@ -56,7 +56,8 @@ impl Executor for RemoteExecutor {
             past: Arc::default(),
             past_bytes: 0,
             names: Names::default(),
-            turn: None,
+            sent: None,
+            kept: None,
         }))
     }
 
@@ -218,6 +219,7 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
         instance: request.instance.as_str().into(),
         task,
         locks: Vec::new(),
+        past: Past::default(),
         parts: Parts::default(),
         answer: Pending::Activity(answer),
     }
@@ -293,6 +295,7 @@ fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnsw
         request: Request::EntityRequestV2(request),
         task: 0,
         locks: Vec::new(),
+        past: Past::default(),
         parts: Parts::default(),
         answer: Pending::Entity(answer),
     }
@@ -358,26 +361,37 @@ struct RemoteExecution {
     past_bytes: usize,
     names: Names,
     /// The turn that is out.
-    turn: Option<u64>,
+    sent: Option<Sent>,
+    /// The worker that answered the last turn is where that answer left it.
+    kept: Option<Delivery>,
+}
+
+/// A turn that is out.
+struct Sent {
+    number: u64,
+    new_events: Vec<Bytes>,
+    answered: Arc<OnceLock<Delivery>>,
 }
 
 impl RemoteExecution {
-    fn push(&mut self, events: &[Event]) {
-        let (encoded, bytes) = self.encode(events);
-        Arc::make_mut(&mut self.past).extend(encoded);
+    fn push(&mut self, events: Vec<Bytes>, bytes: usize) {
+        Arc::make_mut(&mut self.past).extend(events);
         self.past_bytes += bytes;
     }
 
     /// Events as the protocol has them, in one piece of memory.
     fn encode(&mut self, events: &[Event]) -> (Vec<Bytes>, usize) {
-        let mut buffer = Vec::new();
-        let mut ends = Vec::with_capacity(events.len());
-        for event in events {
-            if let Some(message) = self.names.event(event, &self.info) {
-                // A vector takes whatever is written to it.
-                let _ = message.encode(&mut buffer);
-                ends.push(buffer.len());
-            }
+        let messages = events
+            .iter()
+            .filter_map(|event| self.names.event(event, &self.info));
+        let messages: Vec<_> = messages.collect();
+        let size = messages.iter().map(prost::Message::encoded_len).sum();
+        let mut buffer = Vec::with_capacity(size);
+        let mut ends = Vec::with_capacity(messages.len());
+        for message in messages {
+            // A vector takes whatever is written to it.
+            let _ = message.encode(&mut buffer);
+            ends.push(buffer.len());
         }
         let whole = Bytes::from(buffer);
         let mut from = 0;
@@ -388,7 +402,8 @@ impl RemoteExecution {
 
 impl Execution for RemoteExecution {
     fn replay(&mut self, history: &[Event]) -> Result<(), Fault> {
-        self.push(history);
+        let (events, bytes) = self.encode(history);
+        self.push(events, bytes);
         Ok(())
     }
 
@@ -401,14 +416,23 @@ impl Execution for RemoteExecution {
         let known = self.names.clone();
         let (new_events, _) = self.encode(events);
         let locks = std::mem::replace(&mut self.names, known).locks();
-        self.turn = Some(turn.number);
-        let (workers, past, info) = (self.workers.clone(), self.past.clone(), self.info.clone());
+        let past = Past {
+            events: self.past.clone(),
+            bytes: self.past_bytes,
+            kept: self.kept,
+            ..Past::default()
+        };
+        self.sent = Some(Sent {
+            number: turn.number,
+            new_events: new_events.clone(),
+            answered: past.answered.clone(),
+        });
+        let (workers, info) = (self.workers.clone(), self.info.clone());
         let turn = turn.clone();
         Some(TurnSender::new(move || {
             let request = proto::OrchestratorRequest {
                 instance_id: info.instance.as_str().to_owned(),
                 execution_id: Some(info.execution_id.to_string()),
-                past_events: past.to_vec(),
                 new_events,
                 entity_parameters: Some(proto::OrchestratorEntityParameters {
                     entity_message_reorder_window: Some(prost_types::Duration::default()),
@@ -422,6 +446,7 @@ impl Execution for RemoteExecution {
                 instance: info.instance.as_str().into(),
                 task: 0,
                 locks,
+                past,
                 parts: Parts::default(),
                 answer: Pending::Turn(turn),
             });
@@ -429,13 +454,19 @@ impl Execution for RemoteExecution {
     }
 
     fn record(&mut self, events: &[Event]) {
-        self.turn = None;
-        self.push(events);
+        let (events, bytes) = self.encode(events);
+        // A turn that was taken back, cut or widened is not what the worker has been through.
+        let sent = self.sent.take();
+        self.kept = sent
+            .filter(|sent| events.starts_with(&sent.new_events))
+            .and_then(|sent| sent.answered.get().copied());
+        self.push(events, bytes);
     }
 
     fn waits_for(&self) -> Vec<Reason> {
         let explain = |number| self.workers.explain_turn(self.info.instance.as_str(), number);
-        self.turn.and_then(explain).into_iter().collect()
+        let sent = self.sent.as_ref().map(|sent| sent.number);
+        sent.and_then(explain).into_iter().collect()
     }
 
     fn size_bytes(&self) -> usize {

@@ -5,6 +5,7 @@
 //! [`RemoteExecutor`](executor::RemoteExecutor) gives the engine what they run, and
 //! [`Sidecar`](service::Sidecar) answers the calls.
 
+pub mod answers;
 pub mod executor;
 pub mod filter;
 pub mod service;
@@ -19,6 +20,7 @@ mod guid;
 mod options;
 mod plain;
 mod wire;
+mod worker_answers;
 mod worker_calls;
 mod worker_turns;
 mod worker_wire;

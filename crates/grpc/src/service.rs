@@ -7,13 +7,16 @@ use dalsegno_engine::TaskHub;
 use dalsegno_engine::executor::ExecutionInfo;
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use prost::Message as _;
-use tonic::{Request, Response, Status};
+use prost::bytes::Bytes;
+use tonic::{Request, Response, Status, Streaming};
 
+use crate::answers::{self, Outcomes};
 use crate::client_calls::{self as client, Until};
 use crate::proto;
 use crate::proto::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
+use crate::proto::task_hub_worker_service_server::{TaskHubWorkerService, TaskHubWorkerServiceServer};
 use crate::stream::WorkItems;
 use crate::wire::{self, Names};
 use crate::worker_calls as worker;
@@ -63,8 +66,11 @@ impl Hubs for OneHub {
 
 /// The service as routes, to be served over HTTP/2.
 pub fn router(hubs: Arc<dyn Hubs>, message_bytes_max: usize) -> axum::Router {
+    let answers = Sidecar::answers(hubs.clone(), message_bytes_max);
     let service = Sidecar::service(hubs, message_bytes_max);
-    axum::Router::new().route_service("/TaskHubSidecarService/{call}", service)
+    axum::Router::new()
+        .route_service("/TaskHubSidecarService/{call}", service)
+        .route_service("/TaskHubWorkerService/{call}", answers)
 }
 
 /// The hub of a client that names none.
@@ -85,6 +91,13 @@ impl Sidecar {
     /// For these hubs, as a service to be called.
     pub fn service(hubs: Arc<dyn Hubs>, message_bytes_max: usize) -> TaskHubSidecarServiceServer<Self> {
         TaskHubSidecarServiceServer::new(Self { hubs })
+            .max_decoding_message_size(message_bytes_max)
+            .max_encoding_message_size(usize::MAX)
+    }
+
+    /// What our own workers use beside it.
+    pub fn answers(hubs: Arc<dyn Hubs>, message_bytes_max: usize) -> TaskHubWorkerServiceServer<Self> {
+        TaskHubWorkerServiceServer::new(Self { hubs })
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX)
     }
@@ -128,6 +141,19 @@ pub(crate) fn refused(error: RequestError) -> Status {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl TaskHubWorkerService for Sidecar {
+    type AnswerWorkItemsStream = Outcomes;
+
+    async fn answer_work_items(
+        &self,
+        request: Request<Streaming<proto::WorkAnswer>>,
+    ) -> Answer<Self::AnswerWorkItemsStream> {
+        let served = self.served(&request).await?;
+        Ok(Response::new(answers::take_all(served, request.into_inner())))
+    }
+}
 
 #[tonic::async_trait]
 impl TaskHubSidecarService for Sidecar {
@@ -345,7 +371,11 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::StreamInstanceHistoryRequest>,
     ) -> Answer<Self::StreamInstanceHistoryStream> {
         let served = self.served(&request).await?;
-        let chunks = history(&served, &request.into_inner().instance_id).await?;
+        let request = request.into_inner();
+        if request.for_work_item_processing {
+            return past(&served, &request).map(|chunks| Response::new(chunks.boxed()));
+        }
+        let chunks = history(&served, &request.instance_id).await?;
         Ok(Response::new(Box::pin(stream::iter(chunks.into_iter().map(Ok)))))
     }
 
@@ -408,6 +438,42 @@ impl TaskHubSidecarService for Sidecar {
             "a task hub is not deleted over the network: stop the server and delete its folder",
         ))
     }
+}
+
+/// The past events of the turn that is at a worker, in pieces as they are asked for.
+fn past(
+    served: &Served,
+    request: &proto::StreamInstanceHistoryRequest,
+) -> Result<impl Stream<Item = Result<proto::HistoryChunk, Status>> + use<>, Status> {
+    let instance = request.instance_id.as_str();
+    let found = served.workers.past_of(instance).filter(|(_, execution)| {
+        let asked = request.execution_id.as_deref().unwrap_or_default();
+        asked.is_empty() || asked == execution
+    });
+    let (events, _) = found.ok_or_else(|| {
+        Status::failed_precondition(format!(
+            "no turn of instance {instance} is at a worker: forWorkItemProcessing asks for the past events of one"
+        ))
+    })?;
+    let mut sizes = events.iter().map(Bytes::len).peekable();
+    let (mut cuts, mut end) = (Vec::new(), 0);
+    while sizes.peek().is_some() {
+        let from = end;
+        let mut bytes = 0;
+        while let Some(size) = sizes.next_if(|size| bytes == 0 || bytes + size <= CHUNK_BYTES) {
+            bytes += size;
+            end += 1;
+        }
+        cuts.push(from..end);
+    }
+    let chunk = move |range: std::ops::Range<usize>| {
+        let events = events.get(range).unwrap_or_default().iter().cloned();
+        let events = events.map(proto::HistoryEvent::decode).collect::<Result<_, _>>();
+        events
+            .map(|events| proto::HistoryChunk { events })
+            .map_err(|error| Status::internal(format!("an event of the history cannot be read: {error}")))
+    };
+    Ok(stream::iter(cuts).map(chunk))
 }
 
 /// A history in pieces that every client can receive.

@@ -24,7 +24,10 @@ use tonic::{Code, Request, Status};
 
 use crate::proto::history_event::Kind as WireEvent;
 use crate::proto::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
+use crate::proto::task_hub_worker_service_client::TaskHubWorkerServiceClient;
+use crate::proto::work_answer::Answer;
 use crate::proto::work_item::Request as Item;
+use crate::worker_answers::Answers;
 use crate::worker_turns::{Ran, Turns};
 use crate::workers::Kind;
 use crate::{guid, proto, wire, worker_wire};
@@ -129,8 +132,17 @@ pub struct WorkerCounts {
     pub kept: u64,
     /// Turns whose execution was replayed from its history.
     pub replayed: u64,
+    /// Turns for which the history had to be asked for: their execution was kept no longer.
+    pub asked: u64,
     /// Connections made.
     pub connections: u64,
+}
+
+/// A connection, and the stream of answers if the hub has one.
+#[derive(Clone, Debug)]
+struct Connection {
+    client: Client,
+    answers: Option<Answers>,
 }
 
 type Client = TaskHubSidecarServiceClient<InterceptedService<Channel, Identity>>;
@@ -166,7 +178,7 @@ struct Shared {
     /// Permits of activities that want few of them at once here.
     slots: HashMap<Arc<str>, Arc<Semaphore>>,
     /// The connection, while there is one.
-    client: watch::Sender<Option<Client>>,
+    connection: watch::Sender<Option<Connection>>,
     state: Mutex<State>,
     idle: Notify,
 }
@@ -183,6 +195,19 @@ struct State {
 struct Flight {
     kind: Kind,
     canceller: Option<Canceller>,
+}
+
+impl Connection {
+    async fn give(mut self, answer: Answer) -> Result<(), Status> {
+        if let Some(answers) = self.answers.filter(|answers| !answers.is_over()) {
+            return answers.give(answer).await;
+        }
+        match answer {
+            Answer::Turn(response) => self.client.complete_orchestrator_task(response).await.map(drop),
+            Answer::Activity(response) => self.client.complete_activity_task(response).await.map(drop),
+            Answer::Entity(result) => self.client.complete_entity_task(result).await.map(drop),
+        }
+    }
 }
 
 impl Worker {
@@ -202,9 +227,9 @@ impl Worker {
 
     /// Returns as soon as there is a connection.
     pub async fn connected(&self) {
-        let mut client = self.shared.client.subscribe();
+        let mut connection = self.shared.connection.subscribe();
         // The sender lives as long as this.
-        let _ = client.wait_for(Option::is_some).await;
+        let _ = connection.wait_for(Option::is_some).await;
     }
 
     /// What it has done so far.
@@ -214,6 +239,7 @@ impl Worker {
         WorkerCounts {
             kept: read(&turns.kept),
             replayed: read(&turns.replayed),
+            asked: read(&turns.asked),
             connections: self.shared.lock().connections,
         }
     }
@@ -225,7 +251,7 @@ impl Worker {
         let _ = tokio::time::timeout(grace, self.shared.until_idle()).await;
         let left = self.shared.hand_back().await;
         self.running.abort();
-        self.shared.client.send_replace(None);
+        self.shared.connection.send_replace(None);
         left
     }
 }
@@ -233,7 +259,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.running.abort();
-        self.shared.client.send_replace(None);
+        self.shared.connection.send_replace(None);
         for (_, flight) in self.shared.lock().in_flight.drain() {
             if let Some(canceller) = flight.canceller {
                 canceller.cancel(CancelReason::Shutdown);
@@ -284,7 +310,7 @@ impl Shared {
             settings,
             endpoint,
             identity,
-            client: watch::channel(None).0,
+            connection: watch::channel(None).0,
             state: Mutex::default(),
             idle: Notify::new(),
         })
@@ -300,7 +326,7 @@ impl Shared {
         loop {
             let before = self.lock().connections;
             let ended = self.clone().work().await;
-            self.client.send_replace(None);
+            self.connection.send_replace(None);
             if self.lock().connections > before {
                 pause = first;
             }
@@ -318,9 +344,10 @@ impl Shared {
             Ok(channel) => channel,
             Err(error) => return with_causes(&error),
         };
-        let mut client = TaskHubSidecarServiceClient::with_interceptor(channel, self.identity.clone())
-            .max_decoding_message_size(usize::MAX)
-            .max_encoding_message_size(usize::MAX);
+        let mut client =
+            TaskHubSidecarServiceClient::with_interceptor(channel.clone(), self.identity.clone())
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(usize::MAX);
         if let Err(status) = client.hello(()).await {
             return status.message().to_owned();
         }
@@ -330,7 +357,7 @@ impl Shared {
             max_concurrent_orchestration_work_items: turns,
             max_concurrent_activity_work_items: activities,
             max_concurrent_entity_work_items: entities,
-            capabilities: Vec::new(),
+            capabilities: vec![proto::WorkerCapability::KeepsExecutions.into()],
             work_item_filters: Some(self.offers.filters()),
             ..Default::default()
         };
@@ -338,7 +365,11 @@ impl Shared {
             Ok(items) => items.into_inner(),
             Err(status) => return status.message().to_owned(),
         };
-        self.client.send_replace(Some(client));
+        let answers = match self.open_answers(channel).await {
+            Ok(answers) => answers,
+            Err(status) => return status.message().to_owned(),
+        };
+        self.connection.send_replace(Some(Connection { client, answers }));
         self.lock().connections += 1;
         tracing::info!(
             address = self.settings.address,
@@ -353,6 +384,25 @@ impl Shared {
                 Ok(Ok(Some(item))) => self.take(item),
             }
         }
+    }
+
+    /// The stream of answers; `None`: the hub knows only calls.
+    async fn open_answers(&self, channel: Channel) -> Result<Option<Answers>, Status> {
+        let mut client = TaskHubWorkerServiceClient::with_interceptor(channel, self.identity.clone())
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        let (answers, sent) = Answers::new();
+        match client.answer_work_items(sent).await {
+            Ok(outcomes) => answers.listen(outcomes.into_inner()),
+            Err(status) if status.code() == Code::Unavailable || is_of_transport(&status) => {
+                return Err(status);
+            }
+            Err(status) => {
+                tracing::debug!(%status, "the hub takes no stream of answers; each is a call");
+                return Ok(None);
+            }
+        }
+        Ok(Some(answers))
     }
 
     fn take(self: &Arc<Self>, item: proto::WorkItem) {
@@ -401,7 +451,7 @@ impl Shared {
         self.begin(&token, Kind::Turn, None);
         let (shared, runtime) = (self.clone(), tokio::runtime::Handle::current());
         let instance = request.instance_id.clone();
-        self.turns.run(request, move |ran| {
+        self.turns.run(request, token.clone(), move |ran| {
             runtime.spawn(async move {
                 match ran {
                     Ran::Answered(response) => {
@@ -409,11 +459,7 @@ impl Shared {
                             completion_token: token.clone(),
                             ..response
                         };
-                        let call = |mut client: Client| {
-                            let response = response.clone();
-                            async move { client.complete_orchestrator_task(response).await.map(drop) }
-                        };
-                        shared.answer(&token, call).await;
+                        shared.answer(&token, Answer::Turn(response)).await;
                     }
                     Ran::NotHere(reason) => {
                         tracing::warn!(instance, reason, "a turn is handed back");
@@ -444,11 +490,7 @@ impl Shared {
                 failure_details,
                 completion_token: token.clone(),
             };
-            let call = |mut client: Client| {
-                let response = response.clone();
-                async move { client.complete_activity_task(response).await.map(drop) }
-            };
-            shared.answer(&token, call).await;
+            shared.answer(&token, Answer::Activity(response)).await;
             shared.end(&token);
         });
     }
@@ -503,11 +545,7 @@ impl Shared {
                         completion_token: token.clone(),
                         ..result
                     };
-                    let call = |mut client: Client| {
-                        let result = result.clone();
-                        async move { client.complete_entity_task(result).await.map(drop) }
-                    };
-                    shared.answer(&token, call).await;
+                    shared.answer(&token, Answer::Entity(result)).await;
                 }
                 None => {
                     tracing::warn!(
@@ -611,7 +649,7 @@ impl Shared {
     }
 
     async fn abandon(&self, kind: Kind, completion_token: String) {
-        let Some(mut client) = self.client.borrow().clone() else {
+        let Some(Connection { mut client, .. }) = self.connection.borrow().clone() else {
             return;
         };
         let answer = match kind {
@@ -637,22 +675,19 @@ impl Shared {
     }
 
     /// Answers over whatever connection there is, for as long as the answer may be wanted.
-    async fn answer<A>(&self, token: &str, call: impl Fn(Client) -> A)
-    where
-        A: Future<Output = Result<(), Status>>,
-    {
+    async fn answer(&self, token: &str, answer: Answer) {
         for _ in 0..ANSWER_TRIES {
-            let mut connections = self.client.subscribe();
+            let mut connections = self.connection.subscribe();
             let connected = connections.wait_for(Option::is_some);
-            let Ok(Ok(client)) = tokio::time::timeout(ANSWER_WAIT, connected)
+            let Ok(Ok(connection)) = tokio::time::timeout(ANSWER_WAIT, connected)
                 .await
-                .map(|found| found.map(|client| client.clone()))
+                .map(|found| found.map(|connection| connection.clone()))
             else {
                 return;
             };
-            let Some(client) = client else { return };
+            let Some(connection) = connection else { return };
             connections.mark_unchanged();
-            match call(client).await {
+            match connection.give(answer.clone()).await {
                 Ok(()) => return,
                 Err(status) if status.code() == Code::Unavailable || is_of_transport(&status) => {
                     tracing::debug!(token, %status, "an answer was not taken; it is tried again");

@@ -10,7 +10,9 @@ use tonic::Status;
 use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
-use crate::workers::{ActivityAnswer, EntityAnswer, Kind, NoWork, Pending, TooLarge, Work};
+use crate::workers::{
+    Abilities, ActivityAnswer, Delivery, EntityAnswer, Kind, NoWork, Pending, TooLarge, Work,
+};
 
 /// The answer of a turn.
 pub(crate) async fn complete_turn(
@@ -29,12 +31,12 @@ pub(crate) async fn complete_turn(
             _ => Ok(()),
         };
     }
-    let Some(mut work) = take(served, &response.completion_token, Kind::Turn, &instance, 0)? else {
+    let Some((mut work, delivery)) = take(served, &response.completion_token, Kind::Turn, &instance, 0)?
+    else {
         return Ok(());
     };
     if response.requires_history {
-        // It has got all of it: what was sent is sent again.
-        served.workers.offer_again(work);
+        served.workers.offer_with_past(work);
         return Ok(());
     }
     let parts = std::mem::take(&mut work.parts);
@@ -42,7 +44,9 @@ pub(crate) async fn complete_turn(
         true => parts.events_taken,
         false => response.num_events_processed,
     };
-    response.actions = [parts.actions, response.actions].concat();
+    if parts.has_begun {
+        response.actions = [parts.actions, response.actions].concat();
+    }
     let turn = match wire::turn(response, &work) {
         Ok(turn) => turn,
         Err(error) => {
@@ -54,6 +58,12 @@ pub(crate) async fn complete_turn(
     let Pending::Turn(address) = work.answer else {
         return Ok(());
     };
+    if let Some(delivery) = delivery.filter(|_| turn.fault.is_none() && events_taken.is_none()) {
+        // The first answer is the one that counts.
+        let _ = work.past.answered.set(delivery);
+    }
+    // Its execution adds to it, and copies what others hold.
+    drop(work.past);
     let answer = match turn.fault {
         Some(fault) => TurnAnswer::Fault(fault),
         None => TurnAnswer::Ran {
@@ -72,7 +82,7 @@ pub(crate) async fn complete_activity(
     response: proto::ActivityResponse,
 ) -> Result<(), Status> {
     let (token, instance) = (response.completion_token.clone(), response.instance_id.clone());
-    let Some(work) = take(served, &token, Kind::Activity, &instance, response.task_id)? else {
+    let Some((work, _)) = take(served, &token, Kind::Activity, &instance, response.task_id)? else {
         return Ok(());
     };
     let Pending::Activity(waiting) = work.answer else {
@@ -94,7 +104,7 @@ pub(crate) async fn complete_entity(served: &Served, result: proto::EntityBatchR
     if result.failure_details.is_some() {
         return abandon(served, &token, Kind::Entity);
     }
-    let Some(work) = take(served, &token, Kind::Entity, "", 0)? else {
+    let Some((work, _)) = take(served, &token, Kind::Entity, "", 0)? else {
         return Ok(());
     };
     let asked = match &work.request {
@@ -194,16 +204,24 @@ pub(crate) fn abandon(served: &Served, token: &str, kind: Kind) -> Result<(), St
 }
 
 /// The work that an answer is for; `None` when it comes too late.
-fn take(served: &Served, token: &str, kind: Kind, instance: &str, task: i32) -> Result<Option<Work>, Status> {
-    let token = match token.is_empty() {
-        false => token.to_owned(),
-        // Go sends none.
-        true => match served.workers.token_of(kind, instance, task) {
-            Some(token) => token,
-            None => return Ok(None),
-        },
+fn take(
+    served: &Served,
+    token: &str,
+    kind: Kind,
+    instance: &str,
+    task: i32,
+) -> Result<Option<(Work, Option<Delivery>)>, Status> {
+    // Go sends none.
+    let found = match token.is_empty() {
+        true => served.workers.token_of(kind, instance, task),
+        false => None,
     };
-    match served.workers.finish(&token, kind) {
+    let token = match (&found, token.is_empty()) {
+        (Some(found), _) => found,
+        (None, false) => token,
+        (None, true) => return Ok(None),
+    };
+    match served.workers.finish_delivery(token, kind) {
         Ok(work) => Ok(Some(work)),
         Err(NoWork::Stale) => Ok(None),
         Err(NoWork::Unknown) => Err(unknown_token()),
@@ -225,10 +243,15 @@ pub(crate) fn connect(
         request.max_concurrent_activity_work_items,
         request.max_concurrent_entity_work_items,
     ];
+    let can = |capability: proto::WorkerCapability| request.capabilities.contains(&capability.into());
+    let abilities = Abilities {
+        streams_history: can(proto::WorkerCapability::HistoryStreaming),
+        keeps_executions: can(proto::WorkerCapability::KeepsExecutions),
+    };
     let filter = crate::filter::Filter::new(request.work_item_filters);
     let id = served
         .workers
-        .connect(name, filter, most)
+        .connect(name, filter, most, abilities)
         .ok_or_else(|| Status::unavailable("the server is going down: connect again in a moment"))?;
     Ok(crate::stream::WorkItems::new(served.clone(), id))
 }

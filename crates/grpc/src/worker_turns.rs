@@ -30,6 +30,7 @@ pub(crate) struct Turns {
 pub(crate) struct Counts {
     pub(crate) kept: AtomicU64,
     pub(crate) replayed: AtomicU64,
+    pub(crate) asked: AtomicU64,
 }
 
 /// What becomes of a turn.
@@ -43,6 +44,7 @@ pub(crate) enum Ran {
 
 struct Job {
     request: proto::OrchestratorRequest,
+    token: String,
     done: Box<dyn FnOnce(Ran) + Send>,
 }
 
@@ -59,8 +61,8 @@ impl Turns {
             let (sender, jobs) = mpsc::channel::<Job>();
             let mut live = Live::new(executor.clone(), bytes_max / threads, counts.clone());
             let run = move || {
-                while let Ok(Job { request, done }) = jobs.recv() {
-                    done(live.run(request));
+                while let Ok(Job { request, token, done }) = jobs.recv() {
+                    done(live.run(request, token));
                 }
             };
             let thread = std::thread::Builder::new().name(format!("turns-{number}"));
@@ -73,14 +75,19 @@ impl Turns {
     }
 
     /// Runs a turn and calls `done` with what became of it.
-    pub(crate) fn run(&self, request: proto::OrchestratorRequest, done: impl FnOnce(Ran) + Send + 'static) {
+    pub(crate) fn run(
+        &self,
+        request: proto::OrchestratorRequest,
+        token: String,
+        done: impl FnOnce(Ran) + Send + 'static,
+    ) {
         let hash = dalsegno_core::hash::fingerprint(&[&request.instance_id]);
         let threads = u64::try_from(self.threads.len()).unwrap_or(1);
         let thread = usize::try_from(hash % threads).unwrap_or_default();
         let done = Box::new(done);
         if let Some(thread) = self.threads.get(thread) {
             // A thread that is gone has panicked, which the log tells; its turns time out.
-            let _ = thread.send(Job { request, done });
+            let _ = thread.send(Job { request, token, done });
         }
     }
 
@@ -106,6 +113,8 @@ struct Kept {
     execution: Box<dyn Execution>,
     execution_id: String,
     reader: Reader,
+    /// Of the delivery of its last turn.
+    token: String,
     /// Events of its history, if its last turn was taken as it was answered.
     events: usize,
     /// Where the new events of its last turn are in there, and what they were.
@@ -145,9 +154,9 @@ impl Live {
         }
     }
 
-    fn run(&mut self, request: proto::OrchestratorRequest) -> Ran {
+    fn run(&mut self, request: proto::OrchestratorRequest, token: String) -> Ran {
         let instance = request.instance_id.clone();
-        let mut response = match self.turn(request) {
+        let mut response = match self.turn(request, token) {
             Ok(response) => response,
             Err(Problem::Fault(fault)) => {
                 tracing::warn!(instance, %fault, "the code does not fit its history");
@@ -159,12 +168,23 @@ impl Live {
         Ran::Answered(response)
     }
 
-    fn turn(&mut self, request: proto::OrchestratorRequest) -> Result<proto::OrchestratorResponse, Problem> {
+    fn turn(
+        &mut self,
+        request: proto::OrchestratorRequest,
+        token: String,
+    ) -> Result<proto::OrchestratorResponse, Problem> {
         let kept = self.forget(&request.instance_id);
         let mut kept = match kept.filter(|kept| kept.fits(&request)) {
             Some(kept) => {
                 self.counts.kept.fetch_add(1, Ordering::Relaxed);
                 kept
+            }
+            None if request.kept_execution.is_some() => {
+                self.counts.asked.fetch_add(1, Ordering::Relaxed);
+                return Ok(proto::OrchestratorResponse {
+                    requires_history: true,
+                    ..Default::default()
+                });
             }
             None => self.replay(&request)?,
         };
@@ -183,7 +203,11 @@ impl Live {
             .iter()
             .filter(|action| action.to_event().is_some())
             .count();
-        let past = request.past_events.len();
+        let past = match request.kept_execution {
+            Some(_) => kept.events,
+            None => request.past_events.len(),
+        };
+        kept.token = token;
         kept.told = (
             past,
             past + request.new_events.len(),
@@ -234,6 +258,7 @@ impl Live {
             execution,
             execution_id,
             reader,
+            token: String::new(),
             events: 0,
             told: (0, 0, 0),
             used: 0,
@@ -279,6 +304,10 @@ impl Kept {
     /// Is what the hub calls past what this execution has been through? The same code on the same
     /// events asked for the same, so the last turn's events stand for all before them.
     fn fits(&self, request: &proto::OrchestratorRequest) -> bool {
+        if let Some(kept) = &request.kept_execution {
+            return kept.completion_token == self.token
+                && usize::try_from(kept.past_events).is_ok_and(|events| events == self.events);
+        }
         let (from, to, told) = self.told;
         request.execution_id.as_deref() == Some(self.execution_id.as_str())
             && request.past_events.len() == self.events

@@ -5,14 +5,16 @@
 //! own; only the last one given out can end a turn.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use dalsegno_engine::explain::{Reason, ReasonKind};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
+use prost::bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -34,8 +36,10 @@ pub enum Kind {
 /// One piece of work.
 #[derive(Debug)]
 pub struct Work {
-    /// The message without its token.
+    /// The message without its token, and without the past of its execution.
     pub request: proto::work_item::Request,
+    /// What a turn's execution has been through.
+    pub past: Past,
     /// Function name; lower case for entities.
     pub name: Arc<str>,
     /// Its version, or that of its orchestration.
@@ -51,6 +55,41 @@ pub struct Work {
     /// Where the answer goes.
     pub answer: Pending,
 }
+
+/// What happened in an execution before the turn, and who is known to have it.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Its events, encoded.
+    pub events: Arc<Vec<Bytes>>,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// The delivery whose answer led here.
+    pub kept: Option<Delivery>,
+    /// Where it is noted by which delivery this turn was answered, once it was.
+    pub answered: Arc<OnceLock<Delivery>>,
+    /// The last delivery was without the events, as they are [`Past::kept`].
+    pub is_left_out: bool,
+}
+
+/// One sending of an item to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    stream: u64,
+    item: u64,
+    number: u64,
+}
+
+/// What a worker that connects can do beyond the least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It reads long histories apart from the work item.
+    pub streams_history: bool,
+    /// It keeps executions between their turns, and tells when it no longer has one.
+    pub keeps_executions: bool,
+}
+
+/// From so many bytes on, a history goes apart from its work item to whoever can read it there.
+const STREAMED_BYTES: usize = 1024 * 1024;
 
 /// Parts of a turn's answer, in order.
 #[derive(Debug, Default)]
@@ -166,7 +205,8 @@ struct State {
     last_stream: u64,
     /// The stream that was woken last.
     turn_of: u64,
-    turns: HashMap<(Arc<str>, u64), u64>,
+    /// The items of turns, of which an instance has one at a time, and the turns' numbers.
+    turns: HashMap<Arc<str>, (u64, u64)>,
     stale: u64,
     is_draining: bool,
 }
@@ -200,6 +240,7 @@ struct Stream {
     filter: Filter,
     in_flight: BTreeMap<Kind, usize>,
     most: BTreeMap<Kind, usize>,
+    abilities: Abilities,
     waker: Option<Waker>,
 }
 
@@ -254,13 +295,15 @@ impl Workers {
     /// The same, for a turn.
     pub fn withdraw_turn(&self, instance: &str, number: u64) {
         let mut state = self.lock();
-        if let Some(id) = state.turns.get(&(Arc::from(instance), number)).copied() {
+        if let Some((id, of)) = state.turns.get(instance).copied()
+            && of == number
+        {
             state.remove(id);
         }
     }
 
     /// A worker connected; `most` are its limits of turns, activities and entities, 0 or less is none.
-    pub fn connect(&self, name: String, filter: Filter, most: [i32; 3]) -> Option<u64> {
+    pub fn connect(&self, name: String, filter: Filter, most: [i32; 3], abilities: Abilities) -> Option<u64> {
         let mut state = self.lock();
         if state.is_draining {
             return None;
@@ -278,6 +321,7 @@ impl Workers {
                 filter,
                 in_flight: BTreeMap::new(),
                 most,
+                abilities,
                 waker: None,
             },
         );
@@ -326,6 +370,7 @@ impl Workers {
             }
             return Next::Nothing;
         };
+        let abilities = state.streams.get(&stream).map(|stream| stream.abilities);
         let Some(item) = state.items.get_mut(&id) else {
             return Next::Nothing;
         };
@@ -336,7 +381,7 @@ impl Workers {
         item.place = Place::Flying { stream, until };
         let message = proto::WorkItem {
             completion_token: self.token(id, item.deliveries),
-            request: Some(item.work.request.clone()),
+            request: Some(self.request_for(&mut item.work, stream, abilities.unwrap_or_default())),
         };
         if let Some(stream) = state.streams.get_mut(&stream) {
             *stream.in_flight.entry(kind).or_default() += 1;
@@ -351,9 +396,52 @@ impl Workers {
         Next::Item(Box::new(message))
     }
 
+    /// The message with as much of the past as this worker needs.
+    fn request_for(&self, work: &mut Work, stream: u64, abilities: Abilities) -> proto::work_item::Request {
+        let mut message = work.request.clone();
+        let proto::work_item::Request::OrchestratorRequest(request) = &mut message else {
+            return message;
+        };
+        let past = &mut work.past;
+        let is_here = |kept: &Delivery| abilities.keeps_executions && kept.stream == stream;
+        let kept = past.kept.filter(is_here);
+        past.is_left_out = kept.is_some();
+        if let Some(kept) = kept {
+            request.kept_execution = Some(proto::KeptExecution {
+                completion_token: self.token(kept.item, kept.number),
+                past_events: i32::try_from(past.events.len()).unwrap_or(i32::MAX),
+            });
+        } else if abilities.streams_history && past.bytes >= STREAMED_BYTES {
+            request.requires_history_streaming = true;
+        } else {
+            request.past_events.clone_from(&past.events);
+        }
+        message
+    }
+
+    /// The past events of an instance's turn that is at a worker, with the execution's id.
+    pub fn past_of(&self, instance: &str) -> Option<(Arc<Vec<Bytes>>, String)> {
+        let state = self.lock();
+        let (id, _) = state.turns.get(instance)?;
+        let item = state.items.get(id)?;
+        let is_out = matches!(item.place, Place::Flying { .. });
+        match &item.work.request {
+            proto::work_item::Request::OrchestratorRequest(request) if is_out => {
+                let execution = request.execution_id.clone().unwrap_or_default();
+                Some((item.work.past.events.clone(), execution))
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the work that a token stands for. A late answer of an activity counts as long as
     /// there is none.
     pub fn finish(&self, token: &str, kind: Kind) -> Result<Work, NoWork> {
+        self.finish_delivery(token, kind).map(|(work, _)| work)
+    }
+
+    /// The same, and to whom it was sent.
+    pub fn finish_delivery(&self, token: &str, kind: Kind) -> Result<(Work, Option<Delivery>), NoWork> {
         let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
         let mut state = self.lock();
         let is_current = |item: &Item| {
@@ -364,12 +452,29 @@ impl Workers {
             state.stale += 1;
             return Err(NoWork::Stale);
         }
-        state.remove(id).ok_or(NoWork::Stale)
+        let stream = match state.items.get(&id).map(|item| item.place) {
+            Some(Place::Flying { stream, .. }) => Some(stream),
+            _ => None,
+        };
+        let delivered = stream.map(|stream| Delivery {
+            stream,
+            item: id,
+            number: delivery,
+        });
+        state
+            .remove(id)
+            .map(|work| (work, delivered))
+            .ok_or(NoWork::Stale)
     }
 
     /// The token in flight of an instance, for clients that send none.
     pub fn token_of(&self, kind: Kind, instance: &str, task: i32) -> Option<String> {
         let state = self.lock();
+        if kind == Kind::Turn {
+            let (id, _) = state.turns.get(instance)?;
+            let item = state.items.get(id)?;
+            return matches!(item.place, Place::Flying { .. }).then(|| self.token(*id, item.deliveries));
+        }
         let found = state.items.iter().find(|(_, item)| {
             matches!(item.place, Place::Flying { .. })
                 && item.work.kind() == kind
@@ -419,6 +524,18 @@ impl Workers {
     pub fn offer_again(&self, work: Work) {
         let id = self.offer_paused(work);
         tracing::debug!(item = id, "an answer was refused; the work is offered again");
+    }
+
+    /// Work of an execution that the worker says it does not have: offered at once, with the past;
+    /// after a pause, if that was sent already.
+    pub fn offer_with_past(&self, mut work: Work) {
+        if !work.past.is_left_out {
+            return self.offer_again(work);
+        }
+        work.past.kept = None;
+        let mut state = self.lock();
+        let id = state.enter(work);
+        state.line_up(id, true);
     }
 
     /// In one go: between an offer and a pause a stream could take it.
@@ -517,7 +634,7 @@ impl Workers {
     /// Why a turn does not come back, in words.
     pub fn explain_turn(&self, instance: &str, number: u64) -> Option<Reason> {
         let state = self.lock();
-        let id = state.turns.get(&(Arc::from(instance), number))?;
+        let (id, _) = state.turns.get(instance).filter(|(_, of)| *of == number)?;
         let item = state.items.get(id)?;
         Some(match item.place {
             Place::Flying { stream, .. } => {
@@ -536,11 +653,12 @@ impl Workers {
     }
 
     fn token(&self, id: u64, delivery: u64) -> String {
-        let (a, b) = (
-            self.secrets.0.hash_one((id, delivery)),
-            self.secrets.1.hash_one((id, delivery)),
-        );
-        format!("{id:x}.{delivery:x}.{a:016x}{b:016x}")
+        let hash = |secret: &RandomState| secret.hash_one((id, delivery));
+        let (a, b) = (hash(&self.secrets.0), hash(&self.secrets.1));
+        let mut token = String::with_capacity(80);
+        // A string takes whatever is written to it.
+        let _ = write!(token, "{id:x}.{delivery:x}.{a:016x}{b:016x}");
+        token
     }
 
     fn read(&self, token: &str) -> Option<(u64, u64)> {
@@ -567,8 +685,7 @@ impl State {
         self.last_item += 1;
         let id = self.last_item;
         if let Pending::Turn(address) = &work.answer {
-            let turn = (work.instance.clone(), address.number);
-            self.turns.insert(turn, id);
+            self.turns.insert(work.instance.clone(), (id, address.number));
         }
         let item = Item {
             work,
@@ -584,7 +701,7 @@ impl State {
     /// Counts a stream that ended with a large item; takes the item out when it is the second.
     fn break_large(&mut self, id: u64) -> Option<TooLarge> {
         let item = self.items.get_mut(&id)?;
-        let bytes = item.work.request.encoded_len();
+        let bytes = item.work.request.encoded_len() + item.work.past.bytes;
         if bytes <= RECEIVED_BYTES {
             return None;
         }
@@ -696,8 +813,12 @@ impl State {
             Place::Pausing { until } => drop(self.due.remove(&(until, id))),
         }
         let work = self.items.remove(&id)?.work;
-        if let Pending::Turn(address) = &work.answer {
-            self.turns.remove(&(work.instance.clone(), address.number));
+        if self
+            .turns
+            .get(&work.instance)
+            .is_some_and(|(turn, _)| *turn == id)
+        {
+            self.turns.remove(&work.instance);
         }
         Some(work)
     }

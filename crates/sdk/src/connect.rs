@@ -66,6 +66,13 @@ impl Connection {
         self
     }
 
+    /// At most so much memory for executions that stay alive between their turns; 256 MiB unless
+    /// said otherwise. Others are replayed from their history, which the hub sends again.
+    pub fn kept_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.live_bytes_max = bytes;
+        self
+    }
+
     /// How long [`Connection::run`] lets what runs finish; 30 s unless said otherwise.
     pub fn drain(mut self, grace: Duration) -> Self {
         self.drain = grace;

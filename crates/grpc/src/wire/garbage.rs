@@ -20,6 +20,7 @@ fn work() -> Work {
         version: Some("1".into()),
         instance: "i".into(),
         task: 0,
+        past: Default::default(),
         parts: Default::default(),
         locks: vec![("lock".into(), TaskId(1))],
         answer: Pending::Turn(TurnAddress {

@@ -237,6 +237,7 @@ fn work() -> Work {
         instance: "one".into(),
         task: 0,
         locks: Vec::new(),
+        past: Default::default(),
         parts: Default::default(),
         answer: Pending::Turn(TurnAddress {
             instance: instance(),

@@ -32,6 +32,7 @@ fn turn(instance: &str, number: u64, name: &str, version: Option<&str>) -> Work 
         instance: instance.into(),
         task: 0,
         locks: Vec::new(),
+        past: Past::default(),
         parts: Parts::default(),
         answer: Pending::Turn(TurnAddress {
             instance: InstanceId::trusted(instance),
@@ -54,6 +55,7 @@ fn activity(instance: &str, task: i32, name: &str) -> (Work, oneshot::Receiver<A
         instance: instance.into(),
         task,
         locks: Vec::new(),
+        past: Past::default(),
         parts: Parts::default(),
         answer: Pending::Activity(answer),
     };
@@ -69,7 +71,7 @@ fn workers() -> Arc<Workers> {
 }
 
 fn connect(workers: &Workers, most: [i32; 3]) -> u64 {
-    let stream = workers.connect("worker".to_owned(), Filter::All, most);
+    let stream = workers.connect("worker".to_owned(), Filter::All, most, Abilities::default());
     stream.expect("it is not draining")
 }
 
@@ -93,7 +95,7 @@ fn filtered(workers: &Workers, orchestrations: &[(&str, &[&str])], activities: &
         entities: Vec::new(),
     };
     let filter = Filter::new(Some(filters));
-    let stream = workers.connect("filtered".to_owned(), filter, [0; 3]);
+    let stream = workers.connect("filtered".to_owned(), filter, [0; 3], Abilities::default());
     stream.expect("it is not draining")
 }
 
@@ -445,6 +447,9 @@ fn one_that_drains_ends_its_streams_and_takes_answers() {
     assert_eq!(calls.0.load(Ordering::SeqCst), 1);
     assert!(matches!(workers.next(stream, Waker::noop()), Next::Ended));
     assert!(workers.is_draining());
-    assert_eq!(workers.connect("late".to_owned(), Filter::All, [0; 3]), None);
+    assert_eq!(
+        workers.connect("late".to_owned(), Filter::All, [0; 3], Abilities::default()),
+        None
+    );
     assert!(workers.finish(&token, Kind::Turn).is_ok());
 }

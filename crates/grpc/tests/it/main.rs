@@ -1,5 +1,7 @@
 //! The service as clients call it, on a hub in memory, without a network.
 
 mod actions;
+mod answers;
 mod codes;
+mod turns;
 mod world;

@@ -1,6 +1,7 @@
 //! A hub in memory behind the service, its clients, and a worker made of calls.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dalsegno_core::limits::Limits;
 use dalsegno_core::{EntityId, Payload, Timestamp};
@@ -21,9 +22,21 @@ use dalsegno_store_memory::MemoryStore;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
-/// No code of its own.
-#[derive(Debug)]
-struct Nothing;
+/// No code of its own, but for an activity at times, which counts how often it ran.
+#[derive(Debug, Default)]
+pub(crate) struct Nothing {
+    activity: Option<Arc<str>>,
+    pub(crate) ran: Arc<AtomicUsize>,
+}
+
+impl Nothing {
+    pub(crate) fn with_activity(name: &str) -> Self {
+        Self {
+            activity: Some(name.into()),
+            ..Self::default()
+        }
+    }
+}
 
 impl Executor for Nothing {
     fn execution(&self, _info: &ExecutionInfo) -> Option<Box<dyn Execution>> {
@@ -39,7 +52,7 @@ impl Executor for Nothing {
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
-        Vec::new()
+        self.activity.iter().cloned().collect()
     }
 
     fn entities(&self) -> Vec<Arc<str>> {
@@ -55,7 +68,8 @@ impl Executor for Nothing {
     }
 
     fn run_activity(&self, _request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
-        unreachable!("there are no activities here")
+        self.ran.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(AttemptOutcome::Completed(None)))
     }
 
     fn run_operation(
@@ -76,8 +90,23 @@ pub(crate) fn client() -> (Client, Arc<Workers>) {
 }
 
 pub(crate) fn client_with(limits: Limits) -> (Client, Arc<Workers>) {
+    let (served, workers) = served_with(limits);
+    (client_of(served), workers)
+}
+
+pub(crate) fn client_of(served: Served) -> Client {
+    let service = Sidecar::service(Arc::new(OneHub::new(served)), 64 * 1024 * 1024);
+    TaskHubSidecarServiceClient::new(service)
+}
+
+/// A hub in memory.
+pub(crate) fn served() -> (Served, Arc<Workers>) {
+    served_with(Limits::default())
+}
+
+fn served_with(limits: Limits) -> (Served, Arc<Workers>) {
     let workers = Workers::new(WorkerLimits::default());
-    let executor = RemoteExecutor::new(Arc::new(Nothing), workers.clone());
+    let executor = RemoteExecutor::new(Arc::new(Nothing::default()), workers.clone());
     let options = HubOptions {
         threads: 1,
         limits,
@@ -88,20 +117,28 @@ pub(crate) fn client_with(limits: Limits) -> (Client, Arc<Workers>) {
         hub: hub.expect("an empty store opens"),
         workers: workers.clone(),
     };
-    let service = Sidecar::service(Arc::new(OneHub::new(served)), 64 * 1024 * 1024);
-    (TaskHubSidecarServiceClient::new(service), workers)
+    (served, workers)
 }
 
 /// A worker's stream, past its first sign of life.
 pub(crate) async fn connect(client: &mut Client) -> Streaming<proto::WorkItem> {
-    let stream = client.get_work_items(proto::GetWorkItemsRequest::default()).await;
-    let mut stream = stream.expect("it connects").into_inner();
+    let mut stream = connect_with(client, Vec::new()).await;
     let first = stream.next().await.expect("it lives").expect("it lives");
     assert!(matches!(
         first.request,
         Some(proto::work_item::Request::HealthPing(_))
     ));
     stream
+}
+
+/// A worker's stream, of one that says what it can do.
+pub(crate) async fn connect_with(client: &mut Client, capabilities: Vec<i32>) -> Streaming<proto::WorkItem> {
+    let request = proto::GetWorkItemsRequest {
+        capabilities,
+        ..Default::default()
+    };
+    let stream = client.get_work_items(request).await;
+    stream.expect("it connects").into_inner()
 }
 
 /// The next turn, and its token; signs of life are passed over.
@@ -146,6 +183,14 @@ pub(crate) fn completion(id: i32, status: Wire) -> proto::OrchestratorAction {
         id,
         kind: Some(proto::orchestrator_action::Kind::CompleteOrchestration(complete)),
     }
+}
+
+pub(crate) fn schedule(id: i32) -> proto::OrchestratorAction {
+    let task = proto::ScheduleTaskAction {
+        name: "act".to_owned(),
+        ..Default::default()
+    };
+    action(id, proto::orchestrator_action::Kind::ScheduleTask(task))
 }
 
 pub(crate) fn response(

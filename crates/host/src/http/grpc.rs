@@ -1,5 +1,6 @@
 //! The door for gRPC: who calls, may he; then the call is the service's.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -88,7 +89,10 @@ pub(crate) async fn answer(
 }
 
 /// An SDK's credential may give our key as its token.
-fn with_key(headers: &HeaderMap) -> HeaderMap {
+fn with_key(headers: &HeaderMap) -> Cow<'_, HeaderMap> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return Cow::Borrowed(headers);
+    }
     let mut headers = headers.clone();
     let bearer = headers
         .get(AUTHORIZATION)
@@ -98,7 +102,7 @@ fn with_key(headers: &HeaderMap) -> HeaderMap {
     if let Some(key) = bearer.filter(|_| !headers.contains_key(KEY_HEADER)) {
         headers.insert(KEY_HEADER, key);
     }
-    headers
+    Cow::Owned(headers)
 }
 
 /// Any of these is enough; none: every key is.
@@ -106,6 +110,7 @@ fn scopes_of(call: &str) -> &'static [Scope] {
     match call {
         "Hello" => &[],
         "GetWorkItems"
+        | "AnswerWorkItems"
         | "CompleteOrchestratorTask"
         | "CompleteActivityTask"
         | "CompleteEntityTask"

@@ -181,9 +181,34 @@ async fn a_connected_app_runs_sequences_and_fans_out_without_replaying() {
     let sum = client.start(chain, 50).await.unwrap().wait().await.unwrap();
     assert_eq!(sum, (0..50).map(|number| number * number).sum::<u64>());
     let counts = connected.counts();
-    assert_eq!(counts.replayed, 0, "{counts:?}");
+    assert_eq!((counts.replayed, counts.asked), (0, 0), "{counts:?}");
     assert!(counts.kept >= 50, "{counts:?}");
     assert_eq!(connected.drain(SOON).await, 0);
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_room_for_executions_asks_for_their_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = hub_for_workers(folder.path()).await;
+    let connected = app().connect(address(&host)).kept_bytes_max(0).start().unwrap();
+    tokio::time::timeout(SOON, connected.connected()).await.unwrap();
+    let sum = host
+        .client()
+        .start(chain, 20)
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
+    assert_eq!(sum, (0..20).map(|number| number * number).sum::<u64>());
+    Walk::begin(&host, "walk").await.finish().await;
+    let counts = connected.counts();
+    assert_eq!(counts.kept, 0, "{counts:?}");
+    assert!(
+        counts.asked >= 20 && counts.replayed >= counts.asked,
+        "{counts:?}"
+    );
     host.shutdown().await;
 }
 
