@@ -218,6 +218,7 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
         task,
         locks: Vec::new(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Activity(answer),
     }
 }
@@ -293,6 +294,7 @@ fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnsw
         task: 0,
         locks: Vec::new(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Entity(answer),
     }
 }
@@ -422,6 +424,7 @@ impl Execution for RemoteExecution {
                 task: 0,
                 locks,
                 parts: Parts::default(),
+                bad_answers: 0,
                 answer: Pending::Turn(turn),
             });
         }))

@@ -13,7 +13,7 @@ use dalsegno_core::{Action, EntityId, Failure, Fault, FaultKind, Message, Partit
 use dalsegno_core::{Timestamp, hash};
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
-    OperationRequest, OperationRun, TurnAddress, TurnAnswer, TurnSender,
+    OperationRequest, OperationRun, OperationsEnded, TurnAddress, TurnAnswer, TurnSender,
 };
 use dalsegno_engine::input::{Command, IdOrigin};
 use dalsegno_engine::loader::read_history;
@@ -379,10 +379,12 @@ fn open(store: Arc<MemoryStore>, elsewhere: &Arc<Elsewhere>, seed: u64, start: T
             });
             AttemptOutcome::Completed(None)
         }),
-        Box::new(|_| OperationOutcome {
-            outcome: Ok(None),
-            state: None,
-            effects: Vec::new(),
+        Box::new(|_| {
+            OperationsEnded::from(OperationOutcome {
+                outcome: Ok(None),
+                state: None,
+                effects: Vec::new(),
+            })
         }),
     )
     .expect("the store can be read")

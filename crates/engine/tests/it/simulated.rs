@@ -6,7 +6,7 @@ use std::time::Duration;
 use dalsegno_core::limits::Limits;
 use dalsegno_core::store::Store;
 use dalsegno_core::{Failure, Message};
-use dalsegno_engine::executor::{AttemptOutcome, OperationOutcome};
+use dalsegno_engine::executor::{AttemptOutcome, OperationOutcome, OperationsEnded};
 use dalsegno_engine::input::{Command, IdOrigin};
 use dalsegno_engine::marks::Suspects;
 use dalsegno_engine::request::{Answer, Started};
@@ -47,10 +47,12 @@ pub(crate) fn open_failing(store: Arc<dyn Store>, suspects: Suspects, failing: u
             },
             _ => AttemptOutcome::Completed(None),
         }),
-        Box::new(|_| OperationOutcome {
-            outcome: Ok(None),
-            state: Some("1".into()),
-            effects: Vec::new(),
+        Box::new(|_| {
+            OperationsEnded::from(OperationOutcome {
+                outcome: Ok(None),
+                state: Some("1".into()),
+                effects: Vec::new(),
+            })
         }),
     )
     .expect("the store can be read")

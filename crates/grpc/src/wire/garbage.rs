@@ -21,6 +21,7 @@ fn work() -> Work {
         instance: "i".into(),
         task: 0,
         parts: Default::default(),
+        bad_answers: 0,
         locks: vec![("lock".into(), TaskId(1))],
         answer: Pending::Turn(TurnAddress {
             instance: InstanceId::trusted("i"),

@@ -238,6 +238,7 @@ fn work() -> Work {
         task: 0,
         locks: Vec::new(),
         parts: Default::default(),
+        bad_answers: 0,
         answer: Pending::Turn(TurnAddress {
             instance: instance(),
             number: 1,

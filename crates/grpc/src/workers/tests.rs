@@ -33,6 +33,7 @@ fn turn(instance: &str, number: u64, name: &str, version: Option<&str>) -> Work 
         task: 0,
         locks: Vec::new(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Turn(TurnAddress {
             instance: InstanceId::trusted(instance),
             number,
@@ -55,6 +56,7 @@ fn activity(instance: &str, task: i32, name: &str) -> (Work, oneshot::Receiver<A
         task,
         locks: Vec::new(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Activity(answer),
     };
     (work, answered)

@@ -2,4 +2,5 @@
 
 mod actions;
 mod codes;
+mod missing;
 mod world;
