@@ -3,5 +3,6 @@
 mod actions;
 mod answers;
 mod codes;
+mod missing;
 mod turns;
 mod world;
