@@ -5,6 +5,7 @@
 //! from another process. Decides nothing about instances: that is the engine's.
 
 pub mod app_routes;
+pub mod audit;
 pub mod config;
 mod dashboard;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod hubs;
 pub mod key_file;
 pub mod keys;
 mod nearest;
+mod observer;
 pub mod remote;
 mod remote_watch;
 pub mod schedule;
@@ -27,6 +29,8 @@ pub use app_routes::{AppRoutes, AuthLevel};
 pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::RequestLinks;
 pub use hubs::HubList;
+pub use observer::Observer;
 pub use remote::RemoteHub;
 pub use remote_watch::RemoteWatch;
 pub use server::Server;
+pub use v1::operations::Operations;

@@ -174,7 +174,35 @@ async fn register_hub(registry: &mut Registry, hub: &TaskHub, measure: &HubMeasu
     }
     registry.register("instances", "Instances there are, by status", instances);
     let HubMeasure { partitions, .. } = measure;
-    let gauges = [
+    for (name, help, value) in gauges(hub, measure) {
+        gauge(registry, name, help, value);
+    }
+    for (name, help, value) in counts(measure) {
+        counter(registry, name, help, value);
+    }
+    bytes(
+        registry,
+        "futures_cached_size",
+        "What code that is alive holds, roughly",
+        partitions.live_bytes,
+    );
+    bytes(
+        registry,
+        "log_unapplied",
+        "Log that is not yet in the tables",
+        measure.unapplied_bytes,
+    );
+    if let Some(free) = measure.free_bytes {
+        bytes(registry, "disk_free", "Room where the hub is stored", free);
+    }
+    Ok(())
+}
+
+type Told = (&'static str, &'static str, u64);
+
+fn gauges(hub: &TaskHub, measure: &HubMeasure) -> [Told; 16] {
+    let HubMeasure { partitions, .. } = measure;
+    [
         ("instances_resident", "Instances in memory", partitions.resident),
         (
             "futures_cached",
@@ -239,12 +267,12 @@ async fn register_hub(registry: &mut Registry, hub: &TaskHub, measure: &HubMeasu
             "What /healthz tells of: 0 is healthy",
             hub.health().problems.len() as u64,
         ),
-    ];
-    for (name, help, value) in gauges {
-        gauge(registry, name, help, value);
-    }
-    let counters = &partitions.counters;
-    let counts = [
+    ]
+}
+
+fn counts(measure: &HubMeasure) -> [Told; 6] {
+    let counters = &measure.partitions.counters;
+    [
         ("turns", "Turns of orchestrators", counters.turns),
         ("replays", "Histories that were replayed", counters.replays),
         (
@@ -259,26 +287,7 @@ async fn register_hub(registry: &mut Registry, hub: &TaskHub, measure: &HubMeasu
             counters.dropped_messages,
         ),
         ("commits", "Batches made durable", measure.commits),
-    ];
-    for (name, help, value) in counts {
-        counter(registry, name, help, value);
-    }
-    bytes(
-        registry,
-        "futures_cached_size",
-        "What code that is alive holds, roughly",
-        partitions.live_bytes,
-    );
-    bytes(
-        registry,
-        "log_unapplied",
-        "Log that is not yet in the tables",
-        measure.unapplied_bytes,
-    );
-    if let Some(free) = measure.free_bytes {
-        bytes(registry, "disk_free", "Room where the hub is stored", free);
-    }
-    Ok(())
+    ]
 }
 
 fn register_process(registry: &mut Registry, begun: Instant) {

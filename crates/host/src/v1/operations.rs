@@ -213,9 +213,9 @@ struct RefusalWire {
     detail: String,
 }
 
-/// The jobs of a listener.
+/// Commands to many instances that run in a host, and the last that ran.
 #[derive(Debug, Default)]
-pub(crate) struct Operations(Mutex<VecDeque<Arc<Job>>>);
+pub struct Operations(Mutex<VecDeque<Arc<Job>>>);
 
 #[derive(Debug)]
 struct Job {
