@@ -172,6 +172,7 @@ async fn banner(host: &Host, mode: &str, kept: &str, compatible: Option<SocketAd
     let version = env!("CARGO_PKG_VERSION");
     output::talk(&format!(
         "dalsegno {version} {mode} · hub {} · store {kept}\n  \
+         Dashboard http://{address}/dashboard\n  \
          HTTP   http://{address}/runtime/webhooks/durabletask\n  \
          gRPC   http://{address}{also}\n  \
          Next: run a worker of any Durable Task SDK against http://{address}, or `dalsegno list`",
