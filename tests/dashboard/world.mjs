@@ -14,7 +14,7 @@ export const PICTURES = process.env.DASHBOARD_PICTURES;
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 /** Nothing that is waited for takes so long; a test that gets here has failed. */
-export const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 20_000;
 
 function chromiumPath() {
   return process.env.CHROMIUM ?? execFileSync('sh', ['-c', 'command -v chromium || command -v chromium-browser || command -v google-chrome'], { encoding: 'utf8' }).trim();
