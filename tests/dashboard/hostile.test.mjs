@@ -122,7 +122,7 @@ test('entities: keys and states; filters and addresses', async () => {
       await tab.to(`#/entities/counter/${enc(text)}`, 'pre.json');
       await shows(tab, text, 'an entity');
     }
-    for (const hash of [`#/${text}`, `#/instances/${enc(text)}-none`, `#/instances?prefix=${enc(text)}`, `#/entities?name=${enc(text)}`, `#/instances/value-1?tab=${enc(text)}&task=${enc(text)}&q=${enc(text)}&page=${enc(text)}`]) {
+    for (const hash of [`#/${text}`, `#/instances/${enc(text)}-none`, `#/?span=${enc(text)}`, `#/instances?prefix=${enc(text)}`, `#/entities?name=${enc(text)}`, `#/instances/value-1?tab=${enc(text)}&task=${enc(text)}&q=${enc(text)}&page=${enc(text)}`]) {
       await tab.to(hash, 'main');
       assert.deepEqual(await unharmed(tab), SOUND, hash);
     }

@@ -17,7 +17,7 @@ const SHOWN = ['id', 'name', 'status', 'created', 'elapsed', 'tags', 'events'];
 const COLUMNS_KEY = 'dalsegno.columns';
 
 function readColumns() {
-  const kept = (localStorage.getItem(COLUMNS_KEY) ?? '').split(',').filter((name) => name in COLUMNS);
+  const kept = (localStorage.getItem(COLUMNS_KEY) ?? '').split(',').filter((name) => Object.hasOwn(COLUMNS, name));
   return kept.length ? kept : SHOWN;
 }
 

@@ -35,7 +35,8 @@ function Counts() {
 }
 
 function Lately() {
-  const span = SPANS[route.value.query.get('span')] ? route.value.query.get('span') : '1h';
+  const asked = route.value.query.get('span') ?? '';
+  const span = Object.hasOwn(SPANS, asked) ? asked : '1h';
   const state = useLoad((abort) => {
     const to = new Date();
     return get(`overview?from=${new Date(to.getTime() - SPANS[span]).toISOString()}&to=${to.toISOString()}&buckets=60`, abort);
