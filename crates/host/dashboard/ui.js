@@ -110,12 +110,13 @@ export function When({ at }) {
 
 /** How long it has been. */
 export function Since({ from, to }) {
-  return html`<span title=${clock(from)}>${duration((to ? millis(to) : now.value) - millis(from))}</span>`;
+  const length = (to ? millis(to) : now.value) - millis(from);
+  return html`<span title=${clock(from)}>${to ? duration(length) : duration(Math.max(0, Math.floor(length / 1000)) * 1000).replace(/^0µs$/, '0s').replace('.0s', 's')}</span>`;
 }
 
 export function Status({ status, more, pill }) {
   const text = more ? `${status} · ${more}` : status;
-  const kind = more && status === 'Running' && more !== 'waiting' ? 's-trouble' : `s-${status}`;
+  const kind = more && more !== 'waiting' ? 's-trouble' : `s-${status}`;
   return html`<span class=${`${pill ? 'pill' : 'status'} ${kind}`}>${text}</span>`;
 }
 

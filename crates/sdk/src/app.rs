@@ -606,6 +606,7 @@ impl Host {
     fn print_banner(&self) {
         let Some(address) = self.address else { return };
         eprintln!("dalsegno {} · hub {}", env!("CARGO_PKG_VERSION"), self.hub.name());
+        eprintln!("  Dashboard  http://{address}/dashboard");
         eprintln!("  HTTP  http://{address}/runtime/webhooks/durabletask");
         for (methods, path) in self.routes() {
             eprintln!("  [{methods}] http://{address}{path}");

@@ -49,7 +49,7 @@ function flatten(rows, open, children, context, depth = 0, prefix = '') {
 
 /** Histories of the children that are unfolded; of those that run, again and again. */
 function useChildren(open, story) {
-  const [children, setChildren] = useState(/** @type {Record<string, any>} */ ({}));
+  const [children, setChildren] = useState(/** @type {Record<string, any>} */ (Object.create(null)));
   const ids = openChildren(story.rows, open, children);
   useEffect(() => {
     const abort = new AbortController();
@@ -60,9 +60,9 @@ function useChildren(open, story) {
         try {
           const history = await get(`instances/${encodeURIComponent(id)}/history?largeValues=false`, abort.signal);
           const isOver = history.some((event) => /^Execution(Completed|Failed|Terminated|Canceled)$/.test(event.kind));
-          setChildren((old) => ({ ...old, [id]: { history, isOver } }));
+          setChildren((old) => Object.assign(Object.create(null), old, { [id]: { history, isOver } }));
         } catch (problem) {
-          if (!abort.signal.aborted) setChildren((old) => ({ ...old, [id]: { history: [], isOver: true, problem } }));
+          if (!abort.signal.aborted) setChildren((old) => Object.assign(Object.create(null), old, { [id]: { history: [], isOver: true, problem } }));
         }
       }
       if (ids.length) timer = setTimeout(once, CHILD_MS);

@@ -59,7 +59,7 @@ async fn route_by_key() {
 }
 
 #[tokio::test]
-async fn only_healthz_is_exempt() {
+async fn only_healthz_and_the_pages_are_exempt() {
     let (world, keys) = guarded().await;
     assert_eq!(world.get("/healthz").await.status, 200);
     for path in [
@@ -69,16 +69,30 @@ async fn only_healthz_is_exempt() {
         "/healthz/",
         "/metrics",
         "/openapi.json",
-        "/dashboard",
         "/api/x",
-        "/",
         "/runtime/%zz",
     ] {
         let reply = world.get(path).await;
         assert_eq!((reply.status, reply.body.as_str()), (401, ""), "{path}");
     }
     assert_eq!(world.get(&format!("{P}/instances/healthz")).await.status, 401);
-    assert_eq!(ask(&world, "GET", "/metrics", &keys[0].1).await.status, 404);
+    for (held, key) in &keys {
+        let wanted = if *held == Scope::Read { 200 } else { 403 };
+        assert_eq!(
+            ask(&world, "GET", "/metrics", key).await.status,
+            wanted,
+            "{held:?}"
+        );
+    }
+    // Pages are the same for everybody: what they show they ask for with the reader's key.
+    for path in ["/", "/dashboard"] {
+        let reply = world.get(path).await;
+        assert_eq!(
+            (reply.status, reply.header("location")),
+            (302, Some("/dashboard/")),
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test]

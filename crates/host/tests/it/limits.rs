@@ -192,7 +192,8 @@ async fn healthz_tells_progress_and_life() {
     }
     assert_eq!(world.get("/healthz?probe=x").await.status, 400);
     assert_eq!(world.get("/HEALTHZ").await.status, 404);
-    assert_eq!(world.get("/").await.status, 404);
+    let root = world.get("/").await;
+    assert_eq!((root.status, root.header("location")), (302, Some("/dashboard/")));
 }
 
 #[tokio::test]
