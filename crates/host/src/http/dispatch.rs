@@ -97,7 +97,7 @@ async fn answer(
     };
     let response = if face == Face::App {
         match to_app(app, call).await {
-            answer if is_root && answer.status() == StatusCode::NOT_FOUND => dashboard::lead_there(),
+            answer if is_root && is_nothing(&answer) => dashboard::lead_there(),
             answer => answer,
         }
     } else {
@@ -221,6 +221,11 @@ async fn to_app(app: Router, call: Call) -> Response<Body> {
         links,
     });
     app.oneshot(request).await.unwrap_or_else(|never| match never {})
+}
+
+/// The app has no route there, or none that it shows to this caller.
+fn is_nothing(answer: &Response<Body>) -> bool {
+    matches!(answer.status(), StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED)
 }
 
 /// The key in the query, before the query is checked.
