@@ -57,7 +57,12 @@ fn find_browser() -> Result<String, String> {
 fn node(root: &Path, folder: &Path, variables: &[(&str, String)]) -> Result<(), String> {
     let mut command = Command::new("node");
     command
-        .args(["--test", "--test-concurrency=1", "--test-timeout=300000", "--test-reporter=spec"])
+        .args([
+            "--test",
+            "--test-concurrency=1",
+            "--test-timeout=300000",
+            "--test-reporter=spec",
+        ])
         .current_dir(root);
     let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut files: Vec<String> = entries

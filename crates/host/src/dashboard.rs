@@ -20,7 +20,8 @@ const PATH: &str = "/dashboard";
 /// The page behind every address that names no file.
 const PAGE: &str = "index.html";
 /// Nothing from elsewhere, nothing inline, in no frame.
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 /// Smaller files are not worth packing.
 const PACKED_BYTES_MIN: usize = 512;
 
@@ -44,6 +45,21 @@ pub(crate) fn answer(parts: &Parts) -> Option<Response<Body>> {
     })
 }
 
+/// A visitor of `/` is sent on when the app answers with one of these: it has nothing there, or, to a
+/// browser, which has no key before the page has asked for one, that a key is needed.
+pub(crate) fn led_away(parts: &Parts) -> Option<&'static [StatusCode]> {
+    let is_visit = parts.method == Method::GET && parts.uri.path() == "/";
+    let accepts = parts.headers.get(header::ACCEPT);
+    let is_browser = accepts
+        .and_then(|accepts| accepts.to_str().ok())
+        .is_some_and(|accepts| accepts.contains("text/html"));
+    match is_browser {
+        _ if !is_visit => None,
+        true => Some(&[StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED]),
+        false => Some(&[StatusCode::NOT_FOUND]),
+    }
+}
+
 /// Sends a browser to the dashboard.
 pub(crate) fn lead_there() -> Response<Body> {
     let mut response = plain(StatusCode::FOUND);
@@ -64,7 +80,10 @@ fn guard(headers: &mut HeaderMap) {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }

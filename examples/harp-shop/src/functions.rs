@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::{APPROVED, Counter, Till};
 
 /// One question at a time.
-pub(crate) const CATALOGUE: Limiter = Limiter::new("catalogue").concurrency(1).rate(60, Duration::from_secs(60));
+pub(crate) const CATALOGUE: Limiter = Limiter::new("catalogue")
+    .concurrency(1)
+    .rate(60, Duration::from_secs(60));
 
 /// The number of the order whose picking never works.
 const JINXED: u32 = 3001;
@@ -147,7 +149,15 @@ pub async fn pay_back((instance, cents): (String, u32)) -> Result<String> {
 /// Books a hall in each city and plays there.
 #[orchestrator(name = "Tour")]
 pub async fn tour(ctx: &OrchestrationContext, cities: u32) -> Result<u32> {
-    let halls = (0..cities).map(|number| ctx.call(book_hall, Stop { city: format!("city {number}"), seats: 100 }));
+    let halls = (0..cities).map(|number| {
+        ctx.call(
+            book_hall,
+            Stop {
+                city: format!("city {number}"),
+                seats: 100,
+            },
+        )
+    });
     let seats: Vec<u32> = try_join_all(halls).await?;
     let first = ctx.call(city, "Paris".to_owned()).await?;
     Ok(seats.iter().sum::<u32>() + first)
@@ -170,7 +180,15 @@ pub(crate) async fn book_hall(stop: Stop) -> u32 {
 /// One evening.
 #[orchestrator(name = "City")]
 pub async fn city(ctx: &OrchestrationContext, name: String) -> Result<u32> {
-    let seats = ctx.call(book_hall, Stop { city: name, seats: 300 }).await?;
+    let seats = ctx
+        .call(
+            book_hall,
+            Stop {
+                city: name,
+                seats: 300,
+            },
+        )
+        .await?;
     ctx.timer(SECOND / 4).await;
     Ok(seats)
 }
@@ -179,7 +197,11 @@ pub async fn city(ctx: &OrchestrationContext, name: String) -> Result<u32> {
 #[orchestrator(name = "StockTaking")]
 pub async fn stock_taking(ctx: &OrchestrationContext, shelf: u32) -> Result<usize> {
     let things = (0..6).map(|number| ctx.call(look_up, format!("shelf {shelf}, thing {number}")));
-    Ok(join_all(things).await.into_iter().filter(|found| found.is_ok()).count())
+    Ok(join_all(things)
+        .await
+        .into_iter()
+        .filter(|found| found.is_ok())
+        .count())
 }
 
 /// Asks the catalogue, which takes its time.
@@ -259,7 +281,11 @@ pub async fn ship_by_drone(_ctx: &OrchestrationContext, what: String) -> Result<
 #[timer_trigger("0 30 2 * * *", time_zone = "Europe/Berlin")]
 pub async fn nightly_report(client: Client, info: TimerInfo) -> Result<()> {
     let id = format!("report-{}", info.scheduled.as_micros());
-    client.start(maintain, "reports".to_owned()).id(id).or_existing().await?;
+    client
+        .start(maintain, "reports".to_owned())
+        .id(id)
+        .or_existing()
+        .await?;
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use dalsegno::{App, Client, ExternalEvent, HostSettings, RemoteWorkers, Result};
 
 pub use functions::{
-    ask_for_approval, bench, fail_with, idle, maintain, order_everything, process_order, refund, ship_by_drone,
-    stock_taking, tour, use_till,
+    ask_for_approval, bench, fail_with, idle, maintain, order_everything, process_order, refund,
+    ship_by_drone, stock_taking, tour, use_till,
 };
 pub use stock::{Counter, CounterProxy, Till, TillProxy};
 
@@ -79,20 +79,41 @@ pub async fn open_shop(client: &Client) -> Result<()> {
         started.raise_event(APPROVED, "bob".to_owned()).await?;
     }
     let busy = client.start(process_order, functions::Order::of("harp", 1, 3001));
-    busy.id("order-3001").tag("team", "strings").tag("priority", "high").await?;
-    client.start(ask_for_approval, "a grand piano".to_owned()).id("approval-7").await?;
+    busy.id("order-3001")
+        .tag("team", "strings")
+        .tag("priority", "high")
+        .await?;
+    client
+        .start(ask_for_approval, "a grand piano".to_owned())
+        .id("approval-7")
+        .await?;
     client.start(refund, 4900).id("refund-2").await?;
     client.start(tour, 12).id("tour-5").await?;
     client.start(order_everything, 4_000).id("greedy-1").await?;
     client.start(use_till, "front".to_owned()).id("till-day").await?;
-    client.start(use_till, "front".to_owned()).id("till-night").await?;
-    client.start(maintain, "lathe".to_owned()).id("maintain-3").await?;
+    client
+        .start(use_till, "front".to_owned())
+        .id("till-night")
+        .await?;
+    client
+        .start(maintain, "lathe".to_owned())
+        .id("maintain-3")
+        .await?;
     for shelf in 1..=3 {
-        client.start(stock_taking, shelf).id(format!("stock-{shelf}")).await?;
+        client
+            .start(stock_taking, shelf)
+            .id(format!("stock-{shelf}"))
+            .await?;
     }
-    let asleep = client.start(ask_for_approval, "a lute".to_owned()).id("approval-8").await?;
+    let asleep = client
+        .start(ask_for_approval, "a lute".to_owned())
+        .id("approval-8")
+        .await?;
     asleep.suspend("until Monday").await?;
-    client.start_named::<String>("ShipByDrone", "harp").id("drone-1").await?;
+    client
+        .start_named::<String>("ShipByDrone", "harp")
+        .id("drone-1")
+        .await?;
     Ok(())
 }
 

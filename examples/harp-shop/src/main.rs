@@ -50,7 +50,11 @@ async fn main() -> Result<()> {
 fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
     let mut arguments = Arguments::default();
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| Error::msg(format!("{word} needs a value")));
+        let mut value = || {
+            words
+                .next()
+                .ok_or_else(|| Error::msg(format!("{word} needs a value")))
+        };
         match word.as_str() {
             "--folder" => arguments.folder = Some(value()?),
             "--port" => arguments.port = value()?.parse()?,
@@ -59,7 +63,11 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
             "--long" => arguments.long = value()?.parse()?,
             "--empty" => arguments.is_empty = true,
             "--until-stdin-ends" => arguments.ends_with_stdin = true,
-            _ => return Err(Error::msg(format!("{word} is no flag of this program: see its first lines"))),
+            _ => {
+                return Err(Error::msg(format!(
+                    "{word} is no flag of this program: see its first lines"
+                )));
+            }
         }
     }
     Ok(arguments)

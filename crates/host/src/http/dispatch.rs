@@ -48,7 +48,7 @@ pub(crate) async fn dispatch(
     {
         return answer;
     }
-    let is_root = state.settings.has_dashboard && parts.method == Method::GET && parts.uri.path() == "/";
+    let led_away = dashboard::led_away(&parts).filter(|_| state.settings.has_dashboard);
     let code = code(parts.uri.query());
     let identity = state
         .access
@@ -64,7 +64,9 @@ pub(crate) async fn dispatch(
     };
     let response = if face == Face::App {
         match to_app(app, call).await {
-            answer if is_root && answer.status() == StatusCode::NOT_FOUND => dashboard::lead_there(),
+            answer if led_away.is_some_and(|statuses| statuses.contains(&answer.status())) => {
+                dashboard::lead_there()
+            }
             answer => answer,
         }
     } else {

@@ -71,7 +71,11 @@ pub(crate) async fn answer(
             &format!("{call} needs a key with the scope {}", needed.join(" or ")),
         );
     }
-    if state.settings.is_read_only && !may.iter().all(|scope| matches!(scope, Scope::Read | Scope::Worker)) {
+    if state.settings.is_read_only
+        && !may
+            .iter()
+            .all(|scope| matches!(scope, Scope::Read | Scope::Worker))
+    {
         return refusal(
             PERMISSION_DENIED,
             "this host only shows: read_only is set in its configuration",

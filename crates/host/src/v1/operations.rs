@@ -304,7 +304,11 @@ impl Job {
         is_dry: bool,
     ) -> Result<Progress, String> {
         loop {
-            let page = state.hub.list(query.clone()).await.map_err(|error| error.detail)?;
+            let page = state
+                .hub
+                .list(query.clone())
+                .await
+                .map_err(|error| error.detail)?;
             // Of those that run, only a parked one can be rewound.
             let fits = |row: &dalsegno_core::store::InstanceRow| {
                 order.verb != Verb::Rewind || row.status == Status::Failed || row.parked.is_some()

@@ -23,9 +23,9 @@ use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::keys::Scope;
 use crate::http::time::{self, ZoneRule};
 use crate::http::wire::raw;
+use crate::keys::Scope;
 
 /// What an answer did not hold, or held in another form.
 #[derive(Clone, Debug, PartialEq, Eq)]

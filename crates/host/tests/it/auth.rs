@@ -59,7 +59,7 @@ async fn route_by_key() {
 }
 
 #[tokio::test]
-async fn only_healthz_is_exempt() {
+async fn only_healthz_and_the_files_of_the_dashboard_are_exempt() {
     let (world, keys) = guarded().await;
     assert_eq!(world.get("/healthz").await.status, 200);
     for path in [
@@ -69,7 +69,8 @@ async fn only_healthz_is_exempt() {
         "/healthz/",
         "/metrics",
         "/openapi.json",
-        "/dashboard",
+        "/dashboards",
+        "/DASHBOARD/",
         "/api/x",
         "/",
         "/runtime/%zz",
@@ -78,6 +79,19 @@ async fn only_healthz_is_exempt() {
         assert_eq!((reply.status, reply.body.as_str()), (401, ""), "{path}");
     }
     assert_eq!(world.get(&format!("{P}/instances/healthz")).await.status, 401);
+    let page = world.get("/dashboard/").await;
+    let policy = page.header("content-security-policy").unwrap_or_default();
+    assert!(policy.starts_with("default-src 'self';"), "{page:?}");
+    assert_eq!(
+        (page.status, page.header("x-content-type-options")),
+        (200, Some("nosniff"))
+    );
+    // Who has no key yet finds the page that asks for one.
+    let browser = world.send("GET", "/", &[("Accept", "text/html,*/*")], b"").await;
+    assert_eq!(
+        (browser.status, browser.header("location")),
+        (302, Some("/dashboard/"))
+    );
     assert_eq!(ask(&world, "GET", "/metrics", &keys[0].1).await.status, 404);
 }
 
