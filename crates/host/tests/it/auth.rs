@@ -12,6 +12,8 @@ fn scope(method: &str, path: &str) -> Scope {
     match (method, path) {
         ("PUT", _) => Scope::Admin,
         ("GET", _) => Scope::Read,
+        // And what the verb in the body needs.
+        (_, path) if path.contains("/operations") => Scope::Read,
         ("POST" | "DELETE", path) if path.contains("/entities") => Scope::Entity,
         ("POST", path) if path.contains("/orchestrators") => Scope::Start,
         ("POST", path) if path.contains("/raiseEvent") || path.contains("/events") => Scope::Signal,
