@@ -8,7 +8,7 @@ export default function Schedules() {
   const state = useLoad((abort) => get('schedules', abort), [], 3000);
   const run = (row) => confirmDialog({
     title: `Run ${row.name} now`, effect: 'The function runs once, beside its calendar: no occurrence is recorded, none is left out.', label: 'Run now',
-    request: { method: 'POST', path: `schedules/${encodeURIComponent(row.name)}/run` }, cli: '# no command yet: use the request below', onDone: () => { tell(`${row.name} runs`); state.reload(); },
+    request: { method: 'POST', path: `schedules/${encodeURIComponent(row.name)}/run` }, cli: '# as a request:', onDone: () => { tell(`${row.name} runs`); state.reload(); },
   });
   return html`<${Crumbs} parts=${[['Schedules']]} /><div class="head"><h1>Schedules</h1></div>
     <section class="panel" aria-label="Schedules"><${Loaded} state=${state} none=${html`<p>The app has no timer triggers.</p><p>An orchestration that shall run by the calendar is started by one: <code>#[timer_trigger(schedule = "0 0 7 * * *")]</code></p>`}>${(rows) => html`<div class="scroll"><table>

@@ -123,6 +123,9 @@ function spread(marks, scale) {
     const isAtCut = scale.cuts.some((cut) => Math.abs(mark.left - cut.left) < 0.02);
     if ((!last || mark.left - last.left > 0.075) && (!isAtCut || mark.offset === 0)) kept.push(mark);
   }
+  const end = scale.pieces.at(-1);
+  const last = kept.at(-1);
+  if (end.width > 0.1 && (!last || 1 - last.left > 0.12)) kept.push({ left: 1, offset: end.to - scale.begin });
   return kept;
 }
 

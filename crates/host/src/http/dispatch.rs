@@ -72,7 +72,7 @@ async fn answer(
     {
         return answer;
     }
-    let is_root = state.settings.has_dashboard && parts.method == Method::GET && parts.uri.path() == "/";
+    let led_away = dashboard::led_away(&parts).filter(|_| state.settings.has_dashboard);
     let code = code(parts.uri.query());
     let headers = match face {
         // Prometheus sends its key as a token.
@@ -97,7 +97,9 @@ async fn answer(
     };
     let response = if face == Face::App {
         match to_app(app, call).await {
-            answer if is_root && is_nothing(&answer) => dashboard::lead_there(),
+            answer if led_away.is_some_and(|statuses| statuses.contains(&answer.status())) => {
+                dashboard::lead_there()
+            }
             answer => answer,
         }
     } else {
@@ -221,11 +223,6 @@ async fn to_app(app: Router, call: Call) -> Response<Body> {
         links,
     });
     app.oneshot(request).await.unwrap_or_else(|never| match never {})
-}
-
-/// The app has no route there, or none that it shows to this caller.
-fn is_nothing(answer: &Response<Body>) -> bool {
-    matches!(answer.status(), StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED)
 }
 
 /// The key in the query, before the query is checked.
