@@ -168,7 +168,7 @@ async fn a_rewound_instance_is_sent_with_its_history() {
     client.rewind_instance(rewind).await.expect("it failed");
     let (_, request) = turn(&mut stream).await;
     assert_eq!(request.kept_execution, None);
-    let all = kinds(&[request.past_events.clone(), request.new_events.clone()].concat());
+    let all = kinds(&[request.past_events.clone(), request.new_events].concat());
     assert!(
         all.iter()
             .any(|event| matches!(event, Event::ExecutionStarted(_)))
