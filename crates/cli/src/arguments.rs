@@ -26,27 +26,27 @@ pub(crate) struct Arguments {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Address of the host
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "DALSEGNO_SERVER",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    pub(crate) server: String,
+    /// Address of the host [default: http://127.0.0.1:8080]
+    #[arg(long, short, global = true, env = "DALSEGNO_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
     /// Task hub of the host, instead of its own
     #[arg(long, global = true, env = "DALSEGNO_HUB", value_name = "NAME")]
     pub(crate) hub: Option<String>,
     /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
     pub(crate) key: Option<String>,
+    /// Host, hub and key by this name of profiles.toml
+    #[arg(long, global = true, env = "DALSEGNO_PROFILE", value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Form of the answer
     #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// The same as --output json
     #[arg(long, global = true, conflicts_with = "output")]
     pub(crate) json: bool,
+    /// How times are written in tables
+    #[arg(long, global = true, value_enum, default_value_t = TimeForm::Iso, value_name = "FORM")]
+    pub(crate) time: TimeForm,
     /// Give up after this, like 30s or 5m
     #[arg(long, global = true, value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
@@ -70,12 +70,27 @@ pub(crate) enum Color {
 pub(crate) enum Format {
     /// For people
     Table,
+    /// For people, with more columns where there are any
+    Wide,
     /// One JSON value
     Json,
     /// One JSON value a line
     Jsonl,
+    /// Comma-separated, with a head
+    Csv,
     /// Ids alone, for pipes
     Id,
+}
+
+/// How times are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimeForm {
+    /// 5m ago
+    Relative,
+    /// 2026-03-01T09:30:00Z
+    Iso,
+    /// Seconds since 1970
+    Unix,
 }
 
 impl Global {
@@ -100,6 +115,12 @@ pub(crate) enum Command {
     Start(commands::start::Start),
     /// List instances, newest first
     List(commands::list::List),
+    /// Show what an instance has done and waits for, as a tree
+    Trace(commands::trace::Trace),
+    /// Show changes of all instances as they come
+    Tail(commands::tail::Tail),
+    /// Show a hub at a glance
+    Top(commands::top::Top),
     /// Count instances by status
     Counts(commands::counts::Counts),
     /// Show one instance

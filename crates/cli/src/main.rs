@@ -5,9 +5,14 @@
 mod arguments;
 mod commands;
 mod failure;
+mod filter;
 mod input;
 mod output;
+mod profile;
+mod screen;
 mod session;
+mod time;
+mod tree;
 
 use std::process::ExitCode;
 

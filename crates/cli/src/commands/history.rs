@@ -14,6 +14,7 @@ use crate::output::{Row, cut};
 use crate::session::{Session, exit_of};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno history order-9 --follow")]
 pub(crate) struct History {
     /// Id of the instance
     #[arg(value_parser = input::id)]
@@ -34,7 +35,7 @@ impl History {
         let rows: Vec<Row> = events
             .iter()
             .enumerate()
-            .map(|(index, event)| shown(index, event))
+            .map(|(index, event)| shown(session, index, event))
             .collect();
         session.rows(&HEAD, &rows);
         Ok(Exit::Ok)
@@ -52,7 +53,7 @@ async fn follow(id: &InstanceId, session: &Session) -> Result<Exit, Failure> {
             WatchEvent::History(number, event) => {
                 session.line(
                     &HEAD,
-                    &shown(usize::try_from(number).unwrap_or(usize::MAX), &event),
+                    &shown(session, usize::try_from(number).unwrap_or(usize::MAX), &event),
                 );
             }
             WatchEvent::Execution(status) => {
@@ -80,14 +81,14 @@ fn state(status: &InstanceStatus) -> String {
     text
 }
 
-fn shown(index: usize, event: &Event) -> Row {
+fn shown(session: &Session, index: usize, event: &Event) -> Row {
     let (task, what) = told(&event.kind);
     let task = task.map(|task| task.to_string()).unwrap_or_default();
     Row {
         id: index.to_string(),
         cells: vec![
             index.to_string(),
-            json::time(event.at),
+            session.time(event.at),
             event.kind.name().to_owned(),
             task,
             what,

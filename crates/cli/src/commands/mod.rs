@@ -22,7 +22,10 @@ pub(crate) mod rewind;
 pub(crate) mod start;
 pub(crate) mod stuck;
 pub(crate) mod suspend;
+pub(crate) mod tail;
 pub(crate) mod terminate;
+pub(crate) mod top;
+pub(crate) mod trace;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod webhooks;
@@ -46,6 +49,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Workers(workers) => workers.run(&session).await,
         Command::Explain(explain) => explain.run(&session).await,
         Command::Stuck(stuck) => stuck.run(&session).await,
+        Command::Trace(trace) => trace.run(&session).await,
+        Command::Tail(tail) => tail.run(&session).await,
+        Command::Top(top) => top.run(&session).await,
         Command::Counts(counts) => counts.run(&session).await,
         Command::Get(get) => get.run(&session).await,
         Command::Wait(wait) => wait.run(&session).await,

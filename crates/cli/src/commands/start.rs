@@ -15,6 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
 use crate::session::Session;
+use crate::time::now;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno start ProcessOrder -i '{\"sku\":\"harp\"}' --wait")]
@@ -117,13 +118,6 @@ impl Start {
             }),
         })
     }
-}
-
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_micros(0) + since
 }
 
 /// Shows the id, or waits and shows the outcome.

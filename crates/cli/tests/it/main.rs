@@ -6,6 +6,7 @@
 mod app;
 mod demo;
 mod dev;
+mod looking;
 mod world;
 
 use expect_test::{Expect, expect};

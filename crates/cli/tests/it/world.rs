@@ -56,14 +56,34 @@ impl World {
 
     /// The same in a folder.
     pub(crate) fn run_in(&self, folder: &Path, line: &str) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_dalsegno"))
-            .args(line.split(' '))
-            .current_dir(folder)
+        Self::told(self.command(line.split(' ')).current_dir(folder))
+    }
+
+    /// The same with words that may have spaces, in an environment.
+    pub(crate) fn run_with(&self, words: &[&str], environment: &[(&str, &str)]) -> String {
+        Self::told(
+            self.command(words.iter().copied())
+                .envs(environment.iter().copied()),
+        )
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A line that is about to run; nobody can type into it.
+    pub(crate) fn command<'a>(&self, words: impl Iterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dalsegno"));
+        command
+            .args(words)
             .env_clear()
             .env("DALSEGNO_SERVER", &self.url)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn told(command: &mut Command) -> String {
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let mut told = text(output.stdout);
         for line in text(output.stderr).lines() {
