@@ -16,6 +16,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 
 #[derive(Debug, Parser)]
 #[command(name = "dalsegno", version, about, after_help = EXIT_CODES, max_term_width = 80)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
+#[command(disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -159,6 +160,14 @@ pub(crate) enum Command {
     Stuck(commands::stuck::Stuck),
     /// List the workers in other languages that are connected
     Workers(commands::workers::Workers),
+    /// Look at the workers that are connected
+    #[command(subcommand)]
+    Worker(commands::workers::Worker),
+    /// Look at the timer triggers of the host, and run them
+    #[command(subcommand)]
+    Schedule(commands::schedule::Schedule),
+    /// Say what works between here and a host, and what does not
+    Doctor(commands::doctor::Doctor),
     /// Look at the task hubs of the host
     #[command(subcommand)]
     Hub(commands::hub::Hub),
@@ -178,6 +187,12 @@ pub(crate) enum Command {
     Serve(commands::dev::Serve),
     /// Make a new app from a template
     Init(commands::init::Init),
+    /// Print what completes commands in a shell
+    Completions(commands::completions::Completions),
+    /// Print the manual, or write all of its pages
+    Man(commands::man::Man),
+    /// Explain a command or the code of an error
+    Help(commands::help::Help),
 }
 
 /// A duration such as `30s`.

@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk to stderr. Exit codes are in `--help` and in [`failure`].
 
 mod arguments;
+mod batch;
 mod commands;
 mod failure;
 mod filter;

@@ -143,6 +143,27 @@ impl Session {
         answer.await
     }
 
+    /// Waits for something of an instance; after two seconds it says, once, what holds that.
+    pub(crate) async fn told_why<T>(
+        &self,
+        id: &InstanceId,
+        is_told: &mut bool,
+        answer: impl Future<Output = T>,
+    ) -> T {
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        *is_told = true;
+        // A host that does not answer is told of by what is waited for.
+        if let Ok(Some(explanation)) = self.hub.explain(id).await {
+            self.say(&in_words(&explanation));
+        }
+        answer.await
+    }
+
     pub(crate) fn rows(&self, head: &[&str], rows: &[Row]) {
         if rows.is_empty() && matches!(self.format, Format::Jsonl | Format::Id) {
             return;

@@ -7,6 +7,7 @@
 pub mod app_routes;
 pub mod config;
 mod dashboard;
+mod error_codes;
 #[cfg(test)]
 mod garbage;
 mod http;
@@ -26,6 +27,7 @@ pub mod v1;
 pub mod webhooks;
 
 pub use app_routes::{AppRoutes, AuthLevel};
+pub use error_codes::{ERROR_CODES, ErrorCode, error_code};
 pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::RequestLinks;
 pub use hubs::HubList;

@@ -48,7 +48,16 @@ async fn follow(id: &InstanceId, session: &Session) -> Result<Exit, Failure> {
         .ask(session.hub.watch(id, None, LargeValues::Read))
         .await?;
     let mut executions = 0;
-    while let Some(change) = watch.next().await? {
+    let mut is_told = false;
+    loop {
+        let next = watch.next();
+        let change = match is_told {
+            true => next.await?,
+            false => session.told_why(id, &mut is_told, next).await?,
+        };
+        let Some(change) = change else {
+            return Ok(Exit::Ok);
+        };
         match change.event {
             WatchEvent::History(number, event) => {
                 session.line(
@@ -66,7 +75,6 @@ async fn follow(id: &InstanceId, session: &Session) -> Result<Exit, Failure> {
             WatchEvent::End(status) => return Ok(exit_of(status.row.status)),
         }
     }
-    Ok(Exit::Ok)
 }
 
 fn state(status: &InstanceStatus) -> String {
