@@ -14,11 +14,6 @@ use dalsegno::Result;
 use serde_json::json;
 use workloads::Figure;
 
-/// That of the binary `dalsegno`, of which the figures tell.
-#[cfg(not(target_env = "msvc"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// How much of each workload.
 struct Sizes {
     latency_runs: usize,

@@ -16,6 +16,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 
 #[derive(Debug, Parser)]
 #[command(name = "dalsegno", version, about, after_help = EXIT_CODES, max_term_width = 80)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
+#[command(disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -26,27 +27,27 @@ pub(crate) struct Arguments {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Address of the host
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "DALSEGNO_SERVER",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    pub(crate) server: String,
+    /// Address of the host [default: http://127.0.0.1:8080]
+    #[arg(long, short, global = true, env = "DALSEGNO_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
     /// Task hub of the host, instead of its own
     #[arg(long, global = true, env = "DALSEGNO_HUB", value_name = "NAME")]
     pub(crate) hub: Option<String>,
     /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
     pub(crate) key: Option<String>,
+    /// Host, hub and key by this name of profiles.toml
+    #[arg(long, global = true, env = "DALSEGNO_PROFILE", value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// Form of the answer
     #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// The same as --output json
     #[arg(long, global = true, conflicts_with = "output")]
     pub(crate) json: bool,
+    /// How times are written in tables
+    #[arg(long, global = true, value_enum, default_value_t = TimeForm::Iso, value_name = "FORM")]
+    pub(crate) time: TimeForm,
     /// Give up after this, like 30s or 5m
     #[arg(long, global = true, value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
@@ -70,12 +71,27 @@ pub(crate) enum Color {
 pub(crate) enum Format {
     /// For people
     Table,
+    /// For people, with more columns where there are any
+    Wide,
     /// One JSON value
     Json,
     /// One JSON value a line
     Jsonl,
+    /// Comma-separated, with a head
+    Csv,
     /// Ids alone, for pipes
     Id,
+}
+
+/// How times are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimeForm {
+    /// 5m ago
+    Relative,
+    /// 2026-03-01T09:30:00Z
+    Iso,
+    /// Seconds since 1970
+    Unix,
 }
 
 impl Global {
@@ -100,6 +116,12 @@ pub(crate) enum Command {
     Start(commands::start::Start),
     /// List instances, newest first
     List(commands::list::List),
+    /// Show what an instance has done and waits for, as a tree
+    Trace(commands::trace::Trace),
+    /// Show changes of all instances as they come
+    Tail(commands::tail::Tail),
+    /// Show a hub at a glance
+    Top(commands::top::Top),
     /// Count instances by status
     Counts(commands::counts::Counts),
     /// Show one instance
@@ -138,6 +160,14 @@ pub(crate) enum Command {
     Stuck(commands::stuck::Stuck),
     /// List the workers in other languages that are connected
     Workers(commands::workers::Workers),
+    /// Look at the workers that are connected
+    #[command(subcommand)]
+    Worker(commands::workers::Worker),
+    /// Look at the timer triggers of the host, and run them
+    #[command(subcommand)]
+    Schedule(commands::schedule::Schedule),
+    /// Say what works between here and a host, and what does not
+    Doctor(commands::doctor::Doctor),
     /// Look at the task hubs of the host
     #[command(subcommand)]
     Hub(commands::hub::Hub),
@@ -157,6 +187,12 @@ pub(crate) enum Command {
     Serve(commands::dev::Serve),
     /// Make a new app from a template
     Init(commands::init::Init),
+    /// Print what completes commands in a shell
+    Completions(commands::completions::Completions),
+    /// Print the manual, or write all of its pages
+    Man(commands::man::Man),
+    /// Explain a command or the code of an error
+    Help(commands::help::Help),
 }
 
 /// A duration such as `30s`.

@@ -87,6 +87,11 @@ impl Failure {
         self
     }
 
+    /// What is wrong, without code and help.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says it on stderr.
     pub(crate) fn report(&self, color: Color) -> Exit {
         output::talk(&self.text(color));
@@ -193,6 +198,22 @@ mod tests {
               dalsegno.toml:2:1: b"#]]
         .assert_eq(&failure.text(Color::Off));
         assert_eq!(failure.exit as u8, 78);
+    }
+
+    #[test]
+    fn every_code_has_its_page() {
+        for failure in [
+            Failure::usage(""),
+            Failure::unexpected(&""),
+            Failure::configuration(&""),
+            Failure::in_use(&""),
+        ] {
+            assert!(
+                dalsegno_host::error_code(failure.code).is_some(),
+                "{}",
+                failure.code
+            );
+        }
     }
 
     #[test]

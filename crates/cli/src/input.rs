@@ -57,6 +57,16 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     json::parse_time(text).ok_or_else(|| "write it like 2026-03-01T09:30:00Z or 2026-03-01".into())
 }
 
+/// A time, or so long ago, like `2h`.
+pub(crate) fn past(text: &str) -> Result<Timestamp, String> {
+    if let Some(ago) = units::duration(text) {
+        let micros = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+        let at = crate::time::now().as_micros().saturating_sub(micros);
+        return Ok(Timestamp::from_micros(at));
+    }
+    json::parse_time(text).ok_or_else(|| "write it like 2026-03-01T09:30:00Z, 2026-03-01 or 2h".into())
+}
+
 /// So many per time.
 pub(crate) fn rate(text: &str) -> Result<(u32, std::time::Duration), String> {
     units::rate(text).ok_or_else(|| "write it like 5000/1h".into())

@@ -3,11 +3,17 @@
 //! Data goes to stdout, talk to stderr. Exit codes are in `--help` and in [`failure`].
 
 mod arguments;
+mod batch;
 mod commands;
 mod failure;
+mod filter;
 mod input;
 mod output;
+mod profile;
+mod screen;
 mod session;
+mod time;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -15,12 +21,6 @@ use clap::Parser;
 
 use arguments::Arguments;
 use failure::Exit;
-
-/// What a turn allocates is freed on other threads, which the C library's allocator makes dear: a
-/// hub does half as much again with this one.
-#[cfg(not(target_env = "msvc"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

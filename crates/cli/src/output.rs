@@ -29,7 +29,8 @@ pub(crate) fn rows(format: Format, head: &[&str], rows: &[Row]) -> String {
     let joined =
         |part: fn(&Row) -> &str, between: &str| rows.iter().map(part).collect::<Vec<_>>().join(between);
     match format {
-        Format::Table => table(head, rows),
+        Format::Table | Format::Wide => table(head, rows),
+        Format::Csv => csv(head, rows),
         Format::Json => format!("[{}]", joined(|row| &row.json, ",\n ")),
         Format::Jsonl => joined(|row| &row.json, "\n"),
         Format::Id => joined(|row| &row.id, "\n"),
@@ -39,7 +40,8 @@ pub(crate) fn rows(format: Format, head: &[&str], rows: &[Row]) -> String {
 /// One row in a form; in a table each cell has a line of its own.
 pub(crate) fn one(format: Format, head: &[&str], row: &Row) -> String {
     match format {
-        Format::Table => {
+        Format::Csv => csv(head, std::slice::from_ref(row)),
+        Format::Table | Format::Wide => {
             let width = head.iter().map(|name| name.len()).max().unwrap_or(0);
             let pairs = head.iter().zip(&row.cells).filter(|(_, cell)| !cell.is_empty());
             let lines: Vec<String> = pairs
@@ -55,16 +57,37 @@ pub(crate) fn one(format: Format, head: &[&str], row: &Row) -> String {
 /// A row in a form, alone in its line; in a table columns are as wide as their heads ask for at least.
 pub(crate) fn line(format: Format, head: &[&str], row: &Row) -> String {
     match format {
-        Format::Table => table_line(head, row),
+        Format::Table | Format::Wide => table_line(head, row),
+        Format::Csv => csv_line(row.cells.iter().map(String::as_str)),
         Format::Json | Format::Jsonl => row.json.replace(['\n', '\r'], " "),
         Format::Id => row.id.clone(),
     }
+}
+
+/// As RFC 4180 has it, but for the ends of lines; the head in small letters.
+fn csv(head: &[&str], rows: &[Row]) -> String {
+    let names: Vec<String> = head.iter().map(|name| name.to_lowercase()).collect();
+    let mut lines = vec![csv_line(names.iter().map(String::as_str))];
+    lines.extend(
+        rows.iter()
+            .map(|row| csv_line(row.cells.iter().map(String::as_str))),
+    );
+    lines.join("\n")
+}
+
+pub(crate) fn csv_line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+    let cell = |cell: &str| match cell.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.to_owned(),
+    };
+    cells.map(cell).collect::<Vec<_>>().join(",")
 }
 
 fn table_line(head: &[&str], row: &Row) -> String {
     let width = |name: &str| match name {
         "NO" | "TASK" => 5,
         "TIME" => 27,
+        "CHANGE" => 19,
         _ => 24,
     };
     let cells = head.iter().zip(&row.cells);
@@ -119,7 +142,7 @@ pub(crate) fn cut(text: &str) -> String {
 }
 
 /// Control characters could move a terminal's cursor.
-fn shown(cell: &str) -> String {
+pub(crate) fn shown(cell: &str) -> String {
     if !cell.contains(char::is_control) {
         return cell.to_owned();
     }
@@ -165,6 +188,11 @@ mod tests {
         assert!(rows(Format::Table, &["ID", "STATUS"], &long).contains("  Running\n"));
         assert_eq!(cut(&"ü".repeat(61)), "ü".repeat(60) + "…");
         assert_eq!(rows(Format::Json, &["ID"], &[]), "[]");
+        long[0].cells[0] = "a,\"b\"".into();
+        assert_eq!(
+            rows(Format::Csv, &["ID", "STATUS"], &long[..1]),
+            "id,status\n\"a,\"\"b\"\"\",Running"
+        );
         assert_eq!(
             one(Format::Table, &["id", "status"], &sample()[0]),
             "id      order-9\nstatus  Running"

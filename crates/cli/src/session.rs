@@ -9,10 +9,12 @@ use dalsegno_host::RemoteHub;
 use dalsegno_host::v1::json;
 use tokio::time::Instant;
 
-use crate::arguments::{Format, Global};
+use crate::arguments::{Format, Global, TimeForm};
 use crate::commands::explain::in_words;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Row};
+use crate::profile::Target;
+use crate::time::written;
 
 /// Names a file with the key, for where an environment can be read by others.
 const KEY_FILE: &str = "DALSEGNO_TOKEN_FILE";
@@ -25,6 +27,7 @@ pub(crate) struct Session {
     pub(crate) hub: RemoteHub,
     format: Format,
     timeout: Option<Duration>,
+    time: TimeForm,
     quiet: bool,
 }
 
@@ -51,20 +54,49 @@ pub(crate) const DETAILS: [&str; 17] = [
 
 impl Session {
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
-        let hub = RemoteHub::new(&global.server)?;
-        let hub = match &global.hub {
+        let target = Target::new(global)?;
+        let hub = RemoteHub::new(&target.server)?;
+        let hub = match &target.hub {
             Some(name) => hub.hub(name),
             None => hub,
         };
         Ok(Self {
-            hub: match key(global)? {
+            hub: match key(global, &target)? {
                 Some(key) => hub.key(key),
                 None => hub,
             },
             format: global.format(),
             timeout: global.timeout,
+            time: global.time,
             quiet: global.quiet,
         })
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Not for other programs.
+    pub(crate) fn is_for_people(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// A time as it is asked for.
+    pub(crate) fn time(&self, at: dalsegno_core::Timestamp) -> String {
+        written(at, self.time)
+    }
+
+    /// The same for what already is text.
+    pub(crate) fn time_text(&self, text: &str) -> String {
+        crate::time::rewritten(text, self.time)
     }
 
     /// Says something that is no data.
@@ -74,8 +106,11 @@ impl Session {
         }
     }
 
-    /// An answer within the time there is.
+    /// An answer within the time there is. After two seconds it says who does not answer.
     pub(crate) async fn ask<T>(&self, answer: impl Future<Output = Answer<T>>) -> Result<T, Failure> {
+        let answer = self.patiently(answer, || {
+            format!("waiting: {} has not answered for 2 s", self.hub.origin())
+        });
         match self.timeout {
             None => Ok(answer.await?),
             Some(timeout) => match tokio::time::timeout(timeout, answer).await {
@@ -92,6 +127,43 @@ impl Session {
         }
     }
 
+    /// Waits for something, and says why when it takes its time.
+    pub(crate) async fn patiently<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        why: impl FnOnce() -> String,
+    ) -> T {
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        self.say(&why());
+        answer.await
+    }
+
+    /// Waits for something of an instance; after two seconds it says, once, what holds that.
+    pub(crate) async fn told_why<T>(
+        &self,
+        id: &InstanceId,
+        is_told: &mut bool,
+        answer: impl Future<Output = T>,
+    ) -> T {
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        *is_told = true;
+        // A host that does not answer is told of by what is waited for.
+        if let Ok(Some(explanation)) = self.hub.explain(id).await {
+            self.say(&in_words(&explanation));
+        }
+        answer.await
+    }
+
     pub(crate) fn rows(&self, head: &[&str], rows: &[Row]) {
         if rows.is_empty() && matches!(self.format, Format::Jsonl | Format::Id) {
             return;
@@ -104,7 +176,7 @@ impl Session {
     }
 
     pub(crate) fn instance(&self, status: &InstanceStatus) {
-        self.one(&DETAILS, &details(status));
+        self.one(&DETAILS, &details(status, self.time));
     }
 
     /// Waits until an instance is finished; after two seconds it says what holds it.
@@ -131,7 +203,7 @@ impl Session {
     /// What is no table for people.
     pub(crate) fn prose(&self, id: &str, text: &str, json: &str) {
         match self.format {
-            Format::Table => output::data(text),
+            Format::Table | Format::Wide | Format::Csv => output::data(text),
             Format::Json | Format::Jsonl => output::data(json),
             Format::Id => output::data(id),
         }
@@ -146,11 +218,11 @@ impl Session {
     pub(crate) fn ended(&self, status: &InstanceStatus) -> Exit {
         let row = &status.row;
         match (self.format, row.status) {
-            (Format::Table, Status::Failed) => {
+            (Format::Table | Format::Wide, Status::Failed) => {
                 let failure = row.failure.as_ref().map(ToString::to_string).unwrap_or_default();
                 output::talk(&format!("{} failed: {failure}", row.id));
             }
-            (Format::Table, Status::Terminated | Status::Canceled) => {
+            (Format::Table | Format::Wide, Status::Terminated | Status::Canceled) => {
                 let reason = row.output.as_ref().map(|output| format!(": {}", output.as_str()));
                 output::talk(&format!(
                     "{} was {}{}",
@@ -159,7 +231,9 @@ impl Session {
                     reason.unwrap_or_default()
                 ));
             }
-            (Format::Table, _) => output::data(row.output.as_ref().map_or("null", |output| output.as_str())),
+            (Format::Table | Format::Wide, _) => {
+                output::data(row.output.as_ref().map_or("null", |output| output.as_str()))
+            }
             _ => self.instance(status),
         }
         exit_of(row.status)
@@ -175,22 +249,24 @@ pub(crate) fn exit_of(status: Status) -> Exit {
     }
 }
 
-/// The key as given, else the one in the file that the environment names.
-fn key(global: &Global) -> Result<Option<String>, Failure> {
+/// The key as given, else the one in the file that the environment names, else the profile's.
+fn key(global: &Global, target: &Target) -> Result<Option<String>, Failure> {
     if global.key.is_some() {
         return Ok(global.key.clone());
     }
-    let Some(path) = std::env::var_os(KEY_FILE).filter(|path| !path.is_empty()) else {
-        return Ok(None);
+    let named = std::env::var_os(KEY_FILE).filter(|path| !path.is_empty());
+    let (path, by) = match (named, &target.key_file) {
+        (Some(path), _) => (std::path::PathBuf::from(path), KEY_FILE),
+        (None, Some(path)) => (path.clone(), "key_file of the profile"),
+        (None, None) => return Ok(None),
     };
-    let path = std::path::PathBuf::from(path);
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::configuration(&format!("{KEY_FILE}: {} cannot be read: {error}", path.display()))
+        Failure::configuration(&format!("{by}: {} cannot be read: {error}", path.display()))
     })?;
     Ok(Some(text.trim().to_owned()))
 }
 
-fn details(status: &InstanceStatus) -> Row {
+fn details(status: &InstanceStatus, form: TimeForm) -> Row {
     let row = &status.row;
     let payload = |payload: &Option<dalsegno_core::Payload>| {
         payload
@@ -198,7 +274,7 @@ fn details(status: &InstanceStatus) -> Row {
             .map(|payload| payload.as_str().to_owned())
             .unwrap_or_default()
     };
-    let time = |at: Option<dalsegno_core::Timestamp>| at.map(json::time).unwrap_or_default();
+    let time = |at: Option<dalsegno_core::Timestamp>| at.map(|at| written(at, form)).unwrap_or_default();
     let tags: Vec<String> = row
         .tags
         .iter()
@@ -211,8 +287,8 @@ fn details(status: &InstanceStatus) -> Row {
             row.name.to_string(),
             row.version.as_deref().unwrap_or_default().to_owned(),
             row.status.as_str().to_owned(),
-            json::time(row.created),
-            json::time(row.updated),
+            written(row.created, form),
+            written(row.updated, form),
             time(row.completed),
             time(row.scheduled_start),
             tags.join(", "),

@@ -1,7 +1,7 @@
 //! "Did you mean": the known word nearest to what somebody typed.
 
 /// Nearest of the known words, if one is near enough to be meant.
-pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     known
         .into_iter()

@@ -464,11 +464,11 @@ impl RemoteHub {
         }
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: String) -> Answer<T> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: String) -> Answer<T> {
         self.send(Method::GET, path, None::<&()>).await
     }
 
-    async fn send<T: DeserializeOwned>(
+    pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         path: String,
@@ -482,7 +482,7 @@ impl RemoteHub {
         read(&self.text(request).await?)
     }
 
-    async fn done(&self, request: RequestBuilder) -> Answer<()> {
+    pub(crate) async fn done(&self, request: RequestBuilder) -> Answer<()> {
         self.text(request).await.map(drop)
     }
 
@@ -593,7 +593,7 @@ where
 }
 
 /// A name as a segment of a path. A URL cannot say an empty one, nor `.` and `..`.
-fn segment(name: &str) -> Answer<String> {
+pub(crate) fn segment(name: &str) -> Answer<String> {
     if matches!(name, "" | "." | "..") {
         return Err(RequestError::new(
             RequestErrorKind::Invalid,
@@ -633,6 +633,15 @@ fn list_path(query: &InstanceQuery) -> String {
             .iter()
             .map(|status| ("status", status.as_str().to_owned())),
     );
+    pairs.extend(narrowed(query));
+    pairs.extend(query.after.as_ref().map(|after| ("after", cursor_text(after))));
+    pairs.extend(without_large(query.large));
+    with_query("/instances", &pairs)
+}
+
+/// The filters that lists and streams share.
+pub(crate) fn narrowed(query: &InstanceQuery) -> Vec<(&'static str, String)> {
+    let mut pairs = Vec::new();
     pairs.extend(
         query
             .tags
@@ -643,9 +652,7 @@ fn list_path(query: &InstanceQuery) -> String {
     pairs.extend(query.id_prefix.clone().map(|prefix| ("prefix", prefix)));
     pairs.extend(query.created_from.map(|at| ("createdFrom", time::exact(at))));
     pairs.extend(query.created_to.map(|at| ("createdTo", time::exact(at))));
-    pairs.extend(query.after.as_ref().map(|after| ("after", cursor_text(after))));
-    pairs.extend(without_large(query.large));
-    with_query("/instances", &pairs)
+    pairs
 }
 
 fn entities_path(query: &EntityQuery) -> String {
@@ -662,7 +669,7 @@ fn without_large(large: LargeValues) -> Option<(&'static str, String)> {
     (large == LargeValues::LeaveOut).then(|| ("largeValues", "false".to_owned()))
 }
 
-fn with_query(path: &str, pairs: &[(&str, String)]) -> String {
+pub(crate) fn with_query(path: &str, pairs: &[(&str, String)]) -> String {
     let pairs: Vec<String> = pairs
         .iter()
         .map(|(name, value)| format!("{name}={}", encode(value)))

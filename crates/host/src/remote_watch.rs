@@ -35,8 +35,9 @@ pub struct RemoteWatch {
     tries: u32,
 }
 
+/// A stream of server-sent events.
 #[derive(Debug)]
-struct Connection {
+pub(crate) struct Connection {
     response: Response,
     /// Bytes that are no whole event yet.
     came: Vec<u8>,
@@ -138,17 +139,13 @@ impl RemoteWatch {
         let response = request.send().await.map_err(unreachable)?;
         match response.status() {
             StatusCode::NO_CONTENT => Ok(None),
-            StatusCode::OK => Ok(Some(Connection {
-                response,
-                came: Vec::new(),
-                searched: 0,
-            })),
+            StatusCode::OK => Ok(Some(Connection::new(response))),
             code => Err(refusal(code, &response.text().await.map_err(unreachable)?)),
         }
     }
 }
 
-fn is_passing(kind: RequestErrorKind) -> bool {
+pub(crate) fn is_passing(kind: RequestErrorKind) -> bool {
     matches!(
         kind,
         RequestErrorKind::Unreachable | RequestErrorKind::Busy | RequestErrorKind::Unavailable
@@ -156,8 +153,16 @@ fn is_passing(kind: RequestErrorKind) -> bool {
 }
 
 impl Connection {
+    pub(crate) fn new(response: Response) -> Self {
+        Self {
+            response,
+            came: Vec::new(),
+            searched: 0,
+        }
+    }
+
     /// The next event, as it came; `None` when the connection is over.
-    async fn next(&mut self) -> Option<Answer<String>> {
+    pub(crate) async fn next(&mut self) -> Option<Answer<String>> {
         loop {
             let from = self.searched.saturating_sub(1);
             let found = self.came[from..].windows(2).position(|two| two == b"\n\n");
@@ -182,20 +187,10 @@ impl Connection {
 
 /// What an event says; `None` for one that only shows that the host is there.
 fn change(frame: &str) -> Answer<Option<Change>> {
-    let field = |wanted: &'static str| {
-        frame.lines().filter_map(move |line| {
-            let (name, value) = line.split_once(':')?;
-            (name == wanted).then(|| value.strip_prefix(' ').unwrap_or(value))
-        })
-    };
-    let Some(name) = field("event").next() else {
+    let Some((name, data)) = event(frame)? else {
         return Ok(None);
     };
-    let data = field("data").collect::<Vec<_>>().join("\n");
-    if name == "problem" {
-        return Err(problem(&data));
-    }
-    let seen: Seen = field("id")
+    let seen: Seen = fields(frame, "id")
         .next()
         .unwrap_or_default()
         .parse()
@@ -213,6 +208,25 @@ fn change(frame: &str) -> Answer<Option<Change>> {
         _ => return Ok(None),
     };
     Ok(Some(Change { seen, event }))
+}
+
+/// Name and data of an event; `None` for one that only shows that the host is there.
+pub(crate) fn event(frame: &str) -> Answer<Option<(&str, String)>> {
+    let Some(name) = fields(frame, "event").next() else {
+        return Ok(None);
+    };
+    let data = fields(frame, "data").collect::<Vec<_>>().join("\n");
+    match name {
+        "problem" => Err(problem(&data)),
+        name => Ok(Some((name, data))),
+    }
+}
+
+fn fields<'a>(frame: &'a str, wanted: &'static str) -> impl Iterator<Item = &'a str> {
+    frame.lines().filter_map(move |line| {
+        let (name, value) = line.split_once(':')?;
+        (name == wanted).then(|| value.strip_prefix(' ').unwrap_or(value))
+    })
 }
 
 fn problem(data: &str) -> RequestError {

@@ -12,8 +12,10 @@ use crate::session::Session;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
     /// Show every value
+    #[command(after_help = "Example: dalsegno config show --origin")]
     Show(Show),
     /// Say whether the configuration is good, and nothing else
+    #[command(after_help = "Example: dalsegno config check --config /etc/dalsegno.toml")]
     Check(Files),
 }
 

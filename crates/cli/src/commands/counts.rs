@@ -8,6 +8,7 @@ use crate::output::Row;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno counts -o csv")]
 pub(crate) struct Counts {}
 
 impl Counts {

@@ -12,7 +12,9 @@ use crate::failure::{Exit, Failure};
 
 /// Hosts the package-freshness app and runs it: 881 packages behind a rate limit, which are stale?
 #[derive(Debug, Args)]
-#[command(after_help = "Kill it with kill -9 in the middle and type the same command again: it goes on.")]
+#[command(
+    after_help = "Example: dalsegno demo --exit\nKill it with kill -9 in the middle and type the same again: it goes on."
+)]
 pub(crate) struct Demo {
     /// Folder of the hub and of the app's database
     #[arg(long, value_name = "DIR", default_value = ".dalsegno/demo")]

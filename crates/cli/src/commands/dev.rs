@@ -25,9 +25,10 @@ const CONFIG_FILE: &str = "dalsegno.toml";
 
 /// Serves workers and clients of any language on this machine, with nothing to configure.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Programs written with the Durable Task SDKs connect to http://localhost:8080, or to localhost:4001 when\nthey name no address; clients of Durable Functions to http://localhost:7071. Any task hub that they name is made when it is first named."
-)]
+#[command(after_help = "Example: dalsegno dev --ephemeral\n\
+        Programs written with the Durable Task SDKs connect to http://localhost:8080, or\n\
+        to localhost:4001 when they name no address; clients of Durable Functions to\n\
+        http://localhost:7071. Any hub that they name is made when it is first named.")]
 pub(crate) struct Dev {
     /// Folder of the hubs
     #[arg(long, value_name = "DIR", default_value = ".dalsegno/hub")]
@@ -48,7 +49,9 @@ pub(crate) struct Dev {
 
 /// Serves workers and clients of any language, as configured: for production.
 #[derive(Debug, Args)]
-#[command(after_help = "Reads dalsegno.toml and the environment; `dalsegno config` shows what is in force.")]
+#[command(
+    after_help = "Example: dalsegno serve --config /etc/dalsegno.toml\nReads dalsegno.toml and the environment;\n`dalsegno config show` has what is in force."
+)]
 pub(crate) struct Serve {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = CONFIG_FILE)]

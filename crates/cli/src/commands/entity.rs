@@ -19,12 +19,15 @@ const PAGE_ROWS: usize = 1_000;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Entity {
     /// List entities that have state
+    #[command(after_help = "Example: dalsegno entity list counter")]
     List(List),
     /// Show the state of an entity
+    #[command(after_help = "Example: dalsegno entity get counter a")]
     Get(Named),
     /// Signal an operation; nobody waits for it
     Signal(Signal),
     /// Delete an entity with its state
+    #[command(after_help = "Example: dalsegno entity delete counter a")]
     Delete(Named),
 }
 

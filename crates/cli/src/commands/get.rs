@@ -9,6 +9,7 @@ use crate::input;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno get order-9 --json")]
 pub(crate) struct Get {
     /// Id of the instance
     #[arg(value_parser = input::id)]

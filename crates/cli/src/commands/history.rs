@@ -14,6 +14,7 @@ use crate::output::{Row, cut};
 use crate::session::{Session, exit_of};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno history order-9 --follow")]
 pub(crate) struct History {
     /// Id of the instance
     #[arg(value_parser = input::id)]
@@ -34,7 +35,7 @@ impl History {
         let rows: Vec<Row> = events
             .iter()
             .enumerate()
-            .map(|(index, event)| shown(index, event))
+            .map(|(index, event)| shown(session, index, event))
             .collect();
         session.rows(&HEAD, &rows);
         Ok(Exit::Ok)
@@ -47,12 +48,21 @@ async fn follow(id: &InstanceId, session: &Session) -> Result<Exit, Failure> {
         .ask(session.hub.watch(id, None, LargeValues::Read))
         .await?;
     let mut executions = 0;
-    while let Some(change) = watch.next().await? {
+    let mut is_told = false;
+    loop {
+        let next = watch.next();
+        let change = match is_told {
+            true => next.await?,
+            false => session.told_why(id, &mut is_told, next).await?,
+        };
+        let Some(change) = change else {
+            return Ok(Exit::Ok);
+        };
         match change.event {
             WatchEvent::History(number, event) => {
                 session.line(
                     &HEAD,
-                    &shown(usize::try_from(number).unwrap_or(usize::MAX), &event),
+                    &shown(session, usize::try_from(number).unwrap_or(usize::MAX), &event),
                 );
             }
             WatchEvent::Execution(status) => {
@@ -65,7 +75,6 @@ async fn follow(id: &InstanceId, session: &Session) -> Result<Exit, Failure> {
             WatchEvent::End(status) => return Ok(exit_of(status.row.status)),
         }
     }
-    Ok(Exit::Ok)
 }
 
 fn state(status: &InstanceStatus) -> String {
@@ -80,14 +89,14 @@ fn state(status: &InstanceStatus) -> String {
     text
 }
 
-fn shown(index: usize, event: &Event) -> Row {
+fn shown(session: &Session, index: usize, event: &Event) -> Row {
     let (task, what) = told(&event.kind);
     let task = task.map(|task| task.to_string()).unwrap_or_default();
     Row {
         id: index.to_string(),
         cells: vec![
             index.to_string(),
-            json::time(event.at),
+            session.time(event.at),
             event.kind.name().to_owned(),
             task,
             what,

@@ -9,6 +9,7 @@ use crate::session::Session;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hub {
     /// List the task hubs of the host, its own first
+    #[command(after_help = "Example: dalsegno hub list")]
     List,
 }
 

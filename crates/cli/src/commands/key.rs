@@ -17,8 +17,10 @@ pub(crate) enum Key {
     /// Make a key and print its secret, which is nowhere kept
     Create(Create),
     /// List the keys of a file, without secrets
+    #[command(after_help = "Example: dalsegno key list")]
     List(File),
     /// Remove a key; hosts that run refuse it within a second
+    #[command(after_help = "Example: dalsegno key revoke monitor")]
     Revoke(Revoke),
 }
 

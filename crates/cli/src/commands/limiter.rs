@@ -28,6 +28,7 @@ const HEAD: [&str; 9] = [
 #[derive(Debug, Subcommand)]
 pub(crate) enum Limiter {
     /// List the buckets of all limiters
+    #[command(after_help = "Example: dalsegno limiter list")]
     List,
     /// Change what a limiter allows; what is not given is not limited
     Set(Set),

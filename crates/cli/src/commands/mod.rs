@@ -1,28 +1,36 @@
 //! One file per subcommand.
 
 pub(crate) mod cancel;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod counts;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod doctor;
 pub(crate) mod entity;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod help;
 pub(crate) mod history;
 pub(crate) mod hub;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod limiter;
 pub(crate) mod list;
+pub(crate) mod man;
 pub(crate) mod purge;
 pub(crate) mod raise;
 pub(crate) mod restart;
 pub(crate) mod resume;
 pub(crate) mod rewind;
+pub(crate) mod schedule;
 pub(crate) mod start;
 pub(crate) mod stuck;
 pub(crate) mod suspend;
+pub(crate) mod tail;
 pub(crate) mod terminate;
+pub(crate) mod top;
+pub(crate) mod trace;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod webhooks;
@@ -34,6 +42,13 @@ use crate::session::Session;
 
 /// Does what was typed.
 pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    // These need nothing: a profile that is refused must not take away what explains it.
+    let arguments = match arguments.command {
+        Command::Help(help) => return help.run(),
+        Command::Completions(completions) => return Ok(completions.run()),
+        Command::Man(man) => return man.run(),
+        command => Arguments { command, ..arguments },
+    };
     let session = Session::new(&arguments.global)?;
     // Hosts say themselves what they log.
     if !matches!(arguments.command, Command::Dev(_) | Command::Serve(_)) {
@@ -44,8 +59,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::List(list) => list.run(&session).await,
         Command::Webhooks(webhooks) => webhooks.run(&session).await,
         Command::Workers(workers) => workers.run(&session).await,
+        Command::Worker(worker) => worker.run(&session).await,
+        Command::Schedule(schedule) => schedule.run(&session).await,
+        Command::Doctor(doctor) => doctor.run(&session).await,
         Command::Explain(explain) => explain.run(&session).await,
         Command::Stuck(stuck) => stuck.run(&session).await,
+        Command::Trace(trace) => trace.run(&session).await,
+        Command::Tail(tail) => tail.run(&session).await,
+        Command::Top(top) => top.run(&session).await,
         Command::Counts(counts) => counts.run(&session).await,
         Command::Get(get) => get.run(&session).await,
         Command::Wait(wait) => wait.run(&session).await,
@@ -68,5 +89,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Key(key) => key.run(&session),
         Command::Verify(verify) => verify.run(&session),
         Command::Init(init) => init.run(&session),
+        Command::Help(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Ok),
     }
 }

@@ -6,8 +6,9 @@ use clap::Args;
 use dalsegno_core::query::{InstanceQuery, Status};
 use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_engine::request::{PurgeQuery, RequestErrorKind, Scope};
-use dalsegno_host::v1::json;
+use dalsegno_host::v1::{OperationVerb, json};
 
+use crate::batch::{Batch, Order};
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
@@ -19,27 +20,26 @@ const EXAMPLES: usize = 5;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno purge --since 2026-01-01 --until 2026-02-01 --status completed")]
 pub(crate) struct Purge {
-    /// Id of the finished instance; or many, by --since
-    #[arg(value_parser = input::id, required_unless_present = "since", conflicts_with = "since")]
+    /// Id of the finished instance; or many, by --since or --where
+    #[arg(value_parser = input::id, required_unless_present_any = ["since", "filter"], conflicts_with_all = ["since", "filter"])]
     id: Option<InstanceId>,
+    #[command(flatten)]
+    batch: Batch,
     /// Its children too
-    #[arg(long, requires = "id")]
+    #[arg(long, conflicts_with = "since")]
     recursive: bool,
     /// Terminate it first if it is not finished
     #[arg(long, requires = "id")]
     force: bool,
     /// All finished ones created at or after
-    #[arg(long, value_parser = input::time)]
+    #[arg(long, value_parser = input::past, value_name = "TIME", conflicts_with = "filter")]
     since: Option<Timestamp>,
     /// And at or before; without it until now
-    #[arg(long, value_parser = input::time, requires = "since")]
+    #[arg(long, value_parser = input::past, value_name = "TIME", requires = "since")]
     until: Option<Timestamp>,
     /// And of these statuses, separated by commas
     #[arg(long, value_parser = finished, value_delimiter = ',', requires = "since")]
     status: Vec<Status>,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
 }
 
 fn finished(text: &str) -> Result<Status, String> {
@@ -53,6 +53,10 @@ fn finished(text: &str) -> Result<Status, String> {
 
 impl Purge {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        if self.batch.is_meant() {
+            let order = Order::new(OperationVerb::Purge).recursive(self.recursive);
+            return self.batch.run(session, &order).await;
+        }
         let deleted = match &self.id {
             Some(id) => self.one(session, id).await?,
             None => self.many(session).await?,
@@ -87,7 +91,7 @@ impl Purge {
     }
 
     async fn many(&self, session: &Session) -> Result<u64, Failure> {
-        if !self.yes && !self.confirmed(session).await? {
+        if !self.batch.is_sure() && !self.confirmed(session).await? {
             session.say("nothing was deleted");
             return Ok(0);
         }

@@ -8,6 +8,7 @@ use dalsegno_core::query::Status;
 use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_engine::request::{StartOptions, Started};
 use dalsegno_engine::webhooks::WebhookSubscription;
+use dalsegno_host::nearest;
 use dalsegno_host::v1::json;
 
 use crate::arguments::duration;
@@ -15,6 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
 use crate::session::Session;
+use crate::time::now;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno start ProcessOrder -i '{\"sku\":\"harp\"}' --wait")]
@@ -88,8 +90,14 @@ impl From<IfExists> for ReusePolicy {
 impl Start {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let wait = self.wait;
+        let name = self.orchestrator.clone();
         let options = self.into_options()?;
-        let started = session.ask(session.hub.start(options)).await?;
+        let started = match session.ask(session.hub.start(options)).await {
+            Err(failure) if failure.exit == Exit::NotFound => {
+                return Err(did_you_mean(session, &name, failure).await);
+            }
+            answer => answer?,
+        };
         match started.existing {
             Some(status) => session.say(&format!("{} already exists ({})", started.id, status.as_str())),
             None => session.say(&format!("started {}", started.id)),
@@ -119,11 +127,15 @@ impl Start {
     }
 }
 
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_micros(0) + since
+/// With the name that may have been meant.
+async fn did_you_mean(session: &Session, name: &str, failure: Failure) -> Failure {
+    let Ok(info) = session.ask(session.hub.info()).await else {
+        return failure;
+    };
+    match nearest(name, info.orchestrators.iter().map(String::as_str)) {
+        Some(near) => failure.help(format!("did you mean {near}?")),
+        None => failure,
+    }
 }
 
 /// Shows the id, or waits and shows the outcome.

@@ -20,7 +20,14 @@ pub(crate) struct Stuck {
 impl Stuck {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let stuck = session.ask(session.hub.stuck(self.top)).await?;
-        session.rows(&HEAD, &stuck.rows.iter().map(shown).collect::<Vec<_>>());
+        session.rows(
+            &HEAD,
+            &stuck
+                .rows
+                .iter()
+                .map(|row| shown(session, row))
+                .collect::<Vec<_>>(),
+        );
         if stuck.more {
             session.say("there are more: --top shows up to 1000");
         }
@@ -28,14 +35,14 @@ impl Stuck {
     }
 }
 
-fn shown(explanation: &ExplanationWire) -> Row {
+fn shown(session: &Session, explanation: &ExplanationWire) -> Row {
     Row {
         id: explanation.id.clone(),
         cells: vec![
             explanation.id.clone(),
             explanation.name.clone(),
             explanation.status.clone(),
-            explanation.since.clone(),
+            session.time_text(&explanation.since),
             explanation.summary.clone(),
         ],
         json: json::explanation(explanation),

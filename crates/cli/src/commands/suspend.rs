@@ -2,16 +2,21 @@
 
 use clap::Args;
 use dalsegno_core::InstanceId;
+use dalsegno_host::v1::OperationVerb;
 
+use crate::batch::{Batch, Order};
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno suspend --where 'name=ProcessOrder tag=team=blue'")]
 pub(crate) struct Suspend {
-    /// Id of the instance
-    #[arg(value_parser = input::id)]
-    id: InstanceId,
+    /// Id of the instance; or many, by --where
+    #[arg(value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
+    id: Option<InstanceId>,
+    #[command(flatten)]
+    batch: Batch,
     /// Why; stands in its history
     #[arg(long)]
     reason: Option<String>,
@@ -19,8 +24,16 @@ pub(crate) struct Suspend {
 
 impl Suspend {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
-        session.ask(session.hub.suspend(&self.id, self.reason)).await?;
-        session.say(&format!("suspended {}", self.id));
+        let Some(id) = self.id else {
+            return self.many(session).await;
+        };
+        session.ask(session.hub.suspend(&id, self.reason)).await?;
+        session.say(&format!("suspended {}", id));
         Ok(Exit::Ok)
+    }
+
+    async fn many(self, session: &Session) -> Result<Exit, Failure> {
+        let order = Order::new(OperationVerb::Suspend).reason(self.reason);
+        self.batch.run(session, &order).await
     }
 }

@@ -3,16 +3,21 @@
 use clap::Args;
 use dalsegno_core::InstanceId;
 use dalsegno_engine::request::Scope;
+use dalsegno_host::v1::OperationVerb;
 
+use crate::batch::{Batch, Order};
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno terminate order-9 --reason 'lost'")]
 pub(crate) struct Terminate {
-    /// Id of the instance
-    #[arg(value_parser = input::id)]
-    id: InstanceId,
+    /// Id of the instance; or many, by --where
+    #[arg(value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
+    id: Option<InstanceId>,
+    #[command(flatten)]
+    batch: Batch,
     /// Why; becomes its output
     #[arg(long)]
     reason: Option<String>,
@@ -23,15 +28,25 @@ pub(crate) struct Terminate {
 
 impl Terminate {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let Some(id) = self.id else {
+            return self.many(session).await;
+        };
         let scope = if self.recursive {
             Scope::Recursive
         } else {
             Scope::Instance
         };
         session
-            .ask(session.hub.terminate(&self.id, self.reason, scope))
+            .ask(session.hub.terminate(&id, self.reason, scope))
             .await?;
-        session.say(&format!("terminated {}", self.id));
+        session.say(&format!("terminated {}", id));
         Ok(Exit::Ok)
+    }
+
+    async fn many(self, session: &Session) -> Result<Exit, Failure> {
+        let order = Order::new(OperationVerb::Terminate)
+            .reason(self.reason)
+            .recursive(self.recursive);
+        self.batch.run(session, &order).await
     }
 }

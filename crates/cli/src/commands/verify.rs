@@ -11,7 +11,9 @@ use crate::output::{self, Row};
 use crate::session::Session;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0 when it is sound, 1 when it is not.")]
+#[command(
+    after_help = "Example: dalsegno verify .dalsegno/hub\nExit code 0 when it is sound, 1 when it is not."
+)]
 pub(crate) struct Verify {
     /// Folder of the hub, which nobody may have open
     #[arg(default_value = ".dalsegno/hub")]

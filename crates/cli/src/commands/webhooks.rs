@@ -19,6 +19,7 @@ const HEAD: [&str; 8] = [
 ];
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno webhooks --json")]
 pub(crate) struct Webhooks {}
 
 impl Webhooks {

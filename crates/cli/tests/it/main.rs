@@ -6,6 +6,8 @@
 mod app;
 mod demo;
 mod dev;
+mod looking;
+mod steering;
 mod world;
 
 use expect_test::{Expect, expect};
@@ -329,6 +331,7 @@ fn mistakes_are_told_in_their_form() {
         "start Ecco",
         &expect![[r#"
         2| error[orchestrator_not_found]: no orchestrator "Ecco" is registered; known: Echo, Fail, Hello, Wait
+        2|   help: did you mean Echo?
         exit 3"#]],
     );
     check(
@@ -361,7 +364,7 @@ fn mistakes_are_told_in_their_form() {
         &expect![[r#"
         2| error[usage]: unrecognized subcommand 'strat'
         2| 
-        2|   tip: some similar subcommands exist: 'terminate', 'restart', 'start'
+        2|   tip: some similar subcommands exist: 'trace', 'terminate', 'restart', 'start'
         2| 
         2| Usage: dalsegno [OPTIONS] <COMMAND>
         2| 
@@ -400,25 +403,33 @@ fn the_configuration_is_shown_or_refused() {
     .assert_eq(&refused);
 }
 
+/// All commands that help tells of, from the first to the last.
 #[test]
 fn help_fits_a_terminal() {
     let world = World::new();
-    for line in [
-        "--help",
-        "start --help",
-        "list --help",
-        "purge --help",
-        "entity signal --help",
-        "limiter set --help",
-        "config show --help",
-    ] {
-        let help = world.run(line);
-        assert!(help.ends_with("exit 0"), "{line}: {help}");
-        assert!(
-            help.lines().all(|line| line.chars().count() <= 80),
-            "{line}: {help}"
-        );
+    let mut open = vec![String::new()];
+    let mut leaves = 0;
+    while let Some(path) = open.pop() {
+        let help = world.run(format!("{path} --help").trim_start());
+        assert!(help.ends_with("exit 0"), "{path}: {help}");
+        let long = help.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(long, None, "{path}");
+        let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let commands: Vec<&str> = commands
+            .take_while(|line| line.starts_with("  "))
+            .filter(|line| !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        if commands.is_empty() {
+            leaves += 1;
+            assert!(help.contains("Example: dalsegno "), "{path}: {help}");
+        }
+        let below = commands
+            .iter()
+            .map(|name| format!("{path} {name}").trim_start().to_owned());
+        open.extend(below);
     }
+    assert!(leaves > 40, "only {leaves} commands were found");
 }
 
 #[test]

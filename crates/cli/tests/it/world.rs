@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::{HubOptions, LimiterDefinition};
 use dalsegno_host::Server;
+use dalsegno_host::schedule::{Schedule, Schedules, TimerTrigger};
 use dalsegno_store_memory::MemoryStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -38,9 +39,12 @@ impl World {
                 ..HubOptions::default()
             };
             let hub = TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(App), options).unwrap();
+            let schedules = Arc::new(Schedules::default());
+            schedules.keep(vec![nightly()], &hub);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            tokio::spawn(Server::new(hub).serve(listener, std::future::pending()));
+            let server = Server::new(hub).schedules(schedules);
+            tokio::spawn(server.serve(listener, std::future::pending()));
             address
         });
         Self {
@@ -56,14 +60,43 @@ impl World {
 
     /// The same in a folder.
     pub(crate) fn run_in(&self, folder: &Path, line: &str) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_dalsegno"))
-            .args(line.split(' '))
-            .current_dir(folder)
+        Self::told(self.command(line.split(' ')).current_dir(folder))
+    }
+
+    /// The same with words that may have spaces, in an environment.
+    pub(crate) fn run_with(&self, words: &[&str], environment: &[(&str, &str)]) -> String {
+        Self::told(
+            self.command(words.iter().copied())
+                .envs(environment.iter().copied()),
+        )
+    }
+
+    /// The same when the environment does not say where the host is.
+    pub(crate) fn run_without_server(&self, words: &[&str], environment: &[(&str, &str)]) -> String {
+        Self::told(
+            self.command(words.iter().copied())
+                .env_remove("DALSEGNO_SERVER")
+                .envs(environment.iter().copied()),
+        )
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A line that is about to run; nobody can type into it.
+    pub(crate) fn command<'a>(&self, words: impl Iterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dalsegno"));
+        command
+            .args(words)
             .env_clear()
             .env("DALSEGNO_SERVER", &self.url)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn told(command: &mut Command) -> String {
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let mut told = text(output.stdout);
         for line in text(output.stderr).lines() {
@@ -77,6 +110,16 @@ impl World {
         while self.run(line) != wanted {
             std::thread::yield_now();
         }
+    }
+}
+
+/// A timer trigger that runs in a leap year, or by hand.
+fn nightly() -> TimerTrigger {
+    TimerTrigger {
+        name: "nightly".into(),
+        schedule: Schedule::parse("0 0 0 29 2 *", None).unwrap(),
+        run_on_startup: false,
+        function: Arc::new(|_| Box::pin(async { Ok(()) })),
     }
 }
 

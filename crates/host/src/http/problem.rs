@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use serde::{Deserialize, Serialize};
 
+use crate::error_codes::error_code;
+
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -246,48 +248,9 @@ fn title(code: &str, place: Place) -> &'static str {
 }
 
 fn title_of(code: &str) -> &'static str {
-    match code {
-        "not_found" => "Nothing of that name is here.",
-        "orchestrator_not_found" => "No orchestrator of that name is registered.",
-        "entity_not_found" => "No entity of that name is registered.",
-        "instance_exists" => "The instance id is in use.",
-        "instance_running" => "The instance is not finished.",
-        "finished" => "The instance is finished.",
-        "wrong_state" => "The command does not fit the instance's state.",
-        "idempotency_conflict" => "The idempotency key was used with other data.",
-        "event_id_reused" => "The idempotency key came with another event.",
-        "over_limit" => "Something is larger than a limit allows.",
-        "busy" => "Too many wait already.",
-        "insufficient_storage" => "The hub's disk has too little room.",
-        "timed_out" => "The time is over; the instance goes on.",
-        "unavailable" => "The hub is starting or going down.",
-        "internal" => "The server failed.",
-        "unknown_parameter" => "A query parameter is unknown.",
-        "repeated_parameter" => "A query parameter is given twice.",
-        "invalid_parameter" => "A query parameter cannot be read.",
-        "missing_parameter" => "A query parameter is missing.",
-        "out_of_range" => "A value is out of range.",
-        "invalid_time" => "A time cannot be read.",
-        "zone_required" => "A time has no zone.",
-        "invalid_instance_id" => "The instance id is not valid.",
-        "invalid_entity_id" => "The entity id is not valid.",
-        "invalid_event_name" => "The event name is not valid.",
-        "invalid_name" => "The name is not valid.",
-        "invalid_path" => "The path cannot be read.",
-        "invalid_json" => "The body is not JSON.",
-        "invalid_utf8" => "The body is not UTF-8.",
-        "invalid_body" => "The body does not fit.",
-        "invalid_token" => "The continuation token is not valid.",
-        "too_deep" => "The JSON is nested too deep.",
-        "body_too_large" => "The body is too large.",
-        "unknown_encoding" => "The body's encoding is not supported.",
-        "content_type" => "The content type is not application/json.",
-        "reason_too_long" => "The reason is too long.",
-        "unknown_hub" => "No task hub of that name is served here.",
-        "too_many_bad_keys" => "Too many unknown keys came from this address.",
-        "read_only" => "This host changes nothing.",
-        "foreign_host" => "This listener answers to its own names only.",
-        _ => "The request was refused.",
+    match error_code(code) {
+        Some(entry) => entry.title,
+        None => "The request was refused.",
     }
 }
 

@@ -7,7 +7,7 @@ use dalsegno_engine::request::{InstanceStatus, LimiterStatus, Started};
 
 use super::event_wire::EventWire;
 use super::wire::{CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterWire, StartedWire};
-use super::{DeliveryWire, ExplanationWire, WorkerWire};
+use super::{DeliveryWire, ExplanationWire, OperationWire, ScheduleWire, WorkerWire};
 use crate::http::time;
 use crate::http::wire::to_json;
 
@@ -57,6 +57,16 @@ pub fn delivery(delivery: &DeliveryWire) -> String {
 /// Why an instance does not move.
 pub fn explanation(explanation: &ExplanationWire) -> String {
     to_json(explanation)
+}
+
+/// A job.
+pub fn operation(operation: &OperationWire) -> String {
+    to_json(operation)
+}
+
+/// A timer trigger.
+pub fn schedule(schedule: &ScheduleWire) -> String {
+    to_json(schedule)
 }
 
 /// A worker elsewhere.

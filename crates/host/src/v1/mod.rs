@@ -23,6 +23,9 @@ use crate::http::request::Call;
 
 pub use delivery_wire::DeliveryWire;
 pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
+pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
+pub use overview::{BucketWire, RatesWire};
+pub use schedules::{RunWire, ScheduleWire};
 pub use wire::{HubInfo, WorkerWire};
 
 use dalsegno_core::Event;

@@ -42,18 +42,42 @@ const REFUSALS_MAX: usize = 20;
 /// What is done to each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Verb {
+pub enum OperationVerb {
+    /// End it.
     Terminate,
+    /// Ask it to end by its own code.
     Cancel,
+    /// Make it pause.
     Suspend,
+    /// Let it go on.
     Resume,
+    /// Set a failed or parked one going again.
     Rewind,
+    /// Start a finished one again.
     Restart,
+    /// Delete a finished one.
     Purge,
+    /// Raise an event for it.
     Raise,
 }
 
+use OperationVerb as Verb;
+
 impl Verb {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::Cancel => "cancel",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Rewind => "rewind",
+            Self::Restart => "restart",
+            Self::Purge => "purge",
+            Self::Raise => "raise",
+        }
+    }
+
     fn scope(self) -> Scope {
         match self {
             Self::Purge => Scope::Purge,
@@ -82,46 +106,57 @@ impl Verb {
 }
 
 /// `POST operations`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct OperationBody {
-    verb: Verb,
-    r#where: WhereBody,
+pub(crate) struct OperationBody {
+    pub(crate) verb: Verb,
+    pub(crate) r#where: OperationFilter,
     #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    reason: Option<String>,
+    pub(crate) dry_run: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
     /// The name of the event to raise.
-    #[serde(default)]
-    event: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    input: Json,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) event: Option<String>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub(crate) input: Json,
     /// Children too: terminate, purge.
     #[serde(default)]
-    recursive: bool,
+    pub(crate) recursive: bool,
 }
 
 /// Filters as of the list; `all` says that none is meant.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct WhereBody {
+pub struct OperationFilter {
+    /// Any of these statuses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    statuses: Vec<String>,
+    pub statuses: Vec<String>,
+    /// This orchestrator.
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    pub name: Option<String>,
+    /// Ids that start so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    prefix: Option<String>,
+    pub prefix: Option<String>,
+    /// With all of these tags.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    tags: std::collections::BTreeMap<String, String>,
+    pub tags: std::collections::BTreeMap<String, String>,
+    /// Created at or after.
     #[serde(skip_serializing_if = "Option::is_none")]
-    created_from: Option<String>,
+    pub created_from: Option<String>,
+    /// Created at or before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    created_to: Option<String>,
+    pub created_to: Option<String>,
+    /// Every instance.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    all: bool,
+    pub all: bool,
 }
 
-impl WhereBody {
+impl OperationFilter {
     fn filters_nothing(&self) -> bool {
         self.statuses.is_empty()
             && self.name.is_none()
@@ -170,47 +205,66 @@ impl WhereBody {
 }
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Progress {
+pub enum OperationState {
+    /// It goes on.
     Running,
+    /// All that were found had their turn.
     Done,
+    /// Somebody ended it.
     Canceled,
     /// The list could not be read, or the host goes down.
     Failed,
 }
 
+use OperationState as Progress;
+
 /// A job, as it is told.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct OperationWire {
-    id: String,
-    verb: Verb,
-    r#where: WhereBody,
-    dry_run: bool,
-    state: Progress,
+pub struct OperationWire {
+    /// Its id.
+    pub id: String,
+    /// What is done to each.
+    pub verb: Verb,
+    /// To which.
+    pub r#where: OperationFilter,
+    /// It only looks.
+    pub dry_run: bool,
+    /// How far it is.
+    pub state: Progress,
     /// Found by the filter so far.
-    matched: u64,
+    pub matched: u64,
     /// Took the command.
-    applied: u64,
+    pub applied: u64,
     /// Were in another state when their turn came.
-    skipped: u64,
+    pub skipped: u64,
     /// Refused it, or were refused.
-    failed: u64,
-    examples: Vec<String>,
-    refusals: Vec<RefusalWire>,
-    started: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
+    pub failed: u64,
+    /// Some of the ids that were found.
+    pub examples: Vec<String>,
+    /// Some of the refusals.
+    pub refusals: Vec<RefusalWire>,
+    /// When it began.
+    pub started: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
-struct RefusalWire {
-    id: String,
-    code: &'static str,
-    detail: String,
+/// Why one did not take the command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusalWire {
+    /// The instance.
+    pub id: String,
+    /// The code of the refusal.
+    pub code: String,
+    /// In words.
+    pub detail: String,
 }
 
 /// Commands to many instances that run in a host, and the last that ran.
@@ -371,7 +425,7 @@ impl Job {
                 if told.refusals.len() < REFUSALS_MAX {
                     told.refusals.push(RefusalWire {
                         id: id.to_string(),
-                        code: error.kind.code(),
+                        code: error.kind.code().to_owned(),
                         detail: error.detail,
                     });
                 }

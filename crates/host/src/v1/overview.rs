@@ -8,7 +8,7 @@ use dalsegno_core::Timestamp;
 use dalsegno_core::query::{InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::InstanceRow;
 use dalsegno_engine::TaskHub;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::instances::tags;
 use super::wire::InstanceWire;
@@ -41,12 +41,28 @@ struct OverviewWire {
     oldest_partial: bool,
 }
 
+/// What a client wants of it: the counts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RatesWire {
+    /// From this time
+    pub from: String,
+    /// to this one,
+    pub to: String,
+    /// cut into equal pieces.
+    pub buckets: Vec<BucketWire>,
+    /// More rows were there than are looked at: the oldest are missing.
+    pub partial: bool,
+}
+
 /// What was started within a piece of time, and what became of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-struct BucketWire {
-    started: u64,
-    failed: u64,
-    completed: u64,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketWire {
+    /// Started in it.
+    pub started: u64,
+    /// Of these, failed by now.
+    pub failed: u64,
+    /// Of these, completed by now.
+    pub completed: u64,
 }
 
 pub(super) async fn answer(call: Call) -> Result<Response, Problem> {

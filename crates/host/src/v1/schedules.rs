@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::http::body::{empty, json};
 use crate::http::problem::Problem;
@@ -18,29 +18,40 @@ use crate::schedule::{Run, RunNow, Scheduled};
 const NEXT_TIMES: usize = 5;
 
 /// A timer trigger.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ScheduleWire {
-    name: String,
-    schedule: String,
-    time_zone: String,
-    run_on_startup: bool,
-    next: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last: Option<RunWire>,
+pub struct ScheduleWire {
+    /// Its name.
+    pub name: String,
+    /// When it runs, as it is written in the app.
+    pub schedule: String,
+    /// The time zone that is meant in.
+    pub time_zone: String,
+    /// It runs when the host starts too.
+    pub run_on_startup: bool,
+    /// The next times.
+    pub next: Vec<String>,
+    /// The last run since this host started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<RunWire>,
 }
 
-/// The last run since this host started.
-#[derive(Debug, Serialize)]
+/// A run of a timer trigger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RunWire {
-    scheduled: String,
-    started: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended: Option<String>,
-    by_hand: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<String>,
+pub struct RunWire {
+    /// When it was due.
+    pub scheduled: String,
+    /// When it began.
+    pub started: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// Somebody asked for it.
+    pub by_hand: bool,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 impl From<Run> for RunWire {
