@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { after } from 'node:test';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -16,8 +17,17 @@ const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-ru
 /** Nothing that is waited for takes so long; a test that gets here has failed. */
 export const PATIENCE_MS = 20_000;
 
+/** The path of the browser: of the name or path in CHROMIUM, or of the first that is found. */
 function chromiumPath() {
-  return process.env.CHROMIUM ?? execFileSync('sh', ['-c', 'command -v chromium || command -v chromium-browser || command -v google-chrome'], { encoding: 'utf8' }).trim();
+  const names = process.env.CHROMIUM ? [process.env.CHROMIUM] : ['chromium', 'chromium-browser', 'google-chrome'];
+  for (const name of names) {
+    try {
+      return execFileSync('sh', ['-c', 'command -v "$0"', name], { encoding: 'utf8' }).trim();
+    } catch {
+      // The next may be there.
+    }
+  }
+  throw new Error(`no browser is found as ${names.join(', ')}: install chromium, or name it in CHROMIUM`);
 }
 
 const open = new Set();
@@ -47,7 +57,11 @@ export async function program(file, args, { says = /(http:\/\/[\d.:]+)/, env = {
   };
 }
 
-process.on('exit', () => { for (const child of open) child.kill('SIGKILL'); });
+/** Whatever a test that failed left behind, so that its file comes to an end. */
+after(async () => {
+  for (const child of open) child.kill('SIGKILL');
+  await browser?.close();
+});
 
 const folders = [];
 export function folder() {
