@@ -15,8 +15,9 @@ use serde_json::json;
 use workloads::Figure;
 
 /// That of the binary `dalsegno`, of which the figures tell.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How much of each workload.
 struct Sizes {

@@ -11,7 +11,7 @@ type Step = (&'static str, fn() -> Result<(), String>);
 
 /// Runs all steps; the first that fails ends it.
 pub(crate) fn all() -> Result<(), String> {
-    let steps: [Step; 9] = [
+    let steps: [Step; 10] = [
         ("tools", tools),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("lints", || {
@@ -20,6 +20,7 @@ pub(crate) fn all() -> Result<(), String> {
         ("tidy", crate::tidy::check),
         ("tests", || cargo(&["test", "--workspace", "--no-fail-fast"])),
         ("sdks", crate::sdks::all),
+        ("dashboard", || crate::dashboard::all(&[])),
         ("docs", docs),
         ("licences", || {
             cargo(&["deny", "check", "bans", "licenses", "sources"])

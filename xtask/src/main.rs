@@ -1,9 +1,11 @@
 //! The project's own commands.
 //!
 //! `cargo xtask ci` is all that has to pass, at the desk as in CI. `cargo xtask sim --seeds N
-//! --from S` runs the simulator. `cargo xtask sdks` runs the suites with the official SDKs. `cargo xtask tidy` prints how long functions and files are.
+//! --from S` runs the simulator. `cargo xtask sdks` runs the suites with the official SDKs. `cargo xtask
+//! dashboard` runs the dashboard in a browser. `cargo xtask tidy` prints how long functions and files are.
 
 mod ci;
+mod dashboard;
 mod sdks;
 mod tidy;
 
@@ -14,9 +16,10 @@ fn main() -> ExitCode {
     let done = match arguments.first().map(String::as_str) {
         Some("ci") => ci::all(),
         Some("sdks") => sdks::all(),
+        Some("dashboard") => dashboard::all(&arguments[1..]),
         Some("sim") => ci::simulate(&arguments[1..]),
         Some("tidy") => tidy::check(),
-        _ => Err("usage: cargo xtask ci | sdks | sim [--seeds N] [--from S] [--bug NAME] | tidy".to_owned()),
+        _ => Err("usage: cargo xtask ci | sdks | dashboard [--pictures] | sim [--seeds N] [--from S] [--bug NAME] | tidy".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -102,7 +102,7 @@ fn install_javascript(root: &Path, folder: &Path) -> Result<PathBuf, String> {
 }
 
 /// A program that a package of Debian brings: installed if that is allowed.
-fn need(program: &str, arguments: &[&str], package: &str) -> Result<(), String> {
+pub(crate) fn need(program: &str, arguments: &[&str], package: &str) -> Result<(), String> {
     if succeeds(program, arguments) {
         return Ok(());
     }
@@ -115,6 +115,6 @@ fn need(program: &str, arguments: &[&str], package: &str) -> Result<(), String> 
     run("apt-get", &["install", "-y", "-qq", package])
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

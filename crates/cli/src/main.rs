@@ -24,8 +24,9 @@ use failure::Exit;
 
 /// What a turn allocates is freed on other threads, which the C library's allocator makes dear: a
 /// hub does half as much again with this one.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

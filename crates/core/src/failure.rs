@@ -93,7 +93,8 @@ pub enum FaultKind {
     Damaged,
     /// No code for this name and version is registered here.
     Missing,
-    /// The process died too often while a turn of this instance ran.
+    /// The process died too often while a turn of this instance ran, or its workers answered too
+    /// often with what cannot be used.
     Poisoned,
     /// Its turn is too large for the workers that run its code.
     Oversized,

@@ -1,7 +1,7 @@
 //! What clients ask of a hub, and what they get.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dalsegno_core::event::ParentClosePolicy;
@@ -179,6 +179,22 @@ pub fn trace_of(row: &InstanceRow) -> Option<TraceContext> {
 pub fn lock_holder(row: &EntityRow) -> Option<InstanceId> {
     let (holder, _) = record::decode_holder(&row.queue).ok()?;
     holder.map(|holder| holder.instance)
+}
+
+/// What a call that is served elsewhere is about: filled by who reads it, for who records it.
+#[derive(Clone, Debug, Default)]
+pub struct CallSubject(Arc<OnceLock<String>>);
+
+impl CallSubject {
+    /// Tells it; the first counts.
+    pub fn tell(&self, subject: &str) {
+        let _ = self.0.set(subject.to_owned());
+    }
+
+    /// What was told.
+    pub fn told(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
 }
 
 /// A worker elsewhere that is connected.

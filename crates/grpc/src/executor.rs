@@ -221,6 +221,7 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Activity(answer),
     }
 }
@@ -297,6 +298,7 @@ fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnsw
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Entity(answer),
     }
 }
@@ -448,6 +450,7 @@ impl Execution for RemoteExecution {
                 locks,
                 past,
                 parts: Parts::default(),
+                bad_answers: 0,
                 answer: Pending::Turn(turn),
             });
         }))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dalsegno_core::query::LargeValues;
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::executor::ExecutionInfo;
-use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_engine::request::{CallSubject, RequestError, RequestErrorKind};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use prost::Message as _;
@@ -21,6 +21,9 @@ use crate::stream::WorkItems;
 use crate::wire::{self, Names};
 use crate::worker_calls as worker;
 use crate::workers::{Kind, Workers};
+
+/// Letters of an id that are told for the record.
+const SUBJECT_CHARS_MAX: usize = 300;
 
 /// Most clients receive 4 MiB at a time: pieces of lists and histories stay below that.
 const CHUNK_BYTES: usize = 3 * 1024 * 1024;
@@ -108,6 +111,23 @@ impl Sidecar {
         self.hubs
             .hub(name.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_HUB))
             .await
+    }
+}
+
+impl Sidecar {
+    /// The hub of a call that changes an instance; says which, for the record.
+    async fn served_about<T>(
+        &self,
+        request: &Request<T>,
+        subject: impl Fn(&T) -> &String,
+    ) -> Result<Arc<Served>, Status> {
+        if let Some(told) = request.extensions().get::<CallSubject>() {
+            let subject = subject(request.get_ref());
+            if !subject.is_empty() {
+                told.tell(&subject.chars().take(SUBJECT_CHARS_MAX).collect::<String>());
+            }
+        }
+        self.served(request).await
     }
 }
 
@@ -237,8 +257,14 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::CreateInstanceRequest>,
     ) -> Answer<proto::CreateInstanceResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
+        let subject = request.extensions().get::<CallSubject>().cloned();
         let instance_id = client::start(&served, request.into_inner()).await?;
+        if let Some(subject) = subject {
+            subject.tell(&instance_id);
+        }
         Ok(Response::new(proto::CreateInstanceResponse { instance_id }))
     }
 
@@ -274,7 +300,9 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::RaiseEventRequest>,
     ) -> Answer<proto::RaiseEventResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
         client::raise(&served, request.into_inner()).await?;
         Ok(Response::new(proto::RaiseEventResponse {}))
     }
@@ -283,7 +311,9 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::TerminateRequest>,
     ) -> Answer<proto::TerminateResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
         client::terminate(&served, request.into_inner()).await?;
         Ok(Response::new(proto::TerminateResponse {}))
     }
@@ -292,13 +322,17 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::SuspendRequest>,
     ) -> Answer<proto::SuspendResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
         client::suspend(&served, request.into_inner()).await?;
         Ok(Response::new(proto::SuspendResponse {}))
     }
 
     async fn resume_instance(&self, request: Request<proto::ResumeRequest>) -> Answer<proto::ResumeResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
         client::resume(&served, request.into_inner()).await?;
         Ok(Response::new(proto::ResumeResponse {}))
     }
@@ -307,7 +341,9 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::RestartInstanceRequest>,
     ) -> Answer<proto::RestartInstanceResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
         let instance_id = client::restart(&served, request.into_inner()).await?;
         Ok(Response::new(proto::RestartInstanceResponse { instance_id }))
     }
@@ -316,7 +352,9 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::RewindInstanceRequest>,
     ) -> Answer<proto::RewindInstanceResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
         client::rewind(&served, request.into_inner()).await?;
         Ok(Response::new(proto::RewindInstanceResponse {}))
     }
@@ -383,7 +421,9 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::SignalEntityRequest>,
     ) -> Answer<proto::SignalEntityResponse> {
-        let served = self.served(&request).await?;
+        let served = self
+            .served_about(&request, |request| &request.instance_id)
+            .await?;
         client::signal(&served, request.into_inner()).await?;
         Ok(Response::new(proto::SignalEntityResponse {}))
     }

@@ -201,13 +201,6 @@ impl Names {
             };
             Some((event_id(task), WireEvent::EventSent(sent)))
         };
-        let came = |name: String, input: String| {
-            let raised = proto::EventRaisedEvent {
-                name,
-                input: Some(input),
-            };
-            Some((-1, WireEvent::EventRaised(raised)))
-        };
         match event {
             Kind::EntityOperationCalled {
                 task,
@@ -251,6 +244,21 @@ impl Names {
                 let id = plain::name_of(&request)?;
                 sent(only.task, &only.entity, plain::released(id, parent))
             }
+            _ => self.plain_answer(event),
+        }
+    }
+
+    /// The same, of answers.
+    fn plain_answer(&mut self, event: &EventKind) -> Option<(i32, WireEvent)> {
+        use EventKind as Kind;
+        let came = |name: String, input: String| {
+            let raised = proto::EventRaisedEvent {
+                name,
+                input: Some(input),
+            };
+            Some((-1, WireEvent::EventRaised(raised)))
+        };
+        match event {
             Kind::EntityOperationCompleted { task, result } => {
                 let request = self.of(*task);
                 let name = plain::name_of(&request)?.to_owned();

@@ -11,7 +11,7 @@ use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
 use crate::workers::{
-    Abilities, ActivityAnswer, Delivery, EntityAnswer, Kind, NoWork, Pending, TooLarge, Work,
+    Abilities, ActivityAnswer, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending, TooLarge, Work,
 };
 
 /// The answer of a turn.
@@ -50,9 +50,9 @@ pub(crate) async fn complete_turn(
     let turn = match wire::turn(response, &work) {
         Ok(turn) => turn,
         Err(error) => {
-            let status = Status::invalid_argument(format!("turn of instance {instance}: {error}"));
-            served.workers.offer_again(work);
-            return Err(status);
+            refuse_answer(served, work, &error).await;
+            let text = format!("turn of instance {instance}: {error}");
+            return Err(Status::invalid_argument(text));
         }
     };
     let Pending::Turn(address) = work.answer else {
@@ -113,12 +113,13 @@ pub(crate) async fn complete_entity(served: &Served, result: proto::EntityBatchR
     };
     let answered = result.results.len();
     if answered > asked || result.results.iter().any(|result| result.kind.is_none()) {
-        let entity = work.instance.clone();
-        served.workers.offer_again(work);
-        return Err(Status::invalid_argument(format!(
-            "entity {entity}: {asked} operations were asked for and {answered} results came, or one of them is neither \
-             success nor failure"
-        )));
+        let error = format!(
+            "entity {}: {asked} operations were asked for and {answered} results came, or one of them is neither success \
+             nor failure",
+            work.instance
+        );
+        refuse_answer(served, work, &error).await;
+        return Err(Status::invalid_argument(error));
     }
     if answered == 0 || result.requires_state {
         // It has got all of it: what was sent is sent again.
@@ -138,8 +139,22 @@ pub(crate) async fn complete_entity(served: &Served, result: proto::EntityBatchR
     })
 }
 
-/// Ends work that workers cannot receive: the instance is parked, the activity fails, the entity's
-/// operation fails.
+/// Work whose answer cannot be used is offered again, to somebody who may do better; after so many
+/// such answers it is given up.
+async fn refuse_answer(served: &Served, mut work: Work, error: &str) {
+    work.bad_answers += 1;
+    if work.bad_answers < BAD_ANSWERS_MAX {
+        return served.workers.offer_again(work);
+    }
+    let message = format!(
+        "workers answered \"{}\" {BAD_ANSWERS_MAX} times with what cannot be used, the last time: {error}; correct the \
+         worker, then rewind the instance",
+        work.name
+    );
+    give_up(served, work, (FaultKind::Poisoned, "BadAnswer"), message).await;
+}
+
+/// Ends work that workers cannot receive.
 pub(crate) async fn refuse_large(served: Arc<Served>, refused: Vec<TooLarge>) {
     for TooLarge { work, bytes } in refused {
         let message = format!(
@@ -147,50 +162,52 @@ pub(crate) async fn refuse_large(served: Arc<Served>, refused: Vec<TooLarge>) {
              messages (grpc.max_receive_message_length), pass references instead of values, or continue as new",
             work.name
         );
-        tracing::warn!(instance = %work.instance, message, "a work item is too large");
-        let details = proto::TaskFailureDetails {
-            error_type: "PayloadTooLarge".to_owned(),
-            error_message: message.clone(),
-            is_non_retriable: true,
-            ..Default::default()
-        };
-        match work.answer {
-            Pending::Turn(address) => {
-                let fault = Fault {
-                    kind: FaultKind::Oversized,
-                    message,
-                };
-                if let Err(error) = served.hub.end_turn(address, TurnAnswer::Fault(fault)).await {
-                    tracing::debug!(
-                        error = error.detail,
-                        "the turn is offered again after the next start"
-                    );
-                }
+        give_up(&served, work, (FaultKind::Oversized, "PayloadTooLarge"), message).await;
+    }
+}
+
+/// Ends work that workers cannot do: the instance is parked, the activity fails, the entity's
+/// first operation fails.
+async fn give_up(served: &Served, work: Work, (kind, error_type): (FaultKind, &str), message: String) {
+    tracing::warn!(instance = %work.instance, message, "a work item is given up");
+    let details = proto::TaskFailureDetails {
+        error_type: error_type.to_owned(),
+        error_message: message.clone(),
+        is_non_retriable: true,
+        ..Default::default()
+    };
+    let (durable, _) = oneshot::channel();
+    match work.answer {
+        Pending::Turn(address) => {
+            let fault = Fault { kind, message };
+            if let Err(error) = served.hub.end_turn(address, TurnAnswer::Fault(fault)).await {
+                tracing::debug!(
+                    error = error.detail,
+                    "the turn is offered again after the next start"
+                );
             }
-            Pending::Activity(waiting) => {
-                let (durable, _) = oneshot::channel();
-                let response = proto::ActivityResponse {
-                    failure_details: Some(details),
-                    ..Default::default()
-                };
-                // Who waited may be gone.
-                let _ = waiting.send(ActivityAnswer { response, durable });
-            }
-            Pending::Entity(waiting) => {
-                let failure = proto::OperationResultFailure {
-                    failure_details: Some(details),
-                    ..Default::default()
-                };
-                let result = proto::EntityBatchResult {
-                    results: vec![proto::OperationResult {
-                        kind: Some(proto::operation_result::Kind::Failure(failure)),
-                    }],
-                    ..Default::default()
-                };
-                let (durable, _) = oneshot::channel();
-                // Who waited may be gone.
-                let _ = waiting.send(EntityAnswer { result, durable });
-            }
+        }
+        Pending::Activity(waiting) => {
+            let response = proto::ActivityResponse {
+                failure_details: Some(details),
+                ..Default::default()
+            };
+            // Who waited may be gone.
+            let _ = waiting.send(ActivityAnswer { response, durable });
+        }
+        Pending::Entity(waiting) => {
+            let failure = proto::OperationResultFailure {
+                failure_details: Some(details),
+                ..Default::default()
+            };
+            let result = proto::EntityBatchResult {
+                results: vec![proto::OperationResult {
+                    kind: Some(proto::operation_result::Kind::Failure(failure)),
+                }],
+                ..Default::default()
+            };
+            // Who waited may be gone.
+            let _ = waiting.send(EntityAnswer { result, durable });
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Work {
     pub locks: Locks,
     /// What is here of the answer of a turn that comes in parts.
     pub parts: Parts,
+    /// Answers to it that could not be used.
+    pub bad_answers: u32,
     /// Where the answer goes.
     pub answer: Pending,
 }
@@ -165,6 +167,9 @@ impl Default for WorkerLimits {
 
 /// Pause before abandoned work is offered again: doubles from the first to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Answers to one piece of work that cannot be used; then it is given up.
+pub(crate) const BAD_ANSWERS_MAX: u32 = 10;
 
 /// Most SDKs receive messages of so many bytes unless told otherwise: a larger one may break the stream.
 const RECEIVED_BYTES: usize = 4 * 1024 * 1024;
@@ -828,7 +833,8 @@ impl State {
             return;
         };
         let (first, most) = BACK_OFF;
-        let pause = first.saturating_mul(1 << item.abandoned.min(10)).min(most);
+        let times = item.abandoned.max(item.work.bad_answers.saturating_sub(1));
+        let pause = first.saturating_mul(1 << times.min(10)).min(most);
         item.abandoned += 1;
         let until = Instant::now() + pause;
         item.place = Place::Pausing { until };

@@ -26,7 +26,7 @@ function viewOf({ parts }) {
   const [first = 'overview', second] = parts;
   if (first === 'instances' && second !== undefined) return 'instance';
   if (first === 'entities' && second !== undefined) return 'entity';
-  return first in VIEWS ? first : 'missing';
+  return Object.hasOwn(VIEWS, first) ? first : 'missing';
 }
 
 async function refresh() {
@@ -114,7 +114,7 @@ function View() {
   const [loaded, setLoaded] = useState(/** @type {any} */ ({}));
   useEffect(() => {
     let isOver = false;
-    if (VIEWS[name]) {
+    if (Object.hasOwn(VIEWS, name)) {
       VIEWS[name]().then((module) => { if (!isOver) setLoaded({ name, page: module[name === 'entity' ? 'Entity' : 'default'] }); })
         .catch((error) => { if (!isOver) setLoaded({ name, problem: error }); });
     }

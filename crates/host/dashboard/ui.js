@@ -110,12 +110,13 @@ export function When({ at }) {
 
 /** How long it has been. */
 export function Since({ from, to }) {
-  return html`<span title=${clock(from)}>${duration((to ? millis(to) : now.value) - millis(from))}</span>`;
+  const length = (to ? millis(to) : now.value) - millis(from);
+  return html`<span title=${clock(from)}>${to ? duration(length) : duration(Math.max(0, Math.floor(length / 1000)) * 1000).replace(/^0ms$/, '0s').replace('.0s', 's')}</span>`;
 }
 
 export function Status({ status, more, pill }) {
   const text = more ? `${status} · ${more}` : status;
-  const kind = more && status === 'Running' && more !== 'waiting' ? 's-trouble' : `s-${status}`;
+  const kind = more && more !== 'waiting' ? 's-trouble' : `s-${status}`;
   return html`<span class=${`${pill ? 'pill' : 'status'} ${kind}`}>${text}</span>`;
 }
 
@@ -126,7 +127,7 @@ export function Copy({ text, what }) {
     setCopied(true);
     setTimeout(() => setCopied(false), 1200);
   };
-  return html`<button type="button" class="icon" aria-label=${`Copy ${what}`} title=${`Copy ${what}`} onClick=${copy}>${isCopied ? '✓' : '⧉'}</button>`;
+  return html`<button type="button" class="icon" aria-label=${`Copy ${what}`} title=${`Copy ${what}`} onClick=${copy}>${isCopied ? '✓' : html`<svg width="13" height="13" viewBox="0 0 13 13" aria-hidden="true"><rect x="4.500" y="4.500" width="7.500" height="7.500" rx="1.500" /><path d="M8.500 2.500v-1h-7v7h1" /></svg>`}</button>`;
 }
 
 async function writeClipboard(text) {

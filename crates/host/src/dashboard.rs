@@ -45,6 +45,21 @@ pub(crate) fn answer(parts: &Parts) -> Option<Response<Body>> {
     })
 }
 
+/// A visitor of `/` is sent on when the app answers with one of these: it has nothing there, or, to a
+/// browser, which has no key before the page has asked for one, that a key is needed.
+pub(crate) fn led_away(parts: &Parts) -> Option<&'static [StatusCode]> {
+    let is_visit = parts.method == Method::GET && parts.uri.path() == "/";
+    let accepts = parts.headers.get(header::ACCEPT);
+    let is_browser = accepts
+        .and_then(|accepts| accepts.to_str().ok())
+        .is_some_and(|accepts| accepts.contains("text/html"));
+    match is_browser {
+        _ if !is_visit => None,
+        true => Some(&[StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED]),
+        false => Some(&[StatusCode::NOT_FOUND]),
+    }
+}
+
 /// Sends a browser to the dashboard.
 pub(crate) fn lead_there() -> Response<Body> {
     let mut response = plain(StatusCode::FOUND);

@@ -5,6 +5,7 @@
 //! from another process. Decides nothing about instances: that is the engine's.
 
 pub mod app_routes;
+pub mod audit;
 pub mod config;
 mod dashboard;
 mod error_codes;
@@ -15,6 +16,7 @@ mod hubs;
 pub mod key_file;
 pub mod keys;
 mod nearest;
+mod observer;
 pub mod remote;
 mod remote_changes;
 mod remote_operations;
@@ -32,8 +34,10 @@ pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::RequestLinks;
 pub use hubs::HubList;
 pub use nearest::nearest;
+pub use observer::Observer;
 pub use remote::RemoteHub;
 pub use remote_changes::{RemoteChange, RemoteChanges};
 pub use remote_operations::NewOperation;
 pub use remote_watch::RemoteWatch;
 pub use server::Server;
+pub use v1::operations::Operations;

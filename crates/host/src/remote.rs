@@ -3,6 +3,7 @@
 //!
 //! What does not travel are the opaque parts of rows: `extra` of an instance, `queue` of an entity.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::event::Event;
@@ -40,10 +41,10 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct RemoteHub {
     client: reqwest::Client,
-    origin: String,
+    origin: Arc<str>,
     key: Option<Secret>,
     /// The host's own when `None`.
-    hub: Option<String>,
+    hub: Option<Arc<str>>,
 }
 
 /// Printed as stars.
@@ -85,7 +86,7 @@ impl RemoteHub {
             .build();
         Ok(Self {
             client: client.map_err(|error| internal(&error))?,
-            origin: origin.to_owned(),
+            origin: origin.into(),
             key: None,
             hub: None,
         })
@@ -101,7 +102,7 @@ impl RemoteHub {
     /// Asks about this hub of the host, instead of the host's own.
     #[must_use]
     pub fn hub(mut self, name: impl Into<String>) -> Self {
-        self.hub = Some(name.into());
+        self.hub = Some(name.into().into());
         self
     }
 
@@ -120,7 +121,7 @@ impl RemoteHub {
 
     /// The links of an instance as this client sees the host; without keys.
     pub fn links(&self, hub: &str) -> Links {
-        Links::open(self.origin.clone(), hub)
+        Links::open(self.origin.to_string(), hub)
     }
 
     /// What the host says about itself.

@@ -29,8 +29,10 @@ use crate::http::request::State;
 use crate::http::unread::Unread;
 use crate::http::waits::Waits;
 use crate::hubs::HubList;
+use crate::observer::Observer;
 use crate::schedule::Schedules;
 use crate::tls::Tls;
+use crate::v1::operations::Operations;
 
 /// Bytes and number of headers taken; more is 431.
 pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
@@ -62,6 +64,8 @@ pub struct Server {
     tls: Option<Tls>,
     allows_plaintext: bool,
     schedules: Arc<Schedules>,
+    observer: Arc<Observer>,
+    operations: Arc<Operations>,
 }
 
 impl Server {
@@ -77,6 +81,8 @@ impl Server {
             tls: None,
             allows_plaintext: false,
             schedules: Arc::default(),
+            observer: Arc::default(),
+            operations: Arc::default(),
         }
     }
 
@@ -120,6 +126,15 @@ impl Server {
     #[must_use]
     pub fn schedules(mut self, schedules: Arc<Schedules>) -> Self {
         self.schedules = schedules;
+        self
+    }
+
+    /// What is shared with other listeners of the same host: who measures and records, and the
+    /// commands to many instances that run.
+    #[must_use]
+    pub fn shared_with(mut self, observer: Arc<Observer>, operations: Arc<Operations>) -> Self {
+        self.observer = observer;
+        self.operations = operations;
         self
     }
 
@@ -195,7 +210,8 @@ impl Server {
             bad_keys: Mutex::default(),
             waits: Waits::default(),
             schedules: Arc::clone(&self.schedules),
-            operations: Arc::default(),
+            operations: Arc::clone(&self.operations),
+            observer: Arc::clone(&self.observer),
             closing: tokio::sync::watch::Sender::new(false),
         }
     }

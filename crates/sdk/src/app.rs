@@ -17,7 +17,7 @@ use dalsegno_host::schedule::{
 };
 use dalsegno_host::tls::Tls;
 use dalsegno_host::webhooks::{WebhookSender, WebhookSettings};
-use dalsegno_host::{AppRoutes, Server};
+use dalsegno_host::{AppRoutes, Observer, Operations, Server};
 use dalsegno_store_embedded::{EmbeddedStore, Options};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -507,9 +507,12 @@ impl Host {
         let also: std::io::Result<Vec<_>> = others.iter().map(TcpListener::local_addr).collect();
         host.also_listens = also?;
         let schedules = Arc::new(Schedules::default());
+        let observer = Arc::new(observer(settings.http.audit_file.as_deref())?);
+        let operations = Arc::new(Operations::default());
         let server = || {
             let server = Server::new(host.hub.clone())
                 .schedules(schedules.clone())
+                .shared_with(observer.clone(), operations.clone())
                 .routes(&settings.route_prefix, routes.clone())
                 .settings(settings.http.clone())
                 .access(settings.access.clone())
@@ -603,6 +606,7 @@ impl Host {
     fn print_banner(&self) {
         let Some(address) = self.address else { return };
         eprintln!("dalsegno {} · hub {}", env!("CARGO_PKG_VERSION"), self.hub.name());
+        eprintln!("  Dashboard  http://{address}/dashboard");
         eprintln!("  HTTP  http://{address}/runtime/webhooks/durabletask");
         for (methods, path) in self.routes() {
             eprintln!("  [{methods}] http://{address}{path}");
@@ -642,6 +646,17 @@ impl Drop for Host {
         self.hub.abandon();
         self.registry.forget_client();
     }
+}
+
+fn observer(audit_file: Option<&Path>) -> Result<Observer> {
+    let Some(path) = audit_file else {
+        return Ok(Observer::default());
+    };
+    let refused = |error| {
+        let text = format!("audit.file: {} cannot be opened: {error}", path.display());
+        Error::configuration(text)
+    };
+    Observer::with_audit_file(path).map_err(refused)
 }
 
 fn route_info(trigger: &HttpTrigger) -> RouteInfo {

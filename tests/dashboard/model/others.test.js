@@ -92,6 +92,8 @@ test('explain has one form, with the route and without', () => {
   const row = { id: 'i', name: 'P', status: 'Running', waitsFor: ['event "approved"', 'a worker that offers orchestrator "P"'] };
   const own = explanation(undefined, row);
   assert.deepEqual(own.reasons.map((one) => [one.kind, one.name]), [['event', 'approved'], ['noWorker', undefined]]);
+  const [retry] = explanation(undefined, { ...row, waitsFor: ['task 4: activity "pick", 3 attempts failed, the last with E: down; the next attempt is due in 3 s'] }).reasons;
+  assert.deepEqual([retry.kind, retry.task, retry.name, retry.attempt, retry.lastFailure], ['retry', 4, 'pick', 4, 'E: down']);
   assert.equal(alarm(own).kind, 'noWorker');
   assert.equal(qualifier(explanation({ reasons: [{ kind: 'retry', attempt: 2 }] }, row), row), 'retrying');
   assert.equal(qualifier(undefined, { ...row, parked: { message: 'x' } }), 'parked');

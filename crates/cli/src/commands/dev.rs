@@ -187,9 +187,16 @@ fn banner(host: &Host, mode: &str, kept: &str) {
     let version = env!("CARGO_PKG_VERSION");
     output::talk(&format!(
         "dalsegno {version} {mode} · hub {} · store {kept}\n  \
-         HTTP  http://{address}/runtime/webhooks/durabletask{also}\n  \
-         gRPC  http://{address}{also}\n\
-         next: run a worker of any Durable Task SDK against http://{address}\n\
+         Dashboard  http://{address}/dashboard
+  \
+         HTTP       http://{address}/runtime/webhooks/durabletask{also}
+  \
+         gRPC       http://{address}{also}
+  \
+         Metrics    http://{address}/metrics
+\
+         next: run a worker of any Durable Task SDK against http://{address}
+\
          try:  dalsegno start NAME -i '{{}}' --wait",
         host.hub_names().join(", ")
     ));

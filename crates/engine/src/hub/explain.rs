@@ -41,8 +41,13 @@ impl TaskHub {
         if row.status.is_final() {
             return Ok(Some(Explanation::new(row, Vec::new(), &[])));
         }
-        let is_here =
-            row.parked.is_none() && !self.runtime.executor.is_remote(&row.name, row.version.as_deref());
+        let is_remote = self.runtime.executor.is_remote(&row.name, row.version.as_deref());
+        let is_here = row.parked.is_none() && !is_remote;
+        if is_remote && reasons.is_empty() && row.events > 0 {
+            // The protocol has no word for it, and nothing else is left.
+            let text = "an external event; which one its code at a worker does not say";
+            reasons.push(Reason::new(ReasonKind::Event, text));
+        }
         let history = if has_code || !is_here {
             self.history_of(&row, LargeValues::LeaveOut).await?
         } else {
@@ -57,11 +62,11 @@ impl TaskHub {
     }
 
     /// Instances that something holds which should not: parked, suspended, without a worker, between
-    /// two attempts, before a limiter or a lock. By id, `most` at most (and never more than
-    /// [`STUCK_MAX`]); and whether there are more.
+    /// two attempts, before a limiter or a lock. By id, `most` at most, and whether
+    /// there are more.
     ///
     /// # Errors
-    /// As [`TaskHub::explain`].
+    /// As [`TaskHub::explain`]; `Invalid` for more than [`STUCK_MAX`].
     pub async fn stuck(&self, most: usize) -> Answer<(Vec<Explanation>, bool)> {
         if most > STUCK_MAX {
             let detail = format!("{most} stuck instances at once are too many: {STUCK_MAX} at most");

@@ -22,6 +22,7 @@ fn work() -> Work {
         task: 0,
         past: Default::default(),
         parts: Default::default(),
+        bad_answers: 0,
         locks: vec![("lock".into(), TaskId(1))],
         answer: Pending::Turn(TurnAddress {
             instance: InstanceId::trusted("i"),

@@ -239,6 +239,7 @@ fn work() -> Work {
         locks: Vec::new(),
         past: Default::default(),
         parts: Default::default(),
+        bad_answers: 0,
         answer: Pending::Turn(TurnAddress {
             instance: instance(),
             number: 1,
@@ -253,6 +254,7 @@ fn sent(response: proto::OrchestratorResponse) -> wire::Turn {
 }
 
 /// Every kind of action that has a place in the order of the code.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn actions() -> Vec<Action> {
     let retry = RetryPolicy::exponential(5, Duration::from_millis(1500))
         .jitter(0.25)

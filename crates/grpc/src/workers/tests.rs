@@ -34,6 +34,7 @@ fn turn(instance: &str, number: u64, name: &str, version: Option<&str>) -> Work 
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Turn(TurnAddress {
             instance: InstanceId::trusted(instance),
             number,
@@ -57,6 +58,7 @@ fn activity(instance: &str, task: i32, name: &str) -> (Work, oneshot::Receiver<A
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
+        bad_answers: 0,
         answer: Pending::Activity(answer),
     };
     (work, answered)

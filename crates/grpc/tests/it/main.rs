@@ -3,5 +3,7 @@
 mod actions;
 mod answers;
 mod codes;
+mod links;
+mod missing;
 mod turns;
 mod world;

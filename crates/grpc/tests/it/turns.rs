@@ -150,6 +150,31 @@ async fn whoever_cannot_have_it_is_sent_everything() {
     answer(&mut client, "a", &token, Vec::new()).await;
 }
 
+#[tokio::test]
+async fn a_rewound_instance_is_sent_with_its_history() {
+    let (mut client, _workers) = client();
+    let mut stream = connect(&mut client, &[WorkerCapability::KeepsExecutions]).await;
+    client.start_instance(named("a")).await.expect("it starts");
+    let (token, _) = turn(&mut stream).await;
+    answer(&mut client, "a", &token, Vec::new()).await;
+    raise(&mut client, "a", "1").await;
+    let (token, failing) = turn(&mut stream).await;
+    assert!(failing.kept_execution.is_some());
+    answer(&mut client, "a", &token, vec![completion(1, Wire::Failed)]).await;
+    let rewind = proto::RewindInstanceRequest {
+        instance_id: "a".to_owned(),
+        reason: None,
+    };
+    client.rewind_instance(rewind).await.expect("it failed");
+    let (_, request) = turn(&mut stream).await;
+    assert_eq!(request.kept_execution, None);
+    let all = kinds(&[request.past_events.clone(), request.new_events].concat());
+    assert!(
+        all.iter()
+            .any(|event| matches!(event, Event::ExecutionStarted(_)))
+    );
+}
+
 /// A turn that was taken back leads nowhere, and neither does one of which only a part was taken.
 #[tokio::test]
 async fn an_answer_that_was_not_taken_whole_is_not_where_the_execution_is() {

@@ -21,7 +21,15 @@ function guess(text) {
   return 'more';
 }
 
+/** What the sentence of an activity that is tried again says. */
+const RETRY = /^task (\d+): \w+ "([^"]*)", (\d+) attempts? failed, the last with (.*?)(?:; the next attempt is due in (\d+) s)?$/s;
+
 function details(text) {
+  const retry = RETRY.exec(text);
+  if (retry) {
+    const [, task, name, failed, lastFailure, seconds] = retry;
+    return { kind: 'retry', task: Number(task), name, attempt: Number(failed) + 1, lastFailure, due: seconds && new Date(Date.now() + Number(seconds) * 1000).toISOString() };
+  }
   const event = /event "((?:[^"\\]|\\.)*)"/.exec(text);
   return event ? { name: event[1] } : {};
 }

@@ -19,6 +19,7 @@ export function millis(text) {
 export function duration(length) {
   if (!Number.isFinite(length)) return '–';
   const ms = Math.max(0, length);
+  if (ms === 0) return '0ms';
   if (ms < 1) return `${Math.round(ms * 1000)}µs`;
   if (ms < 10) return `${Number(ms.toFixed(1))}ms`;
   if (ms < 999.5) return `${Math.round(ms)}ms`;

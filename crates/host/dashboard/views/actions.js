@@ -54,7 +54,7 @@ export function ActionForm(props) {
       <p>${props.effect}</p>
       ${props.fields.map((field, index) => html`<${Input} key=${field.name} field=${field} values=${values} set=${set} isFirst=${index === 0} />`)}
       ${props.problemOf?.(values) && html`<p class="error">${props.problemOf(values)}</p>`}
-      ${props.confirm && html`<label>Type <code>${props.confirm}</code> to go on<input name="confirm" value=${typed} autocomplete="off" spellcheck=${false} onInput=${(event) => setTyped(event.target.value)} /></label>`}
+      ${props.confirm && html`<label><span>Type <code>${props.confirm}</code> to go on</span><input name="confirm" value=${typed} autocomplete="off" spellcheck=${false} onInput=${(event) => setTyped(event.target.value)} /></label>`}
       <${Forms} request=${request} cli=${props.cli(values)} />
       ${state.problem && html`<p class="error" role="alert">${state.problem.code ? `${state.problem.code}: ` : ''}${state.problem.message}</p>`}
     </div>
@@ -168,9 +168,9 @@ function Batch({ where, verbs, onDone }) {
       ${!job && fields.map((field) => html`<${Input} key=${field.name} field=${field} values=${values} set=${change} />`)}
       ${!job && dry && html`<div role="status"><p><b>${count(dry.matched)}</b> ${dry.state === 'running' ? 'found so far…' : 'instances would be told.'}</p>
         ${dry.examples.length > 0 && html`<p>For example ${dry.examples.map((id, index) => html`${index ? ', ' : ''}<code>${id}</code>`)}</p>`}</div>`}
-      ${!job && dry?.matched > 0 && rule.isDestructive && html`<label>Type <code>${values.verb}</code> to go on<input name="confirm" value=${typed} autocomplete="off" onInput=${(event) => setTyped(event.target.value)} /></label>`}
+      ${!job && dry?.matched > 0 && rule.isDestructive && html`<label><span>Type <code>${values.verb}</code> to go on</span><input name="confirm" value=${typed} autocomplete="off" onInput=${(event) => setTyped(event.target.value)} /></label>`}
       ${job && html`<${Progress} job=${job} />`}
-      <${Forms} request=${shown} cli=${`# no command yet: use the request below`} />
+      <${Forms} request=${shown} cli=${`# as a request:`} />
       ${problem && html`<p class="error" role="alert">${problem.code}: ${problem.message}</p>`}
     </div>
     <footer><button type="button" onClick=${close}>Close</button>

@@ -7,9 +7,7 @@ import { clock, count, duration, failureLine, millis, relative, size } from '../
 import { isFinal } from '../model/filter.js';
 import { VERBS } from '../model/commands.js';
 import { command, offered } from './actions.js';
-import { History } from './history.js';
 import { Timeline } from './timeline.js';
-import { Children, Explain, Sequence, State } from './instance_tabs.js';
 
 /** What comes by the stream is shown at most so often. */
 const FLUSH_MS = 80;
@@ -132,18 +130,35 @@ export default function Instance() {
     ${problem && html`<p class="notice" role="alert">${problem.message}</p>`}
     <${Facts} row=${row} history=${history} bytes=${bytes} />
     <${Alert} row=${row} explained=${explained} history=${history} />
-    <div class="tabs" role="tablist" aria-label="About this instance" onKeyDown=${(event) => step(event, tab)}>
+    <div class="tabs"><div role="tablist" aria-label="About this instance" onKeyDown=${(event) => step(event, tab)}>
       ${TABS.map(([name, label]) => html`<button key=${name} id=${`tab-${name}`} type="button" role="tab" aria-selected=${name === tab} aria-controls="tab-panel" tabindex=${name === tab ? 0 : -1} onClick=${() => setQuery({ tab: name })}>
-        ${label}${numbers[name] ? html` <small>${count(numbers[name])}</small>` : ''}</button>`)}
+        ${label}${numbers[name] ? html` <small>${count(numbers[name])}</small>` : ''}</button>`)}</div>
       <span class=${`live ${isLive ? '' : 'off'}`} role="status">${isLive ? '● LIVE' : isFinal(row.status) ? 'finished' : 'not live'}</span></div>
     <div id="tab-panel" role="tabpanel" aria-labelledby=${`tab-${tab}`} class="panel tabbed" tabindex="0">
       ${tab === 'timeline' && html`<${Timeline} ...${context} />`}
-      ${tab === 'history' && html`<${History} ...${context} />`}
-      ${tab === 'sequence' && html`<${Sequence} ...${context} />`}
-      ${tab === 'state' && html`<${State} ...${context} />`}
-      ${tab === 'children' && html`<${Children} ...${context} />`}
-      ${tab === 'explain' && html`<${Explain} ...${context} />`}
+      ${tab !== 'timeline' && html`<${Other} tab=${tab} context=${context} />`}
     </div>`;
+}
+
+/** The tabs that are not shown first are loaded when they are asked for. */
+const OTHERS = {
+  history: async () => (await import('./history.js')).History,
+  sequence: async () => (await import('./instance_tabs.js')).Sequence,
+  state: async () => (await import('./instance_tabs.js')).State,
+  children: async () => (await import('./instance_tabs.js')).Children,
+  explain: async () => (await import('./instance_tabs.js')).Explain,
+};
+
+function Other({ tab, context }) {
+  const [loaded, setLoaded] = useState(/** @type {any} */ ({}));
+  useEffect(() => {
+    let isOver = false;
+    OTHERS[tab]().then((shown) => { if (!isOver) setLoaded({ tab, shown }); }, (problem) => { if (!isOver) setLoaded({ tab, problem }); });
+    return () => { isOver = true; };
+  }, [tab]);
+  if (loaded.tab !== tab) return html`<p class="loading" role="status">Loading…</p>`;
+  if (loaded.problem) return html`<p class="problem" role="alert">${loaded.problem.message}</p>`;
+  return html`<${loaded.shown} ...${context} />`;
 }
 
 function step(event, tab) {

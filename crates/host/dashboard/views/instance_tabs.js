@@ -17,7 +17,7 @@ export function Sequence({ id, history }) {
   const height = 56 + story.arrows.length * STEP + 16;
   const x = (lane) => LANE / 2 + lane * LANE;
   const begin = story.arrows[0].at;
-  return html`<div class="scroll"><svg width=${width} height=${height} role="img" aria-label=${`Sequence of ${story.arrows.length} messages between ${story.lanes.length} parties`}>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Sequence"><svg width=${width} height=${height} role="img" aria-label=${`Sequence of ${story.arrows.length} messages between ${story.lanes.length} parties`}>
       ${story.lanes.map((lane, index) => html`<g key=${lane}><title>${lane}</title><text x=${x(index)} y="22" text-anchor="middle">${short(lane, 22)}</text><line class="lane" x1=${x(index)} x2=${x(index)} y1="32" y2=${height - 6} /></g>`)}
       ${story.arrows.map((arrow, index) => html`<${Arrow} key=${index} arrow=${arrow} y=${54 + index * STEP} x=${x} offset=${duration(arrow.at - begin)} />`)}
     </svg></div>${story.dropped > 0 && html`<p class="pager">${count(story.dropped)} more are in the history.</p>`}`;

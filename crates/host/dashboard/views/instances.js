@@ -17,7 +17,7 @@ const SHOWN = ['id', 'name', 'status', 'created', 'elapsed', 'tags', 'events'];
 const COLUMNS_KEY = 'dalsegno.columns';
 
 function readColumns() {
-  const kept = (localStorage.getItem(COLUMNS_KEY) ?? '').split(',').filter((name) => name in COLUMNS);
+  const kept = (localStorage.getItem(COLUMNS_KEY) ?? '').split(',').filter((name) => Object.hasOwn(COLUMNS, name));
   return kept.length ? kept : SHOWN;
 }
 
@@ -184,14 +184,20 @@ function Row({ row, index, columns, shape, isAt }) {
 }
 
 function useKeys(rows, at, setAt) {
+  // Keys may come faster than the page is drawn.
+  const self = useRef({ rows, at });
+  self.current.rows = rows;
+  self.current.at = at;
   useEffect(() => {
+    const to = (next) => { self.current.at = next; setAt(next); };
     const onKey = (event) => {
-      if (event.target.closest('input, textarea, select, dialog') || event.ctrlKey || event.metaKey) return;
-      if (event.key === 'j') setAt(Math.min(at + 1, rows.length - 1));
-      if (event.key === 'k') setAt(Math.max(at - 1, 0));
-      if (event.key === 'Enter' && rows[at] && !event.target.closest('a, button')) go(href(['instances', rows[at].id]));
+      if (event.target.closest?.('input, textarea, select, dialog') || event.ctrlKey || event.metaKey) return;
+      const now = self.current;
+      if (event.key === 'j') to(Math.min(now.at + 1, now.rows.length - 1));
+      if (event.key === 'k') to(Math.max(now.at - 1, 0));
+      if (event.key === 'Enter' && now.rows[now.at] && !event.target.closest?.('a, button')) go(href(['instances', now.rows[now.at].id]));
     };
     addEventListener('keydown', onKey);
     return () => removeEventListener('keydown', onKey);
-  }, [rows, at]);
+  }, []);
 }

@@ -15,7 +15,7 @@ export async function stuck(abort) {
     return await get('stuck', abort);
   } catch (problem) {
     if (problem.status !== 404) throw problem;
-    const { rows } = await get('instances?status=Running&top=500&largeValues=false', abort);
+    const { rows } = await get('instances?status=Running&status=Pending&top=500&largeValues=false', abort);
     return { rows: rows.filter((row) => row.parked).map((row) => ({ id: row.id, name: row.name, status: row.status, since: row.updated, summary: `parked: ${row.parked.message}`, reasons: [{ kind: 'parked', text: row.parked.message }] })), more: false };
   }
 }
@@ -26,7 +26,7 @@ export default function Overview() {
   return html`<${Crumbs} parts=${[['Overview']]} />
     <div class="head"><h1>Overview</h1><div class="push">${may('start') && html`<button class="main" onClick=${() => startDialog()}>Start…</button>`}</div></div>
     ${all === 0 ? html`<${Begin} />` : html`<${Counts} /><${Lately} />`}
-    <div class="grid"><${Stuck} /><div><${Workers} /><${Limiters} /></div></div>`;
+    ${all === 0 && html`<div class="grid"><${Workers} /><${Limiters} /></div>`}`;
 }
 
 function Counts() {
@@ -35,7 +35,8 @@ function Counts() {
 }
 
 function Lately() {
-  const span = SPANS[route.value.query.get('span')] ? route.value.query.get('span') : '1h';
+  const asked = route.value.query.get('span') ?? '';
+  const span = Object.hasOwn(SPANS, asked) ? asked : '1h';
   const state = useLoad((abort) => {
     const to = new Date();
     return get(`overview?from=${new Date(to.getTime() - SPANS[span]).toISOString()}&to=${to.toISOString()}&buckets=60`, abort);
@@ -43,9 +44,9 @@ function Lately() {
   return html`<section class="panel" aria-label="Starts over time"><h2>Starts, and which of them failed
       <small>${Object.keys(SPANS).map((one) => html`<button type="button" class="plain" aria-pressed=${one === span} onClick=${() => setQuery({ span: one })}>${one === span ? html`<b>${one}</b>` : one}</button>`)}</small></h2>
     <div class="body"><${Loaded} state=${state} isNone=${() => false}>${(value) => html`<${Chart} ...${value} />`}<//></div></section>
-    <section class="panel" aria-label="Oldest unfinished"><h2>Oldest unfinished ${state.value?.oldestPartial && html`<small>of the newest 20,000</small>`}</h2>
+    <div class="grid"><${Stuck} /><section class="panel" aria-label="Oldest unfinished"><h2>Oldest unfinished ${state.value?.oldestPartial && html`<small>of the newest 20,000</small>`}</h2>
       <${Loaded} state=${state} isNone=${(value) => value.oldest.length === 0} none="Nothing is unfinished.">${(value) => html`<div class="scroll"><table><thead><tr><th>Instance</th><th>Orchestrator</th><th>Status</th><th>Age</th></tr></thead>
-        <tbody>${value.oldest.map((row) => html`<tr><td class="mono"><a href=${href(['instances', row.id])}>${row.id}</a></td><td>${row.name}</td><td><${Status} status=${row.status} more=${row.parked ? 'parked' : ''} /></td><td><${Since} from=${row.created} /></td></tr>`)}</tbody></table></div>`}<//></section>`;
+        <tbody>${value.oldest.map((row) => html`<tr><td class="mono"><a href=${href(['instances', row.id])}>${row.id}</a></td><td>${row.name}</td><td><${Status} status=${row.status} more=${row.parked ? 'parked' : ''} /></td><td><${Since} from=${row.created} /></td></tr>`)}</tbody></table></div>`}<//></section><${Workers} /><${Limiters} /></div>`;
 }
 
 function Chart({ from, to, buckets, partial }) {
@@ -56,7 +57,7 @@ function Chart({ from, to, buckets, partial }) {
   const all = buckets.reduce((sum, bucket) => [sum[0] + bucket.started, sum[1] + bucket.failed], [0, 0]);
   const text = `${count(all[0])} starts since ${clock(from)}, ${count(all[1])} of them failed`;
   const label = (offset) => new Date(millis(from) + offset * length).toISOString().slice(11, 16);
-  return html`<svg class="chart" viewBox="0 0 1000 132" preserveAspectRatio="none" role="img" aria-label=${text}>
+  return html`<svg class="chart" viewBox="0 0 1000 112" preserveAspectRatio="none" role="img" aria-label=${text}>
       ${[0, 0.5, 1].map((share) => html`<line class="grid-line" x1="0" x2=${width} y1=${height - share * (height - 8)} y2=${height - share * (height - 8)} vector-effect="non-scaling-stroke" />`)}
       ${buckets.map((bucket, index) => bucket.started > 0 && html`<g><title>${`${label(index)} UTC: ${bucket.started} started, ${bucket.failed} failed`}</title>
         <rect class="started" x=${index * step + 1} width=${step - 2} y=${height - (bucket.started / most) * (height - 8)} height=${(bucket.started / most) * (height - 8)} rx="1" />

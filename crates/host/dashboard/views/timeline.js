@@ -49,7 +49,7 @@ function flatten(rows, open, children, context, depth = 0, prefix = '') {
 
 /** Histories of the children that are unfolded; of those that run, again and again. */
 function useChildren(open, story) {
-  const [children, setChildren] = useState(/** @type {Record<string, any>} */ ({}));
+  const [children, setChildren] = useState(/** @type {Record<string, any>} */ (Object.create(null)));
   const ids = openChildren(story.rows, open, children);
   useEffect(() => {
     const abort = new AbortController();
@@ -60,9 +60,9 @@ function useChildren(open, story) {
         try {
           const history = await get(`instances/${encodeURIComponent(id)}/history?largeValues=false`, abort.signal);
           const isOver = history.some((event) => /^Execution(Completed|Failed|Terminated|Canceled)$/.test(event.kind));
-          setChildren((old) => ({ ...old, [id]: { history, isOver } }));
+          setChildren((old) => Object.assign(Object.create(null), old, { [id]: { history, isOver } }));
         } catch (problem) {
-          if (!abort.signal.aborted) setChildren((old) => ({ ...old, [id]: { history: [], isOver: true, problem } }));
+          if (!abort.signal.aborted) setChildren((old) => Object.assign(Object.create(null), old, { [id]: { history: [], isOver: true, problem } }));
         }
       }
       if (ids.length) timer = setTimeout(once, CHILD_MS);
@@ -123,6 +123,9 @@ function spread(marks, scale) {
     const isAtCut = scale.cuts.some((cut) => Math.abs(mark.left - cut.left) < 0.02);
     if ((!last || mark.left - last.left > 0.075) && (!isAtCut || mark.offset === 0)) kept.push(mark);
   }
+  const end = scale.pieces.at(-1);
+  const last = kept.at(-1);
+  if (end.width > 0.1 && (!last || 1 - last.left > 0.12)) kept.push({ left: 1, offset: end.to - scale.begin });
   return kept;
 }
 

@@ -12,7 +12,7 @@ export default function Workers() {
     <section class="panel" aria-label="Connected workers"><h2>Connected</h2><${Loaded} state=${state} none="No worker is connected over gRPC.">${(rows) => html`<div class="scroll"><table>
       <thead><tr><th>Worker</th><th class="num">Turns</th><th class="num">Activities</th><th class="num">Operations</th></tr></thead>
       <tbody>${rows.map((row, index) => html`<tr key=${`${row.name}${index}`}><td class="mono">${row.name}</td><td class="num">${row.turns}</td><td class="num">${row.activities}</td><td class="num">${row.operations}</td></tr>`)}</tbody></table></div>`}<//></section>
-    ${info && html`<section class="panel" aria-label="Functions"><h2>What can run <small>in this process or at a worker</small></h2><div class="body"><${Functions} info=${info} /></div></section>`}`;
+    ${info && html`<section class="panel" aria-label="Functions"><h2>Functions of the host <small>workers bring their own</small></h2><div class="body"><${Functions} info=${info} /></div></section>`}`;
 }
 
 /** The names that are registered. */

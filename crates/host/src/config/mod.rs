@@ -369,6 +369,7 @@ impl Values<'_> {
             heartbeat: self.duration("http.heartbeat"),
             has_dashboard: self.flag("dashboard.enabled"),
             is_read_only: self.flag("read_only"),
+            audit_file: self.text_if("audit.file").map(PathBuf::from),
         }
     }
 

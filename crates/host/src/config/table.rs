@@ -291,6 +291,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Whether loopback callers need a key too.",
     ),
     row(
+        "audit.file",
+        Kind::Text,
+        "",
+        "File to which every call that changes something is appended, as a line of JSON. Without it the last 10,000 are in memory.",
+    ),
+    row(
         "auth.keys_file",
         Kind::Text,
         "",

@@ -57,6 +57,17 @@ pub(crate) enum Identity {
 }
 
 impl Identity {
+    /// As an audit record names the caller.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Local => "local".to_owned(),
+            Self::Holder { id, .. } => id.to_string(),
+            Self::Link(_) => "link".to_owned(),
+            Self::Nobody => "nobody".to_owned(),
+            Self::Stranger => "unknown key".to_owned(),
+        }
+    }
+
     /// 401 for who has no key we know.
     pub(crate) fn require(&self) -> Result<(), Problem> {
         match self {

@@ -1,7 +1,9 @@
 //! From a request to its route: who asks, what for, may he.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,7 +16,8 @@ use super::path::{self, Face, Management};
 use super::problem::{Bodies, Problem};
 use super::query::percent_decode;
 use super::request::{Call, RequestLinks, State, origin};
-use super::{commands, entities, health, list, purge, start, status};
+use super::{commands, entities, grpc, health, list, metrics, purge, start, status, time};
+use crate::audit::{self, AuditRecord, Subject};
 use crate::dashboard;
 use crate::keys::Scope;
 use crate::server::HEADER_BYTES_MAX;
@@ -27,10 +30,31 @@ pub(crate) async fn dispatch(
     peer: SocketAddr,
     request: Request<Body>,
 ) -> Response<Body> {
+    let (begin, face, method) = (
+        Instant::now(),
+        path::face(request.uri().path()),
+        request.method().clone(),
+    );
+    let response = answer(&state, app, peer, request, &face).await;
+    let code = response.status().as_u16();
+    state
+        .observer
+        .http
+        .answered(&face, &method, code, begin.elapsed());
+    response
+}
+
+async fn answer(
+    state: &Arc<State>,
+    app: Router,
+    peer: SocketAddr,
+    request: Request<Body>,
+    face: &Face,
+) -> Response<Body> {
     if header_bytes(request.headers()) > HEADER_BYTES_MAX {
         return empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
-    let face = path::face(request.uri().path());
+    let face = face.clone();
     if face == Face::Health {
         return health::answer(request.uri().query(), || state.hub.health());
     }
@@ -48,11 +72,14 @@ pub(crate) async fn dispatch(
     {
         return answer;
     }
-    let is_root = state.settings.has_dashboard && parts.method == Method::GET && parts.uri.path() == "/";
+    let led_away = dashboard::led_away(&parts).filter(|_| state.settings.has_dashboard);
     let code = code(parts.uri.query());
-    let identity = state
-        .access
-        .identify(&parts.headers, code.as_deref(), state.hub.now());
+    let headers = match face {
+        // Prometheus sends its key as a token.
+        Face::Metrics => grpc::with_key(&parts.headers),
+        _ => Cow::Borrowed(&parts.headers),
+    };
+    let identity = state.access.identify(&headers, code.as_deref(), state.hub.now());
     let hub = match face {
         // The app's query is the app's.
         Face::App => state.hub.clone(),
@@ -60,7 +87,7 @@ pub(crate) async fn dispatch(
     };
     let links = state.links(&hub, origin(&state.settings, &parts, peer));
     let call = Call {
-        state: Arc::clone(&state),
+        state: Arc::clone(state),
         hub,
         identity: identity.clone(),
         peer,
@@ -70,16 +97,54 @@ pub(crate) async fn dispatch(
     };
     let response = if face == Face::App {
         match to_app(app, call).await {
-            answer if is_root && answer.status() == StatusCode::NOT_FOUND => dashboard::lead_there(),
+            answer if led_away.is_some_and(|statuses| statuses.contains(&answer.status())) => {
+                dashboard::lead_there()
+            }
             answer => answer,
         }
     } else {
-        guarded(call, face, peer)
+        let change = change(&call, &face);
+        let response = guarded(call, face, peer)
             .await
-            .unwrap_or_else(|problem| problem.into_response(bodies))
+            .unwrap_or_else(|problem| problem.into_response(bodies));
+        if let Some(change) = change {
+            state.observer.audit.note(answered(change, &response));
+        }
+        response
     };
-    note_bad_key(&state, &identity, peer, &response);
+    note_bad_key(state, &identity, peer, &response);
     response
+}
+
+/// The record of a call that is to change something, but for its outcome.
+fn change(call: &Call, face: &Face) -> Option<AuditRecord> {
+    let (Face::Management(segments) | Face::Ours(segments)) = face else {
+        return None;
+    };
+    if matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return None;
+    }
+    let (action, subject) = audit::action(&call.parts.method, segments);
+    Some(AuditRecord {
+        at: time::exact(call.state.hub.now()),
+        caller: call.identity.name(),
+        address: call.peer.ip().to_string(),
+        hub: call.hub().name().to_owned(),
+        action,
+        subject,
+        result: 0,
+        grpc: false,
+    })
+}
+
+/// What came of it; a start tells which id it gave.
+fn answered(change: AuditRecord, response: &Response<Body>) -> AuditRecord {
+    let started = response.extensions().get::<Subject>();
+    AuditRecord {
+        subject: started.map(|Subject(id)| id.to_string()).or(change.subject),
+        result: response.status().as_u16(),
+        ..change
+    }
 }
 
 /// hyper looks at its buffer only when a read ends within the headers, so they are counted here.
@@ -113,6 +178,7 @@ async fn guarded(call: Call, face: Face, peer: SocketAddr) -> Result<Response<Bo
             "invalid_path",
             "the path has a broken percent-escape, or is not UTF-8",
         )),
+        Face::Metrics => metrics::answer(&call).await,
         Face::Reserved | Face::Health | Face::App => Err(Problem::not_found()),
     }
 }

@@ -8,12 +8,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use dalsegno_engine::request::CallSubject;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::ServiceExt;
 
 use super::auth::KEY_HEADER;
 use super::dispatch::{check_bad_keys, note_stranger};
 use super::request::State;
+use super::time;
+use crate::audit::AuditRecord;
 use crate::keys::Scope;
 
 /// Codes of gRPC that the door itself answers with.
@@ -22,6 +25,41 @@ const RESOURCE_EXHAUSTED: u32 = 8;
 const PERMISSION_DENIED: u32 = 7;
 const UNAUTHENTICATED: u32 = 16;
 
+/// The calls there are, by the names that are counted.
+const CALLS: [&str; 31] = [
+    "Hello",
+    "GetWorkItems",
+    "AnswerWorkItems",
+    "CompleteOrchestratorTask",
+    "CompleteActivityTask",
+    "CompleteEntityTask",
+    "AbandonTaskOrchestratorWorkItem",
+    "AbandonTaskActivityWorkItem",
+    "AbandonTaskEntityWorkItem",
+    "StartInstance",
+    "GetInstance",
+    "WaitForInstanceStart",
+    "WaitForInstanceCompletion",
+    "RaiseEvent",
+    "TerminateInstance",
+    "SuspendInstance",
+    "ResumeInstance",
+    "RestartInstance",
+    "RewindInstance",
+    "SkipGracefulOrchestrationTerminations",
+    "PurgeInstances",
+    "QueryInstances",
+    "ListInstanceIds",
+    "StreamInstanceHistory",
+    "SignalEntity",
+    "GetEntity",
+    "QueryEntities",
+    "CleanEntityStorage",
+    "CreateTaskHub",
+    "DeleteTaskHub",
+    "Check",
+];
+
 /// Is it a call of gRPC?
 pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE);
@@ -29,9 +67,66 @@ pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
         .is_some_and(|kind| kind.starts_with("application/grpc"))
 }
 
-/// Answers a call.
+/// Answers a call, counts it, and records it when it was to change something.
 pub(crate) async fn answer(
     state: Arc<State>,
+    service: Option<Router>,
+    peer: SocketAddr,
+    mut request: Request<Body>,
+) -> Response<Body> {
+    let call = known_call(request.uri().path());
+    let subject = CallSubject::default();
+    request.extensions_mut().insert(subject.clone());
+    let change = changes(call).then(|| change(&state, call, peer, request.headers()));
+    let response = passed(&state, service, peer, request).await;
+    // The code of a call that began well follows its body.
+    let code = response.headers().get("grpc-status");
+    let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
+    let code = code.unwrap_or_default();
+    state.observer.http.called(call, code);
+    if let Some(change) = change {
+        state.observer.audit.note(AuditRecord {
+            subject: subject.told().map(str::to_owned),
+            result: code,
+            ..change
+        });
+    }
+    response
+}
+
+/// Calls have names of their own in what is counted; those that nobody knows share one.
+fn known_call(path: &str) -> &'static str {
+    let call = path.rsplit('/').next().unwrap_or_default();
+    let known = CALLS.iter().find(|known| **known == call);
+    known.copied().unwrap_or("other")
+}
+
+/// Is it more than a look, and not a worker's?
+fn changes(call: &str) -> bool {
+    let scopes = scopes_of(call);
+    let looks = [Scope::Read, Scope::Worker];
+    call != "other" && !scopes.is_empty() && !scopes.iter().any(|scope| looks.contains(scope))
+}
+
+/// The record of a call, but for its outcome.
+fn change(state: &State, call: &str, peer: SocketAddr, headers: &HeaderMap) -> AuditRecord {
+    let now = state.hub.now();
+    let named = |key| headers.get(key).and_then(|value| value.to_str().ok());
+    let hub = named("taskhub").or_else(|| named("durable-taskhub"));
+    AuditRecord {
+        at: time::exact(now),
+        caller: state.access.identify(&with_key(headers), None, now).name(),
+        address: peer.ip().to_string(),
+        hub: hub.unwrap_or_else(|| state.hub.name()).to_owned(),
+        action: call.to_owned(),
+        subject: None,
+        result: 0,
+        grpc: true,
+    }
+}
+
+async fn passed(
+    state: &Arc<State>,
     service: Option<Router>,
     peer: SocketAddr,
     request: Request<Body>,
@@ -42,7 +137,7 @@ pub(crate) async fn answer(
             "this server has no gRPC service: start it with `dalsegno dev` or `dalsegno serve`",
         );
     };
-    if check_bad_keys(&state, peer).is_err() {
+    if check_bad_keys(state, peer).is_err() {
         return refusal(
             RESOURCE_EXHAUSTED,
             "too many unknown keys came from this address within a minute: wait, and check the key",
@@ -54,7 +149,7 @@ pub(crate) async fn answer(
     let headers = with_key(request.headers());
     let identity = state.access.identify(&headers, None, state.hub.now());
     if identity.require().is_err() {
-        note_stranger(&state, &identity, peer);
+        note_stranger(state, &identity, peer);
         return refusal(
             UNAUTHENTICATED,
             "a key is needed: send it as x-functions-key, or as authorization: Bearer <key>",
@@ -89,7 +184,7 @@ pub(crate) async fn answer(
 }
 
 /// An SDK's credential may give our key as its token.
-fn with_key(headers: &HeaderMap) -> Cow<'_, HeaderMap> {
+pub(super) fn with_key(headers: &HeaderMap) -> Cow<'_, HeaderMap> {
     if !headers.contains_key(AUTHORIZATION) {
         return Cow::Borrowed(headers);
     }

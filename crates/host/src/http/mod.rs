@@ -13,6 +13,7 @@ pub(crate) mod health;
 mod history;
 pub(crate) mod links;
 pub(crate) mod list;
+pub(crate) mod metrics;
 pub(crate) mod page_token;
 pub(crate) mod path;
 pub(crate) mod problem;

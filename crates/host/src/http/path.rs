@@ -89,6 +89,7 @@ pub(crate) enum Ours {
     Workers,
     Explain { id: String },
     Stuck,
+    Audit,
     Changes,
     Hub,
     Hubs,
@@ -110,6 +111,8 @@ pub(crate) enum Face {
     Ours(Vec<String>),
     /// `/healthz`, exactly so.
     Health,
+    /// `/metrics`, exactly so.
+    Metrics,
     /// A first segment that is ours, and nothing there.
     Reserved,
     /// An escape in it is broken.
@@ -122,6 +125,9 @@ pub(crate) enum Face {
 pub(crate) fn face(raw: &str) -> Face {
     if raw == "/healthz" {
         return Face::Health;
+    }
+    if raw == "/metrics" {
+        return Face::Metrics;
     }
     let mut segments: Vec<&str> = raw.strip_prefix('/').unwrap_or(raw).split('/').collect();
     if segments.len() > 1 && segments.last() == Some(&"") {
@@ -268,6 +274,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
         ("DELETE", ["operations", _]) => Ours::CancelOperation { id: text(1) },
         ("GET", ["webhooks"]) => Ours::Webhooks,
         ("GET", ["workers"]) => Ours::Workers,
+        ("GET", ["audit"]) => Ours::Audit,
         ("GET", ["stuck"]) => Ours::Stuck,
         ("GET", ["limiters"]) => Ours::Limiters,
         ("PUT", ["limiters", _]) => Ours::SetLimiter { name: text(1) },
@@ -371,7 +378,7 @@ mod tests {
             (&get, "/x/../healthz".into(), "App"),
             (&get, "/HEALTHZ".into(), "Reserved"),
             (&get, "/%68ealthz".into(), "Reserved"),
-            (&get, "/metrics".into(), "Reserved"),
+            (&get, "/metrics".into(), "Metrics"),
             (&get, "/runtime/webhooks".into(), "Reserved"),
             (&get, "/api/orders".into(), "App"),
             (&get, "/".into(), "App"),

@@ -1,6 +1,7 @@
 //! A request on its way to a route, and what all requests share.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::waits::{WaitSlot, Waits};
 use crate::hubs::HubList;
 use crate::keys::{LinkOperation, Scope};
 use crate::nearest::nearest;
+use crate::observer::Observer;
 use crate::schedule::Schedules;
 use crate::v1::operations::Operations;
 
@@ -57,6 +59,8 @@ pub struct HttpSettings {
     pub has_dashboard: bool,
     /// Whether whatever would change the hub is refused, but for the work of workers and the app's own routes.
     pub is_read_only: bool,
+    /// Where every call that changes something is recorded, beside memory.
+    pub audit_file: Option<PathBuf>,
 }
 
 impl Default for HttpSettings {
@@ -77,6 +81,7 @@ impl Default for HttpSettings {
             heartbeat: Duration::from_secs(15),
             has_dashboard: true,
             is_read_only: false,
+            audit_file: None,
         }
     }
 }
@@ -95,6 +100,8 @@ pub(crate) struct State {
     pub(crate) schedules: Arc<Schedules>,
     /// Commands to many instances that run here.
     pub(crate) operations: Arc<Operations>,
+    /// Measures and records.
+    pub(crate) observer: Arc<Observer>,
     /// Tells streams, which never end by themselves, that the host goes down.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }

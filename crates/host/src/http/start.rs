@@ -16,6 +16,7 @@ use super::request::{Call, instance_id};
 use super::status::{Failed, final_status};
 use super::waits::WaitSlot;
 use super::wire;
+use crate::audit::about;
 use crate::keys::Scope;
 
 /// Longest wait of a start, in seconds: load balancers cut at four minutes.
@@ -74,7 +75,8 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
         ..StartOptions::default()
     };
     let started = call.hub().start(options).await?;
-    answer(&call, &started.id, wait).await
+    let answer = answer(&call, &started.id, wait).await?;
+    Ok(about(&started.id, answer))
 }
 
 /// The links, or what came of it within the time.

@@ -14,6 +14,7 @@ use super::explain_wire::{ExplanationWire, StuckWire};
 use super::wire::{
     CancelBody, CountWire, DeletedWire, InstanceWire, PageWire, PurgeBody, StartBody, StartedWire, instant,
 };
+use crate::audit::about;
 use crate::http::body::{self, empty, json};
 use crate::http::list::{PAGE_ROWS, id_prefix, statuses};
 use crate::http::path::Command;
@@ -49,7 +50,10 @@ pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Prob
         ..options
     };
     let started = call.hub().start(options).await?;
-    Ok(json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))))
+    Ok(about(
+        &started.id,
+        json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))),
+    ))
 }
 
 /// The key of the header or of the body; 400 when they say different things.

@@ -73,6 +73,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Changes => stream::hub(call).await,
         Ours::Webhooks => others::webhooks(call).await,
         Ours::Explain { id } => instances::explain(call, id).await,
+        Ours::Audit => others::audit(&call),
         Ours::Stuck => instances::stuck(call).await,
         Ours::Workers => others::workers(&call),
         Ours::Hub => others::hub(call).await,

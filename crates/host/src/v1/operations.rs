@@ -267,9 +267,9 @@ pub struct RefusalWire {
     pub detail: String,
 }
 
-/// The jobs of a listener.
+/// Commands to many instances that run in a host, and the last that ran.
 #[derive(Debug, Default)]
-pub(crate) struct Operations(Mutex<VecDeque<Arc<Job>>>);
+pub struct Operations(Mutex<VecDeque<Arc<Job>>>);
 
 #[derive(Debug)]
 struct Job {
@@ -496,13 +496,13 @@ impl Order {
 }
 
 pub(super) async fn begin(mut call: Call) -> Result<Response, Problem> {
+    // It tells ids of what it finds.
+    call.permit(Scope::Read)?;
     call.query(&[])?;
     let body: OperationBody = body::ours(&call.body().await?)?;
-    // A dry run only looks.
-    call.permit(match body.dry_run {
-        true => Scope::Read,
-        false => body.verb.scope(),
-    })?;
+    if !body.dry_run {
+        call.permit(body.verb.scope())?;
+    }
     let now = call.hub().now();
     let query = body.r#where.query(body.verb, now)?;
     let order = Order::read(&call, &body)?;
@@ -557,8 +557,8 @@ pub(super) fn get(call: &Call, id: &str) -> Result<Response, Problem> {
 
 /// Ends a job after the commands that are under way.
 pub(super) fn cancel(call: &Call, id: &str) -> Result<Response, Problem> {
-    call.query(&[])?;
     call.permit(Scope::Read)?;
+    call.query(&[])?;
     let job = call.state.operations.find(id)?;
     call.permit(job.snapshot().verb.scope())?;
     job.is_canceled.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -11,6 +11,7 @@ use super::wire::{
     DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, WorkerWire,
     instant_if, payload,
 };
+use crate::audit::RECORDS_KEPT;
 use crate::http::body::{self, empty, json};
 use crate::http::list::PAGE_ROWS;
 use crate::http::problem::Problem;
@@ -103,6 +104,19 @@ pub(super) fn workers(call: &Call) -> Result<Response, Problem> {
     let workers = call.hub().executor().workers();
     let wires: Vec<WorkerWire> = workers.into_iter().map(WorkerWire::from).collect();
     Ok(json(StatusCode::OK, to_json(&wires)))
+}
+
+/// Who changed what, newest first.
+pub(super) fn audit(call: &Call) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    let query = call.query(&["subject", "top"])?;
+    let most = query.integer("top", PAGE_ROWS, RECORDS_KEPT)?;
+    let records = call
+        .state
+        .observer
+        .audit
+        .last(call.hub().name(), query.text("subject"), most);
+    Ok(json(StatusCode::OK, to_json(&records)))
 }
 
 pub(super) async fn limiters(call: Call) -> Result<Response, Problem> {

@@ -12,6 +12,8 @@ fn scope(method: &str, path: &str) -> Scope {
     match (method, path) {
         ("PUT", _) => Scope::Admin,
         ("GET", _) => Scope::Read,
+        // And what the verb in the body needs.
+        (_, path) if path.contains("/operations") => Scope::Read,
         ("POST" | "DELETE", path) if path.contains("/entities") => Scope::Entity,
         ("POST", path) if path.contains("/orchestrators") => Scope::Start,
         ("POST", path) if path.contains("/raiseEvent") || path.contains("/events") => Scope::Signal,
@@ -59,7 +61,7 @@ async fn route_by_key() {
 }
 
 #[tokio::test]
-async fn only_healthz_is_exempt() {
+async fn only_healthz_and_the_files_of_the_dashboard_are_exempt() {
     let (world, keys) = guarded().await;
     assert_eq!(world.get("/healthz").await.status, 200);
     for path in [
@@ -69,16 +71,36 @@ async fn only_healthz_is_exempt() {
         "/healthz/",
         "/metrics",
         "/openapi.json",
-        "/dashboard",
+        "/dashboards",
+        "/DASHBOARD/",
         "/api/x",
-        "/",
         "/runtime/%zz",
     ] {
         let reply = world.get(path).await;
         assert_eq!((reply.status, reply.body.as_str()), (401, ""), "{path}");
     }
     assert_eq!(world.get(&format!("{P}/instances/healthz")).await.status, 401);
-    assert_eq!(ask(&world, "GET", "/metrics", &keys[0].1).await.status, 404);
+    for (held, key) in &keys {
+        let wanted = if *held == Scope::Read { 200 } else { 403 };
+        assert_eq!(
+            ask(&world, "GET", "/metrics", key).await.status,
+            wanted,
+            "{held:?}"
+        );
+    }
+    let page = world.get("/dashboard/").await;
+    let policy = page.header("content-security-policy").unwrap_or_default();
+    assert!(policy.starts_with("default-src 'self';"), "{page:?}");
+    assert_eq!(
+        (page.status, page.header("x-content-type-options")),
+        (200, Some("nosniff"))
+    );
+    // Who has no key yet finds the page that asks for one.
+    let browser = world.send("GET", "/", &[("Accept", "text/html,*/*")], b"").await;
+    assert_eq!(
+        (browser.status, browser.header("location")),
+        (302, Some("/dashboard/"))
+    );
 }
 
 #[tokio::test]

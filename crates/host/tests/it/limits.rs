@@ -192,7 +192,7 @@ async fn healthz_tells_progress_and_life() {
     }
     assert_eq!(world.get("/healthz?probe=x").await.status, 400);
     assert_eq!(world.get("/HEALTHZ").await.status, 404);
-    assert_eq!(world.get("/").await.status, 404);
+    assert_eq!(world.get("/").await.header("location"), Some("/dashboard/"));
 }
 
 #[tokio::test]

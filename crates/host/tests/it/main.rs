@@ -9,6 +9,7 @@ mod hubs;
 mod large;
 mod limits;
 mod management;
+mod observed;
 mod remote;
 mod stream;
 mod tables;

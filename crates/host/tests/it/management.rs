@@ -533,7 +533,10 @@ async fn terminated_ones_show_the_reason() {
 #[tokio::test]
 async fn a_request_to_cancel_says_why_in_the_query_or_in_the_body() {
     let world = world().await;
-    let id = world.running("Wait", "c", "").await;
+    let late = r#"{"id":"c","scheduledStart":"2999-01-01T00:00:00Z"}"#;
+    let started = world.post("/runtime/dalsegno/v1/orchestrators/Wait", late).await;
+    assert!(started.status < 300, "{started:?}");
+    let id = InstanceId::trusted("c");
     let path = "/runtime/dalsegno/v1/instances/c/cancel";
     for (query, body, code) in [
         ("", r#"{"raison":"x"}"#, "invalid_body"),

@@ -165,6 +165,17 @@ pub(crate) const ROUTES: &[(&str, &str, &[&str])] = &[
     ("DELETE", "/runtime/dalsegno/v1/entities/counter/a", &[]),
     ("GET", "/runtime/dalsegno/v1/limiters", &[]),
     ("PUT", "/runtime/dalsegno/v1/limiters/github", &[]),
+    (
+        "GET",
+        "/runtime/dalsegno/v1/overview",
+        &["from", "to", "buckets", "name", "tag", "prefix"],
+    ),
+    ("GET", "/runtime/dalsegno/v1/schedules", &[]),
+    ("POST", "/runtime/dalsegno/v1/schedules/x/run", &[]),
+    ("GET", "/runtime/dalsegno/v1/operations", &[]),
+    ("POST", "/runtime/dalsegno/v1/operations", &[]),
+    ("GET", "/runtime/dalsegno/v1/operations/x", &[]),
+    ("DELETE", "/runtime/dalsegno/v1/operations/x", &[]),
 ];
 
 const NAMES: [&str; 12] = [

@@ -12,7 +12,7 @@ use dalsegno::{
 use serde::{Deserialize, Serialize};
 
 use super::functions::{GO, Probe, echo, insistent, portable_app, versioned_1, versioned_2, waiter};
-use super::{SOON, hub_for_workers, until};
+use super::{SOON, eventually, hub_for_workers, until};
 
 const NEXT: ExternalEvent<u32> = ExternalEvent::new("Next");
 const STEPS: u32 = 12;
@@ -488,6 +488,26 @@ async fn what_waits_for_a_worker_begins_when_one_connects() {
     let _connected = connect(&host, app()).await;
     assert_eq!(waiting.wait().await.unwrap(), "early");
     assert_eq!(retried.wait().await.unwrap(), 3);
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_holds_an_instance_elsewhere_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = hub_for_workers(folder.path()).await;
+    let waiting = host.client().start(waiter, ()).await.unwrap();
+    let told = async |kind: &str| {
+        let explanation = waiting.explain().await.unwrap();
+        explanation
+            .reasons
+            .first()
+            .is_some_and(|reason| reason.kind == kind)
+    };
+    eventually(async || told("noWorker").await).await;
+    assert_eq!(host.client().stuck(10).await.unwrap().rows.len(), 1);
+    let _connected = connect(&host, app()).await;
+    eventually(async || told("event").await).await;
+    assert_eq!(host.client().stuck(10).await.unwrap().rows.len(), 0);
     host.shutdown().await;
 }
 

@@ -1,0 +1,204 @@
+//! What a host tells of itself: metrics, and who changed what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dalsegno_host::keys::{KeyRing, Scope};
+use dalsegno_host::server::Access;
+use serde_json::Value;
+
+use crate::world::{P, World, world, world_with_keys};
+
+/// What a hub without activities, workers and a disk does not tell of.
+const NOT_HERE: [&str; 5] = [
+    "dalsegno_activity_attempts",
+    "dalsegno_activity_schedule_to_start_seconds",
+    "dalsegno_activity_seconds",
+    "dalsegno_disk_free_bytes",
+    "dalsegno_grpc_calls",
+];
+
+const V1: &str = "/runtime/dalsegno/v1";
+
+/// Families by name, with their types, as OpenMetrics has them; every sample is of one of them.
+fn families(text: &str) -> BTreeMap<String, String> {
+    let mut families = BTreeMap::new();
+    let mut samples = BTreeSet::new();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    for line in text.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words.as_slice() {
+            ["#", "TYPE", name, kind] => {
+                let before = families.insert((*name).to_owned(), (*kind).to_owned());
+                assert_eq!(before, None, "{name} is told of twice");
+            }
+            ["#", "HELP", _, help] => assert!(help.ends_with('.'), "{line}"),
+            ["#", ..] => {}
+            _ => {
+                assert!(samples.insert(line.rsplit_once(' ').unwrap().0), "{line} twice");
+                let name = line.split(['{', ' ']).next().unwrap();
+                let is_of = |family: &String| {
+                    let rest = name.strip_prefix(family.as_str());
+                    rest.is_some_and(|rest| {
+                        ["", "_total", "_bucket", "_sum", "_count", "_info"].contains(&rest)
+                    })
+                };
+                assert!(families.keys().any(is_of), "{line} is of no family");
+            }
+        }
+    }
+    families
+}
+
+async fn metrics(world: &World) -> String {
+    let reply = world.get("/metrics").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let form = reply.header("content-type").unwrap_or_default();
+    assert!(
+        form.starts_with("application/openmetrics-text; version=1.0.0"),
+        "{form}"
+    );
+    reply.body
+}
+
+async fn ran() -> World {
+    let world = world().await;
+    let path = format!("{V1}/orchestrators/Echo");
+    let started = world.send("POST", &path, &[], br#"{"id":"e","input":1}"#).await;
+    assert_eq!(started.status, 202, "{started:?}");
+    assert_eq!(world.get(&format!("{V1}/instances/e/wait")).await.status, 200);
+    world
+}
+
+#[tokio::test]
+async fn metrics_tell_what_happened() {
+    let world = ran().await;
+    let text = metrics(&world).await;
+    families(&text);
+    for line in [
+        r#"dalsegno_instances{status="Completed",hub="default"} 1"#,
+        r#"dalsegno_orchestrations_started_total{hub="default"} 1"#,
+        r#"dalsegno_orchestrations_ended_total{name="Echo",status="Completed",hub="default"} 1"#,
+        r#"dalsegno_orchestration_seconds_count{name="Echo",hub="default"} 1"#,
+        r#"dalsegno_http_requests_total{face="v1",method="POST",code="202",hub="default"} 1"#,
+        r#"dalsegno_unhealthy{hub="default"} 0"#,
+    ] {
+        let turned = |known: &str| {
+            let sorted = |line: &str| {
+                let mut parts: Vec<String> = line.split(['{', '}', ',', ' ']).map(str::to_owned).collect();
+                parts.sort();
+                parts
+            };
+            sorted(known) == sorted(line)
+        };
+        assert!(text.lines().any(turned), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("\"e\""), "ids are no labels");
+}
+
+/// The documented list is the list, and what is asked for in what we ship is in it.
+#[tokio::test]
+async fn what_is_measured_is_documented_and_what_is_shipped_asks_for_it() {
+    let families = families(&metrics(&ran().await).await);
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let text = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let document = text("docs/metrics.md");
+    let documented: BTreeMap<String, String> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, rest)| (name.to_owned(), rest.split(" |").next().unwrap().to_owned()))
+        .collect();
+    let missing: Vec<_> = families
+        .iter()
+        .filter(|family| !documented.contains_key(family.0))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/metrics.md: {missing:?}");
+    for (name, kind) in &documented {
+        if !NOT_HERE.contains(&name.as_str()) {
+            assert_eq!(families.get(name), Some(kind), "docs/metrics.md tells of {name}");
+        }
+    }
+    for path in [
+        "operations/grafana/dalsegno.json",
+        "operations/prometheus/alerts.yml",
+    ] {
+        let text = text(path);
+        let mut asked = 0;
+        for rest in text.split("dalsegno_").skip(1) {
+            let letters = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
+            let name = format!("dalsegno_{}", rest.split(letters).next().unwrap());
+            let suffixes = ["", "_total", "_bucket", "_sum", "_count", "_info"];
+            let is_known = suffixes.iter().any(|suffix| {
+                name.strip_suffix(suffix)
+                    .is_some_and(|name| documented.contains_key(name))
+            });
+            assert!(is_known, "{path} asks for {name}");
+            asked += 1;
+        }
+        assert!(asked > 5, "{path} asks for something");
+    }
+    let dashboard: Value = serde_json::from_str(&text("operations/grafana/dalsegno.json")).unwrap();
+    assert!(
+        dashboard["panels"]
+            .as_array()
+            .is_some_and(|panels| panels.len() > 5)
+    );
+}
+
+#[tokio::test]
+async fn every_change_is_recorded_with_who_and_what_came_of_it() {
+    let mut ring = KeyRing::new().unwrap();
+    let starter = ring.create("starter", &[Scope::Start], None).unwrap();
+    let admin = ring.create("admin", &[Scope::Admin, Scope::Read], None).unwrap();
+    let world = world_with_keys(Access::Keys(ring.into())).await;
+    let send = async |method, path: String, key: &str, body: &[u8]| {
+        world.send(method, &path, &[("x-functions-key", key)], body).await
+    };
+    send("POST", format!("{P}/orchestrators/Wait"), &starter, b"").await;
+    send(
+        "POST",
+        format!("{V1}/orchestrators/Wait"),
+        &starter,
+        br#"{"id":"w","input":"secret"}"#,
+    )
+    .await;
+    send("POST", format!("{V1}/instances/w/terminate"), &starter, b"").await;
+    send("GET", format!("{V1}/instances/w"), &starter, b"").await;
+    send("POST", format!("{V1}/instances/w/terminate"), "dsk_wrong", b"").await;
+    let refused = send("GET", format!("{V1}/audit"), &starter, b"").await;
+    assert_eq!(refused.status, 403);
+
+    let all = send("GET", format!("{V1}/audit"), &admin, b"").await;
+    assert!(!all.body.contains("secret"), "{}", all.body);
+    let records: Vec<Value> = serde_json::from_str(&all.body).unwrap();
+    let told: Vec<(&str, &str, u64)> = records
+        .iter()
+        .map(|record| {
+            let text = |name: &str| record[name].as_str().unwrap();
+            assert_eq!((text("hub"), text("address")), ("default", "127.0.0.1"));
+            (text("caller"), text("action"), record["result"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("unknown key", "terminate", 401),
+            ("starter", "terminate", 403),
+            ("starter", "start/Wait", 202),
+            ("starter", "start/Wait", 202),
+        ]
+    );
+    assert_eq!(
+        records[3]["subject"].as_str().map(str::len),
+        Some(32),
+        "the id that it was given"
+    );
+    let token = format!("Bearer {admin}");
+    let scraped = world
+        .send("GET", "/metrics", &[("authorization", &token)], b"")
+        .await;
+    assert_eq!(scraped.status, 200);
+
+    let of_one = send("GET", format!("{V1}/audit?subject=w&top=2"), &admin, b"").await;
+    let of_one: Vec<Value> = serde_json::from_str(&of_one.body).unwrap();
+    assert_eq!((of_one.len(), of_one[1]["caller"].as_str()), (2, Some("starter")));
+}

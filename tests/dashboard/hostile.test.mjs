@@ -1,0 +1,134 @@
+// Whatever a user can fill with text is shown as text.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { closeBrowser, page, shop, until } from './world.mjs';
+
+/** Each sets `window.hurt` when it is anything but text. */
+const HURT = 'window.hurt=1';
+const HOSTILE = [
+  `<script>${HURT}</script>`, `</script><script>${HURT}</script>`, `<img src=x onerror=${HURT}>`, `"><img src=x onerror=${HURT}>`, `'><img src=x onerror=${HURT}>`, `<svg onload=${HURT}>`, `<svg><script>${HURT}</script></svg>`,
+  `<iframe srcdoc="<script>parent.hurt=1</script>">`, `<body onload=${HURT}>`, `<details open ontoggle=${HURT}>x</details>`, `<a href="javascript:${HURT}">x</a>`, `javascript:${HURT}`, `" onmouseover="${HURT}" x="`, `' onfocus='${HURT}' autofocus='`,
+  `\` onclick=${HURT} \``, `\${${HURT}}`, `{{constructor.constructor('${HURT}')()}}`, `<style>*{display:none}</style>`, `<link rel=stylesheet href=data:text/css,*{display:none}>`, `<meta http-equiv=refresh content=0;url=javascript:${HURT}>`, `<base href=https://evil.invalid/>`,
+  `<form action=javascript:${HURT}><button>x</button></form>`, `<object data=javascript:${HURT}>`, `<math><mtext><img src=x onerror=${HURT}></mtext></math>`, `<template><script>${HURT}</script></template>`, `<!--><img src=x onerror=${HURT}>-->`, `]]><script>${HURT}</script>`, `<video><source onerror=${HURT}></video>`, `<input autofocus onfocus=${HURT}>`, `<marquee onstart=${HURT}>x</marquee>`,
+  `\u202Egnp.exe<img src=x onerror=${HURT}>`, `__proto__`, `constructor`, `%3Cscript%3E${HURT}%3C/script%3E`, `&lt;img src=x onerror=${HURT}&gt;`, `\\"><img src=x onerror=${HURT}>`, `data:text/html,<script>${HURT}</script>`, `<noscript><img src=x onerror=${HURT}></noscript>`,
+];
+
+let server;
+before(async () => { server = await shop('--empty'); });
+after(async () => { await closeBrowser(); await server.end(); });
+
+const enc = encodeURIComponent;
+
+/** The signs that something was more than text. */
+const unharmed = (tab) => tab.page.evaluate(() => ({
+  hurt: window.hurt, base: document.querySelectorAll('base, iframe, object, marquee, video, meta[http-equiv]').length, handlers: document.querySelectorAll('[onerror], [onload], [onfocus], [onmouseover], [ontoggle], [onstart]').length,
+  images: document.images.length, scripts: document.scripts.length, links: [...document.links].filter((link) => link.protocol === 'javascript:' || link.protocol === 'data:').length, hidden: getComputedStyle(document.querySelector('main')).display,
+}));
+const SOUND = { hurt: undefined, base: 0, handlers: 0, images: 0, scripts: 1, links: 0, hidden: 'block' };
+
+async function shows(tab, text, where) {
+  const wanted = text.replaceAll(/\s+/g, ' ');
+  const ask = () => tab.page.evaluate(() => `${document.body.innerText} ${[...document.querySelectorAll('[title]')].map((one) => one.title).join(' ')} ${[...document.querySelectorAll('input, textarea')].map((one) => one.value).join(' ')}`.replaceAll(/\s+/g, ' '));
+  // Values are shown as JSON.
+  const forms = [wanted, JSON.stringify(wanted).slice(1, -1)];
+  let seen = '';
+  try {
+    await until(async () => { seen = await ask(); return forms.some((form) => seen.includes(form)); }, '');
+  } catch {
+    assert.fail(`${where} does not show ${text}: ${seen.slice(0, 600)}`);
+  }
+  assert.deepEqual(await unharmed(tab), SOUND, `${where} with ${text}`);
+}
+
+test(`there are ${HOSTILE.length} of them`, () => assert.ok(HOSTILE.length >= 30));
+
+test('inputs, custom states, tags, reasons, events, outputs', async () => {
+  const tab = await page(server.address);
+  for (const [number, text] of HOSTILE.entries()) {
+    const id = `value-${number}`;
+    await server.start('AskForApproval', id, text, { tags: { [text]: text } });
+    await server.until(id, (row) => row.status === 'Running');
+    await server.api('POST', `instances/${id}/events/${enc(text)}`, { [text]: [text] });
+    await server.api('POST', `instances/${id}/suspend?reason=${enc(text)}`);
+    await server.until(id, (row) => row.status === 'Suspended');
+    await tab.to(`#/instances/${id}?tab=state`, '.values .json');
+    await shows(tab, text, 'state');
+    await tab.to(`#/instances/${id}?tab=history`, '.events tbody tr');
+    await shows(tab, text, 'history');
+    for (const one of ['timeline', 'sequence', 'explain']) {
+      await tab.to(`#/instances/${id}?tab=${one}`, '#tab-panel');
+      assert.deepEqual(await unharmed(tab), SOUND, `${one} with ${text}`);
+    }
+    await server.api('POST', `instances/${id}/resume`);
+    await server.api('POST', `instances/${id}/events/approved`, text);
+    await server.until(id, (row) => row.status === 'Completed');
+    await tab.to(`#/instances/${id}`, '.tl .line');
+    await shows(tab, text, 'timeline');
+  }
+  await tab.close();
+});
+
+test('failures: their kinds, their texts', async () => {
+  const tab = await page(server.address);
+  for (const [number, text] of HOSTILE.entries()) {
+    const id = `failure-${number}`;
+    await server.start('FailWith', id, text);
+    await server.until(id, (row) => row.status === 'Failed');
+    await tab.to(`#/instances/${id}?tab=state`, '.chain li');
+    await shows(tab, text, 'the chain of causes');
+    await tab.to(`#/instances/${id}`, '.alert');
+    await shows(tab, text, 'the alert');
+  }
+  await tab.close();
+});
+
+test('names of orchestrators, ids of instances, and the list of them', async () => {
+  const tab = await page(server.address);
+  let ids = 0;
+  for (const [number, text] of HOSTILE.entries()) {
+    const started = await server.api('POST', `orchestrators/${enc(text)}`, { id: `name-${number}`, tags: { [text]: text } });
+    assert.equal(started.status, 202, JSON.stringify(started.body));
+    await tab.to(`#/instances/name-${number}`, '.crumbs');
+    await shows(tab, text, 'a name');
+    await tab.to(`#/instances?name=${enc(text)}&tag=${enc(`${text}=${text}`)}`, '.chips');
+    await shows(tab, text, 'the list');
+    const named = await server.api('POST', 'orchestrators/AskForApproval', { id: text, input: 'x' });
+    if (named.status !== 202) continue;
+    ids += 1;
+    await server.until(text, (row) => row?.status === 'Running');
+    await tab.to(`#/instances/${enc(text)}`, 'h1.mono');
+    await shows(tab, text, 'an id');
+    await tab.page.getByRole('button', { name: 'Terminate' }).click();
+    await tab.page.waitForSelector('dialog[open] form');
+    await shows(tab, text, 'a dialog');
+    await tab.page.keyboard.press('Escape');
+  }
+  assert.ok(ids >= 10, `${ids} of them are ids`);
+  await tab.to('#/', '.cards a');
+  assert.deepEqual(await unharmed(tab), SOUND, 'the overview');
+  await tab.close();
+});
+
+test('entities: keys and states; filters and addresses', async () => {
+  const tab = await page(server.address);
+  let keys = 0;
+  for (const text of HOSTILE) {
+    const path = `entities/counter/${enc(text)}`;
+    const signal = await server.api('POST', `${path}/signal`, { operation: 'note', input: text });
+    if (signal.status === 202) {
+      keys += 1;
+      await until(async () => (await server.api('GET', path)).body?.state, 'the entity has no state');
+      await tab.to(`#/entities/counter/${enc(text)}`, 'pre.json');
+      await shows(tab, text, 'an entity');
+    }
+    for (const hash of [`#/${text}`, `#/instances/${enc(text)}-none`, `#/?span=${enc(text)}`, `#/instances?prefix=${enc(text)}`, `#/entities?name=${enc(text)}`, `#/instances/value-1?tab=${enc(text)}&task=${enc(text)}&q=${enc(text)}&page=${enc(text)}`]) {
+      await tab.to(hash, 'main');
+      assert.deepEqual(await unharmed(tab), SOUND, hash);
+    }
+  }
+  assert.ok(keys >= 10, `${keys} of them are keys`);
+  await tab.to('#/entities', 'td a');
+  assert.deepEqual(await unharmed(tab), SOUND, 'the entities');
+  await tab.close();
+});
