@@ -36,8 +36,9 @@ pub(crate) struct Batch {
     yes: bool,
 }
 
-const LONG: &str = "All that this finds, as a job of the host: words status=A,B name=N prefix=P
-tag=N=V since=T until=T, or all. T is a time, or so long ago, like 2h.
+const LONG: &str = "All that this finds, as a job of the host.
+Words: status=A,B name=N prefix=P tag=N=V since=T until=T, or all.
+T is a time, or so long ago, like 2h.
 A value with spaces stands in double quotes";
 
 /// What each of them gets.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dalsegno_core::InstanceId;
 use dalsegno_core::query::Status;
-use dalsegno_engine::request::{Answer, InstanceStatus, RequestErrorKind};
+use dalsegno_engine::request::{Answer, InstanceStatus, RequestError, RequestErrorKind};
 use dalsegno_host::RemoteHub;
 use dalsegno_host::v1::json;
 use tokio::time::Instant;
@@ -21,6 +21,12 @@ const KEY_FILE: &str = "DALSEGNO_TOKEN_FILE";
 
 /// After so long a waiting command says why it waits.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long a host is asked to wait before it is asked why: an answer comes before that silence.
+const LOOK: Duration = Duration::from_millis(1_800);
+
+/// What a host that waits for us may take longer.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -108,23 +114,25 @@ impl Session {
 
     /// An answer within the time there is. After two seconds it says who does not answer.
     pub(crate) async fn ask<T>(&self, answer: impl Future<Output = Answer<T>>) -> Result<T, Failure> {
-        let answer = self.patiently(answer, || {
-            format!("waiting: {} has not answered for 2 s", self.hub.origin())
-        });
+        let answer = self.patiently(answer, || self.is_silent());
         match self.timeout {
             None => Ok(answer.await?),
             Some(timeout) => match tokio::time::timeout(timeout, answer).await {
                 Ok(answer) => Ok(answer?),
-                Err(_) => Err(dalsegno_engine::request::RequestError::new(
-                    RequestErrorKind::TimedOut,
-                    format!(
-                        "the host did not answer within {}",
-                        dalsegno_host::config::units::duration_text(timeout)
-                    ),
-                )
-                .into()),
+                Err(_) => Err(self.unanswered(timeout)),
             },
         }
+    }
+
+    fn is_silent(&self) -> String {
+        format!("waiting: {} has not answered for 2 s", self.hub.origin())
+    }
+
+    fn unanswered(&self, timeout: Duration) -> Failure {
+        let within = dalsegno_host::config::units::duration_text(timeout);
+        let detail = format!("the host did not answer within {within}");
+        Failure::from(RequestError::new(RequestErrorKind::TimedOut, detail))
+            .help(format!("dalsegno doctor --server {}", self.hub.origin()))
     }
 
     /// Waits for something, and says why when it takes its time.
@@ -186,9 +194,23 @@ impl Session {
         timeout: Option<Duration>,
     ) -> Result<InstanceStatus, Failure> {
         let timeout = timeout.or(self.timeout);
+        let Some(most) = timeout else {
+            return self.wait_and_say(id, None).await;
+        };
+        // A host that does not answer at all does not keep to the time, either.
+        let bounded = tokio::time::timeout(most + GRACE, self.wait_and_say(id, timeout));
+        bounded.await.unwrap_or_else(|_| Err(self.unanswered(most)))
+    }
+
+    async fn wait_and_say(
+        &self,
+        id: &InstanceId,
+        timeout: Option<Duration>,
+    ) -> Result<InstanceStatus, Failure> {
         let begun = Instant::now();
-        let first = timeout.unwrap_or(SILENCE).min(SILENCE);
-        match self.hub.wait_for_completion(id, Some(first)).await {
+        let first = timeout.unwrap_or(LOOK).min(LOOK);
+        let look = self.hub.wait_for_completion(id, Some(first));
+        match self.patiently(look, || self.is_silent()).await {
             Err(error)
                 if error.kind == RequestErrorKind::TimedOut && timeout.is_none_or(|most| most > first) => {}
             answer => return Ok(answer?),

@@ -165,6 +165,12 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "Show a key with `--key` or DALSEGNO_TOKEN; `dalsegno key create --scope` makes one.",
     ),
     entry(
+        "forbidden",
+        "The key does not allow that.",
+        "A good key without the scope that the request needs. HTTP says so by an empty 403, the command line by `unauthorized`.",
+        "Show a key with that scope; `dalsegno key create --scope` makes one.",
+    ),
+    entry(
         "read_only",
         "This host changes nothing.",
         "The host was started read-only, and the request would change the hub.",
@@ -227,7 +233,7 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "zone_required",
         "A time has no zone.",
-        "A time in a body without `Z` or an offset.",
+        "A time without `Z` or an offset, where one is needed.",
         "Add `Z`, or an offset such as `+01:00`.",
     ),
     entry(
@@ -293,14 +299,14 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "body_too_large",
         "The body is too large.",
-        "More bytes than `http.body_bytes_max`, packed or unpacked.",
+        "More bytes than `http.body_bytes_max`.",
         "Keep large data elsewhere and pass a reference, or raise the limit.",
     ),
     entry(
         "unknown_encoding",
         "The body's encoding is not supported.",
-        "`Content-Encoding` is neither `gzip` nor `identity`.",
-        "Send it so.",
+        "The body comes with a `Content-Encoding`; bodies are taken plain.",
+        "Send it without.",
     ),
     entry(
         "content_type",

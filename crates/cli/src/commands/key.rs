@@ -11,7 +11,7 @@ use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "A host reads the file that auth.keys_file names, and again within a second of a change."
+    after_help = "A host reads the file that auth.keys_file names,\nand again within a second of a change."
 )]
 pub(crate) enum Key {
     /// Make a key and print its secret, which is nowhere kept

@@ -265,9 +265,16 @@ fn nobody_waits_in_silence() {
     expect![[r"
         2| waiting: URL has not answered for 2 s
         2| error[timed_out]: the host did not answer within 2500ms
-        2|   help: it goes on: dalsegno wait ID
+        2|   help: dalsegno doctor --server URL
         exit 6"]]
     .assert_eq(&told);
+    let wait = world.run(&format!("wait x --timeout 1300ms -s {url}"));
+    assert!(
+        wait.contains("2| waiting: ")
+            && wait.contains("did not answer within 1300ms")
+            && wait.ends_with("exit 6"),
+        "{wait}"
+    );
     assert!(
         !world
             .run(&format!("counts -q --timeout 2500ms -s {url}"))
