@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(["durabletask.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::codec::Messages")
         // Events are encoded once and sent many times.
         .bytes(".OrchestratorRequest")
         .compile_fds(files)?;

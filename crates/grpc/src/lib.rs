@@ -6,6 +6,7 @@
 //! [`Sidecar`](service::Sidecar) answers the calls.
 
 pub mod answers;
+pub mod codec;
 pub mod executor;
 pub mod filter;
 pub mod service;

@@ -3,6 +3,7 @@
 mod actions;
 mod answers;
 mod codes;
+mod door;
 mod links;
 mod missing;
 mod turns;

@@ -179,3 +179,23 @@ async fn turns_that_are_answered_badly_again_and_again_park_their_instance_and_r
     );
     time.abort();
 }
+
+#[tokio::test]
+async fn a_signal_of_later_keeps_no_other_waiting() {
+    let (mut client, _workers) = client();
+    let mut stream = crate::world::connect_with(&mut client, Vec::new()).await;
+    for seconds in [4_000_000_000, 0] {
+        let signal = proto::SignalEntityRequest {
+            instance_id: "@counter@a".to_owned(),
+            name: "add".to_owned(),
+            scheduled_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        client.signal_entity(signal).await.expect("it is taken");
+    }
+    let (_, request) = crate::world::item(&mut stream).await;
+    let proto::work_item::Request::EntityRequestV2(request) = request else {
+        panic!("{request:?}");
+    };
+    assert_eq!(request.operation_requests.len(), 1);
+}
