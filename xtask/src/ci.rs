@@ -48,9 +48,15 @@ fn tools() -> Result<(), String> {
         run("apt-get", &["install", "-y", "-qq", "build-essential"])?;
     }
     if !succeeds("cargo", &["deny", "--version"]) {
-        cargo(&["install", "--quiet", "--locked", "cargo-deny"])?;
+        cargo(&["install", "--quiet", "--locked", "--debug", "cargo-deny"])?;
     }
     Ok(())
+}
+
+/// Builds all programs with the features that the tests build them with: another choice of packages would compile
+/// most dependencies a second time.
+pub(crate) fn build() -> Result<(), String> {
+    cargo(&["test", "--workspace", "--no-run", "--quiet"])
 }
 
 fn docs() -> Result<(), String> {

@@ -25,8 +25,7 @@ pub(crate) fn all(arguments: &[String]) -> Result<(), String> {
     node(&root, &suites.join("model"), &[])?;
     let browser = find_browser()?;
     let modules = install(&root)?;
-    let packages = ["--package", "dalsegno-cli", "--package", "harp-shop"];
-    run("cargo", &[&["build", "--quiet"], &packages[..]].concat())?;
+    crate::ci::build()?;
     let pictures = text(&root.join("docs/pictures"));
     let mut variables = vec![
         ("CHROMIUM", browser),

@@ -29,17 +29,7 @@ pub(crate) fn all() -> Result<(), String> {
     let root = std::env::current_dir().map_err(|error| error.to_string())?;
     let folder = root.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    run(
-        "cargo",
-        &[
-            "build",
-            "--quiet",
-            "--package",
-            "dalsegno-cli",
-            "--package",
-            "mixed",
-        ],
-    )?;
+    crate::ci::build()?;
     let python = install_python(&root, &folder)?;
     let modules = install_javascript(&root, &folder)?;
     let mut failed = Vec::new();

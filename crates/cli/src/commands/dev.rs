@@ -187,16 +187,11 @@ fn banner(host: &Host, mode: &str, kept: &str) {
     let version = env!("CARGO_PKG_VERSION");
     output::talk(&format!(
         "dalsegno {version} {mode} · hub {} · store {kept}\n  \
-         Dashboard  http://{address}/dashboard
-  \
-         HTTP       http://{address}/runtime/webhooks/durabletask{also}
-  \
-         gRPC       http://{address}{also}
-  \
-         Metrics    http://{address}/metrics
-\
-         next: run a worker of any Durable Task SDK against http://{address}
-\
+         Dashboard  http://{address}/dashboard\n  \
+         HTTP       http://{address}/runtime/webhooks/durabletask{also}\n  \
+         gRPC       http://{address}{also}\n  \
+         Metrics    http://{address}/metrics\n\
+         next: run a worker of any Durable Task SDK against http://{address}\n\
          try:  dalsegno start NAME -i '{{}}' --wait",
         host.hub_names().join(", ")
     ));

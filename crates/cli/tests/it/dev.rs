@@ -84,7 +84,7 @@ fn dev_answers_on_all_its_ports_and_passes_over_one_that_is_taken() {
         dev.told
     );
     let (own, others) = dev
-        .line("gRPC  http://127.0.0.1:")
+        .line("gRPC       http://127.0.0.1:")
         .split_once("   also ")
         .unwrap();
     let ports: Vec<&str> = others.split(' ').map(|port| &port[1..]).collect();
@@ -103,7 +103,7 @@ fn a_command_reaches_every_hub_of_the_host() {
     std::fs::create_dir_all(folder.path().join("hubs/orders")).unwrap();
     let dev = Dev::start(folder.path(), "0");
     let port = dev
-        .line("gRPC  http://127.0.0.1:")
+        .line("gRPC       http://127.0.0.1:")
         .split(' ')
         .next()
         .unwrap()

@@ -142,6 +142,8 @@ impl NewApp {
             .args(["build", "--offline"])
             .current_dir(folder)
             .env("CARGO_TARGET_DIR", target)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_INCREMENTAL", "0")
             .status()
             .unwrap();
         assert!(built.success());
