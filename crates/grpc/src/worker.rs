@@ -357,7 +357,10 @@ impl Shared {
             max_concurrent_orchestration_work_items: turns,
             max_concurrent_activity_work_items: activities,
             max_concurrent_entity_work_items: entities,
-            capabilities: vec![proto::WorkerCapability::KeepsExecutions.into()],
+            capabilities: vec![
+                proto::WorkerCapability::KeepsExecutions.into(),
+                proto::WorkerCapability::HearsCancels.into(),
+            ],
             work_item_filters: Some(self.offers.filters()),
             ..Default::default()
         };
@@ -411,6 +414,7 @@ impl Shared {
             Some(Item::OrchestratorRequest(_)) => Kind::Turn,
             Some(Item::ActivityRequest(_)) => Kind::Activity,
             Some(Item::EntityRequest(_) | Item::EntityRequestV2(_)) => Kind::Entity,
+            Some(Item::ActivityCancelled(cancelled)) => return self.cancel(&token, cancelled.reason()),
             Some(Item::HealthPing(_)) | None => return,
         };
         if self.lock().is_draining {
@@ -443,7 +447,28 @@ impl Shared {
                     token,
                 );
             }
-            Some(Item::HealthPing(_)) | None => {}
+            Some(Item::ActivityCancelled(_) | Item::HealthPing(_)) | None => {}
+        }
+    }
+
+    /// The hub wants an activity to end.
+    fn cancel(&self, token: &str, reason: proto::activity_cancelled::Reason) {
+        use proto::activity_cancelled::Reason;
+        let reason = match reason {
+            Reason::Terminated => CancelReason::Terminated,
+            Reason::Requested => CancelReason::Requested,
+            Reason::TimedOut => CancelReason::TimedOut,
+        };
+        self.tell(token, reason);
+    }
+
+    fn tell(&self, token: &str, reason: CancelReason) {
+        if let Some(Flight {
+            canceller: Some(canceller),
+            ..
+        }) = self.lock().in_flight.get(token)
+        {
+            canceller.cancel(reason);
         }
     }
 
@@ -479,8 +504,8 @@ impl Shared {
             let instance = request.orchestration_instance.clone().unwrap_or_default();
             let task_id = request.task_id;
             let Some(outcome) = shared.attempt(request, cancelled, &token).await else {
-                // Handed back already.
-                return;
+                // Handed back already, or wanted by nobody.
+                return shared.end(&token);
             };
             let (result, failure_details) = wire::outcome_of(outcome);
             let response = proto::ActivityResponse {
@@ -517,15 +542,7 @@ impl Shared {
         };
         let request = activity_request(request, name, cancelled.clone(), heartbeats.clone());
         let running = self.executor.run_activity(request);
-        let tell_it = || {
-            if let Some(Flight {
-                canceller: Some(canceller),
-                ..
-            }) = self.lock().in_flight.get(token)
-            {
-                canceller.cancel(CancelReason::TimedOut);
-            }
-        };
+        let tell_it = || self.tell(token, CancelReason::TimedOut);
         run_attempt(running, &limits, &heartbeats, cancelled, tell_it).await
     }
 

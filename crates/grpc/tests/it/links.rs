@@ -341,7 +341,7 @@ fn answer(item: proto::WorkItem, random: &mut Random, book: &Books) -> Option<An
             completion_token: token,
             ..programs::operations(&request)
         }),
-        Item::EntityRequest(_) | Item::HealthPing(_) => return None,
+        Item::EntityRequest(_) | Item::ActivityCancelled(_) | Item::HealthPing(_) => return None,
     })
 }
 

@@ -21,7 +21,7 @@ fn app() -> dalsegno::App {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_termination_reaches_the_activity_that_runs() {
     let probe = Probe::default();
-    on_both(
+    on_all(
         || portable_app(&probe),
         async |client: Client| {
             let instance = client.start(watching, ()).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_termination_reaches_the_activity_that_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_to_cancel_reaches_the_activity_that_runs() {
     let probe = Probe::default();
-    on_both(
+    on_all(
         || portable_app(&probe),
         async |client: Client| {
             let instance = client.start(watching, ()).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_child_is_retried() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_have_limits_of_time_and_silence() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let slow = client.start(impatient, ()).await.unwrap();
         let error = slow.wait().await.unwrap_err();
         assert!(error.to_string().contains("slow"), "{error}");
