@@ -178,7 +178,13 @@ async fn run_activity(workers: Arc<Workers>, mut request: ActivityRequest) -> At
         },
     };
     match answer {
-        Ok(ActivityAnswer { response, durable }) => {
+        Ok(ActivityAnswer {
+            mut response,
+            durable,
+        }) => {
+            if let Some(details) = response.last_heartbeat.take() {
+                request.heartbeats.report(Some(Payload::from(details)));
+            }
             request.receipt.request(move || {
                 // Who asked may have gone away.
                 let _ = durable.send(());
@@ -217,6 +223,7 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
             .options
             .timeout
             .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
+        last_heartbeat: wire::text_of(request.last_heartbeat.as_ref()),
     };
     Work {
         request: Request::ActivityRequest(message),

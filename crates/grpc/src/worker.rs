@@ -13,6 +13,7 @@ use dalsegno_engine::executor::{
     self, ActivityRequest, AttemptOutcome, CancelReason, Canceller, EntityEffect, Heartbeats,
     OperationOutcome, OperationRequest, OperationRun, Receipt,
 };
+use dalsegno_engine::request::LimiterOffer;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -84,6 +85,8 @@ pub struct Offers {
     pub activities: Vec<Arc<str>>,
     /// Entities.
     pub entities: Vec<Arc<str>>,
+    /// Limiters, with the activities that pass them.
+    pub limiters: Vec<LimiterOffer>,
 }
 
 impl Offers {
@@ -362,6 +365,7 @@ impl Shared {
                 proto::WorkerCapability::HearsCancels.into(),
             ],
             work_item_filters: Some(self.offers.filters()),
+            limiters: self.offers.limiters.iter().map(wire::limiter_of).collect(),
             ..Default::default()
         };
         let mut items = match client.get_work_items(request).await {
@@ -503,7 +507,9 @@ impl Shared {
         tokio::spawn(async move {
             let instance = request.orchestration_instance.clone().unwrap_or_default();
             let task_id = request.task_id;
-            let Some(outcome) = shared.attempt(request, cancelled, &token).await else {
+            let heartbeats = Heartbeats::default();
+            let attempt = shared.attempt(request, cancelled, &heartbeats, &token);
+            let Some(outcome) = attempt.await else {
                 // Handed back already, or wanted by nobody.
                 return shared.end(&token);
             };
@@ -514,6 +520,7 @@ impl Shared {
                 result,
                 failure_details,
                 completion_token: token.clone(),
+                last_heartbeat: wire::text_of(heartbeats.latest().details.as_ref()),
             };
             shared.answer(&token, Answer::Activity(response)).await;
             shared.end(&token);
@@ -525,6 +532,7 @@ impl Shared {
         &self,
         request: proto::ActivityRequest,
         cancelled: executor::Cancellation,
+        heartbeats: &Heartbeats,
         token: &str,
     ) -> Option<AttemptOutcome> {
         let name: Arc<str> = request.name.as_str().into();
@@ -535,7 +543,6 @@ impl Shared {
         };
         let settings = self.executor.activity_settings(&name).unwrap_or_default();
         let timeout = request.timeout.and_then(|limit| Duration::try_from(limit).ok());
-        let heartbeats = Heartbeats::default();
         let limits = AttemptLimits {
             timeout: timeout.or(settings.timeout),
             heartbeat: settings.heartbeat,
@@ -543,7 +550,7 @@ impl Shared {
         let request = activity_request(request, name, cancelled.clone(), heartbeats.clone());
         let running = self.executor.run_activity(request);
         let tell_it = || self.tell(token, CancelReason::TimedOut);
-        run_attempt(running, &limits, &heartbeats, cancelled, tell_it).await
+        run_attempt(running, &limits, heartbeats, cancelled, tell_it).await
     }
 
     fn take_entity(
@@ -742,6 +749,7 @@ fn activity_request(
     heartbeats: Heartbeats,
 ) -> ActivityRequest {
     let instance = request.orchestration_instance.unwrap_or_default();
+    let is_known = |details: String| (!details.is_empty()).then(|| Payload::from(details));
     ActivityRequest {
         instance: InstanceId::trusted(instance.instance_id),
         execution_id: worker_wire::execution_id(&instance.execution_id.unwrap_or_default()),
@@ -749,7 +757,7 @@ fn activity_request(
         name,
         input: request.input.map(Payload::from),
         attempt: u32::try_from(request.attempt).unwrap_or(1).max(1),
-        last_heartbeat: None,
+        last_heartbeat: request.last_heartbeat.and_then(is_known),
         trace: wire::trace(request.parent_trace_context),
         cancelled,
         heartbeats,

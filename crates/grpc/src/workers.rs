@@ -402,7 +402,11 @@ impl Workers {
         if state.is_draining {
             return Next::Ended;
         }
-        if let Some(told) = state.streams.get_mut(&stream).and_then(|stream| stream.cancelled.pop_front()) {
+        if let Some(told) = state
+            .streams
+            .get_mut(&stream)
+            .and_then(|stream| stream.cancelled.pop_front())
+        {
             return Next::Item(Box::new(told));
         }
         let Some(id) = state.take_for(stream) else {

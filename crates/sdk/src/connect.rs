@@ -105,7 +105,7 @@ impl Connection {
     ///
     /// # Errors
     /// When a registration was refused, when the app has what only a host can give (HTTP and timer
-    /// triggers, limiters), when address, name or key cannot be used.
+    /// triggers), when address, name or key cannot be used.
     pub fn start(self) -> Result<ConnectedApp> {
         let mut registry = self.registry?;
         refuse_what_needs_a_host(&mut registry)?;
@@ -120,6 +120,7 @@ impl Connection {
             orchestrators: registry.versions(),
             activities: dalsegno_engine::Executor::activities(&*registry),
             entities: dalsegno_engine::Executor::entities(&*registry),
+            limiters: registry.limiter_offers(),
         };
         let worker = Worker::start(registry, offers, self.settings).map_err(Error::configuration)?;
         Ok(ConnectedApp { worker, client })
@@ -140,12 +141,6 @@ fn refuse_what_needs_a_host(registry: &mut Registry) -> Result<()> {
         wrong.push(format!(
             "timer trigger {:?}: the hub's host fires those. Register it with the app that is the host",
             trigger.name()
-        ));
-    }
-    for activity in registry.limited_activities() {
-        wrong.push(format!(
-            "activity {activity:?} has a limiter: which is the hub's, and only activities of its host pass it. \
-             Register the activity with the app that is the host, or limit it by `concurrency_per_host`"
         ));
     }
     match wrong.is_empty() {
