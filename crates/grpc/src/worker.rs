@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::proto::history_event::Kind as WireEvent;
@@ -44,6 +44,8 @@ pub struct WorkerSettings {
     pub name: String,
     /// Shown with every call.
     pub key: Option<String>,
+    /// Certificates in PEM that a host behind `https` is checked by; `None` takes the system's.
+    pub trusted: Option<Vec<u8>>,
     /// At most so many turns, activities and entity operations at once; 0 leaves it to the hub.
     pub in_flight: [usize; 3],
     /// Threads that run turns.
@@ -64,6 +66,7 @@ impl WorkerSettings {
             hub: hub.into(),
             name: format!("rust:{}:{}", std::process::id(), guid::new()),
             key: None,
+            trusted: None,
             in_flight: [0; 3],
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             live_bytes_max: 256 * 1024 * 1024,
@@ -274,7 +277,8 @@ impl Drop for Worker {
 impl Shared {
     fn new(executor: Arc<dyn Executor>, offers: Offers, settings: WorkerSettings) -> Result<Self, String> {
         let address = &settings.address;
-        if !address.starts_with("http://") {
+        let is_secure = address.starts_with("https://");
+        if !is_secure && !address.starts_with("http://") {
             return Err(format!(
                 "{address:?} is no address of a host: write it like http://127.0.0.1:8080"
             ));
@@ -285,6 +289,12 @@ impl Shared {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
+        let endpoint = match is_secure {
+            true => endpoint
+                .tls_config(tls(settings.trusted.as_deref()))
+                .map_err(|error| format!("the certificates to trust: {}", with_causes(&error)))?,
+            false => endpoint,
+        };
         let text = |what: &str, text: &str| {
             MetadataValue::try_from(text)
                 .map_err(|_| format!("{what} {text:?} has characters that a header cannot have"))
@@ -729,6 +739,15 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// How a host is checked.
+fn tls(trusted: Option<&[u8]>) -> ClientTlsConfig {
+    let config = ClientTlsConfig::new();
+    match trusted {
+        Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+        None => config.with_native_roots(),
     }
 }
 
