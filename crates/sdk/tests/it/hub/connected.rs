@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use dalsegno::{
-    ActivityContext, App, ConnectedApp, EntityContext, Error, ExternalEvent, Host, HostSettings,
-    OrchestrationContext, RemoteWorkers, Result, RetryPolicy, Status, activity, entity, join_all,
+    ActivityContext, App, ConnectedApp, EntityContext, Error, ExternalEvent, Host, HostSettings, Limiter,
+    OrchestrationContext, RemoteWorkers, Result, RetryPolicy, Status, Tls, activity, entity, join_all,
     orchestrator, timer_trigger,
 };
 use serde::{Deserialize, Serialize};
@@ -453,11 +453,7 @@ async fn what_only_a_host_can_give_is_refused_by_name() {
     let app = App::new().register(every_morning);
     let error = app.connect("http://127.0.0.1:9").start().unwrap_err().to_string();
     assert!(error.contains("\"every_morning\""), "{error}");
-    let error = App::new()
-        .connect("https://there")
-        .start()
-        .unwrap_err()
-        .to_string();
+    let error = App::new().connect("ftp://there").start().unwrap_err().to_string();
     assert!(error.contains("http://127.0.0.1:8080"), "{error}");
     let error = App::new()
         .register(square)
@@ -466,6 +462,54 @@ async fn what_only_a_host_can_give_is_refused_by_name() {
     assert!(error.start().unwrap_err().to_string().contains("twice"));
     let hub = App::new().connect("http://127.0.0.1:9").hub("a\nb").start();
     assert!(hub.unwrap_err().to_string().contains("the hub's name"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_connects_by_tls_to_whom_it_trusts() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let settings = HostSettings {
+        remote_workers: RemoteWorkers::ThisHub,
+        tls: Some(Tls::read(&certificate, &key).unwrap()),
+        ..HostSettings::in_folder(&folder.path().join("hub"))
+    };
+    let host = App::new().start(settings).await.unwrap();
+    let address = format!("https://localhost:{}", host.address().unwrap().port());
+    let unreadable = app().connect(&address).trust("no certificate").start();
+    assert!(unreadable.unwrap_err().to_string().contains("PEM"));
+    let connected = app().connect(&address).trust(made.cert.pem()).start().unwrap();
+    tokio::time::timeout(SOON, connected.connected()).await.unwrap();
+    let began = connected.client().start(squares, 4).await.unwrap();
+    assert_eq!(began.wait().await.unwrap(), 14);
+    connected.drain(SOON).await;
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_limits_activities_that_say_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = Limiter::new("slow").rate(1, Duration::from_millis(40)).burst(1);
+    let settings = HostSettings {
+        remote_workers: RemoteWorkers::ThisHub,
+        limiters: vec![("slow".to_owned(), slow.definition())],
+        limited: vec![("square".to_owned(), "slow".to_owned())],
+        ..HostSettings::in_folder(folder.path())
+    };
+    let host = App::new().start(settings).await.unwrap();
+    let _connected = connect(&host, app()).await;
+    let began = std::time::Instant::now();
+    let instance = host.client().start(squares, 4).await.unwrap();
+    assert_eq!(instance.wait().await.unwrap(), 14);
+    // One at once, three more in 40 ms each; a bound from below does not flake.
+    assert!(
+        began.elapsed() >= Duration::from_millis(100),
+        "{:?}",
+        began.elapsed()
+    );
+    host.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
