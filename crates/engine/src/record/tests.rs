@@ -72,7 +72,9 @@ fn input() -> Option<Payload> {
 }
 
 fn started() -> StartRequest {
+    parent_name: None,
     StartRequest {
+        parent_name: None,
         depth: 3,
         name: "Order".into(),
         version: Some("2".into()),
@@ -94,6 +96,7 @@ fn kinds() -> Vec<EventKind> {
     vec![
         EventKind::OrchestratorStarted,
         EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            parent_name: None,
             name: "Order".into(),
             version: Some("2".into()),
             execution_id: ExecutionId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
@@ -196,6 +199,7 @@ fn kinds() -> Vec<EventKind> {
             trace: trace(),
         },
         EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            parent_name: None,
             name: "Order".into(),
             version: None,
             execution_id: ExecutionId(1),
@@ -321,6 +325,7 @@ fn all_messages() -> Vec<Message> {
             trace: trace(),
         },
         Message::Start(Box::new(StartRequest {
+            parent_name: None,
             trace: trace(),
             ..started()
         })),
