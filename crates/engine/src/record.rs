@@ -24,8 +24,8 @@ use dalsegno_core::{
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
-use crate::request::LimiterOffer;
 use crate::executor::ExecutionSpan;
+use crate::request::LimiterOffer;
 use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
 use crate::webhooks::WebhookSubscription;
 

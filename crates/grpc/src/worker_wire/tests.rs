@@ -42,7 +42,6 @@ fn trace() -> Option<TraceContext> {
 }
 
 fn info() -> ExecutionInfo {
-    span: None,
     ExecutionInfo {
         span: None,
         instance: instance(),
