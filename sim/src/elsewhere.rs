@@ -113,6 +113,7 @@ fn answer(programs: &Programs, sent: &Sent, taken: usize) -> TurnAnswer {
             actions,
             unread: code.unconsumed_events(),
             events_taken: (taken < sent.new.len()).then_some(taken),
+            span: None,
         },
     }
 }

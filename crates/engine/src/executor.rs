@@ -12,6 +12,7 @@ use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::message::Outcome;
 use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
     Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp, TraceContext,
 };
@@ -34,6 +35,8 @@ pub struct ExecutionInfo {
     pub version: Option<Arc<str>>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
+    /// The span that its code elsewhere tells of itself, as it said before.
+    pub span: Option<SpanElsewhere>,
     /// Names and values given at its start.
     pub tags: Vec<(String, String)>,
     /// Most entities it may lock at once: the hub's `locked_entities_max`.
@@ -81,6 +84,8 @@ pub enum TurnAnswer {
         unread: Vec<EventKind>,
         /// How many of the new events it took, from the first; `None`: all.
         events_taken: Option<usize>,
+        /// The span of the execution, if the code tells of its spans itself.
+        span: Option<SpanElsewhere>,
     },
     /// It cannot run: parks the instance.
     Fault(Fault),

@@ -17,8 +17,10 @@ use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
 use dalsegno_core::query::Status;
 use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::span::SpanElsewhere;
+use dalsegno_core::trace::Creation;
 use dalsegno_core::{
-    EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, TaskId, Timestamp,
+    EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, SpanId, TaskId, Timestamp,
     TraceContext,
 };
 use dalsegno_proto::storage as stored;
@@ -272,6 +274,10 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         events: extra.events.iter().map(store_mark).collect(),
         trace: store_trace(extra.trace.as_ref()),
         webhook: extra.webhook.as_ref().map(store_webhook),
+        span: extra.span.map(|span| stored::SpanElsewhere {
+            id: span.id.0,
+            start: span.start.map(Timestamp::as_micros),
+        }),
     };
     record.encode_to_vec()
 }
@@ -291,6 +297,10 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         events: record.events.iter().map(load_mark).collect(),
         trace: load_trace(record.trace),
         webhook: record.webhook.map(load_webhook),
+        span: record.span.map(|span| SpanElsewhere {
+            id: SpanId(span.id),
+            start: span.start.map(Timestamp::from_micros),
+        }),
     })
 }
 
@@ -317,12 +327,22 @@ fn store_trace(trace: Option<&TraceContext>) -> Option<stored::TraceContext> {
     trace.map(|trace| stored::TraceContext {
         parent: trace.trace_parent().to_owned(),
         state: trace.trace_state().map(str::to_owned),
+        creation_under: trace.creation().map(|creation| match creation {
+            Creation::Begins => 0,
+            Creation::Under(span) => span.0,
+        }),
     })
 }
 
 /// Checked again: what is no trace context is none.
 fn load_trace(trace: Option<stored::TraceContext>) -> Option<TraceContext> {
-    trace.and_then(|trace| TraceContext::parse(&trace.parent, trace.state.as_deref()))
+    let trace = trace?;
+    let read = TraceContext::parse(&trace.parent, trace.state.as_deref())?;
+    Some(match trace.creation_under {
+        None => read,
+        Some(0) => read.with_creation(Some(Creation::Begins)),
+        Some(span) => read.with_creation(Some(Creation::Under(SpanId(span)))),
+    })
 }
 
 fn store_mark(mark: &EventMark) -> stored::EventMark {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dalsegno_core::action::{ChildOptions, TaskOptions};
 use dalsegno_core::event::AttemptFailure;
 use dalsegno_core::message::StartRequest;
+use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{ExecutionId, ExecutionKey, InstanceId, Payload, TaskId, Timestamp, TraceContext};
 
 use crate::webhooks::WebhookSubscription;
@@ -95,6 +96,8 @@ pub struct RowExtra {
     pub trace: Option<TraceContext>,
     /// Who is told of its statuses, beside those who are told of all.
     pub webhook: Option<WebhookSubscription>,
+    /// The span that its code tells of itself, elsewhere.
+    pub span: Option<SpanElsewhere>,
 }
 
 /// An event that came with an idempotency key, as an instance remembers it.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use dalsegno_core::Event;
+use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
 use dalsegno_engine::Executor;
 use dalsegno_engine::executor::{
@@ -56,6 +57,7 @@ impl Executor for RemoteExecutor {
             past: Arc::default(),
             past_bytes: 0,
             names: Names::default(),
+            span: Arc::new(info.span.map_or_else(OnceLock::new, OnceLock::from)),
             sent: None,
             kept: None,
         }))
@@ -362,6 +364,8 @@ struct RemoteExecution {
     past: Arc<Vec<Bytes>>,
     past_bytes: usize,
     names: Names,
+    /// The span that the code tells of itself.
+    span: Arc<OnceLock<SpanElsewhere>>,
     /// The turn that is out.
     sent: Option<Sent>,
     /// The worker that answered the last turn is where that answer left it.
@@ -422,6 +426,7 @@ impl Execution for RemoteExecution {
             events: self.past.clone(),
             bytes: self.past_bytes,
             kept: self.kept,
+            span: self.span.clone(),
             ..Past::default()
         };
         self.sent = Some(Sent {
@@ -429,7 +434,7 @@ impl Execution for RemoteExecution {
             new_events: new_events.clone(),
             answered: past.answered.clone(),
         });
-        let (workers, info) = (self.workers.clone(), self.info.clone());
+        let (workers, info, span) = (self.workers.clone(), self.info.clone(), self.span.clone());
         let turn = turn.clone();
         Some(TurnSender::new(move || {
             let request = proto::OrchestratorRequest {
@@ -439,6 +444,7 @@ impl Execution for RemoteExecution {
                 entity_parameters: Some(proto::OrchestratorEntityParameters {
                     entity_message_reorder_window: Some(prost_types::Duration::default()),
                 }),
+                orchestration_trace_context: span.get().map(wire::orchestration_trace),
                 ..Default::default()
             };
             workers.offer(Work {

@@ -532,6 +532,7 @@ async fn history(served: &Served, instance: &str) -> Result<Vec<proto::HistoryCh
         name: status.row.name,
         version: status.row.version,
         trace: None,
+        span: None,
         tags: status.row.tags,
         locked_entities_max: 0,
     };

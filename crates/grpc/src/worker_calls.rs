@@ -39,6 +39,7 @@ pub(crate) async fn complete_turn(
         served.workers.offer_with_past(work);
         return Ok(());
     }
+    let span = wire::span_elsewhere(response.orchestration_trace_context.take());
     let parts = std::mem::take(&mut work.parts);
     let events_taken = match parts.has_begun {
         true => parts.events_taken,
@@ -62,6 +63,10 @@ pub(crate) async fn complete_turn(
         // The first answer is the one that counts.
         let _ = work.past.answered.set(delivery);
     }
+    if let Some(span) = span {
+        // What it said first is what it goes on with.
+        let _ = work.past.span.set(span);
+    }
     // Its execution adds to it, and copies what others hold.
     drop(work.past);
     let answer = match turn.fault {
@@ -70,6 +75,7 @@ pub(crate) async fn complete_turn(
             actions: turn.actions,
             unread: turn.unread,
             events_taken: events_taken.and_then(|count| usize::try_from(count).ok()),
+            span,
         },
     };
     served.hub.end_turn(address, answer).await.map_err(refused)?;
@@ -169,7 +175,7 @@ pub(crate) async fn refuse_large(served: Arc<Served>, refused: Vec<TooLarge>) {
 /// Ends work that workers cannot do: the instance is parked, the activity fails, the entity's
 /// first operation fails.
 async fn give_up(served: &Served, work: Work, (kind, error_type): (FaultKind, &str), message: String) {
-    tracing::warn!(instance = %work.instance, message, "a work item is given up");
+    tracing::warn!(instance_id = %work.instance, message, "a work item is given up");
     let details = proto::TaskFailureDetails {
         error_type: error_type.to_owned(),
         error_message: message.clone(),

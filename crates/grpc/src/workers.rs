@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use dalsegno_core::span::SpanElsewhere;
 use dalsegno_engine::explain::{Reason, ReasonKind};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
@@ -69,6 +70,8 @@ pub struct Past {
     pub kept: Option<Delivery>,
     /// Where it is noted by which delivery this turn was answered, once it was.
     pub answered: Arc<OnceLock<Delivery>>,
+    /// The span that the code tells of itself, once it has said so.
+    pub span: Arc<OnceLock<SpanElsewhere>>,
     /// The last delivery was without the events, as they are [`Past::kept`].
     pub is_left_out: bool,
 }

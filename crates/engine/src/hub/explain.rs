@@ -112,6 +112,7 @@ impl TaskHub {
             name: row.name.clone(),
             version: row.version.clone(),
             trace: None,
+            span: None,
             tags: row.tags.clone(),
             locked_entities_max: self.limits().locked_entities_max,
         };

@@ -200,7 +200,9 @@ impl Partition {
                 actions,
                 unread,
                 events_taken,
+                span,
             } => {
+                self.note_span(id, span);
                 if let Some((draft, batch)) = self.cut_draft(id, draft, batch, events_taken) {
                     self.conclude_away_turn(id, draft, batch, actions, unread);
                 }

@@ -99,6 +99,10 @@ pub(super) struct Resident {
     pub(super) tick: u64,
     /// How often the process died in its turns, since one last came back.
     pub(super) kills: u32,
+    /// What it did, without values, where it is told at its end.
+    pub(super) trail: Option<Vec<Event>>,
+    /// What its row holds beside the columns has to be written.
+    pub(super) is_extra_changed: bool,
     /// A turn that was sent to where its code runs and is not answered yet.
     pub(super) away: Option<Box<AwayTurn>>,
 }
@@ -124,6 +128,8 @@ impl Resident {
             live_bytes: 0,
             tick: 0,
             kills,
+            trail: None,
+            is_extra_changed: false,
             away: None,
         }
     }

@@ -11,6 +11,7 @@ use super::job::{Job, Running, RunningTurn, Said, TurnDone, TurnJob};
 use super::sizes::Sizes;
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::starts::{count_depth, delayed_start, fresh};
+use super::traces::{follow, for_next_execution};
 use super::{Partition, values};
 use crate::executor::{ExecutionInfo, TurnAddress};
 use crate::record;
@@ -54,7 +55,8 @@ impl Partition {
             execution_id: row.execution_id,
             name: row.name.clone(),
             version: row.version.clone(),
-            trace: resident.orchestration.trace.clone(),
+            trace: resident.orchestration.trace_within(None),
+            span: record::decode_extra(&row.extra).unwrap_or_default().span,
             tags: row.tags.clone(),
             locked_entities_max,
         };
@@ -162,7 +164,8 @@ impl Partition {
             return;
         };
         let before = RowMark {
-            is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max),
+            is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max)
+                | std::mem::take(&mut resident.is_extra_changed),
             ..RowMark::of(resident)
         };
         let delayed = delayed_start(&resident.orchestration.row);
@@ -177,6 +180,7 @@ impl Partition {
             self.forget_start(delayed, &mut turn);
         }
         self.write_tasks(id, key, &result, &mut turn);
+        self.note_trail(id, &result.events, is_over || result.next.is_some(), &mut turn);
         match result.next.clone() {
             Some(next) => {
                 self.continue_as_new(id, before.status, next, unread.unwrap_or_default(), &mut turn)
@@ -325,6 +329,7 @@ impl Partition {
             input: next.input,
             events: 0,
             apart: Apart::default(),
+            extra: for_next_execution(&old.extra),
             ..old.clone()
         };
         let cancel = resident.orchestration.cancel_request();
@@ -342,6 +347,7 @@ impl Partition {
             turn.moves.push((Some(status_before), Some(Status::Running)));
         }
         *resident = Resident::new(fresh(row), Some(Vec::new()));
+        follow(self.config.traces.as_ref(), resident);
         self.futures.forget(bytes);
         self.keys.remove(&old_key);
         self.keys.insert(key, id.clone());

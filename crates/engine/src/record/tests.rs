@@ -717,6 +717,7 @@ fn extra() -> RowExtra {
             statuses: vec![dalsegno_core::query::Status::Failed],
             secret: Some("audit".into()),
         }),
+        span: None,
     }
 }
 

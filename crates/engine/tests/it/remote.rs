@@ -395,6 +395,7 @@ fn ran(actions: Vec<Action>) -> TurnAnswer {
         actions,
         unread: Vec::new(),
         events_taken: None,
+        span: None,
     }
 }
 
@@ -479,6 +480,7 @@ fn events_that_were_not_taken_are_delivered_again_before_what_came_since() {
         actions: Vec::new(),
         unread: Vec::new(),
         events_taken: Some(2),
+        span: None,
     };
     assert!(ground.end(&next, some));
     let again = ground.turn();
@@ -504,6 +506,7 @@ fn a_turn_of_which_nothing_was_taken_is_delivered_again() {
             actions: Vec::new(),
             unread: Vec::new(),
             events_taken: Some(taken),
+            span: None,
         };
         assert!(ground.end(&turn, none));
         let again = ground.turn();
@@ -652,6 +655,7 @@ fn the_next_execution_gets_what_was_unread_then_what_came_meanwhile() {
             }],
             unread: vec![raised("a"), raised("b")],
             events_taken: None,
+            span: None,
         };
         assert!(ground.end(&first, again));
         let mut next = ground.turn();

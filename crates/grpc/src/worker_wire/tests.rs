@@ -48,6 +48,7 @@ fn info() -> ExecutionInfo {
         name: "walk".into(),
         version: Some("2".into()),
         trace: None,
+        span: None,
         tags: vec![("team".into(), "a".into())],
         locked_entities_max: 32,
     }

@@ -195,6 +195,7 @@ impl StartBody {
             replaceable: None,
             idempotency_key: self.idempotency_key,
             trace: None,
+            is_told_elsewhere: false,
             webhook: self.webhook.map(WebhookSubscription::try_from).transpose()?,
         })
     }

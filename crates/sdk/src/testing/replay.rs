@@ -142,6 +142,7 @@ fn info_of(instance: InstanceId, history: &[Event]) -> Result<ExecutionInfo> {
         name: started.name.clone(),
         version: started.version.clone(),
         trace: started.trace.clone(),
+        span: None,
         tags: Vec::new(),
         locked_entities_max: Limits::default().locked_entities_max,
     })

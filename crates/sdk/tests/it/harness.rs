@@ -36,6 +36,7 @@ impl Play {
             name: definition.name().into(),
             version: definition.version_text().map(Into::into),
             trace: None,
+            span: None,
             tags: Vec::new(),
             locked_entities_max: 32,
         };
