@@ -697,3 +697,188 @@ fn moments(record: &AttemptRecord) -> Vec<Moment> {
     };
     failed.chain([begun]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::{TaskLabels, TaskOptions};
+
+    const EXECUTION: ExecutionId = ExecutionId(0x2c5e);
+    const KEY: ExecutionKey = ExecutionKey(7);
+
+    fn at(micros: i64, kind: EventKind) -> Event {
+        Event {
+            at: Timestamp::from_micros(micros),
+            kind,
+        }
+    }
+
+    fn trace() -> TraceContext {
+        TraceContext::begun(1, SpanId(0xc0), true)
+    }
+
+    fn started() -> EventKind {
+        EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            name: "order".into(),
+            version: None,
+            execution_id: EXECUTION,
+            input: Some("\"secret\"".to_owned().into()),
+            parent: None,
+            scheduled_start: None,
+            trace: Some(trace()),
+        }))
+    }
+
+    fn scheduled(task: u32, trace: Option<TraceContext>) -> EventKind {
+        let labels = TaskLabels {
+            trace,
+            ..TaskLabels::default()
+        };
+        EventKind::TaskScheduled {
+            task: TaskId(task),
+            name: "pay".into(),
+            input: Some("\"secret\"".to_owned().into()),
+            options: Some(Box::new(TaskOptions {
+                labels: Some(Box::new(labels)),
+                ..TaskOptions::default()
+            })),
+        }
+    }
+
+    fn completed(task: u32, began: i64) -> EventKind {
+        let record = AttemptRecord {
+            started: Timestamp::from_micros(began),
+            worker: "w".into(),
+            failures: Vec::new(),
+        };
+        EventKind::TaskCompleted {
+            task: TaskId(task),
+            result: None,
+            attempts: Attempts {
+                count: 1,
+                record: Some(Box::new(record)),
+            },
+        }
+    }
+
+    fn ended(elsewhere: Option<SpanElsewhere>, history: Vec<Event>) -> EndedExecution {
+        EndedExecution {
+            instance: InstanceId::trusted("o"),
+            key: KEY,
+            trace: trace(),
+            created: Timestamp::from_micros(1),
+            elsewhere,
+            history: history.iter().map(without_values).collect(),
+        }
+    }
+
+    /// Name, id, parent, begin and end of each.
+    fn shown(ended: &EndedExecution) -> Vec<(String, SpanId, Option<SpanId>, i64, i64)> {
+        let spans = ended.spans().into_iter();
+        let times = |span: &Span| (span.start.as_micros(), span.end.as_micros());
+        spans
+            .map(|span| {
+                (
+                    span.name.clone(),
+                    span.id,
+                    span.parent,
+                    times(&span).0,
+                    times(&span).1,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_open_at_the_end_ends_there_and_timers_that_did_not_fire_are_none() {
+        let timer = EventKind::TimerCreated {
+            task: TaskId(1),
+            fire_at: Timestamp::from_micros(99),
+        };
+        let history = vec![
+            at(10, EventKind::OrchestratorStarted),
+            at(10, started()),
+            at(10, scheduled(0, None)),
+            at(10, timer),
+            at(20, EventKind::ExecutionCompleted { result: None }),
+        ];
+        let own = SpanId::of_execution(EXECUTION, KEY);
+        let pay = SpanId::of_task(EXECUTION, KEY, TaskId(0), Timestamp::from_micros(10));
+        let ended = ended(None, history);
+        assert_eq!(
+            shown(&ended),
+            [
+                ("create_orchestration:order".into(), SpanId(0xc0), None, 1, 1),
+                ("activity:pay".into(), pay, Some(own), 10, 20),
+                ("orchestration:order".into(), own, Some(SpanId(0xc0)), 10, 20),
+            ]
+        );
+        assert_eq!(shown(&ended), shown(&ended), "the same history, the same spans");
+        assert!(!format!("{:?}", ended.spans()).contains("secret"));
+    }
+
+    #[test]
+    fn code_that_tells_of_its_spans_is_told_of_waits_only() {
+        let elsewhere = SpanElsewhere {
+            id: SpanId(0xe),
+            start: Some(Timestamp::from_micros(9)),
+        };
+        let lock = |task| EventKind::EntityLockRequested {
+            task: TaskId(task),
+            entities: vec![EntityId::new("stock", "a").expect("valid")],
+            request: None,
+        };
+        let theirs = trace().under(SpanId(0xabc));
+        let begin = vec![
+            at(10, EventKind::OrchestratorStarted),
+            at(10, started()),
+            at(10, scheduled(0, Some(theirs))),
+            at(10, lock(1)),
+            at(30, completed(0, 15)),
+            at(40, EventKind::EntityLockGranted { task: TaskId(1) }),
+        ];
+        let lock = SpanId::of_task(EXECUTION, KEY, TaskId(1), Timestamp::from_micros(10));
+        let pay = SpanId::of_task(EXECUTION, KEY, TaskId(0), Timestamp::from_micros(10));
+        let mut wanted = vec![
+            ("create_orchestration:order".to_owned(), SpanId(0xc0), None, 1, 1),
+            ("activity_queue:pay".to_owned(), pay, Some(SpanId(0xabc)), 10, 15),
+            ("entity_lock".to_owned(), lock, Some(SpanId(0xe)), 10, 40),
+        ];
+        let end = |kind| [begin.clone(), vec![at(50, kind)]].concat();
+        let completed = EventKind::ExecutionCompleted { result: None };
+        assert_eq!(shown(&ended(Some(elsewhere), end(completed))), wanted);
+        // It does not hear of a termination: that is told here, under the id it gave to others.
+        let terminated = EventKind::ExecutionTerminated { reason: None };
+        wanted.push((
+            "orchestration:order".into(),
+            SpanId(0xe),
+            Some(SpanId(0xc0)),
+            9,
+            50,
+        ));
+        let ended = ended(Some(elsewhere), end(terminated));
+        assert_eq!(shown(&ended), wanted);
+        let last = ended.spans().pop().expect("there are some");
+        assert_eq!(last.failure.as_deref(), Some("terminated"));
+    }
+
+    #[test]
+    fn ids_differ_by_execution_key_task_and_time_and_are_never_nothing() {
+        let now = Timestamp::from_micros(5);
+        let mut ids = vec![
+            SpanId::of_creation(EXECUTION),
+            SpanId::of_execution(EXECUTION, KEY),
+            SpanId::of_execution(EXECUTION, ExecutionKey(8)),
+            SpanId::of_execution(ExecutionId(1), KEY),
+            SpanId::of_event(EXECUTION, KEY, 0),
+            SpanId::of_event(EXECUTION, KEY, 1),
+            SpanId::of_task(EXECUTION, KEY, TaskId(0), now),
+            SpanId::of_task(EXECUTION, KEY, TaskId(1), now),
+            SpanId::of_task(EXECUTION, KEY, TaskId(0), Timestamp::from_micros(6)),
+        ];
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 9);
+        assert!(!ids.contains(&SpanId::NONE));
+    }
+}

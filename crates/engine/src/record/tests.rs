@@ -748,6 +748,40 @@ fn what_a_row_holds_beside_its_columns_comes_back() {
 }
 
 #[test]
+fn what_is_told_of_spans_comes_back() {
+    use dalsegno_core::span::SpanElsewhere;
+    use dalsegno_core::{SpanId, Timestamp};
+    let given = trace().expect("valid");
+    let traces = [
+        given.created_by(SpanId(7), true),
+        dalsegno_core::TraceContext::begun(5, SpanId(6), false),
+    ];
+    for trace in traces {
+        let extra = RowExtra {
+            trace: Some(trace),
+            span: Some(SpanElsewhere {
+                id: SpanId(9),
+                start: Some(Timestamp::from_micros(3)),
+            }),
+            ..extra()
+        };
+        assert_eq!(decode_extra(&encode_extra(&extra)), Ok(extra));
+    }
+    let extra = RowExtra {
+        trace: Some(given.created_by(SpanId(7), true)),
+        span: Some(SpanElsewhere {
+            id: SpanId(9),
+            start: None,
+        }),
+        ..RowExtra::default()
+    };
+    check_golden(&encode_extra(&extra), &expect![[r#"
+        22470a3730302d34626639326633353737623334646136613363653932396430
+        653065343733362d303030303030303030303030303030372d30311203613d31
+        19b702a90baa67f000ca0209090900000000000000"#]]);
+}
+
+#[test]
 fn the_bytes_of_extras_are_golden() {
     check_golden(
         &encode_extra(&extra()),
