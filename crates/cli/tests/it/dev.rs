@@ -96,6 +96,23 @@ fn dev_answers_on_all_its_ports_and_passes_over_one_that_is_taken() {
 }
 
 #[test]
+fn what_a_host_logs_is_shown_and_changed_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(folder.path(), "0");
+    let port = dev
+        .line("gRPC       http://127.0.0.1:")
+        .split(' ')
+        .next()
+        .unwrap();
+    let line = |line: &str, wanted: Expect| check(&dev, port, line, &wanted);
+    line("log-level", expect![[""]]);
+    line("log-level debug", expect![[""]]);
+    line("log-level --json", expect![[""]]);
+    line("log-level loud", expect![[""]]);
+    line("log-level", expect![[""]]);
+}
+
+#[test]
 fn a_command_reaches_every_hub_of_the_host() {
     let folder = tempfile::tempdir().unwrap();
     drop(Dev::start(folder.path(), "0"));

@@ -775,10 +775,13 @@ fn what_is_told_of_spans_comes_back() {
         }),
         ..RowExtra::default()
     };
-    check_golden(&encode_extra(&extra), &expect![[r#"
+    check_golden(
+        &encode_extra(&extra),
+        &expect![[r#"
         22470a3730302d34626639326633353737623334646136613363653932396430
         653065343733362d303030303030303030303030303030372d30311203613d31
-        19b702a90baa67f000ca0209090900000000000000"#]]);
+        19b702a90baa67f000ca0209090900000000000000"#]],
+    );
 }
 
 #[test]

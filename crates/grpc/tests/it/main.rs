@@ -6,5 +6,6 @@ mod codes;
 mod door;
 mod links;
 mod missing;
+mod spans;
 mod turns;
 mod world;
