@@ -128,7 +128,7 @@ async fn a_trace_reaches_all_that_a_start_leads_to() {
 }
 
 /// Starts one that tells whose work it is, and raises an event.
-#[http_trigger(methods = ["POST"], auth = "anonymous")]
+#[http_trigger(methods = ["POST"], auth = anonymous)]
 async fn place(client: Client) -> Result<String> {
     let instance = client.start(child, ()).await?;
     let told = instance.wait().await?;
