@@ -13,7 +13,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -37,8 +37,8 @@ pub struct LogLevel {
 pub fn init(level: &str, format: &str) {
     let is_json = format == "json" || (format == "auto" && !std::io::stderr().is_terminal());
     let (level, filter) = match read(level) {
-        Ok(filter) => (level, filter),
-        Err(_) => ("info", EnvFilter::new("info")),
+        Some(filter) => (level, filter),
+        None => ("info", EnvFilter::new("info")),
     };
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
@@ -77,31 +77,27 @@ impl LogLevel {
     /// # Errors
     /// When the text is none; nothing changes.
     pub fn set(&self, text: &str) -> Result<String, String> {
-        let refused = |error: &dyn fmt::Display| {
+        let filter = read(text).ok_or_else(|| {
             format!(
                 "\"{text}\" is no level: write error, warn, info, debug, trace, or a filter such as \
-                 info,dalsegno_engine=debug ({error})"
+                 info,dalsegno_engine=debug"
             )
-        };
-        let filter = read(text).map_err(|error| refused(&error))?;
+        })?;
         let mut known = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        self.filter.reload(filter).map_err(|error| refused(&error))?;
+        self.filter.reload(filter).map_err(|error| error.to_string())?;
         Ok(std::mem::replace(&mut known, text.to_owned()))
     }
 }
 
 /// A filter in which each part is a level, or a target with one: what else there is could hide all.
-fn read(text: &str) -> Result<EnvFilter, ParseError> {
-    let is_level = |text: &str| text.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+fn read(text: &str) -> Option<EnvFilter> {
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
     let is_part = |part: &str| match part.rsplit_once('=') {
-        Some((_, level)) => is_level(level),
+        Some((target, level)) => !target.is_empty() && is_level(level),
         None => is_level(part),
     };
-    match text.split(',').all(|part| is_part(part.trim())) {
-        true => EnvFilter::try_new(text),
-        // Whatever this is, its error says what was expected.
-        false => EnvFilter::try_new("a=no level"),
-    }
+    let fits = text.split(',').all(|part| is_part(part.trim()));
+    EnvFilter::try_new(text).ok().filter(|_| fits)
 }
 
 /// Writes each event as an object in a line.

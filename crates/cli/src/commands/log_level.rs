@@ -9,7 +9,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno log-level info,my_app=debug")]
 pub(crate) struct LogLevel {
-    /// error, warn, info, debug, trace, or a filter by targets; without it, the level is shown
+    /// error, warn, info, debug, trace, or a filter; without it, the level is shown
     level: Option<String>,
 }
 
@@ -22,7 +22,7 @@ impl LogLevel {
             }
             None => {
                 let level = session.ask(session.hub.log_level()).await?;
-                let json = format!("{{\"level\":{}}}", json_string(&level));
+                let json = format!("{{\"level\":{}}}", json_string(&level).as_str());
                 session.prose(&level, &level, &json);
             }
         }

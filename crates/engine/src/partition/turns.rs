@@ -56,7 +56,10 @@ impl Partition {
             name: row.name.clone(),
             version: row.version.clone(),
             trace: resident.orchestration.trace_within(None),
-            span: record::decode_extra(&row.extra).unwrap_or_default().span,
+            span: match resident.live {
+                Some(_) => None,
+                None => record::decode_extra(&row.extra).unwrap_or_default().span,
+            },
             tags: row.tags.clone(),
             locked_entities_max,
         };

@@ -223,7 +223,11 @@ fn traces_are_told_where_to_go_by_the_file_and_by_the_variables_of_opentelemetry
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
         ],
-        &expect![[""]],
+        &expect![[r#"
+            dalsegno.toml:2:1: traces.endpoint: got "collector:4318", expected a URL like https://hub.example.com, or nothing
+            dalsegno.toml:3:1: traces.sampler_ratio: got 2, expected a number from 0 to 1, like "0.25"
+            environment OTEL_EXPORTER_OTLP_PROTOCOL: traces.protocol: got "http/json", expected http/protobuf, grpc
+            environment OTEL_EXPORTER_OTLP_TIMEOUT: traces.timeout: got "soon", expected a duration like 30s, 5m, 12h, 30d"#]],
     );
 }
 

@@ -41,7 +41,11 @@ fn nothing(_: &str) -> Option<String> {
 }
 
 fn millis(value: &str) -> Option<String> {
-    Some(format!("{value}ms"))
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    Some(match is_number {
+        true => format!("{value}ms"),
+        false => value.to_owned(),
+    })
 }
 
 fn disabled(value: &str) -> Option<String> {

@@ -844,6 +844,7 @@ mod tests {
             replaceable: None,
             idempotency_key: Some("k".into()),
             trace: None,
+            is_told_elsewhere: false,
             webhook: Some(WebhookSubscription {
                 url: "https://example.com/hook".into(),
                 statuses: vec![Status::Failed],

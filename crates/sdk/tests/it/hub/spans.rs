@@ -188,6 +188,32 @@ async fn a_crash_in_the_middle_neither_repeats_nor_loses_a_span() {
     check_order(&receiver, &handed);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_began_before_anybody_was_told_is_told_from_its_begin() {
+    let receiver = Receiver::grpc().await;
+    let folder = tempfile::tempdir().unwrap();
+    let told = settings(folder.path(), to(&receiver, TraceProtocol::Grpc));
+    let untold = HostSettings {
+        traces: None,
+        ..told.clone()
+    };
+    let host = app().start(untold).await.unwrap();
+    let instance = host.client().start(order, "c".into()).id("o").await.unwrap();
+    until(&instance, |status| status.row.events >= 11).await;
+    drop(instance);
+    host.shutdown().await;
+    let host = app().start(told).await.unwrap();
+    end(host).await;
+    let got = receiver.got();
+    assert_eq!(got.len(), 11, "{got:#?}");
+    let creation = receiver.only("create_orchestration:order", PRODUCER);
+    assert_eq!(creation.parent(), "");
+    assert!(got.iter().all(|got| got.trace() == creation.trace()));
+    let order = receiver.only("orchestration:order", SERVER);
+    assert_eq!(order.parent(), creation.id());
+    assert_eq!(receiver.only("activity:reserve", CLIENT).parent(), order.id());
+}
+
 /// All spans of an order, each once, in one trace, below one another.
 fn check_order(receiver: &Receiver, handed: &[String]) {
     let got = receiver.got();
