@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::action::TaskLabels;
 use crate::event::{AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted};
 use crate::failure::Failure;
 use crate::id::{EntityId, ExecutionId, ExecutionKey, InstanceId, TaskId};
@@ -404,47 +405,45 @@ impl<'e> Teller<'e> {
 /// What is asked for and answered later.
 impl Teller<'_> {
     fn begin(&mut self, at: Timestamp, kind: &EventKind) {
-        let (task, mut span) = match kind {
+        let Some((task, mut span)) = self.asked(kind) else {
+            return;
+        };
+        let is_activity = matches!(kind, EventKind::TaskScheduled { .. });
+        let is_lock = matches!(kind, EventKind::EntityLockRequested { .. });
+        let is_timer = matches!(kind, EventKind::TimerCreated { .. });
+        if self.is_elsewhere() {
+            if !is_activity && !is_lock {
+                return;
+            }
+            span.kind = SpanKind::Internal;
+        }
+        span.id = self.id_of(task, at);
+        span.start = at;
+        self.note_place(task, &mut span);
+        let is_silent = is_timer || is_lock || self.is_elsewhere();
+        self.open.insert(task, Open { span, is_silent });
+    }
+
+    /// What waits for an answer, without id and times.
+    fn asked(&self, kind: &EventKind) -> Option<(TaskId, Span)> {
+        Some(match kind {
             EventKind::TaskScheduled {
                 task, name, options, ..
             } => {
                 let labels = options.as_ref().and_then(|options| options.labels.as_deref());
-                let own = labels.and_then(|labels| labels.trace.as_ref());
-                let prefix = match self.is_elsewhere() {
-                    true => "activity_queue",
-                    false => "activity",
-                };
-                let mut attributes = vec![(TYPE, "activity".into()), (NAME, (&**name).into())];
-                if let Some(version) = labels.and_then(|labels| labels.version.as_deref()) {
-                    attributes.push((VERSION, version.into()));
-                }
-                let span = Span {
-                    parent: own
-                        .filter(|_| self.is_elsewhere())
-                        .map_or(Some(self.own), |trace| Some(trace.parent_span())),
-                    name: format!("{prefix}:{name}"),
-                    kind: SpanKind::Client,
-                    attributes,
-                    ..empty_span()
-                };
-                (*task, span)
+                (*task, self.activity(name, labels))
             }
             EventKind::TimerCreated { task, fire_at } => {
                 let attributes = vec![(TYPE, "timer".into()), (FIRE_AT, Value::Time(*fire_at))];
-                (
-                    *task,
-                    self.under_own("timer".to_owned(), SpanKind::Internal, attributes),
-                )
+                let span = self.under_own("timer".to_owned(), SpanKind::Internal, attributes);
+                (*task, span)
             }
-            EventKind::SubOrchestrationInstanceCreated {
-                link: ChildLink::Detached,
-                ..
-            } => return,
             EventKind::SubOrchestrationInstanceCreated {
                 task,
                 name,
                 version,
                 instance,
+                link: ChildLink::Awaited,
                 ..
             } => {
                 let mut attributes = self.of_orchestration(name, version.as_deref());
@@ -458,36 +457,34 @@ impl Teller<'_> {
                 operation,
                 ..
             } => {
-                let span = self.under_own(
-                    entity_name(entity, operation),
-                    SpanKind::Client,
-                    of_entity(entity, operation),
-                );
-                (*task, span)
+                let (name, attributes) = (entity_name(entity, operation), of_entity(entity, operation));
+                (*task, self.under_own(name, SpanKind::Client, attributes))
             }
             EventKind::EntityLockRequested { task, entities, .. } => {
                 let ids: Vec<String> = entities.iter().map(ToString::to_string).collect();
                 let attributes = vec![(TYPE, "entity".into()), (TARGET, Value::Text(ids.join(",")))];
-                (
-                    *task,
-                    self.under_own("entity_lock".to_owned(), SpanKind::Internal, attributes),
-                )
+                let span = self.under_own("entity_lock".to_owned(), SpanKind::Internal, attributes);
+                (*task, span)
             }
-            _ => return,
-        };
-        span.id = self.id_of(task, at);
-        span.start = at;
-        self.note_place(task, &mut span);
-        let is_activity = matches!(kind, EventKind::TaskScheduled { .. });
-        let is_lock = matches!(kind, EventKind::EntityLockRequested { .. });
-        let is_silent = matches!(kind, EventKind::TimerCreated { .. }) || is_lock || self.is_elsewhere();
-        if self.is_elsewhere() && !is_activity && !is_lock {
-            return;
+            _ => return None,
+        })
+    }
+
+    /// An activity; where its code's own spans are told elsewhere, its wait, below the span it has there.
+    fn activity(&self, name: &str, labels: Option<&TaskLabels>) -> Span {
+        let mut attributes = vec![(TYPE, "activity".into()), (NAME, name.into())];
+        if let Some(version) = labels.and_then(|labels| labels.version.as_deref()) {
+            attributes.push((VERSION, version.into()));
         }
-        if self.is_elsewhere() {
-            span.kind = SpanKind::Internal;
+        if !self.is_elsewhere() {
+            return self.under_own(format!("activity:{name}"), SpanKind::Client, attributes);
         }
-        self.open.insert(task, Open { span, is_silent });
+        let own = labels.and_then(|labels| labels.trace.as_ref());
+        let parent = own.map_or(self.own, TraceContext::parent_span);
+        Span {
+            parent: Some(parent),
+            ..self.under_own(format!("activity_queue:{name}"), SpanKind::Internal, attributes)
+        }
     }
 
     /// How the attempts of an activity went.
@@ -701,7 +698,7 @@ fn moments(record: &AttemptRecord) -> Vec<Moment> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::{TaskLabels, TaskOptions};
+    use crate::action::TaskOptions;
 
     const EXECUTION: ExecutionId = ExecutionId(0x2c5e);
     const KEY: ExecutionKey = ExecutionKey(7);

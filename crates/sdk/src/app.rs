@@ -519,11 +519,10 @@ impl Host {
         };
         let Listeners { main, others } = listeners;
         let address = main.as_ref().map(TcpListener::local_addr).transpose()?;
-        let also: std::io::Result<Vec<_>> = others.iter().map(TcpListener::local_addr).collect();
-        host.also_listens = also?;
+        let also = others.iter().map(TcpListener::local_addr);
+        host.also_listens = also.collect::<std::io::Result<_>>()?;
         let schedules = Arc::new(Schedules::default());
-        let observer = observer(settings.http.audit_file.as_deref())?;
-        let observer = Arc::new(observer.with_traces(host.traces.clone()));
+        let observer = observer(&settings, host.traces.clone())?;
         let operations = Arc::new(Operations::default());
         let server = || {
             let server = Server::new(host.hub.clone())
@@ -547,11 +546,8 @@ impl Host {
                 None => server,
             }
         };
-        let all: Vec<_> = main
-            .into_iter()
-            .chain(others)
-            .map(|listener| (server(), listener))
-            .collect();
+        let listeners = main.into_iter().chain(others);
+        let all: Vec<_> = listeners.map(|listener| (server(), listener)).collect();
         if let Some(address) = address {
             host.client = host.client.clone().with_links(server().links(address));
         }
@@ -667,15 +663,15 @@ impl Drop for Host {
     }
 }
 
-fn observer(audit_file: Option<&Path>) -> Result<Observer> {
-    let Some(path) = audit_file else {
-        return Ok(Observer::default());
+fn observer(settings: &HostSettings, traces: Option<Arc<TraceExporter>>) -> Result<Arc<Observer>> {
+    let observer = match settings.http.audit_file.as_deref() {
+        Some(path) => Observer::with_audit_file(path).map_err(|error| {
+            let text = format!("audit.file: {} cannot be opened: {error}", path.display());
+            Error::configuration(text)
+        })?,
+        None => Observer::default(),
     };
-    let refused = |error| {
-        let text = format!("audit.file: {} cannot be opened: {error}", path.display());
-        Error::configuration(text)
-    };
-    Observer::with_audit_file(path).map_err(refused)
+    Ok(Arc::new(observer.with_traces(traces)))
 }
 
 fn route_info(trigger: &HttpTrigger) -> RouteInfo {

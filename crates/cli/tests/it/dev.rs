@@ -105,21 +105,36 @@ fn what_a_host_logs_is_shown_and_changed_while_it_runs() {
         .next()
         .unwrap();
     let line = |line: &str, wanted: Expect| check(&dev, port, line, &wanted);
-    line("log-level", expect![[r#"
+    line(
+        "log-level",
+        expect![[r#"
         warn,dalsegno=info,dalsegno_grpc=info
-        exit 0"#]]);
-    line("log-level debug", expect![[r#"
+        exit 0"#]],
+    );
+    line(
+        "log-level debug",
+        expect![[r#"
         2| the host logs debug
-        exit 0"#]]);
-    line("log-level --json", expect![[r#"
+        exit 0"#]],
+    );
+    line(
+        "log-level --json",
+        expect![[r#"
         {"level":"debug"}
-        exit 0"#]]);
-    line("log-level loud", expect![[r#"
+        exit 0"#]],
+    );
+    line(
+        "log-level loud",
+        expect![[r#"
         2| error[invalid]: "loud" is no level: write error, warn, info, debug, trace, or a filter such as info,dalsegno_engine=debug
-        exit 2"#]]);
-    line("log-level", expect![[r#"
+        exit 2"#]],
+    );
+    line(
+        "log-level",
+        expect![[r#"
         debug
-        exit 0"#]]);
+        exit 0"#]],
+    );
 }
 
 #[test]

@@ -187,9 +187,15 @@ fn traces_are_told_where_to_go_by_the_file_and_by_the_variables_of_opentelemetry
     assert_eq!(traces("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), None);
     let file = "[traces]\nendpoint = \"http://a:1\"\nprotocol = \"grpc\"\ntimeout = \"3s\"\n";
     let own = traces(file, &[]).unwrap();
-    assert_eq!((own.endpoint.as_str(), own.protocol), ("http://a:1", TraceProtocol::Grpc));
+    assert_eq!(
+        (own.endpoint.as_str(), own.protocol),
+        ("http://a:1", TraceProtocol::Grpc)
+    );
     assert_eq!(own.timeout, Duration::from_secs(3));
-    assert_eq!((own.service_name.as_str(), own.sampler), ("dalsegno", Sampler::ParentBased(1.0)));
+    assert_eq!(
+        (own.service_name.as_str(), own.sampler),
+        ("dalsegno", Sampler::ParentBased(1.0))
+    );
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318/below/"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -208,7 +214,10 @@ fn traces_are_told_where_to_go_by_the_file_and_by_the_variables_of_opentelemetry
     assert_eq!(theirs.service_name, "mine", "ours are stronger");
     assert_eq!(theirs.sampler, Sampler::Share(0.25));
     let loaded = Config::load(&sources(file, &environment, &[])).unwrap();
-    assert!(!format!("{loaded:?}").contains("canary"), "headers are never shown");
+    assert!(
+        !format!("{loaded:?}").contains("canary"),
+        "headers are never shown"
+    );
     for off in [
         ("OTEL_SDK_DISABLED", "TRUE"),
         ("OTEL_TRACES_EXPORTER", "none"),
@@ -244,7 +253,10 @@ fn headers_of_traces_are_read_from_a_file() {
     assert_eq!(settings.headers, wanted);
     std::fs::write(&file, "api-key: canary\n").unwrap();
     let refused = config().traces.settings().unwrap_err().to_string();
-    assert!(refused.contains("has no = in line 1") && !refused.contains("canary"), "{refused}");
+    assert!(
+        refused.contains("has no = in line 1") && !refused.contains("canary"),
+        "{refused}"
+    );
     std::fs::remove_file(&file).unwrap();
     let refused = config().traces.settings().unwrap_err().to_string();
     assert!(refused.contains("cannot be read"), "{refused}");
