@@ -5,6 +5,7 @@
 
 mod source;
 mod table;
+mod traces;
 pub mod units;
 mod webhooks;
 
@@ -24,6 +25,7 @@ use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
+pub use traces::TraceConfig;
 pub use webhooks::WebhookConfig;
 
 /// What a host is told, typed and checked.
@@ -55,6 +57,8 @@ pub struct Config {
     pub limited: Vec<(String, String)>,
     /// Who is told of statuses, and how. Secrets are in files that are read at the start.
     pub webhooks: WebhookConfig,
+    /// Where traces are sent. Headers are in a file that is read at the start.
+    pub traces: TraceConfig,
     /// How gRPC is served.
     pub grpc: GrpcSettings,
     /// Certificate and key of the listener.
@@ -340,6 +344,7 @@ impl Values<'_> {
             limiters: Vec::new(),
             limited: Vec::new(),
             webhooks: WebhookConfig::of(self.0),
+            traces: TraceConfig::of(self.0),
             grpc: GrpcSettings {
                 workers: self.text("grpc.workers"),
                 in_flight_default: self.size("grpc.in_flight_default"),
