@@ -11,6 +11,7 @@ pub mod json;
 pub(crate) mod operations;
 mod others;
 mod overview;
+pub(crate) mod routes;
 mod schedules;
 pub(crate) mod stream;
 pub(crate) mod wire;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::event::Parent;
+use dalsegno_core::id::ID_CHARS_MAX;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow};
@@ -26,6 +27,7 @@ use serde_json::value::RawValue;
 use crate::http::time::{self, ZoneRule};
 use crate::http::wire::raw;
 use crate::keys::Scope;
+use crate::openapi::schemas;
 
 /// What an answer did not hold, or held in another form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub(crate) fn status(word: &str) -> Result<Status, Unfit> {
 }
 
 /// Words of [`ReusePolicy`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ReuseWord {
     /// Refuse while it lives, replace when finished.
@@ -112,10 +114,11 @@ impl From<ReuseWord> for ReusePolicy {
 }
 
 /// `POST orchestrators/{name}`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct StartBody {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = schemas::INSTANCE_ID, "minLength" = 1, "maxLength" = ID_CHARS_MAX))]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     input: Json,
@@ -124,6 +127,7 @@ pub(crate) struct StartBody {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     scheduled_start: Option<String>,
     reuse: ReuseWord,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,11 +137,12 @@ pub(crate) struct StartBody {
 }
 
 /// Who is told of the instance's statuses.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookBody {
     url: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = schemas::status()))]
     statuses: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -205,11 +210,12 @@ impl StartBody {
 }
 
 /// What a start or restart gave.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct StartedWire {
     id: String,
     /// Status of the instance that was there before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = schemas::statuses()))]
     existing: Option<String>,
 }
 
@@ -234,7 +240,7 @@ impl TryFrom<StartedWire> for Started {
 }
 
 /// A failure, whole.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FailureWire {
     kind: String,
     message: String,
@@ -271,7 +277,7 @@ impl From<FailureWire> for Failure {
 }
 
 /// Why an instance is parked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FaultWire {
     kind: String,
     message: String,
@@ -299,7 +305,7 @@ impl TryFrom<FaultWire> for Fault {
 }
 
 /// The headers of W3C Trace Context.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct TraceWire {
     parent: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -321,7 +327,7 @@ pub(super) fn trace(wire: Option<TraceWire>) -> Option<TraceContext> {
 }
 
 /// Who waits for an instance.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ParentWire {
     instance_id: String,
@@ -350,22 +356,27 @@ impl From<ParentWire> for Parent {
 }
 
 /// An instance, whole.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InstanceWire {
     name: String,
     id: String,
+    #[schemars(extend("enum" = schemas::statuses()))]
     status: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     execution_id: String,
     execution_key: u64,
     partition: u32,
+    #[schemars(extend("format" = "date-time"))]
     created: String,
+    #[schemars(extend("format" = "date-time"))]
     updated: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     completed: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     scheduled_start: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<ParentWire>,
@@ -485,7 +496,7 @@ impl TryFrom<InstanceWire> for InstanceRow {
 }
 
 /// A page; `next` goes into the next request's `after`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct PageWire<T> {
     pub(crate) rows: Vec<T>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -493,14 +504,15 @@ pub(crate) struct PageWire<T> {
 }
 
 /// How many instances are in a status.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct CountWire {
+    #[schemars(extend("enum" = schemas::statuses()))]
     pub(crate) status: String,
     pub(crate) count: u64,
 }
 
 /// `POST instances/{id}/cancel`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CancelBody {
     #[serde(default)]
@@ -508,14 +520,17 @@ pub(crate) struct CancelBody {
 }
 
 /// `POST purge`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct PurgeBody {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(super) created_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     created_to: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = schemas::finished_status()))]
     statuses: Vec<String>,
 }
 
@@ -550,18 +565,19 @@ impl TryFrom<PurgeBody> for PurgeQuery {
 }
 
 /// How many were deleted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct DeletedWire {
     pub(crate) deleted: u64,
 }
 
 /// An entity, but for its queue.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EntityRowWire {
     name: String,
     key: String,
     partition: u32,
+    #[schemars(extend("format" = "date-time"))]
     last_operation: String,
     #[serde(
         default,
@@ -606,7 +622,7 @@ impl TryFrom<EntityRowWire> for EntityRow {
 }
 
 /// `POST entities/{name}/{key}/signal`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignalBody {
     pub(crate) operation: String,
@@ -617,11 +633,12 @@ pub(crate) struct SignalBody {
     )]
     pub(crate) input: Json,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) at: Option<String>,
 }
 
 /// So many per period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RateWire {
     count: u32,
@@ -644,7 +661,7 @@ impl From<RateWire> for (u32, Duration) {
 }
 
 /// `PUT limiters/{name}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimiterBody {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -676,7 +693,7 @@ impl From<LimiterBody> for LimiterDefinition {
 }
 
 /// A bucket.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LimiterWire {
     name: String,
@@ -690,8 +707,10 @@ pub(crate) struct LimiterWire {
     running: u32,
     waiting: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     blocked_until: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     next_grant: Option<String>,
 }
 
@@ -732,7 +751,7 @@ impl TryFrom<LimiterWire> for LimiterStatus {
 }
 
 /// `GET hub`: what this host is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HubInfo {
     /// The hub's name.
@@ -754,7 +773,7 @@ pub struct HubInfo {
 }
 
 /// A worker elsewhere that is connected, and how many items of each kind it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerWire {
     /// What it calls itself.
