@@ -550,14 +550,37 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_with_its_place() {
-        check("{\n  \"version\": 2.0.0\n}", &[], &expect![[r""]]);
-        check("[]", &[], &expect![[r""]]);
-        check("", &[], &expect![[r""]]);
-        check("{}", &[], &expect![[r""]]);
+        check(
+            "{\n  \"version\": 2.0.0\n}",
+            &[],
+            &expect![[r#"
+            refused
+            host.json:2:17: is no JSON: expected `,` or `}` at line 2 column 17"#]],
+        );
+        check(
+            "[]",
+            &[],
+            &expect![[r#"
+            refused
+            host.json: is no JSON object: begin it with {"#]],
+        );
+        check(
+            "",
+            &[],
+            &expect![[r#"
+            refused
+            host.json: is no JSON object: begin it with {"#]],
+        );
+        check("{}", &[], &expect!["host.json: says nothing"]);
         check(
             r#"{"extensions":{"durableTask":{"hubName":"%Nothing%","maxOrchestrationActions":null,"maxGrpcMessageSizeInBytes":[1]}},"logging":{"logLevel":{"default":"loud"}}}"#,
             &[],
-            &expect![[r""]],
+            &expect![[r#"
+                refused
+                host.json extensions.durableTask.hubName: names the setting Nothing, which the environment does not have
+                host.json extensions.durableTask.maxGrpcMessageSizeInBytes: is a list or an object, expected one value
+                host.json extensions.durableTask.maxOrchestrationActions: is null: leave it out, or give it a value
+                host.json logging.logLevel.default: got "loud", expected one of Trace, Debug, Information, Warning, Error, Critical, None"#]],
         );
     }
 

@@ -98,18 +98,20 @@ fn validator(place: &str, schema: &Value) -> Arc<Validator> {
     Arc::clone(made)
 }
 
-/// The operation that a path is for, with its path in the document.
+/// The operation that a path is for, with its path in the document. What stands alone is matched
+/// exactly, the rest in any case and with a slash behind it.
 fn operation(method: &str, path: &str) -> Option<(&'static str, &'static Value)> {
-    let path = path.split('?').next().unwrap_or_default().trim_end_matches('/');
-    let paths = DOCUMENT["paths"].as_object().unwrap();
+    let path = path.split('?').next().unwrap_or_default();
+    let asked: Vec<&str> = path.trim_end_matches('/').split('/').collect();
     let fits = |template: &str| {
-        let (own, asked): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
-        own.len() == asked.len()
-            && own
-                .iter()
-                .zip(asked)
-                .all(|(own, asked)| own.starts_with('{') || own.eq_ignore_ascii_case(asked))
+        let own: Vec<&str> = template.split('/').collect();
+        let is_part = |(own, asked): (&&str, &&str)| own.starts_with('{') || own.eq_ignore_ascii_case(asked);
+        match template.starts_with("/runtime/") {
+            true => own.len() == asked.len() && own.iter().zip(&asked).all(is_part),
+            false => template == path,
+        }
     };
+    let paths = DOCUMENT["paths"].as_object().unwrap();
     let (template, told) = paths.iter().find(|(template, _)| fits(template))?;
     Some((template, told.get(method.to_ascii_lowercase())?))
 }
