@@ -202,6 +202,7 @@ async fn management(call: Call, route: Management) -> Result<Response<Body>, Pro
         Management::DeleteEntity { name, key } => entities::delete(call, name, key).await,
         Management::MakePrimary => {
             call.permit(Scope::Control)?;
+            call.query()?;
             Ok(empty(StatusCode::OK))
         }
     }

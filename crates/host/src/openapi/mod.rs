@@ -78,8 +78,10 @@ impl<'a> Writer<'a> {
         let mut components = Value::Object(self.answered.take_definitions(false));
         let mut paths = Value::Object(self.paths);
         schemas::without_nulls(&mut components);
-        schemas::rename(&mut components);
-        schemas::rename(&mut paths);
+        for told in [&mut components, &mut paths] {
+            schemas::rename(told);
+            schemas::limit_numbers(told);
+        }
         json!({
             "openapi": "3.1.0",
             "info": {
@@ -258,7 +260,7 @@ fn common_parameters() -> [Value; 2] {
             "in": "query",
             "required": false,
             "description": description,
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "minLength": usize::from(!query::may_be_empty(name))},
             "example": match name { "taskHub" => "", _ => "Storage" },
         })
     };
@@ -277,7 +279,7 @@ fn headers(header: Header) -> Vec<Value> {
         Header::IdempotencyKey => vec![told(
             "Idempotency-Key",
             "A repeat with the same key gets the first answer again.",
-            json!({"type": "string", "minLength": 1, "maxLength": 256}),
+            json!({"type": "string", "pattern": schemas::IDEMPOTENCY_KEY}),
         )],
         Header::Trace => vec![
             told(

@@ -9,6 +9,8 @@ use crate::http::list::PAGE_ROWS;
 use crate::http::query;
 use crate::http::route::{Parameter, Shape};
 
+/// Printable ASCII, without spaces at its ends.
+pub(crate) const IDEMPOTENCY_KEY: &str = "^[!-~]([ -~]*[!-~])?$";
 /// Not beginning with `@`, not `.` or `..`, without `/ \ # ?` and control characters.
 pub(crate) const INSTANCE_ID: &str = concat!(
     r"^([^@./\\#?\u0000-\u001F\u007F-\u009F][^/\\#?\u0000-\u001F\u007F-\u009F]*",
@@ -43,6 +45,12 @@ pub(crate) fn time() -> Value {
     json!({"type": "string", "format": "date-time"})
 }
 
+/// One of these members is there and is not null.
+pub(crate) fn one_is_given<const N: usize>(names: [&str; N]) -> Vec<Value> {
+    let given = |name: &str| json!({"required": [name], "properties": {name: {"not": {"type": "null"}}}});
+    names.map(given).to_vec()
+}
+
 /// Codes of refusals.
 pub(crate) fn error_codes() -> Vec<&'static str> {
     ERROR_CODES.iter().map(|entry| entry.code).collect()
@@ -54,12 +62,12 @@ pub(super) fn segment(name: &str) -> Value {
         "instanceId" => json!({
             "type": "string", "pattern": INSTANCE_ID, "minLength": 1, "maxLength": ID_CHARS_MAX,
         }),
-        // `@name@key` is within the limit of an id.
         "entityName" => json!({
-            "type": "string", "pattern": ENTITY_NAME, "minLength": 1, "maxLength": ID_CHARS_MAX / 2 - 1,
+            "type": "string", "pattern": ENTITY_NAME, "minLength": 1,
+            "description": format!("`@name@key` has at most {ID_CHARS_MAX} characters."),
         }),
         "entityKey" => json!({
-            "type": "string", "pattern": ENTITY_KEY, "minLength": 1, "maxLength": ID_CHARS_MAX / 2 - 1,
+            "type": "string", "pattern": ENTITY_KEY, "minLength": 1,
             "description": "`$` is the empty key.",
         }),
         _ => json!({"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}),
@@ -157,6 +165,20 @@ fn take_null(schema: &mut Value) {
     }
     if let Some(choices) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
         choices.retain(|choice| choice["type"] != "null");
+    }
+}
+
+/// Says how large numbers may be, where their types do.
+pub(super) fn limit_numbers(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(limit_numbers),
+        Value::Object(members) => {
+            if members.get("format").is_some_and(|format| format == "uint32") {
+                members.insert("maximum".into(), json!(u32::MAX));
+            }
+            members.values_mut().for_each(limit_numbers);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -160,3 +160,42 @@ fn the_page_limit_is_that_of_the_host() {
         .unwrap();
     assert_eq!(top["schema"]["maximum"], 7);
 }
+
+/// A fuzzer sent what the document allowed and these refuse.
+#[test]
+fn what_a_body_has_to_say_is_told() {
+    let document = told();
+    let body = |path: &str, method: &str| {
+        let operation = &document["paths"][format!("/runtime/dalsegno/v1/{path}")][method];
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        jsonschema::validator_for(schema).unwrap()
+    };
+    for (path, method, text, fits) in [
+        (
+            "purge",
+            "post",
+            json!({"createdFrom": "2026-03-01T00:00:00Z"}),
+            true,
+        ),
+        ("purge", "post", json!({}), false),
+        ("purge", "post", json!({"createdFrom": null}), false),
+        ("limiters/{limiter}", "put", json!({"concurrency": 1}), true),
+        (
+            "limiters/{limiter}",
+            "put",
+            json!({"rate": {"count": 1, "periodMs": 1}}),
+            true,
+        ),
+        ("limiters/{limiter}", "put", json!({"burst": 1}), false),
+        ("limiters/{limiter}", "put", json!({"concurrency": null}), false),
+        ("limiters/{limiter}", "put", json!({"concurrency": 0}), false),
+        (
+            "limiters/{limiter}",
+            "put",
+            json!({"concurrency": 4_294_967_296_u64}),
+            false,
+        ),
+    ] {
+        assert_eq!(body(path, method).is_valid(&text), fits, "{method} {path} {text}");
+    }
+}

@@ -131,6 +131,7 @@ pub(crate) struct StartBody {
     scheduled_start: Option<String>,
     reuse: ReuseWord,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = schemas::IDEMPOTENCY_KEY))]
     idempotency_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook: Option<WebhookBody>,
@@ -522,9 +523,10 @@ pub(crate) struct CancelBody {
 /// `POST purge`.
 #[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["createdFrom"]))]
 pub(crate) struct PurgeBody {
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "date-time"))]
+    #[schemars(required, extend("format" = "date-time"))]
     pub(super) created_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -637,11 +639,39 @@ pub(crate) struct SignalBody {
     pub(crate) at: Option<String>,
 }
 
+/// A whole number. In JSON `5.0` is one too, and some clients write it so.
+fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<N, D::Error> {
+    number(&serde_json::Number::deserialize(deserializer)?)
+}
+
+/// The same, or nothing.
+fn whole_if<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<Option<N>, D::Error> {
+    let given = Option::<serde_json::Number>::deserialize(deserializer)?;
+    given.map(|given| number(&given)).transpose()
+}
+
+fn number<N: TryFrom<u64>, E: serde::de::Error>(given: &serde_json::Number) -> Result<N, E> {
+    // Beyond 2^53 a number with a point is not exact.
+    let exact = |number: &f64| number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(number);
+    let number = given
+        .as_u64()
+        .or_else(|| given.as_f64().filter(exact).map(|number| number as u64));
+    let number = number.and_then(|number| N::try_from(number).ok());
+    number.ok_or_else(|| {
+        let bits = 8 * std::mem::size_of::<N>();
+        E::custom(format!("{given} is no whole number of {bits} bits"))
+    })
+}
+
 /// So many per period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RateWire {
+    #[serde(deserialize_with = "whole")]
+    #[schemars(range(min = 1))]
     count: u32,
+    #[serde(deserialize_with = "whole")]
+    #[schemars(range(min = 1))]
     period_ms: u64,
 }
 
@@ -663,12 +693,14 @@ impl From<RateWire> for (u32, Duration) {
 /// `PUT limiters/{name}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("anyOf" = schemas::one_is_given(["rate", "concurrency"])))]
 pub(crate) struct LimiterBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<RateWire>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole_if")]
     burst: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole_if")]
+    #[schemars(range(min = 1))]
     concurrency: Option<u32>,
 }
 
@@ -910,6 +942,29 @@ mod tests {
             LimiterDefinition::from(there_and_back(&LimiterBody::from(definition.clone()))),
             definition
         );
+    }
+
+    /// A fuzzer wrote `468.0` where the schema says that whole numbers are taken, and was refused.
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        for (number, wanted) in [
+            ("468", Some(468)),
+            ("468.0", Some(468)),
+            ("4.68e2", Some(468)),
+            ("4294967295.0", Some(u32::MAX)),
+            ("4294967296", None),
+            ("468.5", None),
+            ("-1", None),
+            ("1e300", None),
+            ("\"468\"", None),
+        ] {
+            let body = format!(r#"{{"burst":{number},"rate":{{"count":{number},"periodMs":{number}}}}}"#);
+            let read = crate::http::body::ours::<LimiterBody>(body.as_bytes());
+            let read = read.ok().map(LimiterDefinition::from);
+            assert_eq!(read.as_ref().and_then(|read| read.burst), wanted, "{number}");
+            let period = wanted.map(|number| Duration::from_millis(number.into()));
+            assert_eq!(read.and_then(|read| read.rate), wanted.zip(period), "{number}");
+        }
     }
 
     #[test]

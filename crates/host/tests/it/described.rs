@@ -10,7 +10,7 @@ use dalsegno_host::server::{Access, HttpSettings};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use crate::world::{Reply, world, world_with_keys};
+use crate::world::{P, Reply, world, world_with_keys};
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     let mut document = openapi_document(&HttpSettings::default());
@@ -169,4 +169,20 @@ async fn every_route_asks_for_the_scope_that_is_told() {
         }
     }
     assert!(asked > 50 && open == 1, "{asked} asked for keys, {open} did not");
+}
+
+/// A fuzzer found that the one route without effect took any query, where all others refuse what
+/// they do not know.
+#[tokio::test]
+async fn the_route_without_effect_reads_its_query_too() {
+    let world = world().await;
+    for (query, wanted) in [
+        ("", 200),
+        ("?taskHub=default", 200),
+        ("?connection=", 400),
+        ("?x=1", 400),
+    ] {
+        let reply = world.get(&format!("{P}/makePrimary{query}")).await;
+        assert_eq!(reply.status, wanted, "{query}: {reply:?}");
+    }
 }
