@@ -59,7 +59,7 @@ pub(crate) struct Serve {
     /// Make task hubs that clients name and that are not there yet
     #[arg(long)]
     hub_auto_create: bool,
-    /// Take what a host.json of Durable Functions says, and say of each key what becomes of it
+    /// Take a host.json of Durable Functions, and tell of each key
     #[arg(long, value_name = "FILE")]
     host_json: Option<PathBuf>,
 }
