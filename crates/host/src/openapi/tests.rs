@@ -72,7 +72,7 @@ fn every_route_is_in_the_document_and_nothing_else() {
     assert_eq!(routes.into_iter().collect::<BTreeSet<_>>(), described);
     for (path, method, name) in operations {
         // A request as the document says is answered by the route that it tells of.
-        let asked = path.replace('{', "").replace('}', "");
+        let asked = path.replace(['{', '}'], "");
         let route = answered_by(&method, &asked).unwrap_or_else(|| panic!("{method} {path} is not served"));
         assert_eq!(name.split('.').nth(1), Some(route), "{method} {path}");
     }
