@@ -11,7 +11,7 @@ type Step = (&'static str, fn() -> Result<(), String>);
 
 /// Runs all steps; the first that fails ends it.
 pub(crate) fn all() -> Result<(), String> {
-    let steps: [Step; 10] = [
+    let steps: [Step; 13] = [
         ("tools", tools),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("lints", || {
@@ -20,7 +20,12 @@ pub(crate) fn all() -> Result<(), String> {
         ("tidy", crate::tidy::check),
         ("tests", || cargo(&["test", "--workspace", "--no-fail-fast"])),
         ("sdks", crate::sdks::all),
+        ("openapi", || crate::openapi::all(&[])),
         ("dashboard", || crate::dashboard::all(&[])),
+        ("packaging", crate::packaging::check),
+        ("archive", || {
+            crate::dist::make(&["--profile".to_owned(), "dev".to_owned()])
+        }),
         ("docs", docs),
         ("licences", || {
             cargo(&["deny", "check", "bans", "licenses", "sources"])

@@ -31,7 +31,7 @@ pub(crate) fn all() -> Result<(), String> {
     let folder = root.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     crate::ci::build()?;
-    let python = install_python(&root, &folder)?;
+    let python = install_python(&root, &folder, "tests/sdks/python/requirements.txt")?;
     let modules = install_javascript(&root, &folder)?;
     let mut failed = Vec::new();
     for (language, suite) in SUITES {
@@ -57,14 +57,14 @@ pub(crate) fn all() -> Result<(), String> {
 }
 
 /// An environment of its own; returns its interpreter.
-fn install_python(root: &Path, folder: &Path) -> Result<PathBuf, String> {
+pub(crate) fn install_python(root: &Path, folder: &Path, requirements: &str) -> Result<PathBuf, String> {
     let environment = folder.join("python");
     let python = environment.join("bin/python");
     if !python.exists() {
         need("python3", &["-m", "venv", "--help"], "python3-venv")?;
         run("python3", &["-m", "venv", &text(&environment)])?;
     }
-    let requirements = text(&root.join("tests/sdks/python/requirements.txt"));
+    let requirements = text(&root.join(requirements));
     let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
     let arguments = [&quiet[..], &["--requirement", &requirements]].concat();
     run(&text(&python), &arguments)?;

@@ -197,6 +197,9 @@ pub(crate) enum Command {
     Completions(commands::completions::Completions),
     /// Print the manual, or write all of its pages
     Man(commands::man::Man),
+    /// Print the OpenAPI document of a host
+    #[command(name = "openapi")]
+    OpenApi(commands::openapi::OpenApi),
     /// Explain a command or the code of an error
     Help(commands::help::Help),
 }

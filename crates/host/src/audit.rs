@@ -18,10 +18,11 @@ pub const RECORDS_KEPT: usize = 10_000;
 const TEXT_CHARS_MAX: usize = 300;
 
 /// One call that was to change something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
     /// When it was answered.
+    #[schemars(extend("format" = "date-time"))]
     pub at: String,
     /// Name of the caller's key, `link` for the holder of one, `local` on loopback, else `nobody`.
     pub caller: String,

@@ -255,8 +255,7 @@ impl App {
         let drain = settings.drain;
         let host = self.start(settings).await?;
         host.print_banner();
-        until_ended().await;
-        let left = host.drain(drain).await;
+        let left = host.run_until_ended(drain).await;
         tracing::info!(left, "drained");
         Ok(())
     }
@@ -632,6 +631,20 @@ impl Host {
         for (methods, path) in self.routes() {
             eprintln!("  [{methods}] http://{address}{path}");
         }
+    }
+
+    /// Goes on until Ctrl-C or SIGTERM, then drains. A service manager (systemd) is told that the host
+    /// is ready, that it makes progress, and that it stops. Says how many activities were still
+    /// running.
+    pub async fn run_until_ended(self, grace: Duration) -> usize {
+        let told = match self.address {
+            Some(address) => format!("hub {} at {address}", self.hub.name()),
+            None => format!("hub {}", self.hub.name()),
+        };
+        let service = dalsegno_host::Service::ready(&self.hub, &told);
+        until_ended().await;
+        service.stopping();
+        self.drain(grace).await
     }
 
     /// Stops at once: activities that run begin again after the next start.

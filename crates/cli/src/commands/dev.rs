@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dalsegno::{App, Host, HostSettings, RemoteWorkers};
-use dalsegno_host::config::{Config, Sources};
+use dalsegno_host::config::{Config, HostJson, Sources};
 
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -59,6 +59,9 @@ pub(crate) struct Serve {
     /// Make task hubs that clients name and that are not there yet
     #[arg(long)]
     hub_auto_create: bool,
+    /// Take a host.json of Durable Functions, and tell of each key
+    #[arg(long, value_name = "FILE")]
+    host_json: Option<PathBuf>,
 }
 
 impl Dev {
@@ -107,9 +110,21 @@ impl Dev {
 
 impl Serve {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let sources = Sources::of_process(Path::new(&self.config)).map_err(|error| {
-            Failure::configuration(&format!("{} cannot be read: {error}", self.config.display()))
-        })?;
+        let unreadable = |path: &Path, error: &std::io::Error| {
+            Failure::configuration(&format!("{} cannot be read: {error}", path.display()))
+        };
+        let mut sources =
+            Sources::of_process(&self.config).map_err(|error| unreadable(&self.config, &error))?;
+        if let Some(path) = &self.host_json {
+            let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+            let environment: Vec<(String, String)> = std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect();
+            let read =
+                HostJson::parse(path, &text, &environment).map_err(|error| Failure::configuration(&error))?;
+            output::talk(&read.to_string());
+            sources.host_json = Some(read);
+        }
         let config = Config::load(&sources)
             .map_err(|error| Failure::configuration(&error))?
             .config;
@@ -198,8 +213,7 @@ fn banner(host: &Host, mode: &str, kept: &str) {
 }
 
 async fn run_until_ended(host: Host, drain: std::time::Duration) {
-    dalsegno::until_ended().await;
-    let left = host.drain(drain).await;
+    let left = host.run_until_ended(drain).await;
     if left > 0 {
         output::talk(&format!(
             "{left} activities were still running; they begin again at the next start"

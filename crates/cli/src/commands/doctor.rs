@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use dalsegno_core::Timestamp;
+use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use dalsegno_host::config::{Config as HostConfig, Sources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use crate::failure::{Exit, Failure};
-use crate::output::Row;
+use crate::output::{self, Row};
 use crate::session::Session;
 use crate::time::{between, now, short};
 
@@ -45,6 +46,9 @@ pub(crate) struct Doctor {
     /// Folder to measure, instead of the configured one
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// Only ask whether the host makes progress: exit code 0 if so
+    #[arg(long, conflicts_with_all = ["data_dir"])]
+    health: bool,
 }
 
 /// How a check ended.
@@ -67,6 +71,9 @@ struct Check {
 
 impl Doctor {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        if self.health {
+            return tell_health(session).await;
+        }
         let mut checks = Vec::new();
         let config = check_config(&self.config, &mut checks);
         let address = check_way(session, &mut checks).await;
@@ -109,6 +116,29 @@ fn shown(check: &Check) -> Row {
         id: check.name.into(),
         cells: vec![check.name.into(), word.into(), check.what.clone()],
         json: json.to_string(),
+    }
+}
+
+/// The word of `/healthz`, and what does not move: for what watches a container.
+async fn tell_health(session: &Session) -> Result<Exit, Failure> {
+    let name = authority(session.hub.origin());
+    let asked = async {
+        let mut stream = TcpStream::connect(&name).await?;
+        probe(&mut stream, &name, "/healthz").await
+    };
+    let answer = within(asked).await.map_err(|error| {
+        let unreachable = RequestErrorKind::Unreachable;
+        Failure::from(RequestError::new(unreachable, format!("{name}: {error}")))
+    })?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    output::data(told["status"].as_str().unwrap_or("no dalsegno host"));
+    for problem in told["problems"].as_array().into_iter().flatten() {
+        output::talk(problem.as_str().unwrap_or_default());
+    }
+    match head.starts_with("HTTP/1.1 200") && told["status"].is_string() {
+        true => Ok(Exit::Ok),
+        false => Ok(Exit::Unexpected),
     }
 }
 
@@ -176,10 +206,12 @@ async fn walk(session: &Session, checks: &mut Vec<Check>) -> Option<SocketAddr> 
     let what = address.map(|address| format!("{address} takes connections"));
     checks.push(Check::new("tcp", Outcome::Fine, what.unwrap_or_default()));
     let asked = now();
-    let head = match within(probe(&mut stream, &name)).await {
-        Ok(head) if head.starts_with("HTTP/1.1 200") => head,
-        Ok(head) => {
-            let line = head.lines().next().unwrap_or_default();
+    let head = match within(probe(&mut stream, &name, "/healthz?probe=live")).await {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200") => {
+            answer.split("\r\n\r\n").next().unwrap_or_default().to_owned()
+        }
+        Ok(answer) => {
+            let line = answer.lines().next().unwrap_or_default();
             let what = format!("/healthz answers {line:?}: is it a dalsegno host?");
             checks.push(Check::new("http", unreachable, what));
             return address;
@@ -217,14 +249,13 @@ fn authority(origin: &str) -> String {
     }
 }
 
-/// The head of the answer to a probe.
-async fn probe(stream: &mut TcpStream, name: &str) -> std::io::Result<String> {
-    let request = format!("GET /healthz?probe=live HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+/// The answer to a probe.
+async fn probe(stream: &mut TcpStream, name: &str, path: &str) -> std::io::Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    Ok(answer.split("\r\n\r\n").next().unwrap_or_default().to_owned())
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn check_clock(head: &str, asked: Timestamp) -> Check {

@@ -19,6 +19,7 @@ pub(crate) mod limiter;
 pub(crate) mod list;
 pub(crate) mod log_level;
 pub(crate) mod man;
+pub(crate) mod openapi;
 pub(crate) mod purge;
 pub(crate) mod raise;
 pub(crate) mod restart;
@@ -48,6 +49,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Help(help) => return help.run(),
         Command::Completions(completions) => return Ok(completions.run()),
         Command::Man(man) => return man.run(),
+        Command::OpenApi(openapi) => return Ok(openapi.run()),
         command => Arguments { command, ..arguments },
     };
     let session = Session::new(&arguments.global)?;
@@ -91,6 +93,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Key(key) => key.run(&session),
         Command::Verify(verify) => verify.run(&session),
         Command::Init(init) => init.run(&session),
-        Command::Help(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Ok),
+        Command::Help(_) | Command::Completions(_) | Command::Man(_) | Command::OpenApi(_) => Ok(Exit::Ok),
     }
 }

@@ -7,6 +7,7 @@ mod app;
 mod demo;
 mod dev;
 mod looking;
+mod service;
 mod steering;
 mod world;
 

@@ -3,6 +3,7 @@
 //! Every key is in one table (`table.rs`), which is also the reference in `docs/config.md`. What
 //! is not in it is refused with the nearest that is; all mistakes are told at once.
 
+mod host_json;
 mod source;
 mod table;
 mod traces;
@@ -22,6 +23,7 @@ use dalsegno_engine::hub::LimiterDefinition;
 use crate::http::auth::Access;
 use crate::http::request::HttpSettings;
 use crate::key_file::Keys;
+pub use host_json::{HostJson, HostJsonKey, Meaning};
 pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
@@ -109,6 +111,13 @@ pub enum Origin {
         /// From 1.
         column: usize,
     },
+    /// A `host.json` of Durable Functions.
+    HostJson {
+        /// The file.
+        path: PathBuf,
+        /// Its key; empty for the file.
+        key: String,
+    },
     /// An environment variable.
     Environment(String),
     /// A flag of the command line.
@@ -120,7 +129,7 @@ impl Origin {
     fn place(&self) -> (usize, usize) {
         match self {
             Self::File { line, column, .. } => (*line, *column),
-            Self::Default | Self::Environment(_) | Self::Flag(_) => (usize::MAX, 0),
+            Self::Default | Self::HostJson { .. } | Self::Environment(_) | Self::Flag(_) => (usize::MAX, 0),
         }
     }
 }
@@ -130,6 +139,8 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::HostJson { path, key } if key.is_empty() => write!(f, "{}", path.display()),
+            Self::HostJson { path, key } => write!(f, "{} {key}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
         }

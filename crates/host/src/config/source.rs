@@ -7,6 +7,7 @@ use dalsegno_engine::hub::LimiterDefinition;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::host_json::HostJson;
 use super::table::{FAMILIES, Given, Kind, SETTINGS, Setting, Value};
 use super::traces::VARIABLES;
 use super::{Mistake, Origin, units};
@@ -18,6 +19,8 @@ const PREFIX: &str = "DALSEGNO__";
 /// The sources of a configuration beside the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
+    /// A `host.json` of Durable Functions, which everything else wins over.
+    pub host_json: Option<HostJson>,
     /// The file, with its text.
     pub file: Option<(PathBuf, String)>,
     /// The environment: what begins with `DALSEGNO__`, and variables of OpenTelemetry.
@@ -45,6 +48,7 @@ impl Sources {
             Some((name, value.to_string_lossy().into_owned()))
         });
         Ok(Self {
+            host_json: None,
             file: text,
             environment: environment.collect(),
             flags: Vec::new(),
@@ -64,6 +68,9 @@ pub(super) fn resolve(sources: &Sources) -> (Resolved, Vec<Mistake>) {
             &Given::Plain(setting.default.to_owned()),
             Origin::Default,
         );
+    }
+    for (key, value, origin) in sources.host_json.iter().flat_map(HostJson::settings) {
+        layers.put(key, &Given::Plain(value.to_owned()), origin);
     }
     if let Some((path, text)) = &sources.file {
         layers.file(path, text);

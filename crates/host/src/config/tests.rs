@@ -5,6 +5,7 @@ use super::*;
 fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
     let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Sources {
+        host_json: None,
         file: Some(("dalsegno.toml".into(), file.into())),
         environment: environment.iter().map(pair).collect(),
         flags: flags

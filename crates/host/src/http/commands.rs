@@ -27,7 +27,7 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
     call.permit_link(Scope::Signal, LinkOperation::RaiseEvent, &id)?;
     let id = instance_id(&id)?;
     call.check_event_name(&event)?;
-    call.query(&[])?;
+    call.query()?;
     let body = call.body().await?;
     if !body.is_empty() && !body::is_json(&call.parts.headers) {
         return Err(Problem::bad_request(
@@ -44,7 +44,7 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
 pub(super) async fn command(call: Call, id: String, command: Command) -> Result<Response, Problem> {
     call.permit_link(Scope::Control, command.link(), &id)?;
     let id = instance_id(&id)?;
-    let query = call.query(&["reason"])?;
+    let query = call.query()?;
     let reason = call.reason(&query)?;
     let hub = call.hub();
     match command {
@@ -59,12 +59,7 @@ pub(super) async fn command(call: Call, id: String, command: Command) -> Result<
 pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem> {
     call.permit_link(Scope::Control, LinkOperation::Restart, &id)?;
     let id = instance_id(&id)?;
-    let query = call.query(&[
-        "restartWithNewInstanceId",
-        "timeout",
-        "pollingInterval",
-        "returnInternalServerErrorOnFailure",
-    ])?;
+    let query = call.query()?;
     let new_id = if query.boolean("restartWithNewInstanceId", true)? {
         NewId::Generated
     } else {

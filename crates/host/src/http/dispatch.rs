@@ -18,10 +18,11 @@ use super::path::{self, Face, Management};
 use super::problem::{Bodies, Problem};
 use super::query::percent_decode;
 use super::request::{Call, RequestLinks, State, origin, trace_in};
-use super::{commands, entities, grpc, health, list, metrics, purge, start, status, time};
+use super::{commands, entities, grpc, health, list, metrics, purge, route, routes, start, status, time};
 use crate::audit::{self, AuditRecord, Subject};
 use crate::dashboard;
 use crate::keys::Scope;
+use crate::openapi;
 use crate::server::HEADER_BYTES_MAX;
 use crate::v1;
 
@@ -104,6 +105,7 @@ async fn answer(
         links,
         parts,
         body: body.into(),
+        parameters: &[],
     };
     let response = if face == Face::App {
         match to_app(app, call).await {
@@ -176,12 +178,12 @@ async fn guarded(call: Call, face: Face, peer: SocketAddr) -> Result<Response<Bo
         call.check_writable()?;
     }
     match face {
-        Face::Management(segments) => match path::management(&call.parts.method, &segments) {
-            Some(route) => management(call, route).await,
+        Face::Management(segments) => match route::find(routes::ROUTES, &call.parts.method, &segments) {
+            Some((route, asked)) => management(call.on(route), asked).await,
             None => Err(Problem::not_found()),
         },
-        Face::Ours(segments) => match path::ours(&call.parts.method, &segments) {
-            Some(route) => v1::dispatch(call, route).await,
+        Face::Ours(segments) => match route::find(v1::routes::ROUTES, &call.parts.method, &segments) {
+            Some((route, asked)) => v1::dispatch(call.on(route), asked).await,
             None => Err(Problem::not_found()),
         },
         Face::Unreadable => Err(Problem::bad_request(
@@ -189,6 +191,7 @@ async fn guarded(call: Call, face: Face, peer: SocketAddr) -> Result<Response<Bo
             "the path has a broken percent-escape, or is not UTF-8",
         )),
         Face::Metrics => metrics::answer(&call).await,
+        Face::OpenApi => openapi::answer(&call),
         Face::Reserved | Face::Health | Face::App => Err(Problem::not_found()),
     }
 }
@@ -209,6 +212,7 @@ async fn management(call: Call, route: Management) -> Result<Response<Body>, Pro
         Management::DeleteEntity { name, key } => entities::delete(call, name, key).await,
         Management::MakePrimary => {
             call.permit(Scope::Control)?;
+            call.query()?;
             Ok(empty(StatusCode::OK))
         }
     }

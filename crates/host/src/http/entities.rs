@@ -17,7 +17,7 @@ use crate::keys::Scope;
 pub(super) async fn show(call: Call, name: String, key: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     let id = entity_id(&name, &key)?;
-    call.query(&[])?;
+    call.query()?;
     call.check_entity_name(&name)?;
     let state = call
         .hub()
@@ -30,12 +30,7 @@ pub(super) async fn show(call: Call, name: String, key: String) -> Result<Respon
 
 pub(super) async fn list(call: Call, name: Option<String>) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&[
-        "lastOperationTimeFrom",
-        "lastOperationTimeTo",
-        "fetchState",
-        "top",
-    ])?;
+    let query = call.query()?;
     let fetch_state = query.boolean("fetchState", false)?;
     let limit = query.integer("top", PAGE_ROWS, call.state.settings.page_max)?;
     let (from, to) = query.span("lastOperationTimeFrom", "lastOperationTimeTo")?;
@@ -72,7 +67,7 @@ pub(super) async fn list(call: Call, name: Option<String>) -> Result<Response, P
 pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<Response, Problem> {
     call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
-    let query = call.query(&["op"])?;
+    let query = call.query()?;
     let operation = query.text("op").unwrap_or_default().to_owned();
     let body = call.body().await?;
     let input = if body::is_json(&call.parts.headers) {
@@ -98,7 +93,7 @@ fn text_payload(bytes: &[u8]) -> Result<Option<Payload>, Problem> {
 pub(super) async fn delete(call: Call, name: String, key: String) -> Result<Response, Problem> {
     call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
-    call.query(&[])?;
+    call.query()?;
     call.check_entity_name(&name)?;
     let signal = Signal {
         trace: call.trace(),

@@ -10,8 +10,9 @@ use super::problem::{Bodies, Problem};
 use super::query::{Query, invalid};
 use super::wire::to_json;
 
-#[derive(Debug, Serialize)]
-struct HealthWire<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(crate) struct HealthWire<'a> {
+    #[schemars(extend("enum" = ["healthy", "unhealthy", "draining", "live", "ready"]))]
     status: &'static str,
     problems: &'a [String],
     #[serde(rename = "stuckThreads", skip_serializing_if = "is_zero")]

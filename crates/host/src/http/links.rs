@@ -43,7 +43,7 @@ pub struct Links {
 }
 
 /// What a client gets for an instance it started: where to ask, where to answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckStatus {
     /// The instance.

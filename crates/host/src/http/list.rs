@@ -30,14 +30,7 @@ const NAMES: [(&str, Option<Status>); 8] = [
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&[
-        "instanceIdPrefix",
-        "createdTimeFrom",
-        "createdTimeTo",
-        "runtimeStatus",
-        "showInput",
-        "top",
-    ])?;
+    let query = call.query()?;
     let show_input = query.boolean("showInput", true)?;
     let limit = query.integer("top", PAGE_ROWS, call.state.settings.page_max)?;
     let (created_from, created_to) = query.span("createdTimeFrom", "createdTimeTo")?;

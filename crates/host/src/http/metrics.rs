@@ -78,6 +78,7 @@ impl HttpMeters {
             Face::Ours(_) => "v1",
             Face::Health => "healthz",
             Face::Metrics => "metrics",
+            Face::OpenApi => "openapi",
             Face::App => "app",
             Face::Reserved | Face::Unreadable => "other",
         };
@@ -135,7 +136,7 @@ impl HttpMeters {
 /// Answers who reads them.
 pub(super) async fn answer(call: &Call) -> Result<Response<Body>, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let hub = call.hub();
     let labels = [("hub".into(), hub.name().to_owned().into())];
     let mut registry = Registry::with_prefix_and_labels("dalsegno", labels.into_iter());

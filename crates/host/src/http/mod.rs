@@ -1,7 +1,8 @@
 //! The management API of Durable Functions, one file per resource, and what every route shares.
 //!
-//! Only `wire.rs` knows the JSON. Requests are matched by hand (`path.rs`), because literals
-//! match in any case and segments are decoded exactly once.
+//! Only `wire.rs` knows the JSON. Requests are matched with the table in `routes.rs`, because
+//! literals match in any case and segments are decoded exactly once; the OpenAPI document is made
+//! from the same table.
 
 pub(crate) mod auth;
 pub(crate) mod body;
@@ -20,6 +21,8 @@ pub(crate) mod problem;
 pub(crate) mod purge;
 pub(crate) mod query;
 pub(crate) mod request;
+pub(crate) mod route;
+pub(crate) mod routes;
 mod start;
 mod status;
 pub(crate) mod time;

@@ -3,14 +3,16 @@
 //! The raw path is split at `/` first, then each segment is percent-decoded exactly once.
 //! Literals match in any case, a trailing `/` changes nothing.
 
-use axum::http::Method;
+use schemars::SchemaGenerator as Schemas;
 
+use super::health::HealthWire;
 use super::query::percent_decode;
+use super::route::{Answer, Parameter, Route, Shape, Verb};
 
 /// Where the management API lives.
-const MANAGEMENT: [&str; 3] = ["runtime", "webhooks", "durabletask"];
+pub(crate) const MANAGEMENT: [&str; 3] = ["runtime", "webhooks", "durabletask"];
 /// Where our own lives.
-const OURS: [&str; 3] = ["runtime", "dalsegno", "v1"];
+pub(crate) const OURS: [&str; 3] = ["runtime", "dalsegno", "v1"];
 /// First segments that no app route can take.
 const RESERVED: [&str; 7] = [
     "runtime",
@@ -29,20 +31,6 @@ pub(crate) enum Command {
     Suspend,
     Resume,
     Rewind,
-}
-
-impl Command {
-    fn parse(segment: &str) -> Option<Self> {
-        [
-            ("terminate", Self::Terminate),
-            ("suspend", Self::Suspend),
-            ("resume", Self::Resume),
-            ("rewind", Self::Rewind),
-        ]
-        .into_iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(segment))
-        .map(|(_, command)| command)
-    }
 }
 
 /// A route of the management API, with what its path says.
@@ -115,6 +103,8 @@ pub(crate) enum Face {
     Health,
     /// `/metrics`, exactly so.
     Metrics,
+    /// `/openapi.json`, exactly so.
+    OpenApi,
     /// A first segment that is ours, and nothing there.
     Reserved,
     /// An escape in it is broken.
@@ -123,13 +113,50 @@ pub(crate) enum Face {
     App,
 }
 
+/// Paths that stand alone, matched exactly.
+pub(crate) static PAGES: &[Route<Face>] = &[
+    Route::new(Verb::Get, "healthz", |_| Face::Health)
+        .told(
+            "health",
+            "Whether the hub makes progress; with `probe`, less than that.",
+        )
+        .open()
+        .query(&[Parameter::new(
+            "probe",
+            Shape::Words(&["live", "ready"]),
+            "`live`: the process answers. `ready`: it takes work.",
+        )])
+        .answers(&[
+            Answer::json(200, "It does.", Schemas::subschema_for::<HealthWire<'static>>),
+            Answer::json(
+                503,
+                "It does not, or it drains.",
+                Schemas::subschema_for::<HealthWire<'static>>,
+            ),
+        ]),
+    Route::new(Verb::Get, "metrics", |_| Face::Metrics)
+        .told("metrics", "What the host and a hub measure, for Prometheus.")
+        .answers(&[Answer::text(
+            200,
+            "The text form of OpenMetrics.",
+            "application/openmetrics-text",
+        )]),
+    Route::new(Verb::Get, "openapi.json", |_| Face::OpenApi)
+        .told("openapi", "This document.")
+        .answers(&[Answer::json(
+            200,
+            "The document.",
+            Schemas::subschema_for::<serde_json::Map<String, serde_json::Value>>,
+        )]),
+];
+
 /// Whom a raw path belongs to.
 pub(crate) fn face(raw: &str) -> Face {
-    if raw == "/healthz" {
-        return Face::Health;
-    }
-    if raw == "/metrics" {
-        return Face::Metrics;
+    let page = raw
+        .strip_prefix('/')
+        .and_then(|path| PAGES.iter().find(|page| page.path == path));
+    if let Some(page) = page {
+        return page.face();
     }
     let mut segments: Vec<&str> = raw.strip_prefix('/').unwrap_or(raw).split('/').collect();
     if segments.len() > 1 && segments.last() == Some(&"") {
@@ -162,148 +189,24 @@ fn behind(segments: &[String], prefix: [&str; 3]) -> Option<Vec<String>> {
     fits.then(|| rest.to_vec())
 }
 
-/// Lower-cases a segment for matching with literals.
-fn literals(segments: &[String]) -> Vec<String> {
-    segments
-        .iter()
-        .map(|segment| segment.to_ascii_lowercase())
-        .collect()
-}
-
-/// The route behind the prefix, if there is one with that method.
-pub(crate) fn management(method: &Method, segments: &[String]) -> Option<Management> {
-    let lower = literals(segments);
-    let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
-    let text = |at: usize| segments[at].clone();
-    let route = match (method.as_str(), lower.as_slice()) {
-        (_, ["makeprimary"]) => Management::MakePrimary,
-        ("POST", ["orchestrators", _]) => Management::Start {
-            name: text(1),
-            id: None,
-        },
-        ("POST", ["orchestrators", _, _]) => Management::Start {
-            name: text(1),
-            id: Some(text(2)),
-        },
-        ("GET", ["instances"]) => Management::List,
-        ("DELETE", ["instances"]) => Management::PurgeMany,
-        ("GET", ["instances", _]) => Management::Status { id: text(1) },
-        ("DELETE", ["instances", _]) => Management::Purge { id: text(1) },
-        ("POST", ["instances", _, "raiseevent", _]) => Management::RaiseEvent {
-            id: text(1),
-            event: text(3),
-        },
-        ("POST", ["instances", _, "restart"]) => Management::Restart { id: text(1) },
-        ("POST", ["instances", _, verb]) => Management::Command {
-            id: text(1),
-            command: Command::parse(verb)?,
-        },
-        ("GET", ["entities"]) => Management::Entities { name: None },
-        ("GET", ["entities", _]) => Management::Entities { name: Some(text(1)) },
-        ("GET", ["entities", _, _]) => Management::Entity {
-            name: text(1),
-            key: key(&segments[2]),
-        },
-        ("POST", ["entities", _]) => Management::Signal {
-            name: text(1),
-            key: String::new(),
-        },
-        ("POST", ["entities", _, _]) => Management::Signal {
-            name: text(1),
-            key: key(&segments[2]),
-        },
-        ("DELETE", ["entities", _]) => Management::DeleteEntity {
-            name: text(1),
-            key: String::new(),
-        },
-        ("DELETE", ["entities", _, _]) => Management::DeleteEntity {
-            name: text(1),
-            key: key(&segments[2]),
-        },
-        _ => return None,
-    };
-    Some(route)
-}
-
-/// The route behind our own prefix, if there is one with that method.
-pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
-    let lower = literals(segments);
-    let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
-    let text = |at: usize| segments[at].clone();
-    let route = match (method.as_str(), lower.as_slice()) {
-        ("GET", ["hub"]) => Ours::Hub,
-        ("GET", ["hubs"]) => Ours::Hubs,
-        ("POST", ["orchestrators", _]) => Ours::Start { name: text(1) },
-        ("GET", ["instances"]) => Ours::List,
-        ("GET", ["instances", _]) => Ours::Get { id: text(1) },
-        ("DELETE", ["instances", _]) => Ours::Delete { id: text(1) },
-        ("GET", ["instances", _, "wait"]) => Ours::Wait { id: text(1) },
-        ("GET", ["instances", _, "history"]) => Ours::History { id: text(1) },
-        ("GET", ["instances", _, "explain"]) => Ours::Explain { id: text(1) },
-        ("GET", ["instances", _, "stream"]) => Ours::Stream { id: text(1) },
-        ("POST", ["instances", _, "events", _]) => Ours::RaiseEvent {
-            id: text(1),
-            event: text(3),
-        },
-        ("POST", ["instances", _, "restart"]) => Ours::Restart { id: text(1) },
-        ("POST", ["instances", _, "cancel"]) => Ours::Cancel { id: text(1) },
-        ("POST", ["instances", _, verb]) => Ours::Command {
-            id: text(1),
-            command: Command::parse(verb)?,
-        },
-        ("GET", ["counts"]) => Ours::Counts,
-        ("POST", ["purge"]) => Ours::Purge,
-        ("GET", ["entities"]) => Ours::Entities,
-        ("GET", ["entities", _, _]) => Ours::Entity {
-            name: text(1),
-            key: key(&segments[2]),
-        },
-        ("POST", ["entities", _, _, "signal"]) => Ours::Signal {
-            name: text(1),
-            key: key(&segments[2]),
-        },
-        ("DELETE", ["entities", _, _]) => Ours::DeleteEntity {
-            name: text(1),
-            key: key(&segments[2]),
-        },
-        ("GET", ["stream"]) => Ours::Changes,
-        ("GET", ["overview"]) => Ours::Overview,
-        ("GET", ["schedules"]) => Ours::Schedules,
-        ("POST", ["schedules", _, "run"]) => Ours::RunSchedule { name: text(1) },
-        ("GET", ["operations"]) => Ours::Operations,
-        ("POST", ["operations"]) => Ours::BeginOperation,
-        ("GET", ["operations", _]) => Ours::Operation { id: text(1) },
-        ("DELETE", ["operations", _]) => Ours::CancelOperation { id: text(1) },
-        ("GET", ["webhooks"]) => Ours::Webhooks,
-        ("GET", ["workers"]) => Ours::Workers,
-        ("GET", ["log-level"]) => Ours::LogLevel,
-        ("PUT", ["log-level"]) => Ours::SetLogLevel,
-        ("GET", ["audit"]) => Ours::Audit,
-        ("GET", ["stuck"]) => Ours::Stuck,
-        ("GET", ["limiters"]) => Ours::Limiters,
-        ("PUT", ["limiters", _]) => Ours::SetLimiter { name: text(1) },
-        _ => return None,
-    };
-    Some(route)
-}
-
-/// `$` stands for the empty key, which a path cannot say otherwise.
-fn key(segment: &str) -> String {
-    if segment == "$" {
-        String::new()
-    } else {
-        segment.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::Method;
+
     use super::*;
+    use crate::http::route::find;
+    use crate::http::routes;
 
     fn check(method: &Method, path: &str, wanted: &str) {
         let got = match face(path) {
-            Face::Management(segments) => format!("{:?}", management(method, &segments)),
-            Face::Ours(segments) => format!("v1 {:?}", ours(method, &segments)),
+            Face::Management(segments) => {
+                let found = find(routes::ROUTES, method, &segments);
+                format!("{:?}", found.map(|(_, asked)| asked))
+            }
+            Face::Ours(segments) => {
+                let found = find(crate::v1::routes::ROUTES, method, &segments);
+                format!("v1 {:?}", found.map(|(_, asked)| asked))
+            }
             face => format!("{face:?}"),
         };
         assert_eq!(got, wanted, "{method} {path}");
@@ -383,6 +286,8 @@ mod tests {
             (&get, "/HEALTHZ".into(), "Reserved"),
             (&get, "/%68ealthz".into(), "Reserved"),
             (&get, "/metrics".into(), "Metrics"),
+            (&get, "/openapi.json".into(), "OpenApi"),
+            (&get, "/openapi.json/".into(), "Reserved"),
             (&get, "/runtime/webhooks".into(), "Reserved"),
             (&get, "/api/orders".into(), "App"),
             (&get, "/".into(), "App"),

@@ -57,12 +57,13 @@ pub(crate) enum Bodies {
 }
 
 /// The members, in order.
-#[derive(Debug, Serialize)]
-struct ProblemWire<'a> {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(crate) struct ProblemWire<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[schemars(extend("enum" = crate::openapi::schemas::error_codes()))]
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     param: Option<&'a str>,
@@ -164,10 +165,7 @@ impl Problem {
     }
 
     pub(crate) fn into_response(self, bodies: Bodies) -> Response<Body> {
-        let silent = match bodies {
-            Bodies::Classic => matches!(self.status.as_u16(), 401 | 403 | 404 | 410),
-            Bodies::Full => matches!(self.status.as_u16(), 401 | 403),
-        } && self.code != READ_ONLY;
+        let silent = is_silent(self.status.as_u16(), bodies) && self.code != READ_ONLY;
         let mut response = Response::new(if silent {
             Body::empty()
         } else {
@@ -203,6 +201,14 @@ impl Problem {
             exception_message: &self.detail,
         })
         .expect("strings and a number are always JSON")
+    }
+}
+
+/// Whether refusals of this status have empty bodies.
+pub(crate) fn is_silent(status: u16, bodies: Bodies) -> bool {
+    match bodies {
+        Bodies::Classic => matches!(status, 401 | 403 | 404 | 410),
+        Bodies::Full => matches!(status, 401 | 403),
     }
 }
 

@@ -22,7 +22,7 @@ const FORCED_END_MAX: Duration = Duration::from_secs(30);
 
 pub(super) async fn one(call: Call, id: String) -> Result<Response, Problem> {
     call.permit_link(Scope::Purge, LinkOperation::Purge, &id)?;
-    let force = call.query(&["force"])?.boolean("force", false)?;
+    let force = call.query()?.boolean("force", false)?;
     if id.starts_with('@') {
         let entity = EntityId::parse(&id)
             .map_err(|invalid| Problem::bad_request("invalid_entity_id", invalid.reason).got(&id))?;
@@ -47,7 +47,7 @@ pub(crate) async fn purge(hub: &TaskHub, id: &InstanceId, family: Family, force:
 
 pub(super) async fn many(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Purge)?;
-    let query = call.query(&["createdTimeFrom", "createdTimeTo", "runtimeStatus"])?;
+    let query = call.query()?;
     let (created_from, created_to) = query.span("createdTimeFrom", "createdTimeTo")?;
     if created_from.is_none() {
         return Err(Problem::bad_request(

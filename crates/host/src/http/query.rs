@@ -160,6 +160,16 @@ impl Query {
     }
 }
 
+/// Whether a parameter may stand more than once.
+pub(crate) fn may_repeat(name: &str) -> bool {
+    MAY_REPEAT.contains(&name)
+}
+
+/// Whether it may have an empty value.
+pub(crate) fn may_be_empty(name: &str) -> bool {
+    MAY_BE_EMPTY.contains(&name)
+}
+
 /// The route's own spelling of a name, and the spelling used.
 fn recognise<'a>(name: &'a str, known: &[&'static str]) -> Option<(&'static str, &'a str)> {
     let target = ALIASES

@@ -18,6 +18,7 @@ use super::body;
 use super::links::{Codes, Links};
 use super::problem::{Place, Problem};
 use super::query::{self, Query, invalid};
+use super::route::{Parameter, Route};
 use super::waits::{WaitSlot, Waits};
 use crate::hubs::HubList;
 use crate::keys::{LinkOperation, Scope};
@@ -172,9 +173,20 @@ pub(crate) struct Call {
     pub(crate) parts: Parts,
     /// In a mutex only because a body cannot be looked at from two threads; nobody ever waits for it.
     pub(crate) body: Mutex<Body>,
+    /// What its route takes in the query.
+    pub(crate) parameters: &'static [Parameter],
 }
 
 impl Call {
+    /// Found to be for a route.
+    #[must_use]
+    pub(crate) fn on<T>(self, route: &Route<T>) -> Self {
+        Self {
+            parameters: route.query,
+            ..self
+        }
+    }
+
     pub(crate) fn hub(&self) -> &TaskHub {
         &self.hub
     }
@@ -219,9 +231,10 @@ impl Call {
         self.state.waits.slot(&self.identity, self.peer.ip(), all, own)
     }
 
-    /// The query, checked against what the route knows; and the hub it names.
-    pub(crate) fn query(&self, known: &[&'static str]) -> Result<Query, Problem> {
-        let query = Query::parse(self.parts.uri.query(), known)?;
+    /// The query, checked against what the route takes; and the hub it names.
+    pub(crate) fn query(&self) -> Result<Query, Problem> {
+        let known: Vec<&'static str> = self.parameters.iter().map(|parameter| parameter.name).collect();
+        let query = Query::parse(self.parts.uri.query(), &known)?;
         match query.text("taskHub") {
             Some(hub) if !hub.is_empty() && self.state.hubs.find(hub).is_none() => Err(Problem::bad_request(
                 "unknown_hub",

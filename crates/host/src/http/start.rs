@@ -20,7 +20,7 @@ use crate::audit::about;
 use crate::keys::Scope;
 
 /// Longest wait of a start, in seconds: load balancers cut at four minutes.
-const WAIT_SECONDS_MAX: f64 = 230.0;
+pub(super) const WAIT_SECONDS_MAX: f64 = 230.0;
 
 /// Whether and how a start waits.
 #[derive(Debug)]
@@ -52,12 +52,7 @@ fn timeout(query: &Query) -> Result<Option<Duration>, Problem> {
 pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> Result<Response, Problem> {
     call.permit(Scope::Start)?;
     let id = id.map(|id| instance_id(&id)).transpose()?;
-    let query = call.query(&[
-        "timeout",
-        "pollingInterval",
-        "version",
-        "returnInternalServerErrorOnFailure",
-    ])?;
+    let query = call.query()?;
     let wait = Wait::read(&call, &query)?;
     let input = call.payload().await?;
     let options = StartOptions {

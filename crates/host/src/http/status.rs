@@ -32,12 +32,7 @@ impl Failed {
 
 pub(super) async fn show(call: Call, id: String) -> Result<Response, Problem> {
     call.permit_link(Scope::Read, LinkOperation::Status, &id)?;
-    let query = call.query(&[
-        "showInput",
-        "showHistory",
-        "showHistoryOutput",
-        "returnInternalServerErrorOnFailure",
-    ])?;
+    let query = call.query()?;
     let show_input = query.boolean("showInput", true)?;
     let show_history = query.boolean("showHistory", false)?;
     let shown = Shown {

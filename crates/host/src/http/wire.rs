@@ -7,6 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use super::time;
+use crate::openapi::schemas;
 
 /// A stored value as JSON: itself, or a string if it is none; `null` for nothing.
 pub(crate) fn raw(payload: Option<&Payload>) -> Box<RawValue> {
@@ -63,17 +64,53 @@ impl Serialize for Members {
     }
 }
 
+/// An event of a history: which members it has depends on its type.
+impl schemars::JsonSchema for Members {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HistoryEvent".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let details = generator.subschema_for::<FailureDetails<'static>>();
+        // A member that is there may be null: not the same as one that is left out.
+        let text_or_null = serde_json::json!({"oneOf": [{"type": "string"}, {"type": "null"}]});
+        schemars::json_schema!({
+            "type": "object",
+            "properties": {
+                "EventType": {"type": "string"},
+                "Timestamp": schemas::time(),
+                "ScheduledTime": schemas::time(),
+                "ScheduledStartTime": schemas::time(),
+                "FireAt": schemas::time(),
+                "FunctionName": {"type": "string"},
+                "Name": {"type": "string"},
+                "InstanceId": {"type": "string"},
+                "Input": text_or_null,
+                "Result": {"description": "JSON."},
+                "Reason": text_or_null,
+                "Details": text_or_null,
+                "OrchestrationStatus": {"type": "string"},
+                "FailureDetails": details,
+            },
+            "required": ["EventType", "Timestamp"],
+        })
+    }
+}
+
 /// An instance.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StatusWire<'a> {
     name: &'a str,
     instance_id: &'a str,
+    #[schemars(extend("enum" = schemas::statuses()))]
     runtime_status: &'static str,
     input: Box<RawValue>,
     custom_status: Box<RawValue>,
     output: Box<RawValue>,
+    #[schemars(extend("format" = "date-time"))]
     created_time: String,
+    #[schemars(extend("format" = "date-time"))]
     last_updated_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     history_events: Option<Vec<Members>>,
@@ -111,7 +148,7 @@ pub(crate) fn output(row: &InstanceRow) -> Box<RawValue> {
 }
 
 /// A failure, as histories tell it.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct FailureDetails<'a> {
     error_type: &'a str,
@@ -134,22 +171,23 @@ impl<'a> From<&'a Failure> for FailureDetails<'a> {
 }
 
 /// How many a purge deleted.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurgedWire {
     pub(crate) instances_deleted: u64,
 }
 
 /// An entity in a list.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EntityWire<'a> {
     entity_id: EntityIdWire<'a>,
+    #[schemars(extend("format" = "date-time"))]
     last_operation_time: String,
     state: Box<RawValue>,
 }
 
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
 struct EntityIdWire<'a> {
     name: &'a str,
     key: &'a str,

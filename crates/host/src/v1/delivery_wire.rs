@@ -4,10 +4,11 @@ use dalsegno_engine::webhooks::DeliveryStatus;
 use serde::{Deserialize, Serialize};
 
 use crate::http::time;
+use crate::openapi::schemas;
 use crate::webhooks::Content;
 
 /// A delivery that waits or was given up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryWire {
     /// The id under which the receiver gets it.
@@ -17,15 +18,19 @@ pub struct DeliveryWire {
     /// The webhook of the configuration, or the URL without its query.
     pub to: String,
     /// What it tells.
+    #[schemars(extend("enum" = schemas::statuses()))]
     pub status: String,
     /// When that status was reached.
+    #[schemars(extend("format" = "date-time"))]
     pub at: String,
     /// `pending` or `givenUp`.
+    #[schemars(extend("enum" = ["pending", "givenUp"]))]
     pub state: String,
     /// Attempts that failed.
     pub failed_attempts: u32,
     /// When the next begins, if one waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub next_attempt: Option<String>,
     /// Why the last one failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

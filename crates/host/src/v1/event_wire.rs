@@ -15,9 +15,10 @@ use super::wire::{
 use crate::http::time;
 
 /// An event. `kind` is the event's name; a failed end is `ExecutionFailed`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct EventWire {
+    #[schemars(extend("format" = "date-time"))]
     at: String,
     kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,6 +34,7 @@ pub(crate) struct EventWire {
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<ParentWire>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     scheduled_start: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<TraceWire>,
@@ -51,8 +53,10 @@ pub(crate) struct EventWire {
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     signal_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     fire_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     input: Json,
@@ -67,6 +71,7 @@ pub(crate) struct EventWire {
     attempts: Option<u32>,
     /// When the last attempt began.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     attempt_started: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
@@ -78,7 +83,7 @@ pub(crate) struct EventWire {
 }
 
 /// What tells a value from others that is not shown.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct LeftOutWire {
     bytes: u64,
     /// Of its JSON text, in hexadecimal.
@@ -97,8 +102,9 @@ impl EventWire {
 }
 
 /// An attempt that failed and was not the last.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FailedAttemptWire {
+    #[schemars(extend("format" = "date-time"))]
     at: String,
     kind: String,
     message: String,

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::time;
 use crate::nearest::nearest;
+use crate::openapi::schemas;
 
 /// Names of what is offered that one text lists.
 const OFFERS_TOLD_MAX: usize = 10;
 
 /// Why an instance does not move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExplanationWire {
     /// Its id.
@@ -23,8 +24,10 @@ pub struct ExplanationWire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Its status.
+    #[schemars(extend("enum" = schemas::statuses()))]
     pub status: String,
     /// When it moved last.
+    #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// All of it in one line.
     pub summary: String,
@@ -35,7 +38,7 @@ pub struct ExplanationWire {
 }
 
 /// One thing that holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReasonWire {
     /// `parked`, `noWorker`, `retry`, `event` and so on: [`ReasonKind`].
@@ -56,9 +59,11 @@ pub struct ReasonWire {
     pub entities: Vec<String>,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
     /// When it goes on by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub due: Option<String>,
     /// The attempt that is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,7 +83,7 @@ pub struct ReasonWire {
 }
 
 /// Something to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepWire {
     /// In words.
@@ -95,7 +100,7 @@ pub struct StepWire {
 }
 
 /// Those that are stuck.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StuckWire {
     /// By id.

@@ -31,11 +31,11 @@ pub(crate) const WAIT_SECONDS_MAX: f64 = 230.0;
 /// How long it waits when not told.
 const WAIT_SECONDS: f64 = 60.0;
 /// Stuck instances told of when nothing else is said.
-const STUCK_ROWS: usize = 100;
+pub(super) const STUCK_ROWS: usize = 100;
 
 pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Problem> {
     call.permit(Scope::Start)?;
-    call.query(&[])?;
+    call.query()?;
     let bytes = call.body().await?;
     let body: StartBody = if bytes.is_empty() {
         StartBody::default()
@@ -72,7 +72,7 @@ fn one_key(header: Option<String>, body: Option<String>) -> Result<Option<String
 pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
-    call.query(&[])?;
+    call.query()?;
     let status = call.hub().status(&id).await?.ok_or_else(|| unknown(&id))?;
     Ok(json(StatusCode::OK, to_json(&InstanceWire::from(&status))))
 }
@@ -81,7 +81,7 @@ pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
 pub(super) async fn explain(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
-    call.query(&[])?;
+    call.query()?;
     let hub = call.hub();
     let explanation = hub.explain(&id).await?.ok_or_else(|| unknown(&id))?;
     let wire = ExplanationWire::new(&explanation, &**hub.executor());
@@ -91,7 +91,7 @@ pub(super) async fn explain(call: Call, id: String) -> Result<Response, Problem>
 /// Those that something holds which should not.
 pub(super) async fn stuck(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&["top"])?;
+    let query = call.query()?;
     let most = query.integer("top", STUCK_ROWS, STUCK_MAX)?;
     let hub = call.hub();
     let (stuck, more) = hub.stuck(most).await?;
@@ -109,7 +109,7 @@ fn unknown(id: &InstanceId) -> Problem {
 pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
-    let query = call.query(&["for", "timeout"])?;
+    let query = call.query()?;
     let timeout = Duration::from_secs_f64(
         query
             .seconds("timeout", WAIT_SECONDS_MAX)?
@@ -127,7 +127,7 @@ pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
 pub(super) async fn history(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
-    let large = large_values(&call.query(&["largeValues"])?)?;
+    let large = large_values(&call.query()?)?;
     let history = match large {
         LargeValues::LeaveOut => call.hub().history_outline(&id).await?,
         large => Outline {
@@ -146,7 +146,7 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
     call.permit(Scope::Signal)?;
     let id = instance_id(&id)?;
     call.check_event_name(&event)?;
-    call.query(&[])?;
+    call.query()?;
     let input = call.payload().await?;
     let event = call.raised(event, input)?;
     call.hub().raise_event(&id, event).await?;
@@ -156,12 +156,7 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
 pub(super) async fn command(call: Call, id: String, command: Command) -> Result<Response, Problem> {
     call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
-    let known: &[&'static str] = if command == Command::Terminate {
-        &["reason", "recursive"]
-    } else {
-        &["reason"]
-    };
-    let query = call.query(known)?;
+    let query = call.query()?;
     let reason = call.reason(&query)?;
     let hub = call.hub();
     match command {
@@ -176,7 +171,7 @@ pub(super) async fn command(call: Call, id: String, command: Command) -> Result<
 pub(super) async fn cancel(mut call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
-    let in_query = call.reason(&call.query(&["reason"])?)?;
+    let in_query = call.reason(&call.query()?)?;
     let body = call.body().await?;
     let reason = match body.trim_ascii().is_empty() {
         true => in_query,
@@ -208,7 +203,7 @@ fn family(query: &Query) -> Result<Family, Problem> {
 pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
-    let new_id = if call.query(&["newId"])?.boolean("newId", true)? {
+    let new_id = if call.query()?.boolean("newId", true)? {
         NewId::Generated
     } else {
         NewId::Same
@@ -220,14 +215,14 @@ pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem>
 pub(super) async fn delete(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Purge)?;
     let id = instance_id(&id)?;
-    let query = call.query(&["recursive", "force"])?;
+    let query = call.query()?;
     let deleted = purge(call.hub(), &id, family(&query)?, query.boolean("force", false)?).await?;
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
 }
 
 pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Purge)?;
-    call.query(&[])?;
+    call.query()?;
     let body: PurgeBody = body::ours(&call.body().await?)?;
     if body.created_from.is_none() {
         return Err(Problem::bad_request(
@@ -245,17 +240,7 @@ pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&[
-        "status",
-        "name",
-        "tag",
-        "prefix",
-        "createdFrom",
-        "createdTo",
-        "top",
-        "after",
-        "largeValues",
-    ])?;
+    let query = call.query()?;
     let statuses = statuses(&query, "status")?;
     let (created_from, created_to) = query.span("createdFrom", "createdTo")?;
     let filter = InstanceQuery {
@@ -320,7 +305,7 @@ pub(crate) fn cursor(text: &str) -> Result<InstanceCursor, Problem> {
 
 pub(super) async fn counts(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let counts = call.hub().counts().await?;
     let counts = counts.iter().map(|(status, count)| CountWire {
         status: status.as_str().to_owned(),

@@ -12,7 +12,7 @@ use crate::keys::Scope;
 use crate::telemetry::{self, LogLevel};
 
 /// A level, or a filter of levels by targets.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogLevelWire {
     /// It, as it was written.
@@ -21,14 +21,14 @@ pub struct LogLevelWire {
 
 pub(super) fn get(call: &Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let level = known()?.text();
     Ok(json(StatusCode::OK, to_json(&LogLevelWire { level })))
 }
 
 pub(super) async fn set(mut call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Admin)?;
-    call.query(&[])?;
+    call.query()?;
     let wanted: LogLevelWire = body::ours(&call.body().await?)?;
     let refused = |text: String| Problem::bad_request("invalid_body", text);
     let before = known()?.set(&wanted.level).map_err(refused)?;

@@ -12,6 +12,7 @@ mod log_level;
 pub(crate) mod operations;
 mod others;
 mod overview;
+pub(crate) mod routes;
 mod schedules;
 pub(crate) mod stream;
 pub(crate) mod wire;

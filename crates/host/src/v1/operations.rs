@@ -26,6 +26,7 @@ use crate::http::request::{Call, State};
 use crate::http::time;
 use crate::http::wire::to_json;
 use crate::keys::Scope;
+use crate::openapi::schemas;
 
 /// Jobs that run at once; one more is 429.
 const RUNNING_MAX: usize = 4;
@@ -40,7 +41,7 @@ const EXAMPLES_MAX: usize = 5;
 const REFUSALS_MAX: usize = 20;
 
 /// What is done to each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationVerb {
     /// End it.
@@ -106,7 +107,7 @@ impl Verb {
 }
 
 /// `POST operations`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct OperationBody {
     pub(crate) verb: Verb,
@@ -130,11 +131,12 @@ pub(crate) struct OperationBody {
 }
 
 /// Filters as of the list; `all` says that none is meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OperationFilter {
     /// Any of these statuses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = schemas::status()))]
     pub statuses: Vec<String>,
     /// This orchestrator.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,9 +149,11 @@ pub struct OperationFilter {
     pub tags: std::collections::BTreeMap<String, String>,
     /// Created at or after.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub created_from: Option<String>,
     /// Created at or before.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub created_to: Option<String>,
     /// Every instance.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -205,7 +209,7 @@ impl OperationFilter {
 }
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationState {
     /// It goes on.
@@ -221,7 +225,7 @@ pub enum OperationState {
 use OperationState as Progress;
 
 /// A job, as it is told.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationWire {
     /// Its id.
@@ -247,9 +251,11 @@ pub struct OperationWire {
     /// Some of the refusals.
     pub refusals: Vec<RefusalWire>,
     /// When it began.
+    #[schemars(extend("format" = "date-time"))]
     pub started: String,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub ended: Option<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,7 +263,7 @@ pub struct OperationWire {
 }
 
 /// Why one did not take the command.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RefusalWire {
     /// The instance.
     pub id: String,
@@ -498,7 +504,7 @@ impl Order {
 pub(super) async fn begin(mut call: Call) -> Result<Response, Problem> {
     // It tells ids of what it finds.
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let body: OperationBody = body::ours(&call.body().await?)?;
     if !body.dry_run {
         call.permit(body.verb.scope())?;
@@ -544,13 +550,13 @@ fn new_id() -> Result<String, Problem> {
 
 pub(super) fn list(call: &Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     Ok(json(StatusCode::OK, to_json(&call.state.operations.all())))
 }
 
 pub(super) fn get(call: &Call, id: &str) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let job = call.state.operations.find(id)?;
     Ok(json(StatusCode::OK, to_json(&job.snapshot())))
 }
@@ -558,7 +564,7 @@ pub(super) fn get(call: &Call, id: &str) -> Result<Response, Problem> {
 /// Ends a job after the commands that are under way.
 pub(super) fn cancel(call: &Call, id: &str) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let job = call.state.operations.find(id)?;
     call.permit(job.snapshot().verb.scope())?;
     job.is_canceled.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -22,7 +22,7 @@ use crate::keys::Scope;
 pub(super) async fn entity(call: Call, name: String, key: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     let id = entity_id(&name, &key)?;
-    call.query(&[])?;
+    call.query()?;
     let row = call.hub().entity(&id).await?.ok_or_else(|| unknown(&id))?;
     Ok(json(StatusCode::OK, to_json(&EntityRowWire::from(&row))))
 }
@@ -35,14 +35,7 @@ fn unknown(id: &EntityId) -> Problem {
 
 pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&[
-        "name",
-        "lastOperationFrom",
-        "lastOperationTo",
-        "top",
-        "after",
-        "largeValues",
-    ])?;
+    let query = call.query()?;
     let (from, to) = query.span("lastOperationFrom", "lastOperationTo")?;
     let after = query.text("after").map(|text| {
         EntityId::parse(text).map_err(|_| {
@@ -68,7 +61,7 @@ pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
 pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<Response, Problem> {
     call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
-    call.query(&[])?;
+    call.query()?;
     let body: SignalBody = body::ours(&call.body().await?)?;
     let at = instant_if(body.at.as_ref())?;
     let signal = Signal {
@@ -84,7 +77,7 @@ pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<
 pub(super) async fn delete_entity(call: Call, name: String, key: String) -> Result<Response, Problem> {
     call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
-    call.query(&[])?;
+    call.query()?;
     let deleted = u64::from(call.hub().delete_entity(&id).await?);
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
 }
@@ -92,7 +85,7 @@ pub(super) async fn delete_entity(call: Call, name: String, key: String) -> Resu
 /// Deliveries that wait or were given up.
 pub(super) async fn webhooks(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let deliveries = call.hub().deliveries().await?;
     let wires: Vec<DeliveryWire> = deliveries.iter().map(DeliveryWire::from).collect();
     Ok(json(StatusCode::OK, to_json(&wires)))
@@ -100,7 +93,7 @@ pub(super) async fn webhooks(call: Call) -> Result<Response, Problem> {
 
 pub(super) fn workers(call: &Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let workers = call.hub().executor().workers();
     let wires: Vec<WorkerWire> = workers.into_iter().map(WorkerWire::from).collect();
     Ok(json(StatusCode::OK, to_json(&wires)))
@@ -109,7 +102,7 @@ pub(super) fn workers(call: &Call) -> Result<Response, Problem> {
 /// Who changed what, newest first.
 pub(super) fn audit(call: &Call) -> Result<Response, Problem> {
     call.permit(Scope::Admin)?;
-    let query = call.query(&["subject", "top"])?;
+    let query = call.query()?;
     let most = query.integer("top", PAGE_ROWS, RECORDS_KEPT)?;
     let records = call
         .state
@@ -121,7 +114,7 @@ pub(super) fn audit(call: &Call) -> Result<Response, Problem> {
 
 pub(super) async fn limiters(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let limiters: Vec<LimiterWire> = call
         .hub()
         .limiters()
@@ -134,7 +127,7 @@ pub(super) async fn limiters(call: Call) -> Result<Response, Problem> {
 
 pub(super) async fn set_limiter(mut call: Call, name: String) -> Result<Response, Problem> {
     call.permit(Scope::Admin)?;
-    call.query(&[])?;
+    call.query()?;
     let body: LimiterBody = body::ours(&call.body().await?)?;
     call.hub().set_limiter(&name, body.into()).await?;
     Ok(empty(StatusCode::ACCEPTED))
@@ -142,7 +135,7 @@ pub(super) async fn set_limiter(mut call: Call, name: String) -> Result<Response
 
 pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let executor = call.hub().executor();
     let names = |names: Vec<std::sync::Arc<str>>| names.iter().map(|name| name.to_string()).collect();
     let info = HubInfo {
@@ -160,6 +153,6 @@ pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
 /// Names, the host's own first.
 pub(super) fn hubs(call: &Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     Ok(json(StatusCode::OK, to_json(&call.state.hubs.names())))
 }

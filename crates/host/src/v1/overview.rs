@@ -23,15 +23,17 @@ use crate::keys::Scope;
 /// Rows that one answer looks at; beyond it the answer says that it is not whole.
 const ROWS_MAX: usize = 20_000;
 const PAGE_ROWS: usize = 1_000;
-const BUCKETS: usize = 60;
-const BUCKETS_MAX: usize = 500;
+pub(super) const BUCKETS: usize = 60;
+pub(super) const BUCKETS_MAX: usize = 500;
 const HOUR_MICROS: i64 = 3_600_000_000;
 /// Of the oldest unfinished.
 const OLDEST_ROWS: usize = 5;
 
-#[derive(Debug, Serialize)]
-struct OverviewWire {
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub(super) struct OverviewWire {
+    #[schemars(extend("format" = "date-time"))]
     from: String,
+    #[schemars(extend("format" = "date-time"))]
     to: String,
     buckets: Vec<BucketWire>,
     /// More rows were there than are looked at: the oldest are missing.
@@ -55,7 +57,7 @@ pub struct RatesWire {
 }
 
 /// What was started within a piece of time, and what became of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BucketWire {
     /// Started in it.
     pub started: u64,
@@ -67,7 +69,7 @@ pub struct BucketWire {
 
 pub(super) async fn answer(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&["from", "to", "buckets", "name", "tag", "prefix"])?;
+    let query = call.query()?;
     let (from, to) = query.span("from", "to")?;
     let to = to.unwrap_or_else(|| call.hub().now());
     let from = from.unwrap_or(Timestamp::from_micros(to.as_micros() - HOUR_MICROS));

@@ -12,13 +12,14 @@ use crate::http::time;
 use crate::http::wire::to_json;
 use crate::keys::Scope;
 use crate::nearest::nearest;
+use crate::openapi::schemas;
 use crate::schedule::{Run, RunNow, Scheduled};
 
 /// So many of the next times are told.
 const NEXT_TIMES: usize = 5;
 
 /// A timer trigger.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleWire {
     /// Its name.
@@ -30,6 +31,7 @@ pub struct ScheduleWire {
     /// It runs when the host starts too.
     pub run_on_startup: bool,
     /// The next times.
+    #[schemars(extend("items" = schemas::time()))]
     pub next: Vec<String>,
     /// The last run since this host started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,15 +39,18 @@ pub struct ScheduleWire {
 }
 
 /// A run of a timer trigger.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunWire {
     /// When it was due.
+    #[schemars(extend("format" = "date-time"))]
     pub scheduled: String,
     /// When it began.
+    #[schemars(extend("format" = "date-time"))]
     pub started: String,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub ended: Option<String>,
     /// Somebody asked for it.
     pub by_hand: bool,
@@ -83,7 +88,7 @@ impl ScheduleWire {
 
 pub(super) fn list(call: &Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    call.query(&[])?;
+    call.query()?;
     let now = call.hub().now();
     let all = call.state.schedules.all();
     let wires: Vec<ScheduleWire> = all.iter().map(|one| ScheduleWire::of(one, now)).collect();
@@ -92,7 +97,7 @@ pub(super) fn list(call: &Call) -> Result<Response, Problem> {
 
 pub(super) fn run(call: &Call, name: &str) -> Result<Response, Problem> {
     call.permit(Scope::Control)?;
-    call.query(&[])?;
+    call.query()?;
     match call.state.schedules.run_now(name, call.hub()) {
         RunNow::Begun => Ok(empty(StatusCode::ACCEPTED)),
         RunNow::Busy => Err(Problem::new(

@@ -41,7 +41,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) async fn instance(call: Call, id: String) -> Result<Response, Problem> {
     call.permit_link(Scope::Read, LinkOperation::Status, &id)?;
     let id = instance_id(&id)?;
-    let query = call.query(&["after", "largeValues"])?;
+    let query = call.query()?;
     let after = place(&call, query.text("after"))?;
     let large = large_values(&query)?;
     let slot = call.wait_slot()?;
@@ -57,7 +57,7 @@ pub(super) async fn instance(call: Call, id: String) -> Result<Response, Problem
 #[expect(clippy::unused_async, reason = "all routes are called alike")]
 pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
-    let query = call.query(&["name", "tag", "prefix", "createdFrom", "createdTo"])?;
+    let query = call.query()?;
     let (created_from, created_to) = query.span("createdFrom", "createdTo")?;
     let filter = InstanceQuery {
         created_from,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::event::Parent;
+use dalsegno_core::id::ID_CHARS_MAX;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow};
@@ -26,6 +27,7 @@ use serde_json::value::RawValue;
 use crate::http::time::{self, ZoneRule};
 use crate::http::wire::raw;
 use crate::keys::Scope;
+use crate::openapi::schemas;
 
 /// What an answer did not hold, or held in another form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub(crate) fn status(word: &str) -> Result<Status, Unfit> {
 }
 
 /// Words of [`ReusePolicy`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ReuseWord {
     /// Refuse while it lives, replace when finished.
@@ -112,10 +114,11 @@ impl From<ReuseWord> for ReusePolicy {
 }
 
 /// `POST orchestrators/{name}`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct StartBody {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = schemas::INSTANCE_ID, "minLength" = 1, "maxLength" = ID_CHARS_MAX))]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     input: Json,
@@ -124,20 +127,23 @@ pub(crate) struct StartBody {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     scheduled_start: Option<String>,
     reuse: ReuseWord,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = schemas::IDEMPOTENCY_KEY))]
     idempotency_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook: Option<WebhookBody>,
 }
 
 /// Who is told of the instance's statuses.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookBody {
     url: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = schemas::status()))]
     statuses: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -206,11 +212,12 @@ impl StartBody {
 }
 
 /// What a start or restart gave.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct StartedWire {
     id: String,
     /// Status of the instance that was there before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = schemas::statuses()))]
     existing: Option<String>,
 }
 
@@ -235,7 +242,7 @@ impl TryFrom<StartedWire> for Started {
 }
 
 /// A failure, whole.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FailureWire {
     kind: String,
     message: String,
@@ -272,7 +279,7 @@ impl From<FailureWire> for Failure {
 }
 
 /// Why an instance is parked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FaultWire {
     kind: String,
     message: String,
@@ -300,7 +307,7 @@ impl TryFrom<FaultWire> for Fault {
 }
 
 /// The headers of W3C Trace Context.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct TraceWire {
     parent: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -322,7 +329,7 @@ pub(super) fn trace(wire: Option<TraceWire>) -> Option<TraceContext> {
 }
 
 /// Who waits for an instance.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ParentWire {
     instance_id: String,
@@ -351,22 +358,27 @@ impl From<ParentWire> for Parent {
 }
 
 /// An instance, whole.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InstanceWire {
     name: String,
     id: String,
+    #[schemars(extend("enum" = schemas::statuses()))]
     status: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     execution_id: String,
     execution_key: u64,
     partition: u32,
+    #[schemars(extend("format" = "date-time"))]
     created: String,
+    #[schemars(extend("format" = "date-time"))]
     updated: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     completed: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     scheduled_start: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<ParentWire>,
@@ -486,7 +498,7 @@ impl TryFrom<InstanceWire> for InstanceRow {
 }
 
 /// A page; `next` goes into the next request's `after`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct PageWire<T> {
     pub(crate) rows: Vec<T>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -494,14 +506,15 @@ pub(crate) struct PageWire<T> {
 }
 
 /// How many instances are in a status.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct CountWire {
+    #[schemars(extend("enum" = schemas::statuses()))]
     pub(crate) status: String,
     pub(crate) count: u64,
 }
 
 /// `POST instances/{id}/cancel`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CancelBody {
     #[serde(default)]
@@ -509,14 +522,18 @@ pub(crate) struct CancelBody {
 }
 
 /// `POST purge`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["createdFrom"]))]
 pub(crate) struct PurgeBody {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, extend("format" = "date-time"))]
     pub(super) created_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     created_to: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = schemas::finished_status()))]
     statuses: Vec<String>,
 }
 
@@ -551,18 +568,19 @@ impl TryFrom<PurgeBody> for PurgeQuery {
 }
 
 /// How many were deleted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct DeletedWire {
     pub(crate) deleted: u64,
 }
 
 /// An entity, but for its queue.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EntityRowWire {
     name: String,
     key: String,
     partition: u32,
+    #[schemars(extend("format" = "date-time"))]
     last_operation: String,
     #[serde(
         default,
@@ -607,7 +625,7 @@ impl TryFrom<EntityRowWire> for EntityRow {
 }
 
 /// `POST entities/{name}/{key}/signal`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignalBody {
     pub(crate) operation: String,
@@ -618,14 +636,43 @@ pub(crate) struct SignalBody {
     )]
     pub(crate) input: Json,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) at: Option<String>,
 }
 
+/// A whole number. In JSON `5.0` is one too, and some clients write it so.
+fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<N, D::Error> {
+    number(&serde_json::Number::deserialize(deserializer)?)
+}
+
+/// The same, or nothing.
+fn whole_if<'de, D: Deserializer<'de>, N: TryFrom<u64>>(deserializer: D) -> Result<Option<N>, D::Error> {
+    let given = Option::<serde_json::Number>::deserialize(deserializer)?;
+    given.map(|given| number(&given)).transpose()
+}
+
+fn number<N: TryFrom<u64>, E: serde::de::Error>(given: &serde_json::Number) -> Result<N, E> {
+    // Beyond 2^53 a number with a point is not exact.
+    let exact = |number: &f64| number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(number);
+    let number = given
+        .as_u64()
+        .or_else(|| given.as_f64().filter(exact).map(|number| number as u64));
+    let number = number.and_then(|number| N::try_from(number).ok());
+    number.ok_or_else(|| {
+        let bits = 8 * std::mem::size_of::<N>();
+        E::custom(format!("{given} is no whole number of {bits} bits"))
+    })
+}
+
 /// So many per period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RateWire {
+    #[serde(deserialize_with = "whole")]
+    #[schemars(range(min = 1))]
     count: u32,
+    #[serde(deserialize_with = "whole")]
+    #[schemars(range(min = 1))]
     period_ms: u64,
 }
 
@@ -645,14 +692,16 @@ impl From<RateWire> for (u32, Duration) {
 }
 
 /// `PUT limiters/{name}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("anyOf" = schemas::one_is_given(["rate", "concurrency"])))]
 pub(crate) struct LimiterBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<RateWire>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole_if")]
     burst: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole_if")]
+    #[schemars(range(min = 1))]
     concurrency: Option<u32>,
 }
 
@@ -677,7 +726,7 @@ impl From<LimiterBody> for LimiterDefinition {
 }
 
 /// A bucket.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LimiterWire {
     name: String,
@@ -691,8 +740,10 @@ pub(crate) struct LimiterWire {
     running: u32,
     waiting: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     blocked_until: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     next_grant: Option<String>,
 }
 
@@ -733,7 +784,7 @@ impl TryFrom<LimiterWire> for LimiterStatus {
 }
 
 /// `GET hub`: what this host is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HubInfo {
     /// The hub's name.
@@ -755,7 +806,7 @@ pub struct HubInfo {
 }
 
 /// A worker elsewhere that is connected, and how many items of each kind it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerWire {
     /// What it calls itself.
@@ -893,6 +944,29 @@ mod tests {
             LimiterDefinition::from(there_and_back(&LimiterBody::from(definition.clone()))),
             definition
         );
+    }
+
+    /// A fuzzer wrote `468.0` where the schema says that whole numbers are taken, and was refused.
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        for (number, wanted) in [
+            ("468", Some(468)),
+            ("468.0", Some(468)),
+            ("4.68e2", Some(468)),
+            ("4294967295.0", Some(u32::MAX)),
+            ("4294967296", None),
+            ("468.5", None),
+            ("-1", None),
+            ("1e300", None),
+            ("\"468\"", None),
+        ] {
+            let body = format!(r#"{{"burst":{number},"rate":{{"count":{number},"periodMs":{number}}}}}"#);
+            let read = crate::http::body::ours::<LimiterBody>(body.as_bytes());
+            let read = read.ok().map(LimiterDefinition::from);
+            assert_eq!(read.as_ref().and_then(|read| read.burst), wanted, "{number}");
+            let period = wanted.map(|number| Duration::from_millis(number.into()));
+            assert_eq!(read.and_then(|read| read.rate), wanted.zip(period), "{number}");
+        }
     }
 
     #[test]

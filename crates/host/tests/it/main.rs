@@ -4,6 +4,7 @@
 
 mod app;
 mod auth;
+mod described;
 mod ends;
 mod hubs;
 mod large;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
+use crate::described;
 
 pub(crate) const P: &str = "/runtime/webhooks/durabletask";
 
@@ -119,7 +120,7 @@ impl World {
         self.send("DELETE", path, &[], b"").await
     }
 
-    /// Sends a request as it stands. A `Host` among the headers replaces ours.
+    /// Sends a request as it stands; what is answered has to be what the OpenAPI document tells of. A `Host` among the headers replaces ours.
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -146,7 +147,9 @@ impl World {
         let _ = stream.write_all(body).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        reply(answer)
+        let reply = reply(answer);
+        described::check(method, path, &reply);
+        reply
     }
 
     /// Sends a whole body before it looks at the answer, as simple clients do.
