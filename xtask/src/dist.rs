@@ -1,6 +1,6 @@
 //! The archive of a release: the program, what completes and explains it, what runs and watches it.
 //!
-//! The same commit gives the same bytes: files in order, owned by nobody in particular, as old as
+//! The same program gives the same bytes: files in order, owned by nobody in particular, as old as
 //! the commit. What was made is unpacked again and tried.
 
 use std::fs;
