@@ -58,7 +58,7 @@ impl Narrow {
 const KEYS: [&str; 7] = ["status", "name", "prefix", "tag", "since", "until", "all"];
 
 /// Reads `status=Failed name=Order tag=team=blue prefix=x since=2h until=1h`, or `all`. A value with
-/// spaces stands in double quotes.
+/// spaces stands in double quotes, and a quote in it behind a backslash.
 pub(crate) fn filter(text: &str) -> Result<OperationFilter, String> {
     let mut filter = OperationFilter::default();
     for word in words(text)? {
@@ -104,12 +104,15 @@ fn unknown(word: &str) -> String {
     format!("{word:?} is no filter: {hint}")
 }
 
-/// Split at spaces outside of double quotes, which are taken away.
+/// Split at spaces outside of double quotes, which are taken away. Within them a backslash stands before
+/// a quote or a backslash that is meant.
 fn words(text: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut is_quoted) = (Vec::new(), String::new(), false);
-    for letter in text.chars() {
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
         match letter {
             '"' => is_quoted = !is_quoted,
+            '\\' if is_quoted => word.extend(letters.next()),
             letter if letter.is_whitespace() && !is_quoted => {
                 words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
             }
@@ -138,6 +141,9 @@ mod tests {
         assert_eq!(read.tags["a"], "b=c");
         assert_eq!(read.created_from.as_deref(), Some("2026-01-01T00:00:00Z"));
         assert!(read.created_to.is_some());
+        let meant = filter(r#"prefix="a \"b\" \\c" name=d\e"#).unwrap();
+        assert_eq!(meant.prefix.as_deref(), Some(r#"a "b" \c"#));
+        assert_eq!(meant.name.as_deref(), Some(r"d\e"));
         assert!(filter("all").unwrap().all);
         for (text, told) in [
             ("", "it names no filter: say what is meant, or all"),

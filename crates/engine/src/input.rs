@@ -12,7 +12,7 @@ use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId
 use crate::executor::{AttemptOutcome, OperationsEnded, Receipt, TurnAddress, TurnAnswer};
 use crate::explain::Reason;
 use crate::partition::Counters;
-use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
+use crate::request::{EntityQueue, InstanceStatus, LimiterStatus, StartOptions, Started};
 use crate::seen::Seen;
 use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
@@ -225,6 +225,11 @@ pub enum Command {
     EntityRow {
         entity: EntityId,
         reply: Reply<EntityInMemory>,
+    },
+    /// What stands before an entity.
+    EntityQueue {
+        entity: EntityId,
+        reply: Reply<EntityQueue>,
     },
     /// Delete an entity that is not locked.
     DeleteEntity { entity: EntityId, reply: Reply<bool> },

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use dalsegno_engine::request::WorkerOffers;
+
 use crate::proto;
 use crate::workers::Kind;
 
@@ -50,6 +52,21 @@ impl Filter {
             Self::All => true,
             Self::Listed(listed) => listed.activities.contains_key(activity),
         }
+    }
+
+    /// The names, in order; `None` for who takes everything.
+    pub fn offers(&self) -> Option<WorkerOffers> {
+        let Self::Listed(listed) = self else { return None };
+        let sorted = |names: &mut dyn Iterator<Item = &String>| {
+            let mut names: Vec<String> = names.cloned().collect();
+            names.sort();
+            names
+        };
+        Some(WorkerOffers {
+            orchestrators: sorted(&mut listed.orchestrations.keys()),
+            activities: sorted(&mut listed.activities.keys()),
+            entities: sorted(&mut listed.entities.iter()),
+        })
     }
 
     /// Is this for it?

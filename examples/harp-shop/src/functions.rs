@@ -277,6 +277,24 @@ pub async fn ship_by_drone(_ctx: &OrchestrationContext, what: String) -> Result<
     Ok(format!("{what} flies"))
 }
 
+/// Has a name cut into a harp, which the drone's own program does.
+#[orchestrator(name = "Engrave")]
+pub async fn engrave(ctx: &OrchestrationContext, text: String) -> Result<String> {
+    Ok(ctx.call_named("cut_letters", text).await?)
+}
+
+/// Cuts.
+#[activity]
+pub async fn cut_letters(text: String) -> String {
+    format!("{text} is cut")
+}
+
+/// Is played when somebody says so.
+#[orchestrator(name = "Concert")]
+pub async fn concert(ctx: &OrchestrationContext, piece: String) -> Result<String> {
+    Ok(ctx.call(ask_for_approval, piece).await?)
+}
+
 /// Every night.
 #[timer_trigger("0 30 2 * * *", time_zone = "Europe/Berlin")]
 pub async fn nightly_report(client: Client, info: TimerInfo) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::loader;
 use crate::partition::parked;
 use crate::record;
 use crate::request::{
-    Answer, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind,
+    Answer, EntityQueue, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind,
     Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use crate::seen::Seen;
@@ -658,6 +658,25 @@ impl TaskHub {
         }
     }
 
+    /// What stands before an entity: operations that wait or run, and who wants its lock.
+    ///
+    /// # Errors
+    /// `Unavailable` when the hub goes down.
+    pub async fn entity_queue(&self, id: &EntityId) -> Answer<EntityQueue> {
+        let partition = self.runtime.partition_of_entity(id);
+        let entity = id.clone();
+        ask(&self.runtime, partition, |reply| Command::EntityQueue {
+            entity,
+            reply,
+        })
+        .await
+    }
+
+    /// The row of an entity that has no state, as long as it has none.
+    pub fn vacant_entity(&self, id: &EntityId) -> EntityRow {
+        EntityRow::vacant(id.clone(), self.runtime.partition_of_entity(id))
+    }
+
     /// A page of entities that have state.
     ///
     /// # Errors
@@ -754,6 +773,7 @@ impl TaskHub {
                     waiting: 0,
                     blocked_until: None,
                     next_grant: None,
+                    waiters: Vec::new(),
                 });
             }
         }

@@ -17,7 +17,7 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
-    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerStatus, lock_holder, trace_of,
+    EntityQueue, EntityWaiter, InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerOffers, WorkerStatus, lock_holder, trace_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -590,6 +590,54 @@ impl From<&EntityRow> for EntityRowWire {
     }
 }
 
+/// One entity, and what stands before it.
+#[derive(Debug, Serialize)]
+pub(crate) struct EntityWire {
+    #[serde(flatten)]
+    row: EntityRowWire,
+    /// How many wait or run.
+    waiting: usize,
+    /// The first of them.
+    queue: Vec<EntityWaiterWire>,
+}
+
+/// One that stands before an entity.
+#[derive(Debug, Serialize)]
+struct EntityWaiterWire {
+    /// `operation` or `lock`.
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
+    /// The orchestration that waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<String>,
+    running: bool,
+}
+
+impl EntityWire {
+    pub(crate) fn new(row: &EntityRow, queue: &EntityQueue) -> Self {
+        Self {
+            row: row.into(),
+            waiting: queue.count,
+            queue: queue.first.iter().map(EntityWaiterWire::from).collect(),
+        }
+    }
+}
+
+impl From<&EntityWaiter> for EntityWaiterWire {
+    fn from(waiter: &EntityWaiter) -> Self {
+        Self {
+            kind: match waiter.operation {
+                Some(_) => "operation",
+                None => "lock",
+            },
+            operation: waiter.operation.as_deref().map(str::to_owned),
+            caller: waiter.caller.as_ref().map(ToString::to_string),
+            running: waiter.is_running,
+        }
+    }
+}
+
 impl TryFrom<EntityRowWire> for EntityRow {
     type Error = Unfit;
 
@@ -693,6 +741,16 @@ pub(crate) struct LimiterWire {
     blocked_until: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next_grant: Option<String>,
+    #[serde(default)]
+    waiters: Vec<LimiterWaiterWire>,
+}
+
+/// One that waits for a limiter.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LimiterWaiterWire {
+    instance_id: String,
+    activity: String,
 }
 
 impl From<&LimiterStatus> for LimiterWire {
@@ -708,6 +766,12 @@ impl From<&LimiterStatus> for LimiterWire {
             waiting: status.waiting,
             blocked_until: status.blocked_until.map(time::exact),
             next_grant: status.next_grant.map(time::exact),
+            waiters: (status.waiters.iter())
+                .map(|(instance, activity)| LimiterWaiterWire {
+                    instance_id: instance.to_string(),
+                    activity: activity.to_string(),
+                })
+                .collect(),
         }
     }
 }
@@ -727,6 +791,9 @@ impl TryFrom<LimiterWire> for LimiterStatus {
             waiting: wire.waiting,
             blocked_until: instant_if(wire.blocked_until.as_ref())?,
             next_grant: instant_if(wire.next_grant.as_ref())?,
+            waiters: (wire.waiters.into_iter())
+                .map(|waiter| (InstanceId::trusted(waiter.instance_id), waiter.activity.into()))
+                .collect(),
         })
     }
 }
@@ -765,6 +832,30 @@ pub struct WorkerWire {
     pub activities: usize,
     /// Operations of entities.
     pub operations: usize,
+    /// What it said it offers; without it, it takes whatever there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offers: Option<OffersWire>,
+}
+
+/// Names of what a worker offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffersWire {
+    /// Orchestrators.
+    pub orchestrators: Vec<String>,
+    /// Activities.
+    pub activities: Vec<String>,
+    /// Entities.
+    pub entities: Vec<String>,
+}
+
+impl From<WorkerOffers> for OffersWire {
+    fn from(offers: WorkerOffers) -> Self {
+        Self {
+            orchestrators: offers.orchestrators,
+            activities: offers.activities,
+            entities: offers.entities,
+        }
+    }
 }
 
 impl From<WorkerStatus> for WorkerWire {
@@ -774,6 +865,7 @@ impl From<WorkerStatus> for WorkerWire {
             turns: status.turns,
             activities: status.activities,
             operations: status.operations,
+            offers: status.offers.map(OffersWire::from),
         }
     }
 }
@@ -877,6 +969,7 @@ mod tests {
             waiting: 2,
             blocked_until: Some(at("2026-03-01T00:00:00Z")),
             next_grant: None,
+            waiters: vec![(InstanceId::trusted("order-9"), "pick".into())],
         };
         assert_eq!(
             LimiterStatus::try_from(there_and_back(&LimiterWire::from(&limiter))).unwrap(),
