@@ -30,11 +30,17 @@ pub(crate) struct Narrow {
     /// Created at or before: a time, or so long ago, like 2h
     #[arg(long, value_parser = input::past, value_name = "TIME")]
     until: Option<Timestamp>,
+    /// All of these in one: 'status=Failed name=Order since=2h'
+    #[arg(long = "where", value_name = "FILTER", value_parser = narrow, conflicts_with_all = ["status", "name", "prefix", "tags", "since", "until"])]
+    filter: Option<Box<Narrow>>,
 }
 
 impl Narrow {
     /// The same as a query.
     pub(crate) fn query(&self) -> InstanceQuery {
+        if let Some(filter) = &self.filter {
+            return filter.query();
+        }
         InstanceQuery {
             statuses: self.status.clone(),
             created_from: self.since,
@@ -50,8 +56,31 @@ impl Narrow {
 
     /// Whether a row's status is wanted; streams have the other filters only.
     pub(crate) fn wants(&self, row: &InstanceRow) -> bool {
-        self.status.is_empty() || self.status.contains(&row.status)
+        let status = self.filter.as_ref().map_or(&self.status, |filter| &filter.status);
+        status.is_empty() || status.contains(&row.status)
     }
+
+    /// The orchestrator that is meant, if one is.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let narrow = self.filter.as_deref().unwrap_or(self);
+        narrow.name.as_deref()
+    }
+}
+
+/// The words of a batch's filter, for a list.
+fn narrow(text: &str) -> Result<Box<Narrow>, String> {
+    let filter = filter(text)?;
+    let past = |at: Option<String>| at.map(|at| input::past(&at)).transpose();
+    let statuses = filter.statuses.iter().map(|status| input::status(status));
+    Ok(Box::new(Narrow {
+        status: statuses.collect::<Result<_, _>>()?,
+        name: filter.name,
+        prefix: filter.prefix,
+        tags: filter.tags.into_iter().collect(),
+        since: past(filter.created_from)?,
+        until: past(filter.created_to)?,
+        filter: None,
+    }))
 }
 
 /// What `--where` may say.

@@ -190,6 +190,12 @@ pub enum Command {
         reason: Option<String>,
         reply: Reply<()>,
     },
+    /// Begin the next attempt now, of one activity or of all that wait for theirs.
+    RetryNow {
+        id: InstanceId,
+        task: Option<TaskId>,
+        reply: Reply<()>,
+    },
     /// Delete a finished one; with a key, only if that is still its execution.
     Purge {
         id: InstanceId,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{EntityId, InstanceId, TraceContext};
+use dalsegno_core::{EntityId, InstanceId, TaskId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
@@ -219,6 +219,16 @@ impl RemoteHub {
             &format!("{}/rewind{}", instance(id), reasoned(reason)),
         ))
         .await
+    }
+
+    /// Begins the next attempt now, of one activity or of all that wait for theirs.
+    ///
+    /// # Errors
+    /// As [`TaskHub::retry_now`](dalsegno_engine::TaskHub::retry_now).
+    pub async fn retry_now(&self, id: &InstanceId, task: Option<TaskId>) -> Answer<()> {
+        let task = task.map_or_else(String::new, |task| format!("?task={}", task.0));
+        self.done(self.request(Method::POST, &format!("{}/retry-now{task}", instance(id))))
+            .await
     }
 
     /// Starts a finished orchestration again.

@@ -104,8 +104,9 @@ test('what alarms, and the word behind the status', () => {
 
 test('a step is a button, or a page', () => {
   const of = (path) => stepOf({ path: `/runtime/dalsegno/v1/${path}` });
-  assert.deepEqual(of('instances/a%20b%2Fc/resume'), { verb: 'resume', id: 'a b/c' });
-  assert.deepEqual(of('instances/x/events/go%2Fon'), { verb: 'raise', id: 'x', event: 'go/on' });
+  assert.deepEqual(of('instances/a%20b%2Fc/resume'), { verb: 'resume', id: 'a b/c', values: undefined });
+  assert.deepEqual(of('instances/x/retry-now?task=6'), { verb: 'retry-now', id: 'x', values: { task: '6' } });
+  assert.deepEqual(of('instances/x/events/go%2Fon'), { verb: 'raise', id: 'x', values: { event: 'go/on' } });
   assert.deepEqual(of('instances/y/explain'), { page: 'instances', id: 'y' });
   assert.deepEqual([of('workers'), of('limiters')], [{ page: 'workers' }, { page: 'limiters' }]);
   assert.deepEqual([stepOf({}), stepOf({ path: '/elsewhere' })], [undefined, undefined]);

@@ -9,7 +9,9 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{EntityRow, ReadError, Store};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, Timestamp, hash};
+use dalsegno_core::{
+    EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, TaskId, Timestamp, hash,
+};
 use tokio::sync::oneshot;
 
 use super::runtime::{LIMITER_META, Runtime};
@@ -338,6 +340,16 @@ impl TaskHub {
     pub async fn rewind(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
         self.runtime.check_reason(reason.as_ref())?;
         self.ask(id, |id, reply| Command::Rewind { id, reason, reply })
+            .await
+    }
+
+    /// Begins the next attempt now, of one activity or of all that wait for theirs. It counts like
+    /// any other attempt.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished`, `WrongState` when none waits for its next attempt.
+    pub async fn retry_now(&self, id: &InstanceId, task: Option<TaskId>) -> Answer<()> {
+        self.ask(id, |id, reply| Command::RetryNow { id, task, reply })
             .await
     }
 

@@ -72,6 +72,13 @@ export const VERBS = {
     effect: 'Failed and parked instances only: what failed is forgotten and runs again, what succeeded stays.',
     fields: [reason], request: command('rewind'), cli: (id, values) => `dalsegno rewind${flags([['--reason', values.reason]])} ${words(id)}`,
   },
+  'retry-now': {
+    label: 'Retry now', scope: 'control', statuses: [],
+    effect: 'The next attempt begins at once. It counts like any other.',
+    fields: [{ name: 'task', label: 'Task', kind: 'number', hint: 'all that wait when empty' }],
+    request: (id, values) => ({ method: 'POST', path: `instances/${enc(id)}/retry-now${values.task === undefined || values.task === '' ? '' : `?task=${enc(values.task)}`}` }),
+    cli: (id, values) => `dalsegno retry-now ${words(id, ...(values.task === undefined || values.task === '' ? [] : [String(values.task)]))}`,
+  },
   restart: {
     label: 'Restart', scope: 'control', statuses: ['Completed', 'Failed', 'Terminated', 'Canceled'],
     effect: 'A new instance with the same name and input. With the same id it replaces this one and its history.',

@@ -25,11 +25,13 @@ export const kindText = (kind) => (Object.hasOwn(KINDS, kind) ? KINDS[kind] : ki
 const BASE = '/runtime/dalsegno/v1/';
 
 /** What a step of an explanation is here: a verb for an instance, or a page to look at.
- * @param {{path?: string}} step @returns {{verb?: string, id?: string, event?: string, page?: string} | undefined} */
+ * @param {{path?: string}} step @returns {{verb?: string, id?: string, values?: any, page?: string} | undefined} */
 export function stepOf(step) {
   if (!step.path?.startsWith(BASE)) return undefined;
-  const [kind, id, verb, event] = step.path.slice(BASE.length).split('/').map(decodeURIComponent);
+  const [path, query] = step.path.slice(BASE.length).split('?');
+  const [kind, id, verb, event] = path.split('/').map(decodeURIComponent);
   if (kind !== 'instances') return { page: kind };
   if (verb === 'explain') return { page: 'instances', id };
-  return verb === 'events' ? { verb: 'raise', id, event } : { verb, id };
+  if (verb === 'events') return { verb: 'raise', id, values: { event } };
+  return { verb, id, values: query ? Object.fromEntries(new URLSearchParams(query)) : undefined };
 }

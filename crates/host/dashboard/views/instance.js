@@ -221,7 +221,7 @@ function Alert({ row, explained, history }) {
   const failure = typeof found.lastFailure === 'string' ? found.lastFailure : failureLine(found.lastFailure);
   if (found.kind === 'retry') {
     const times = Math.max(1, found.attempt - 1 || 1);
-    return html`<div class="alert" role="alert"><b>${name}</b> has failed ${times === 1 ? 'once' : `${times} times`}${found.due ? html` — next attempt <b>${relative(found.due, now.value)}</b>` : ''}${found.attemptsMax ? ` (${found.attempt} of ${found.attemptsMax})` : ''} · <a href=${go_to}>go to the task</a>
+    return html`<div class="alert" role="alert"><b>${name}</b> has failed ${times === 1 ? 'once' : `${times} times`}${found.due ? html` — next attempt <b>${relative(found.due, now.value)}</b>` : ''}${found.attemptsMax ? ` (${found.attempt} of ${found.attemptsMax})` : ''} · <a href=${go_to}>go to the task</a>${may('control') && html` · <button class="plain" onClick=${() => command('retry-now', row, { task: String(found.task) })}>retry now</button>`}
       ${failure && html`<pre>${failure}</pre>`}</div>`;
   }
   return html`<div class="alert" role="alert"><b>${{ parked: 'Parked', noWorker: 'No worker', code: 'Code does not fit' }[found.kind] ?? found.kind}</b> — ${found.text}

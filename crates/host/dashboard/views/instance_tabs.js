@@ -98,7 +98,7 @@ function entityHref(entity) {
 function Step({ step, row }) {
   const own = stepOf(step);
   const rule = own?.verb && VERBS[own.verb];
-  const act = () => command(own.verb, own.id === row.id ? row : { id: own.id }, own.event === undefined ? undefined : { event: own.event });
+  const act = () => command(own.verb, own.id === row.id ? row : { id: own.id }, own.values);
   return html`<div class="step"><p>${step.text[0].toUpperCase()}${step.text.slice(1)}.</p>
     ${rule && may(rule.scope) && html`<button class="main" onClick=${act}>${rule.label}…</button>`}
     ${own?.page && html`<a class="button" href=${own.id === undefined ? href([own.page]) : href(['instances', own.id], { tab: 'explain' })}>${own.id ?? PAGES[own.page] ?? own.page}</a>`}

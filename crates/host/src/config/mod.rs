@@ -5,6 +5,7 @@
 
 mod source;
 mod table;
+mod template;
 pub mod units;
 mod webhooks;
 
@@ -23,6 +24,7 @@ use crate::http::request::HttpSettings;
 use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
+pub use template::template;
 use table::{SETTINGS, Value};
 pub use webhooks::WebhookConfig;
 

@@ -75,6 +75,7 @@ pub(crate) enum Ours {
     RaiseEvent { id: String, event: String },
     Command { id: String, command: Command },
     Cancel { id: String },
+    RetryNow { id: String },
     Restart { id: String },
     List,
     Counts,
@@ -244,6 +245,7 @@ pub(crate) fn ours(method: &Method, segments: &[String]) -> Option<Ours> {
             event: text(3),
         },
         ("POST", ["instances", _, "restart"]) => Ours::Restart { id: text(1) },
+        ("POST", ["instances", _, "retry-now"]) => Ours::RetryNow { id: text(1) },
         ("POST", ["instances", _, "cancel"]) => Ours::Cancel { id: text(1) },
         ("POST", ["instances", _, verb]) => Ours::Command {
             id: text(1),

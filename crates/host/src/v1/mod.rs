@@ -60,6 +60,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::RaiseEvent { id, event } => instances::raise_event(call, id, event).await,
         Ours::Command { id, command } => instances::command(call, id, command).await,
         Ours::Cancel { id } => instances::cancel(call, id).await,
+        Ours::RetryNow { id } => instances::retry_now(call, id).await,
         Ours::Restart { id } => instances::restart(call, id).await,
         Ours::List => instances::list(call).await,
         Ours::Counts => instances::counts(call).await,

@@ -1,0 +1,45 @@
+//! A configuration file to begin with: every key with its meaning and default, none of them set.
+
+use super::table::{FAMILIES, Kind, SETTINGS, Setting};
+
+const HEAD: &str = "# dalsegno.toml: every key with its default. Take the # before a key away to set it.
+# `dalsegno config check` says whether it is good, `dalsegno config show --origin` what is in force.
+";
+
+/// Names in the examples of sections of which there may be many.
+const EXAMPLE: &str = "example";
+
+/// The file.
+pub fn template() -> String {
+    let mut text = HEAD.to_owned();
+    let mut last = "";
+    for setting in SETTINGS {
+        let (section, key) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+        if section != last {
+            text += &format!("\n[{section}]\n");
+            last = section;
+        }
+        text += &line(setting, key);
+    }
+    for (family, settings) in FAMILIES {
+        text += &format!("\n#[{family}.{EXAMPLE}]\n");
+        text.extend(settings.iter().map(|setting| line(setting, setting.key)));
+    }
+    text
+}
+
+fn line(setting: &Setting, key: &str) -> String {
+    let value = match setting.kind {
+        Kind::Count(..) | Kind::Flag => setting.default.to_owned(),
+        Kind::Addresses | Kind::Hosts | Kind::Statuses => {
+            let parts = setting.default.split(',').filter(|part| !part.is_empty());
+            format!("{:?}", parts.map(str::trim).collect::<Vec<_>>())
+        }
+        _ => format!("{:?}", setting.default),
+    };
+    let value = match value.is_empty() {
+        true => String::new(),
+        false => format!(" {value}"),
+    };
+    format!("# {} ({})\n#{key} ={value}\n", setting.meaning, setting.kind.expected())
+}
