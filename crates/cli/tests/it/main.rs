@@ -8,6 +8,7 @@ mod demo;
 mod dev;
 mod looking;
 mod steering;
+mod verbs;
 mod world;
 
 use expect_test::{Expect, expect};
