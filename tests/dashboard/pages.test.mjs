@@ -37,6 +37,7 @@ const PAGES = [
   ['#/workers', 'section[aria-label="Functions"] .tag'],
   ['#/limiters', 'td button'],
   ['#/hub', '.kv'],
+  ['#/file', 'input[type="file"]'],
   ['#/nothing-here', '.empty'],
 ];
 
@@ -395,6 +396,17 @@ test('the history is searched, opened as JSON and downloaded', async () => {
   assert.equal(download.suggestedFilename(), 'order-1001.history.json');
   const { readFile } = await import('node:fs/promises');
   assert.deepEqual(JSON.parse(await readFile(await download.path(), 'utf8')), all);
+  // The file is looked at again, without the hub.
+  await tab.page.getByRole('link', { name: 'Open a file…' }).click();
+  const file = (name, text) => tab.page.setInputFiles('input[type="file"]', { name, mimeType: 'application/json', buffer: Buffer.from(text) });
+  await tab.page.waitForSelector('input[type="file"]');
+  for (const [text, told] of [['{', 'It is not JSON'], ['[]', 'It is no history'], ['[{"kind":"X"}]', 'number 1 of its array']]) {
+    await file('wrong.json', text);
+    await tab.page.locator('.problem', { hasText: told }).waitFor();
+  }
+  await file('order.json', JSON.stringify(all));
+  await tab.page.locator('.tl .line', { hasText: 'charge_card' }).getByText('3 attempts').waitFor();
+  assert.equal(await tab.page.locator('.events tbody tr').count(), all.length);
   await tab.close();
 });
 

@@ -3,6 +3,7 @@
 import { chosenHub, connection, get, key, needsKey, setKey } from './api.js';
 import { counts, dialog, go, html, hub, render, route, toast, turnZone, useEffect, useLoad, useRef, useState, zone } from './ui.js';
 import { count } from './model/format.js';
+import { Jump } from './views/jump.js';
 
 const PAGES = [
   ['overview', 'Overview'], ['instances', 'Orchestrations'], ['entities', 'Entities'], ['schedules', 'Schedules'],
@@ -20,6 +21,7 @@ const VIEWS = {
   workers: () => import('./views/workers.js'),
   limiters: () => import('./views/limiters.js'),
   hub: () => import('./views/hub.js'),
+  file: () => import('./views/file.js'),
 };
 
 function viewOf({ parts }) {
@@ -96,7 +98,7 @@ function Hubs({ name }) {
 }
 
 function openJump() {
-  import('./views/jump.js').then(({ Jump }) => { dialog.value = () => html`<${Jump} pages=${PAGES} />`; });
+  dialog.value = () => html`<${Jump} pages=${PAGES} />`;
 }
 
 function Login() {
@@ -199,7 +201,7 @@ function App() {
   const isFirst = useRef(true);
   useEffect(() => {
     document.title = [route.value.parts.at(-1), hub.value?.name, 'dalsegno'].filter(Boolean).join(' · ');
-    if (!isFirst.current) { main.current?.focus(); scrollTo(0, 0); }
+    if (!isFirst.current) { dialog.value = undefined; main.current?.focus(); scrollTo(0, 0); }
     isFirst.current = false;
   }, [page]);
   if (needsKey.value) return html`<${Login} />`;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use dalsegno::{App, Client, ExternalEvent, HostSettings, RemoteWorkers, Result};
 
 pub use functions::{
-    ask_for_approval, bench, concert, cut_letters, engrave, fail_with, idle, maintain, order_everything, process_order, refund,
-    ship_by_drone, stock_taking, tour, use_till,
+    ask_for_approval, bench, concert, cut_letters, engrave, fail_with, idle, maintain, order_everything,
+    process_order, refund, ship_by_drone, stock_taking, tour, use_till,
 };
 pub use stock::{Counter, CounterProxy, Till, TillProxy};
 

@@ -138,9 +138,7 @@ impl Durable {
             Self::RaiseEvent(event) => Line::new("raise")
                 .flag("data", event.event_data)
                 .words([event.id, event.event_name]),
-            Self::Terminate(end) => Line::new("terminate")
-                .flag("reason", end.reason)
-                .words([end.id]),
+            Self::Terminate(end) => Line::new("terminate").flag("reason", end.reason).words([end.id]),
             Self::Rewind(rewind) => Line::new("rewind")
                 .flag("reason", rewind.reason)
                 .words([rewind.id]),

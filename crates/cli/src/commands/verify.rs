@@ -23,7 +23,9 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let folder = self.folder.clone();
-        let report = self.aside(session, "reading the files of", move || read(&folder)).await?;
+        let report = self
+            .aside(session, "reading the files of", move || read(&folder))
+            .await?;
         session.one(&HEAD, &shown(&report));
         for problem in &report.problems {
             output::talk(&format!("problem: {problem}"));
@@ -31,7 +33,8 @@ impl Verify {
         let meaning = if report.is_sound() {
             let folder = self.folder.clone();
             let check = move || check_meaning(&folder);
-            self.aside(session, "checking what the records mean of", check).await?
+            self.aside(session, "checking what the records mean of", check)
+                .await?
         } else {
             Vec::new()
         };
@@ -54,7 +57,13 @@ impl Verify {
         what: &str,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let why = || format!("still {what} {} ({} MB)", self.folder.display(), megabytes(&self.folder));
+        let why = || {
+            format!(
+                "still {what} {} ({} MB)",
+                self.folder.display(),
+                megabytes(&self.folder)
+            )
+        };
         let done = session.patiently(tokio::task::spawn_blocking(work), why).await;
         done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))
     }

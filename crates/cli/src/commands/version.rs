@@ -18,7 +18,11 @@ impl Version {
         let host = match session.ask(session.hub.info()).await {
             Ok(info) => Some(info.version),
             Err(failure) => {
-                session.say(&format!("{} does not tell its version: {}", session.hub.origin(), failure.message()));
+                session.say(&format!(
+                    "{} does not tell its version: {}",
+                    session.hub.origin(),
+                    failure.message()
+                ));
                 None
             }
         };

@@ -36,7 +36,10 @@ impl Workers {
             Format::Wide | Format::Csv => HEAD.len(),
             _ => HEAD.len() - 1,
         };
-        session.rows(&HEAD[..width], &workers.into_iter().map(shown).collect::<Vec<_>>());
+        session.rows(
+            &HEAD[..width],
+            &workers.into_iter().map(shown).collect::<Vec<_>>(),
+        );
         Ok(Exit::Ok)
     }
 }

@@ -18,8 +18,9 @@ fn a_version_is_told_of_both_and_of_one_when_the_other_is_away() {
     );
     let alone = world.run("version --server http://127.0.0.1:1");
     assert!(
-        alone.starts_with(&format!("client  {own}\n2| http://127.0.0.1:1 does not tell its version: "))
-            && alone.ends_with("exit 0"),
+        alone.starts_with(&format!(
+            "client  {own}\n2| http://127.0.0.1:1 does not tell its version: "
+        )) && alone.ends_with("exit 0"),
         "{alone}"
     );
 }
@@ -98,11 +99,15 @@ fn a_configuration_to_begin_with_is_good_and_written_once() {
     assert_eq!(run("config init"), "2| wrote dalsegno.toml\nexit 0");
     let text = std::fs::read_to_string(folder.path().join("dalsegno.toml")).unwrap();
     assert!(
-        text.contains("\n# Address and port of all HTTP.") && text.contains("\n#listen = \"127.0.0.1:8080\"\n"),
+        text.contains("\n# Address and port of all HTTP.")
+            && text.contains("\n#listen = \"127.0.0.1:8080\"\n"),
         "{text}"
     );
     assert_eq!(run("config check"), "exit 0");
-    assert_eq!(run("config show --origin"), run("config show --origin --config nowhere.toml"));
+    assert_eq!(
+        run("config show --origin"),
+        run("config show --origin --config nowhere.toml")
+    );
     expect![[r"
         2| error[in_use]: dalsegno.toml is there already
         2|   help: choose another with --config
@@ -127,7 +132,10 @@ fn the_verbs_of_func_durable_do_the_same_as_ours() {
     assert_eq!(run("get-runtime-status --id w --json"), world.run("get w --json"));
     assert_eq!(run("get-history --id w"), world.run("history w"));
     world.run("start Fail --id f --wait");
-    assert_eq!(run("get-instances --runtime-status failed completed -o id"), "f\nw\nexit 0");
+    assert_eq!(
+        run("get-instances --runtime-status failed completed -o id"),
+        "f\nw\nexit 0"
+    );
     assert_eq!(run("rewind --id f --reason again"), "2| rewound f\nexit 0");
     world.run("start Wait --id x");
     assert_eq!(run("terminate --id x --reason lost"), "2| terminated x\nexit 0");
@@ -135,9 +143,15 @@ fn the_verbs_of_func_durable_do_the_same_as_ours() {
     assert_eq!(run("purge-history"), "deleted  3\nexit 0");
     assert!(run("get-runtime-status --id w").ends_with("exit 3"));
     let mistyped = run("get-instance");
-    assert!(mistyped.contains("get-instances") && mistyped.ends_with("exit 2"), "{mistyped}");
+    assert!(
+        mistyped.contains("get-instances") && mistyped.ends_with("exit 2"),
+        "{mistyped}"
+    );
     let wrong = run("get-instances --top none");
-    assert!(wrong.contains("invalid value 'none' for '--top <TOP>'"), "{wrong}");
+    assert!(
+        wrong.contains("invalid value 'none' for '--top <TOP>'"),
+        "{wrong}"
+    );
 }
 
 #[test]
@@ -147,7 +161,10 @@ fn wide_tables_tell_who_waits_and_what_is_offered() {
         world.run("worker list -o wide"),
         "WORKER  TURNS  ACTIVITIES  OPERATIONS  OFFERS\nexit 0"
     );
-    assert_eq!(world.run("worker list"), "WORKER  TURNS  ACTIVITIES  OPERATIONS\nexit 0");
+    assert_eq!(
+        world.run("worker list"),
+        "WORKER  TURNS  ACTIVITIES  OPERATIONS\nexit 0"
+    );
     let limiters = world.run("limiter list -o csv");
     assert!(
         limiters.starts_with("name,key,rate,burst,at once,tokens,running,waiting,blocked until,who waits\n"),

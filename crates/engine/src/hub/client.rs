@@ -22,8 +22,8 @@ use crate::loader;
 use crate::partition::parked;
 use crate::record;
 use crate::request::{
-    Answer, EntityQueue, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind,
-    Scope, Signal, StartOptions, Started, check_idempotency_key,
+    Answer, EntityQueue, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError,
+    RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use crate::seen::Seen;
 use crate::task::EventMark;

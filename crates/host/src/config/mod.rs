@@ -24,8 +24,8 @@ use crate::http::request::HttpSettings;
 use crate::key_file::Keys;
 pub use source::Sources;
 pub use table::reference;
-pub use template::template;
 use table::{SETTINGS, Value};
+pub use template::template;
 pub use webhooks::WebhookConfig;
 
 /// What a host is told, typed and checked.

@@ -41,5 +41,9 @@ fn line(setting: &Setting, key: &str) -> String {
         true => String::new(),
         false => format!(" {value}"),
     };
-    format!("# {} ({})\n#{key} ={value}\n", setting.meaning, setting.kind.expected())
+    format!(
+        "# {} ({})\n#{key} ={value}\n",
+        setting.meaning,
+        setting.kind.expected()
+    )
 }

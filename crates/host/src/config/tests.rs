@@ -186,10 +186,13 @@ fn the_file_to_begin_with_sets_nothing_and_all_of_it_can_be_set() {
     let own = text.split("\n#[").next().unwrap();
     assert_eq!(own.lines().filter(is_key).count(), SETTINGS.len());
     // What is only shown is read as its default when it is set.
-    let set: Vec<&str> = own.lines().map(|line| match is_key(&line) {
-        true => &line[1..],
-        false => line,
-    }).collect();
+    let set: Vec<&str> = own
+        .lines()
+        .map(|line| match is_key(&line) {
+            true => &line[1..],
+            false => line,
+        })
+        .collect();
     let loaded = Config::load(&sources(&set.join("\n"), &[], &[])).unwrap().values;
     for (known, set) in defaults.iter().zip(&loaded) {
         assert_eq!((&known.0, &known.1), (&set.0, &set.1));

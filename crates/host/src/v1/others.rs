@@ -8,8 +8,8 @@ use dalsegno_engine::request::Signal;
 
 use super::DeliveryWire;
 use super::wire::{
-    DeletedWire, EntityRowWire, EntityWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, WorkerWire,
-    instant_if, payload,
+    DeletedWire, EntityRowWire, EntityWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody,
+    WorkerWire, instant_if, payload,
 };
 use crate::audit::RECORDS_KEPT;
 use crate::http::body::{self, empty, json};

@@ -17,7 +17,8 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
-    EntityQueue, EntityWaiter, InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerOffers, WorkerStatus, lock_holder, trace_of,
+    EntityQueue, EntityWaiter, InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started,
+    WorkerOffers, WorkerStatus, lock_holder, trace_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -58,7 +58,10 @@ async fn world(is_read_only: bool) -> World {
         is_read_only,
         ..HttpSettings::default()
     };
-    world_with(Limits::default(), |server| server.settings(settings).grpc(service)).await
+    world_with(Limits::default(), |server| {
+        server.settings(settings).grpc(service)
+    })
+    .await
 }
 
 async fn code(world: &World, call: &str) -> (String, String) {
@@ -86,10 +89,7 @@ async fn what_would_change_the_hub_is_refused_over_grpc_too() {
 
 #[test]
 fn every_call_of_the_protocol_is_one_or_the_other() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../grpc/proto/durabletask.proto"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../grpc/proto/durabletask.proto");
     let protocol = std::fs::read_to_string(path).unwrap();
     let calls = protocol.lines().filter_map(|line| {
         let call = line.trim().strip_prefix("rpc ")?;

@@ -203,7 +203,11 @@ impl<Out> TestInstance<Out> {
     /// # Errors
     /// When nothing of it waits for an attempt.
     pub fn retry_now(&self) -> Result<()> {
-        self.command(|id, reply| Command::RetryNow { id, task: None, reply })
+        self.command(|id, reply| Command::RetryNow {
+            id,
+            task: None,
+            reply,
+        })
     }
 
     fn command(&self, command: impl FnOnce(InstanceId, Reply<()>) -> Command) -> Result<()> {

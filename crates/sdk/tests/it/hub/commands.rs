@@ -392,7 +392,10 @@ async fn the_next_attempt_begins_when_it_is_asked_for() {
     on_all(app_that_fails, async |client: Client| {
         let instance = client.start(trying, ()).await.unwrap();
         until(&instance, |status| {
-            status.waits_for.iter().any(|text| text.contains("the next attempt"))
+            status
+                .waits_for
+                .iter()
+                .any(|text| text.contains("the next attempt"))
         })
         .await;
         instance.retry_now().await.unwrap();
