@@ -1,7 +1,7 @@
 // Formats, filters, commands, sequence, explain: `node --test`.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
+import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
 import { addressOf, chips, filterOf, fits, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
 import { batch, batchCli, curl, deleteCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
 import { ARROWS_MAX, sequence } from '../../../crates/host/dashboard/model/sequence.js';
@@ -136,6 +136,8 @@ test('times are written in UTC, or as clocks are where they are read', () => {
     setZone('local', (at) => (at < Date.parse('2026-06-01T00:00:00Z') ? 60 : 120));
     assert.deepEqual([clock(text, now), clock(text), zoneText(now), dayTime(now)], ['00:10:00.00 UTC+01:00', '2026-03-02 00:10:00.00 UTC+01:00', 'UTC+01:00', '00:30']);
     assert.equal(zoneText(Date.parse('2026-07-01T00:00:00Z')), 'UTC+02:00');
+    assert.equal(stretch(now - 3_600_000, now), '2026-03-01 23:30 – 2026-03-02 00:30 UTC+01:00');
+    assert.equal(stretch(now, now + 60_000), '00:30 – 00:31 UTC+01:00');
     setZone('local', () => -210);
     assert.equal(zoneText(now), 'UTC−03:30');
   } finally {

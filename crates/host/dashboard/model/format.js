@@ -75,6 +75,13 @@ export function dayTime(at) {
   return written(at).slice(11, 16);
 }
 
+/** From a time to a time, in minutes; with the days when there are two. @param {number} from @param {number} to */
+export function stretch(from, to) {
+  const day = (/** @type {number} */ at) => written(at).slice(0, 10);
+  const [first, last] = day(from) === day(to) ? ['', ''] : [`${day(from)} `, `${day(to)} `];
+  return `${first}${dayTime(from)} – ${last}${dayTime(to)} ${zoneText(from)}`;
+}
+
 /** The time of day, with the date unless it is the day of `now`.
  * @param {string} text @param {number} [now] @returns {string} */
 export function clock(text, now) {

@@ -1,13 +1,13 @@
 // Starts over time, and which of them failed.
 
 import { html, useRef, useState } from '../ui.js';
-import { clock, count, dayTime, millis, zoneText } from '../model/format.js';
+import { clock, count, dayTime, millis, stretch, zoneText } from '../model/format.js';
 
 /** A piece shorter than this share of the width is a click, not a choice. */
 const CHOSEN_SHARE_MIN = 0.01;
 
-/** @param {{from: string, to: string, buckets: any[], partial: boolean, onChoose?: (from: string, to: string) => void}} props with `onChoose`, a stretch can be drawn over */
-export function Chart({ from, to, buckets, partial, onChoose }) {
+/** @param {{from: string, to: string, buckets: any[], partial: boolean, children?: any, onChoose?: (from: string, to: string) => void}} props with `onChoose`, a stretch can be drawn over */
+export function Chart({ from, to, buckets, partial, children, onChoose }) {
   const [width, height] = [1000, 110];
   const most = Math.max(1, ...buckets.map((bucket) => bucket.started));
   const step = width / buckets.length;
@@ -23,7 +23,7 @@ export function Chart({ from, to, buckets, partial, onChoose }) {
         <rect class="failed" x=${index * step + 1} width=${step - 2} y=${height - (bucket.failed / most) * (height - 8)} height=${(bucket.failed / most) * (height - 8)} /></g>`)}
       ${choice.drawn && html`<rect class="chosen" x=${choice.drawn[0] * width} width=${(choice.drawn[1] - choice.drawn[0]) * width} y="0" height="112" />`}
     </svg></div>
-    <p class="legend"><span>${label(0)} – ${label(buckets.length)} ${zoneText(millis(from))}</span><span><i class="a"></i>started, at most ${count(most)}</span><span><i class="b"></i>of which failed</span><span>${text}${partial ? ' (the newest 20,000)' : ''}</span></p>`;
+    <p class="legend"><span>${stretch(millis(from), millis(to))}</span><span><i class="a"></i>started, at most ${count(most)}</span><span><i class="b"></i>of which failed</span><span>${count(all[0])} starts, ${count(all[1])} of them failed${partial ? ' (the newest 20,000)' : ''}</span>${children}</p>`;
 }
 
 /** What is drawn over with the pointer, as shares of the width. */

@@ -112,7 +112,7 @@ export function Explain({ row, explained, unexplained }) {
   if (!explained && unexplained) return html`<p class="problem" role="alert">${unexplained.message}</p>`;
   if (!explained) return html`<p class="loading" role="status">Asking…</p>`;
   const { reasons = [], next = [] } = explained;
-  return html`${explained.summary && html`<p class="tools"><b>${explained.summary}</b></p>`}
+  return html`${reasons.length > 1 && html`<p class="tools"><b>${explained.summary}</b></p>`}
     ${reasons.length === 0 ? html`<div class="empty">Nothing holds it: it is at work, or waits for its next turn.</div>` : html`<ul class="reasons">${reasons.map((reason, index) => html`<li key=${index}><span class="badge">${kindText(reason.kind)}</span>${reason.text}
       <dl>${reason.instance && html`<dt>Instance</dt><dd><a class="mono" href=${href(['instances', reason.instance])}>${reason.instance}</a></dd>`}
         ${reason.location && html`<dt>In the code</dt><dd class="mono">${reason.location}</dd>`}${reason.since && html`<dt>Since</dt><dd><${When} at=${reason.since} /></dd>`}
@@ -121,5 +121,5 @@ export function Explain({ row, explained, unexplained }) {
         ${reason.lastFailure && html`<dt>Last failure</dt><dd>${typeof reason.lastFailure === 'string' ? reason.lastFailure : reason.lastFailure.message}</dd>`}
         ${reason.owner && html`<dt>Held by</dt><dd class="mono">${reason.kind === 'lock' ? html`<a href=${href(['instances', reason.owner])}>${reason.owner}</a>` : reason.kind === 'limiter' ? html`<a href="#/limiters">${reason.owner}</a>` : reason.owner}</dd>`}
         ${reason.entities?.length > 0 && html`<dt>Entities</dt><dd class="mono">${reason.entities.map((entity) => html`<a href=${entityHref(entity)}>${entity}</a> `)}</dd>`}</dl></li>`)}</ul>`}
-    ${next.length > 0 && html`<section aria-label="What to do"><h2 class="tools">What to do</h2><div class="body tools-body">${next.map((step) => html`<${Step} key=${step.text} step=${step} row=${row} />`)}</div></section>`}`;
+    ${next.length > 0 && html`<section aria-label="What to do"><h2 class="todo">What to do</h2><div class="body tools-body">${next.map((step) => html`<${Step} key=${step.text} step=${step} row=${row} />`)}</div></section>`}`;
 }

@@ -174,8 +174,9 @@ function Starts({ filter, to }) {
     return value;
   }, [filter.name, filter.prefix, filter.tags, filter.since, filter.until], isMuch ? undefined : STARTS_MS);
   const wider = { ...filter, since: '', until: '' };
-  return html`<section class="panel starts" aria-label="Starts"><h2>Starts <small>${filter.since || filter.until ? html`<button type="button" class="plain" onClick=${() => to(wider)}>the last day</button>` : 'of the last day'}</small></h2><div class="body">
-    <${Loaded} state=${state} isNone=${() => false}>${(value) => html`<${Chart} ...${value} onChoose=${(since, until) => to({ ...filter, since, until })} />`}<//></div></section>`;
+  const back = filter.since || filter.until ? html`<button type="button" class="plain" onClick=${() => to(wider)}>the last day</button>` : '';
+  return html`<section class="panel starts" aria-label="Starts"><div class="body">
+    <${Loaded} state=${state} isNone=${() => false}>${(value) => html`<${Chart} ...${value} onChoose=${(since, until) => to({ ...filter, since, until })}>${back}<//>`}<//></div></section>`;
 }
 
 /** How many the filter finds, where the counts tell. */

@@ -47,7 +47,7 @@ function Stuck() {
   const state = useLoad((abort) => get(`stuck?top=${STUCK_SHOWN}`, abort), [], 5000);
   return html`<section class="panel" aria-label="Stuck"><h2>Parked and stuck</h2>
     <${Loaded} state=${state} isNone=${(value) => value.rows.length === 0} none="Nothing is stuck.">${(value) => html`<ul class="reasons">${value.rows.map((row) => html`<li>
-      <a class="mono" href=${href(['instances', row.id], { tab: 'explain' })}>${row.id}</a> <span class="badge">${row.reasons[0] ? kindText(row.reasons[0].kind) : row.status}</span><div>${row.summary}</div>${row.since && html`<small>since <${When} at=${row.since} /></small>`}</li>`)}
+      <a class="mono" href=${href(['instances', row.id], { tab: 'explain' })}>${row.id}</a> <span class="badge">${row.reasons[0] ? kindText(row.reasons[0].kind) : row.status}</span><div>${row.summary}</div>${row.since && html`<small>moved last <${When} at=${row.since} /></small>`}</li>`)}
       ${value.more && html`<li>There are more: <code>dalsegno stuck</code></li>`}</ul>`}<//></section>`;
 }
 

@@ -12,20 +12,34 @@ const EXAMPLE: &str = "example";
 /// The file.
 pub fn template() -> String {
     let mut text = HEAD.to_owned();
-    let mut last = "";
-    for setting in SETTINGS {
-        let (section, key) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
-        if section != last {
+    for section in sections() {
+        if !section.is_empty() {
             text += &format!("\n[{section}]\n");
-            last = section;
         }
-        text += &line(setting, key);
+        let own = SETTINGS.iter().filter(|setting| parts(setting).0 == section);
+        text.extend(own.map(|setting| line(setting, parts(setting).1)));
     }
     for (family, settings) in FAMILIES {
         text += &format!("\n#[{family}.{EXAMPLE}]\n");
         text.extend(settings.iter().map(|setting| line(setting, setting.key)));
     }
     text
+}
+
+/// In the order in which they are met; keys without one stand first in a file.
+fn sections() -> Vec<&'static str> {
+    let mut sections = vec![""];
+    for setting in SETTINGS {
+        let (section, _) = parts(setting);
+        if !sections.contains(&section) {
+            sections.push(section);
+        }
+    }
+    sections
+}
+
+fn parts(setting: &Setting) -> (&'static str, &'static str) {
+    setting.key.rsplit_once('.').unwrap_or(("", setting.key))
 }
 
 fn line(setting: &Setting, key: &str) -> String {
