@@ -120,6 +120,23 @@ test('a retry: the attempt, what the last one said, and the alert', async () => 
   await isStuck('order-3001');
 });
 
+test('a retry that is far away: its next attempt begins from the panel, or from the alert', async () => {
+  for (const from of ['panel', 'alert']) {
+    const id = `tune-${from}`;
+    await server.start('Tune', id, 'the harp');
+    await explained(id, 'retry', 'a string broke');
+    await tab.page.locator('.alert', { hasText: 'next attempt in 59m' }).waitFor();
+    if (from === 'panel') await take('Retry now');
+    else {
+      await tab.page.locator('.alert').getByRole('button', { name: 'retry now' }).click();
+      assert.equal(await dialog().locator('[name="task"]').inputValue(), '0');
+      await dialog().locator('footer button.main').click();
+    }
+    assert.equal((await server.until(id, (row) => row.status === 'Completed')).output, 'the harp is in tune');
+    await tab.page.locator('.pill', { hasText: 'Completed' }).waitFor();
+  }
+});
+
 test('a timer, a child, a delayed start: what it waits for, and nothing alarms', async () => {
   const timer = await explained('maintain-3', 'timer', 'timer, due in 29 d');
   assert.match(await timer.textContent(), /functions\.rs:\d+/, 'it says where in the code');

@@ -15,7 +15,7 @@ export const PICTURES = process.env.DASHBOARD_PICTURES;
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 /** Nothing that is waited for takes so long; a test that gets here has failed. */
-export const PATIENCE_MS = 20_000;
+export const PATIENCE_MS = 60_000;
 
 /** The path of the browser: of the name or path in CHROMIUM, or of the first that is found. */
 function chromiumPath() {

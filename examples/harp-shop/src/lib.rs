@@ -12,7 +12,7 @@ use dalsegno::{App, Client, ExternalEvent, HostSettings, RemoteWorkers, Result};
 
 pub use functions::{
     ask_for_approval, bench, concert, cut_letters, engrave, fail_with, idle, maintain, order_everything,
-    process_order, refund, ship_by_drone, stock_taking, tour, use_till,
+    process_order, refund, ship_by_drone, stock_taking, tour, tune, use_till,
 };
 pub use stock::{Counter, CounterProxy, Till, TillProxy};
 
@@ -43,6 +43,8 @@ pub fn app() -> App {
         .register(idle)
         .register(fail_with)
         .register(engrave)
+        .register(tune)
+        .register(functions::tighten)
         .register(concert)
         .register(functions::reserve_stock)
         .register(functions::charge_card)
