@@ -24,6 +24,7 @@ use dalsegno_core::{
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
+use crate::request::LimiterOffer;
 use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
 use crate::webhooks::WebhookSubscription;
 
@@ -397,8 +398,36 @@ pub fn encode_limiter_rule(rule: &LimiterRule) -> Vec<u8> {
         rate_period_micros: rule.rate.map(|(_, period)| micros(period)),
         burst: rule.burst,
         concurrency: rule.concurrency,
+        activities: Vec::new(),
     };
     record.encode_to_vec()
+}
+
+/// A limiter that a worker offers, as the hub stores it; not its name.
+pub fn encode_limiter_offer(offer: &LimiterOffer) -> Vec<u8> {
+    let record = stored::LimiterRule {
+        format: 0,
+        rate_count: offer.rule.rate.map(|(count, _)| count),
+        rate_period_micros: offer.rule.rate.map(|(_, period)| micros(period)),
+        burst: offer.rule.burst,
+        concurrency: offer.rule.concurrency,
+        activities: offer.activities.iter().map(text).collect(),
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_limiter_offer`] wrote of the limiter of that name.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_limiter_offer(name: &str, bytes: &[u8]) -> Result<LimiterOffer, RecordError> {
+    let record = stored::LimiterRule::decode(bytes)?;
+    let activities = record.activities.into_iter().map(Into::into).collect();
+    Ok(LimiterOffer {
+        name: name.into(),
+        rule: decode_limiter_rule(bytes)?,
+        activities,
+    })
 }
 
 /// What [`encode_limiter_rule`] wrote.

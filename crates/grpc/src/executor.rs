@@ -164,23 +164,35 @@ impl Drop for Withdrawal {
 async fn run_activity(workers: Arc<Workers>, mut request: ActivityRequest) -> AttemptOutcome {
     let (answer, answered) = oneshot::channel();
     let id = workers.offer(activity_work(&request, answer));
-    let _withdrawal = Withdrawal(workers, id);
-    tokio::select! {
-        answer = answered => match answer {
-            Ok(ActivityAnswer { response, durable }) => {
-                request.receipt.request(move || {
-                    // Who asked may have gone away.
-                    let _ = durable.send(());
-                });
-                wire::outcome(response)
-            }
-            Err(_) => AttemptOutcome::Failed {
-                failure: Failure::new("Unavailable", "the hub's workers were closed"),
+    let _withdrawal = Withdrawal(workers.clone(), id);
+    tokio::pin!(answered);
+    let answer = tokio::select! {
+        answer = &mut answered => answer,
+        reason = request.cancelled.wait() => match workers.cancel(id, reason) {
+            // Who cancels waits as long as it thinks right.
+            true => answered.await,
+            false => return AttemptOutcome::Failed {
+                failure: Failure::new("Cancelled", format!("{reason:?}")),
                 retry_after: None,
             },
         },
-        reason = request.cancelled.wait() => AttemptOutcome::Failed {
-            failure: Failure::new("Cancelled", format!("{reason:?}")),
+    };
+    match answer {
+        Ok(ActivityAnswer {
+            mut response,
+            durable,
+        }) => {
+            if let Some(details) = response.last_heartbeat.take() {
+                request.heartbeats.report(Some(Payload::from(details)));
+            }
+            request.receipt.request(move || {
+                // Who asked may have gone away.
+                let _ = durable.send(());
+            });
+            wire::outcome(response)
+        }
+        Err(_) => AttemptOutcome::Failed {
+            failure: Failure::new("Unavailable", "the hub's workers were closed"),
             retry_after: None,
         },
     }
@@ -211,6 +223,7 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
             .options
             .timeout
             .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
+        last_heartbeat: wire::text_of(request.last_heartbeat.as_ref()),
     };
     Work {
         request: Request::ActivityRequest(message),

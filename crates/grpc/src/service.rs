@@ -196,7 +196,13 @@ impl TaskHubSidecarService for Sidecar {
         let served = self.served(&request).await?;
         let name = worker_name(&request);
         tracing::info!(hub = served.hub.name(), worker = name, "a worker connected");
-        worker::connect(&served, name, request.into_inner()).map(Response::new)
+        let mut request = request.into_inner();
+        let limiters = std::mem::take(&mut request.limiters);
+        if !limiters.is_empty() {
+            let offers = limiters.into_iter().map(wire::limiter).collect();
+            served.hub.offer_limiters(offers).await.map_err(refused)?;
+        }
+        worker::connect(&served, name, request).map(Response::new)
     }
 
     async fn complete_orchestrator_task(

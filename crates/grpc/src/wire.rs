@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{Event, EventKind, OneOfLock, ParentClosePolicy};
+use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::query::Status;
 use dalsegno_core::{
     Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
 };
 use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
-use dalsegno_engine::request::InstanceStatus;
+use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
 use hashbrown::{HashMap, HashSet};
 
 use crate::proto;
@@ -942,6 +943,33 @@ pub(crate) fn outcome_of(outcome: AttemptOutcome) -> (Option<String>, Option<pro
                 .insert(LIMITED.to_owned(), value_of(true.into()));
             (None, Some(details))
         }
+    }
+}
+
+/// A limiter as a worker offers it.
+pub(crate) fn limiter(offer: proto::LimiterOffer) -> LimiterOffer {
+    let period = offer.period.and_then(|period| Duration::try_from(period).ok());
+    LimiterOffer {
+        name: offer.name.into(),
+        rule: LimiterRule {
+            rate: period.map(|period| (offer.rate, period)),
+            burst: offer.burst,
+            concurrency: offer.concurrency,
+        },
+        activities: offer.activities.into_iter().map(Into::into).collect(),
+    }
+}
+
+/// The same, told by a worker.
+pub(crate) fn limiter_of(offer: &LimiterOffer) -> proto::LimiterOffer {
+    let period = |(_, period)| prost_types::Duration::try_from(period).ok();
+    proto::LimiterOffer {
+        name: offer.name.to_string(),
+        rate: offer.rule.rate.map_or(0, |(count, _)| count),
+        period: offer.rule.rate.and_then(period),
+        burst: offer.rule.burst,
+        concurrency: offer.rule.concurrency,
+        activities: offer.activities.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -264,6 +264,7 @@ pub(crate) fn connect(
     let abilities = Abilities {
         streams_history: can(proto::WorkerCapability::HistoryStreaming),
         keeps_executions: can(proto::WorkerCapability::KeepsExecutions),
+        hears_cancels: can(proto::WorkerCapability::HearsCancels),
     };
     let filter = crate::filter::Filter::new(request.work_item_filters);
     let id = served

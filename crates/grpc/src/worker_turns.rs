@@ -268,12 +268,20 @@ impl Live {
 
     /// What the definitions of activities say is told with their calls: the hub does not know them.
     fn complete_options(&self, action: &mut Action) {
-        let Action::ScheduleTask { name, options, .. } = action else {
+        let Action::ScheduleTask {
+            name, input, options, ..
+        } = action
+        else {
             return;
         };
-        if let Some(settings) = self.executor.activity_settings(name) {
-            options.retry = options.retry.or(settings.retry);
-            options.timeout = options.timeout.or(settings.timeout);
+        let Some(settings) = self.executor.activity_settings(name) else {
+            return;
+        };
+        options.retry = options.retry.or(settings.retry);
+        options.timeout = options.timeout.or(settings.timeout);
+        if let Some(limiter) = settings.limiter {
+            let key = self.executor.limiter_key(name, input.as_ref());
+            options.pass(&limiter, &key);
         }
     }
 

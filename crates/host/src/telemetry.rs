@@ -11,6 +11,8 @@ pub fn init(level: &str, format: &str) {
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Who logged may not end because nobody reads stderr any more.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let is_json = format == "json" || (format == "auto" && !std::io::stderr().is_terminal());
     // An app that has its own subscriber keeps it.

@@ -152,7 +152,7 @@ impl App {
 
     /// Makes the app a worker of a hub elsewhere, such as `http://127.0.0.1:8080`: the host there
     /// keeps what happens, this program runs its functions. The same app as in the host's own
-    /// process, but for what only a host can give: triggers and limiters, which are refused.
+    /// process, but for what only a host can give: triggers, which are refused.
     ///
     /// What code in Rust says of its calls reaches the hub: retry policies and time limits (those of
     /// the activities that this app defines too, when its own orchestrators call them), parent-close
@@ -276,6 +276,8 @@ pub struct HostSettings {
     pub limits: Limits,
     /// Limiters that the operator defines; they stand above those of the code.
     pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Activities that pass one of the hub's limiters, whoever runs them, each with the limiter's name.
+    pub limited: Vec<(String, String)>,
     /// Who is told of statuses.
     pub webhooks: WebhookSettings,
     /// Partition threads; 0 takes one per core.
@@ -314,6 +316,7 @@ impl HostSettings {
             access: dalsegno_host::server::Access::Loopback { hosts: Vec::new() },
             limits: Limits::default(),
             limiters: Vec::new(),
+            limited: Vec::new(),
             webhooks: WebhookSettings::default(),
             threads: 0,
             drain: Duration::from_secs(30),
@@ -340,6 +343,7 @@ impl HostSettings {
             access: config.access()?,
             limits: config.limits.clone(),
             limiters: config.limiters.clone(),
+            limited: config.limited.clone(),
             webhooks: config.webhooks.settings(&config.hub)?,
             threads: 0,
             drain: config.drain,
@@ -439,6 +443,11 @@ pub(crate) fn open_hub(
         limits: settings.limits.clone(),
         threads: settings.threads,
         limiters: of_code.chain(of_operator).collect(),
+        limited: settings
+            .limited
+            .iter()
+            .map(|(activity, limiter)| (activity.as_str().into(), limiter.as_str().into()))
+            .collect(),
         marks: Some(settings.folder.join(MARKS_FILE)),
         webhooks: Some(Arc::new(webhooks)),
     };

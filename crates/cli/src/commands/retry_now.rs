@@ -20,7 +20,11 @@ pub(crate) struct RetryNow {
 impl RetryNow {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let task = self.task.map(TaskId);
-        session.ask(session.hub.retry_now(&self.id, task)).await?;
+        let asked = session.ask(session.hub.retry_now(&self.id, task)).await;
+        asked.map_err(|failure| match failure.exit {
+            Exit::Conflict => failure.help(format!("dalsegno explain {}", self.id)),
+            _ => failure,
+        })?;
         let what = task.map_or_else(|| "all that waits".to_owned(), |task| format!("task {task}"));
         session.say(&format!("{what} of {} is tried again now", self.id));
         Ok(Exit::Ok)

@@ -39,7 +39,7 @@ fn a_list_takes_the_filter_of_a_batch() {
     ] {
         let told = world.run_with(&["list", "-o", "id", "--where", filter], &[]);
         assert_eq!(told, wanted, "{filter}");
-        let words = ["terminate", "--where", filter, "--dry-run", "--json"];
+        let words = ["purge", "--where", filter, "--dry-run", "--json"];
         assert!(world.run_with(&words, &[]).ends_with("exit 0"), "{filter}");
     }
     let both = world.run("list --where all --name Echo");
@@ -81,11 +81,13 @@ fn what_is_no_retry_cannot_be_hurried() {
     world.run("start Wait --id w");
     world.run_until("explain w -o id", "w\nexit 0");
     expect![[r"
-        2| error[wrong_state]: no activity of instance w waits for a next attempt: explain tells what it waits for
+        2| error[wrong_state]: no activity of instance w waits for a next attempt
+        2|   help: dalsegno explain w
         exit 4"]]
     .assert_eq(&world.run("retry-now w"));
     expect![[r"
-        2| error[wrong_state]: task 6 of instance w does not wait for a next attempt: explain tells what it waits for
+        2| error[wrong_state]: task 6 of instance w does not wait for a next attempt
+        2|   help: dalsegno explain w
         exit 4"]]
     .assert_eq(&world.run("retry-now w 6"));
     assert!(world.run("retry-now nobody").ends_with("exit 3"));

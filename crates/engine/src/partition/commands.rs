@@ -471,7 +471,7 @@ fn nothing_to_retry(id: &InstanceId, what: &str) -> RequestError {
         true => format!("{what} of instance {id} waits"),
         false => format!("{what} of instance {id} does not wait"),
     };
-    let detail = format!("{what} for a next attempt: explain tells what it waits for");
+    let detail = format!("{what} for a next attempt");
     RequestError::new(RequestErrorKind::WrongState, detail).about(id)
 }
 
