@@ -188,7 +188,8 @@ function Toast() {
   const what = toast.value;
   useEffect(() => {
     if (!what) return undefined;
-    const timer = setTimeout(() => { toast.value = undefined; }, 6000);
+    // One that came meanwhile stays.
+    const timer = setTimeout(() => { if (toast.value === what) toast.value = undefined; }, 6000);
     return () => clearTimeout(timer);
   }, [what]);
   return html`<div role="status" aria-live="polite">${what && html`<div class="toast">${what.text}${what.link && html`<a href=${what.link}>${what.label}</a>`}</div>`}</div>`;
