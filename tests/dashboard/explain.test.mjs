@@ -70,7 +70,9 @@ test('a lock that another has: the page leads there, and the event that frees it
   }, 'nobody waits for the till');
   const waiter = holders.lockHolder === 'till-day' ? 'till-night' : 'till-day';
   assert.deepEqual(holders.queue, [{ kind: 'lock', caller: waiter, running: false }]);
+  await server.api('POST', 'entities/till/front/signal', { operation: 'open' });
   await tab.to('#/entities/till/front', 'section[aria-label="Queue"] tbody tr');
+  await tab.page.locator('section[aria-label="Queue"] tr', { hasText: 'open' }).getByText('nobody: a signal').waitFor();
   await tab.page.locator('section[aria-label="Queue"] tr', { hasText: 'lock' }).getByRole('link', { name: waiter }).click();
   await tab.page.locator('h1', { hasText: waiter }).waitFor();
   await (await isStuck(waiter)).getByRole('link').click();
@@ -86,6 +88,8 @@ test('a lock that another has: the page leads there, and the event that frees it
   await server.until(waiter, (row) => row.status === 'Completed');
   await tab.to('#/entities/till/front', '.facts');
   await tab.page.locator('.facts', { hasText: 'free' }).waitFor();
+  await tab.page.locator('.facts', { hasText: 'empty' }).waitFor();
+  assert.equal((await server.api('GET', 'entities/till/front')).body.state.uses, 3);
   await isStuck(waiter, false);
 });
 

@@ -109,3 +109,26 @@ fn takes(names: &HashMap<String, HashSet<String>>, name: &str, version: Option<&
         versions.is_empty() || versions.contains("") || version.is_some_and(|own| versions.contains(own))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_is_told_in_order_and_nothing_of_who_takes_everything() {
+        assert_eq!(Filter::new(None).offers(), None);
+        let named = |name: &str| proto::ActivityFilter {
+            name: name.to_owned(),
+            versions: Vec::new(),
+        };
+        let filters = proto::WorkItemFilters {
+            activities: vec![named("pick"), named("charge"), named("pick")],
+            ..proto::WorkItemFilters::default()
+        };
+        let wanted = WorkerOffers {
+            activities: vec!["charge".into(), "pick".into()],
+            ..WorkerOffers::default()
+        };
+        assert_eq!(Filter::new(Some(filters)).offers(), Some(wanted));
+    }
+}
