@@ -11,7 +11,7 @@ use std::time::Duration;
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{
     AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, OneOfLock,
-    Parent, ParentClosePolicy,
+    Parent, ParentClosePolicy, ParentName,
 };
 use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
@@ -24,6 +24,7 @@ use dalsegno_core::{
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
+use crate::executor::ExecutionSpan;
 use crate::request::LimiterOffer;
 use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
 use crate::webhooks::WebhookSubscription;
@@ -272,6 +273,8 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         depth: extra.depth,
         events: extra.events.iter().map(store_mark).collect(),
         trace: store_trace(extra.trace.as_ref()),
+        parent_name: extra.parent_name.as_deref().map(store_parent_name),
+        span: extra.span.as_ref().map(store_span),
         webhook: extra.webhook.as_ref().map(store_webhook),
     };
     record.encode_to_vec()
@@ -291,6 +294,8 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         depth: record.depth,
         events: record.events.iter().map(load_mark).collect(),
         trace: load_trace(record.trace),
+        parent_name: load_parent_name(record.parent_name)?,
+        span: record.span.map(load_span),
         webhook: record.webhook.map(load_webhook),
     })
 }
@@ -1123,6 +1128,39 @@ fn load_parent(parent: stored::Parent) -> Parent {
     }
 }
 
+fn store_parent_name(parent: &ParentName) -> stored::ParentName {
+    stored::ParentName {
+        name: text(&parent.name),
+        version: parent.version.as_ref().map(text),
+        execution_id: parent.execution_id.0.to_be_bytes().to_vec(),
+    }
+}
+
+fn load_parent_name(parent: Option<stored::ParentName>) -> Result<Option<Arc<ParentName>>, RecordError> {
+    let Some(parent) = parent else { return Ok(None) };
+    Ok(Some(Arc::new(ParentName {
+        name: parent.name.into(),
+        version: parent.version.map(Into::into),
+        execution_id: load_execution_id(&parent.execution_id)?,
+    })))
+}
+
+fn store_span((execution, span): &(ExecutionKey, ExecutionSpan)) -> stored::ExecutionSpan {
+    stored::ExecutionSpan {
+        execution: execution.0,
+        id: span.id.clone(),
+        start: span.start.map(Timestamp::as_micros),
+    }
+}
+
+fn load_span(span: stored::ExecutionSpan) -> (ExecutionKey, ExecutionSpan) {
+    let told = ExecutionSpan {
+        id: span.id,
+        start: span.start.map(Timestamp::from_micros),
+    };
+    (ExecutionKey(span.execution), told)
+}
+
 fn store_caller(caller: &Caller) -> stored::Parent {
     stored::Parent {
         instance: caller.instance.as_str().to_owned(),
@@ -1146,6 +1184,7 @@ fn store_started(started: &ExecutionStarted) -> stored::ExecutionStarted {
         execution_id: started.execution_id.0.to_be_bytes().to_vec(),
         input: payload(started.input.as_ref()),
         parent: started.parent.as_ref().map(store_parent),
+        parent_name: started.parent_name.as_deref().map(store_parent_name),
         scheduled_start: started.scheduled_start.map(Timestamp::as_micros),
         trace: store_trace(started.trace.as_ref()),
     }
@@ -1158,6 +1197,7 @@ fn load_started(started: stored::ExecutionStarted) -> Result<ExecutionStarted, R
         execution_id: load_execution_id(&started.execution_id)?,
         input: started.input.map(Payload::from),
         parent: started.parent.map(load_parent),
+        parent_name: load_parent_name(started.parent_name)?,
         scheduled_start: started.scheduled_start.map(Timestamp::from_micros),
         trace: load_trace(started.trace),
     })
@@ -1181,6 +1221,7 @@ fn store_start(request: &StartRequest) -> stored::Start {
         version: request.version.as_ref().map(text),
         input: payload(request.input.as_ref()),
         parent: request.parent.as_ref().map(store_parent),
+        parent_name: request.parent_name.as_deref().map(store_parent_name),
         reuse: reuse.into(),
         depth: request.depth,
         tags: request.tags.iter().cloned().collect(),
@@ -1196,6 +1237,7 @@ fn load_start(start: stored::Start) -> Result<StartRequest, RecordError> {
         version: start.version.map(Into::into),
         input: start.input.map(Payload::from),
         parent: start.parent.map(load_parent),
+        parent_name: load_parent_name(start.parent_name)?,
         depth: start.depth,
         tags: start.tags.into_iter().collect(),
         trace: load_trace(start.trace),

@@ -10,7 +10,7 @@ use dalsegno_core::query::Status;
 use dalsegno_core::{
     Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
 };
-use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
+use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo, ExecutionSpan};
 use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
 use hashbrown::{HashMap, HashSet};
 
@@ -294,9 +294,9 @@ impl Names {
         }
         let (event_id, kind) = match &event.kind {
             Kind::OrchestratorStarted => (-1, WireEvent::OrchestratorStarted(Default::default())),
-            Kind::ExecutionStarted(started) => (
-                0,
-                WireEvent::ExecutionStarted(proto::ExecutionStartedEvent {
+            Kind::ExecutionStarted(started) => {
+                let name = started.parent_name.as_deref();
+                let event = proto::ExecutionStartedEvent {
                     name: started.name.to_string(),
                     version: started.version.as_deref().map(str::to_owned),
                     input: text_of(started.input.as_ref()),
@@ -308,16 +308,18 @@ impl Names {
                         task_scheduled_id: event_id(parent.task),
                         orchestration_instance: Some(proto::OrchestrationInstance {
                             instance_id: parent.instance.as_str().to_owned(),
-                            execution_id: None,
+                            execution_id: name.map(|name| name.execution_id.to_string()),
                         }),
-                        ..Default::default()
+                        name: name.map(|name| name.name.to_string()),
+                        version: name.and_then(|name| Some(name.version.as_ref()?.to_string())),
                     }),
                     scheduled_start_timestamp: started.scheduled_start.map(timestamp),
                     parent_trace_context: trace_of(started.trace.as_ref()),
                     orchestration_span_id: None,
                     tags: info.tags.iter().cloned().collect(),
-                }),
-            ),
+                };
+                (0, WireEvent::ExecutionStarted(event))
+            }
             Kind::TaskScheduled {
                 task,
                 name,
@@ -970,6 +972,22 @@ pub(crate) fn limiter_of(offer: &LimiterOffer) -> proto::LimiterOffer {
         burst: offer.rule.burst,
         concurrency: offer.rule.concurrency,
         activities: offer.activities.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The span that a worker made of an execution.
+pub(crate) fn span(context: proto::OrchestrationTraceContext) -> ExecutionSpan {
+    ExecutionSpan {
+        id: context.span_id,
+        start: context.span_start_time.map(instant),
+    }
+}
+
+/// The same, told to workers.
+pub(crate) fn span_of(span: &ExecutionSpan) -> proto::OrchestrationTraceContext {
+    proto::OrchestrationTraceContext {
+        span_id: span.id.clone(),
+        span_start_time: span.start.map(timestamp),
     }
 }
 

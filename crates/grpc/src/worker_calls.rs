@@ -47,6 +47,7 @@ pub(crate) async fn complete_turn(
     if parts.has_begun {
         response.actions = [parts.actions, response.actions].concat();
     }
+    let span = response.orchestration_trace_context.take().map(wire::span);
     let turn = match wire::turn(response, &work) {
         Ok(turn) => turn,
         Err(error) => {
@@ -58,6 +59,9 @@ pub(crate) async fn complete_turn(
     let Pending::Turn(address) = work.answer else {
         return Ok(());
     };
+    if let Some(span) = &span {
+        work.past.tell_span(span.clone());
+    }
     if let Some(delivery) = delivery.filter(|_| turn.fault.is_none() && events_taken.is_none()) {
         // The first answer is the one that counts.
         let _ = work.past.answered.set(delivery);
@@ -70,6 +74,7 @@ pub(crate) async fn complete_turn(
             actions: turn.actions,
             unread: turn.unread,
             events_taken: events_taken.and_then(|count| usize::try_from(count).ok()),
+            span,
         },
     };
     served.hub.end_turn(address, answer).await.map_err(refused)?;

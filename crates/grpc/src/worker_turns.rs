@@ -229,6 +229,7 @@ impl Live {
             .ok_or_else(|| "its history does not say what was started".to_owned())?;
         let execution_id = request.execution_id.clone().unwrap_or_default();
         let info = ExecutionInfo {
+            span: None,
             instance: InstanceId::trusted(request.instance_id.as_str()),
             execution_id: worker_wire::execution_id(&execution_id),
             name: started.name.into(),

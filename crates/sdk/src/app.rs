@@ -150,14 +150,14 @@ impl App {
         self.start(settings).await
     }
 
-    /// Makes the app a worker of a hub elsewhere, such as `http://127.0.0.1:8080`: the host there
+    /// Makes the app a worker of a hub elsewhere, such as `http://127.0.0.1:8080` or `https://hub.example.com`: the host there
     /// keeps what happens, this program runs its functions. The same app as in the host's own
     /// process, but for what only a host can give: triggers, which are refused.
     ///
     /// What code in Rust says of its calls reaches the hub: retry policies and time limits (those of
     /// the activities that this app defines too, when its own orchestrators call them), parent-close
-    /// policies, detached starts, undos, timers that nobody waits for any more. Heartbeats are watched
-    /// here and go no further: `last_heartbeat()` is empty. An orchestrator that does not fit its
+    /// policies, detached starts, undos, timers that nobody waits for any more, limiters. Heartbeats are
+    /// watched here; the last one goes with the attempt's answer. An orchestrator that does not fit its
     /// history parks the instance there, as in the host's own process.
     ///
     /// # Example

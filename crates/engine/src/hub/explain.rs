@@ -107,6 +107,7 @@ impl TaskHub {
     /// What code that is not in memory waits for: it is replayed aside, and what it asks for is nobody's.
     async fn replayed(&self, row: &InstanceRow, history: Vec<Event>) -> Answer<(Vec<Reason>, Vec<Event>)> {
         let info = ExecutionInfo {
+            span: None,
             instance: row.id.clone(),
             execution_id: row.execution_id,
             name: row.name.clone(),

@@ -220,6 +220,8 @@ impl Partition {
 
     fn start(&mut self, id: &InstanceId, options: &StartOptions, reply: Reply<Started>) {
         let extra = RowExtra {
+            parent_name: None,
+            span: None,
             idempotency_key: options.idempotency_key.clone(),
             start_fingerprint: options
                 .idempotency_key

@@ -93,6 +93,8 @@ pub(super) struct Resident {
     pub(super) history: Option<Vec<Event>>,
     /// The row is not in the store yet.
     pub(super) is_new: bool,
+    /// Code elsewhere told a span that is not stored yet.
+    pub(super) has_new_span: bool,
     /// What its next turn has to commit along: the start that created it.
     pub(super) prelude: Option<Box<Turn>>,
     pub(super) live_bytes: usize,
@@ -120,6 +122,7 @@ impl Resident {
             live: None,
             history,
             is_new: false,
+            has_new_span: false,
             prelude: None,
             live_bytes: 0,
             tick: 0,

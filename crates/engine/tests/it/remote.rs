@@ -392,6 +392,7 @@ fn open(store: Arc<MemoryStore>, elsewhere: &Arc<Elsewhere>, seed: u64, start: T
 
 fn ran(actions: Vec<Action>) -> TurnAnswer {
     TurnAnswer::Ran {
+        span: None,
         actions,
         unread: Vec::new(),
         events_taken: None,
@@ -476,6 +477,7 @@ fn events_that_were_not_taken_are_delivered_again_before_what_came_since() {
     let next = ground.turn();
     ground.raise("d");
     let some = TurnAnswer::Ran {
+        span: None,
         actions: Vec::new(),
         unread: Vec::new(),
         events_taken: Some(2),
@@ -501,6 +503,7 @@ fn a_turn_of_which_nothing_was_taken_is_delivered_again() {
         let turn = ground.turn();
         assert_eq!(turn.new, ["OrchestratorStarted", "a"]);
         let none = TurnAnswer::Ran {
+            span: None,
             actions: Vec::new(),
             unread: Vec::new(),
             events_taken: Some(taken),
@@ -646,6 +649,7 @@ fn the_next_execution_gets_what_was_unread_then_what_came_meanwhile() {
         ground.raise("c");
         ground.raise("d");
         let again = TurnAnswer::Ran {
+            span: None,
             actions: vec![Action::ContinueAsNew {
                 version: None,
                 input: None,

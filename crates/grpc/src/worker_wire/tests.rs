@@ -43,6 +43,7 @@ fn trace() -> Option<TraceContext> {
 
 fn info() -> ExecutionInfo {
     ExecutionInfo {
+        span: None,
         instance: instance(),
         execution_id: ExecutionId(77),
         name: "walk".into(),
@@ -65,6 +66,7 @@ fn events() -> Vec<EventKind> {
     vec![
         EventKind::OrchestratorStarted,
         EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            parent_name: None,
             name: "walk".into(),
             version: Some("2".into()),
             execution_id: ExecutionId(77),

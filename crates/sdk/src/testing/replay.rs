@@ -137,6 +137,7 @@ fn info_of(instance: InstanceId, history: &[Event]) -> Result<ExecutionInfo> {
     });
     let started = started.ok_or_else(|| Error::msg("the history has no ExecutionStarted"))?;
     Ok(ExecutionInfo {
+        span: None,
         instance,
         execution_id: started.execution_id,
         name: started.name.clone(),

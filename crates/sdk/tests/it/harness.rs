@@ -31,6 +31,7 @@ impl Play {
             .expect("nothing else is registered");
         let definition = orchestrator();
         let info = ExecutionInfo {
+            span: None,
             instance: InstanceId::trusted("play"),
             execution_id: ExecutionId(7),
             name: definition.name().into(),
@@ -55,6 +56,7 @@ impl Play {
 
     pub(crate) fn try_start(&mut self, input: impl Serialize) -> Result<Vec<Action>, Fault> {
         let started = ExecutionStarted {
+            parent_name: None,
             name: self.info.name.clone(),
             version: self.info.version.clone(),
             execution_id: self.info.execution_id,

@@ -474,7 +474,7 @@ async fn an_app_connects_by_tls_to_whom_it_trusts() {
     let settings = HostSettings {
         remote_workers: RemoteWorkers::ThisHub,
         tls: Some(Tls::read(&certificate, &key).unwrap()),
-        ..HostSettings::in_folder(&folder.path().join("hub"))
+        ..HostSettings::in_folder(folder.path().join("hub"))
     };
     let host = App::new().start(settings).await.unwrap();
     let address = format!("https://localhost:{}", host.address().unwrap().port());
