@@ -170,6 +170,19 @@ test('batches, by the filter of the page', async () => {
   await tab.page.keyboard.press('Escape');
 });
 
+test('a terminal tells of an entity what the page tells', async () => {
+  await until(async () => (await server.api('GET', 'entities/till/front')).body?.waiting === 1, 'nobody waits for the till');
+  const { body } = await server.api('GET', 'entities/till/front');
+  const run = (words) => shell(`dalsegno --server=${server.address} ${words}`);
+  const told = await run('entity get till front');
+  assert.match(told, new RegExp(`^locked by +${body.lockHolder}$`, 'm'));
+  assert.match(told, new RegExp(`^queue +lock for ${body.queue[0].caller}$`, 'm'));
+  assert.deepEqual(JSON.parse(await run('entity get till front --json')), body);
+  const rows = (await server.api('GET', 'entities')).body.rows;
+  assert.deepEqual(JSON.parse(await run('entity list --json')), rows);
+  assert.ok(rows.some((row) => row.lockHolder));
+});
+
 test('what an explanation says to type', async () => {
   await waiting('explained');
   await tab.to('#/instances/explained?tab=explain', '.step .command');

@@ -18,6 +18,7 @@ use dalsegno_engine::request::{
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::http::links::{Links, encode};
@@ -29,7 +30,7 @@ use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
-use crate::v1::{DeliveryWire, ExplanationWire, HubInfo, StuckWire, WorkerWire};
+use crate::v1::{DeliveryWire, EntityTold, ExplanationWire, HubInfo, StuckWire, WorkerWire};
 use crate::webhooks::innermost;
 
 /// How long a connection may take.
@@ -409,6 +410,29 @@ impl RemoteHub {
     pub async fn entity(&self, id: &EntityId) -> Answer<Option<EntityRow>> {
         let wire: Option<EntityRowWire> = found(self.get(entity(id)).await)?;
         wire.map(|wire| wire.try_into().map_err(unfit)).transpose()
+    }
+
+    /// The same with who has its lock and what stands before it.
+    ///
+    /// # Errors
+    /// As [`RemoteHub::entity`].
+    pub async fn entity_told(&self, id: &EntityId) -> Answer<Option<EntityTold>> {
+        let json: Option<Box<RawValue>> = found(self.get(entity(id)).await)?;
+        json.map(|json| EntityTold::read(&json).map_err(unfit))
+            .transpose()
+    }
+
+    /// A page of entities, each with who has its lock; and where the next begins.
+    ///
+    /// # Errors
+    /// As [`RemoteHub::list_entities`].
+    pub async fn entities_told(&self, query: &EntityQuery) -> Answer<(Vec<EntityTold>, Option<EntityId>)> {
+        let page: PageWire<Box<RawValue>> = self.get(entities_path(query)).await?;
+        let next = page
+            .next
+            .map(|text| EntityId::parse(&text).map_err(|invalid| internal(&invalid)));
+        let rows = page.rows.iter().map(|json| EntityTold::read(json).map_err(unfit));
+        Ok((rows.collect::<Answer<_>>()?, next.transpose()?))
     }
 
     /// A page of entities.

@@ -26,7 +26,7 @@ pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
 pub use schedules::{RunWire, ScheduleWire};
-pub use wire::{HubInfo, OffersWire, WorkerWire};
+pub use wire::{EntityTold, EntityWaiterWire, HubInfo, OffersWire, WorkerWire};
 
 use dalsegno_core::Event;
 
