@@ -4,6 +4,7 @@
 //! shapes (`wire.rs`, `event_wire.rs`) serve the server and the remote client.
 
 mod delivery_wire;
+mod entity_wire;
 pub(crate) mod event_wire;
 mod explain_wire;
 pub(crate) mod instances;
@@ -22,11 +23,12 @@ use crate::http::problem::Problem;
 use crate::http::request::Call;
 
 pub use delivery_wire::DeliveryWire;
+pub use entity_wire::{EntityTold, EntityWaiterWire};
 pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
 pub use schedules::{RunWire, ScheduleWire};
-pub use wire::{EntityTold, EntityWaiterWire, HubInfo, OffersWire, WorkerWire};
+pub use wire::{HubInfo, OffersWire, WorkerWire};
 
 use dalsegno_core::Event;
 

@@ -7,9 +7,10 @@ use dalsegno_core::query::EntityQuery;
 use dalsegno_engine::request::Signal;
 
 use super::DeliveryWire;
+use super::entity_wire::EntityWire;
 use super::wire::{
-    DeletedWire, EntityRowWire, EntityWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody,
-    WorkerWire, instant_if, payload,
+    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, WorkerWire,
+    instant_if, payload,
 };
 use crate::audit::RECORDS_KEPT;
 use crate::http::body::{self, empty, json};
