@@ -14,6 +14,7 @@ const SUITES: &[(Language, &str)] = &[
     (Language::Python, "python/deaths.py"),
     (Language::Python, "python/scheduler.py"),
     (Language::Python, "python/examples.py"),
+    (Language::Python, "python/spans.py"),
     (Language::JavaScript, "javascript/patterns.js"),
     (Language::Python, "mixed/mixed.py"),
 ];

@@ -170,6 +170,8 @@ pub(crate) enum Command {
     /// Look at the workers that are connected
     #[command(subcommand)]
     Worker(commands::workers::Worker),
+    /// Show what the host logs, or change it until the host ends
+    LogLevel(commands::log_level::LogLevel),
     /// Look at the timer triggers of the host, and run them
     #[command(subcommand)]
     Schedule(commands::schedule::Schedule),

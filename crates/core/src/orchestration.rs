@@ -15,6 +15,7 @@ use crate::message::{Caller, Message, Outcome, ReusePolicy, StartRequest, Target
 use crate::payload::Payload;
 use crate::planted::{self, Bug};
 use crate::query::Status;
+use crate::span::{SpanId, Spans};
 use crate::store::{Field, InstanceRow};
 use crate::time::Timestamp;
 use crate::trace::TraceContext;
@@ -55,6 +56,8 @@ pub struct Orchestration {
     pub trace: Option<TraceContext>,
     /// What its parent is called.
     pub parent_name: Option<Arc<ParentName>>,
+    /// Who tells of its spans.
+    pub spans: Spans,
     tasks: BTreeMap<TaskId, OpenTask>,
     cancel: Option<CancelRequest>,
 }
@@ -137,6 +140,8 @@ pub struct NewTask {
     pub input: Option<Payload>,
     /// How it is run.
     pub options: TaskOptions,
+    /// The trace that it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// A child that a turn asked for and that has options to remember.
@@ -199,6 +204,7 @@ impl Orchestration {
             row,
             trace: None,
             parent_name: None,
+            spans: Spans::default(),
             tasks: BTreeMap::new(),
             cancel: None,
         }
@@ -211,6 +217,39 @@ impl Orchestration {
             orchestration.record(&event.kind);
         }
         orchestration
+    }
+
+    /// The trace for what a task asks of others at a time. What the task's code says of it counts,
+    /// unless it only hands on what the orchestration was given.
+    pub fn trace_of_task(
+        &self,
+        task: TaskId,
+        at: Timestamp,
+        own: Option<&TraceContext>,
+    ) -> Option<TraceContext> {
+        self.trace_under(
+            own,
+            SpanId::of_task(self.row.execution_id, self.row.key, task, at),
+        )
+    }
+
+    /// The trace for the code, and for what it starts and forgets.
+    pub fn trace_within(&self, own: Option<&TraceContext>) -> Option<TraceContext> {
+        self.trace_under(own, SpanId::of_execution(self.row.execution_id, self.row.key))
+    }
+
+    fn trace_under(&self, own: Option<&TraceContext>, told: SpanId) -> Option<TraceContext> {
+        let trace = self.trace.as_ref();
+        let is_own =
+            |own: &&TraceContext| trace.is_none_or(|trace| trace.trace_parent() != own.trace_parent());
+        if let Some(own) = own.filter(is_own) {
+            return Some(own.clone());
+        }
+        trace.map(|trace| match self.spans {
+            Spans::Untold => trace.clone(),
+            Spans::Told => trace.under(told),
+            Spans::ToldElsewhere(span) => trace.under(span),
+        })
     }
 
     /// What is open.
@@ -333,6 +372,7 @@ impl Orchestration {
             self.record(&kind);
             turn.events.push(Event { at, kind });
         }
+        let begun = at;
         match action {
             Action::ScheduleTask {
                 task,
@@ -340,7 +380,9 @@ impl Orchestration {
                 input,
                 options,
             } => {
+                let own = options.labels.as_ref().and_then(|labels| labels.trace.as_ref());
                 turn.tasks.push(NewTask {
+                    trace: self.trace_of_task(task, at, own),
                     task,
                     name,
                     input,
@@ -369,7 +411,10 @@ impl Orchestration {
                     parent,
                     reuse: ReusePolicy::RejectRunning,
                     tags: labels.tags,
-                    trace: labels.trace.or_else(|| self.trace.clone()),
+                    trace: match link {
+                        ChildLink::Awaited => self.trace_of_task(task, at, labels.trace.as_ref()),
+                        ChildLink::Detached => self.trace_within(labels.trace.as_ref()),
+                    },
                 };
                 self.start_child(
                     NewChild {
@@ -382,12 +427,12 @@ impl Orchestration {
                 );
             }
             Action::SendEvent {
+                task,
                 instance,
                 name,
                 input,
-                ..
             } => {
-                let trace = self.trace.clone();
+                let trace = self.trace_of_task(task, at, None);
                 turn.outgoing.push((
                     Target::Orchestration(instance),
                     Message::EventRaised { name, input, trace },
@@ -408,11 +453,12 @@ impl Orchestration {
                         input,
                         caller,
                         at: None,
-                        trace: self.trace.clone(),
+                        trace: self.trace_of_task(task, begun, None),
                     },
                 ));
             }
             Action::SignalEntity {
+                task,
                 entity,
                 operation,
                 input,
@@ -426,7 +472,7 @@ impl Orchestration {
                         input,
                         caller: None,
                         at,
-                        trace: self.trace.clone(),
+                        trace: self.trace_of_task(task, begun, None),
                     },
                 ));
             }

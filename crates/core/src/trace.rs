@@ -1,10 +1,13 @@
 //! Trace context as W3C defines it: whose work this is, in the words of a tracing system.
 //!
-//! Kept and handed on, never made: who sends none has none. Reading follows
-//! <https://www.w3.org/TR/trace-context/>; what it calls invalid is as good as absent.
+//! Reading follows <https://www.w3.org/TR/trace-context/>; what it calls invalid is as good as
+//! absent. Kept and handed on as it came, unless the hub tells of spans itself (`span`): then an
+//! instance without one gets one, and what is handed on names the span that it is handed on by.
 
 use std::fmt;
 use std::sync::Arc;
+
+use crate::span::SpanId;
 
 /// Most characters of a `tracestate` that are handed on; longer ones lose entries.
 const STATE_CHARS_MAX: usize = 512;
@@ -21,6 +24,16 @@ pub struct TraceContext(Arc<Headers>);
 struct Headers {
     parent: String,
     state: Option<String>,
+    creation: Option<Creation>,
+}
+
+/// The span of whoever had an instance created, above the span of its creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Creation {
+    /// Nobody said: the trace begins with the creation.
+    Begins,
+    /// This span.
+    Under(SpanId),
 }
 
 impl TraceContext {
@@ -39,7 +52,49 @@ impl TraceContext {
         Some(Self(Arc::new(Headers {
             parent: read_parent(parent.trim_matches([' ', '\t']))?,
             state: state.and_then(read_state),
+            creation: None,
         })))
+    }
+
+    /// A trace that begins with the creation of an instance.
+    pub fn begun(trace: u128, creation: SpanId, is_sampled: bool) -> Self {
+        Self(Arc::new(Headers {
+            parent: format!("00-{trace:032x}-{creation}-{:02x}", u8::from(is_sampled)),
+            state: None,
+            creation: Some(Creation::Begins),
+        }))
+    }
+
+    /// The same trace for what a span leads to.
+    #[must_use]
+    pub fn under(&self, span: SpanId) -> Self {
+        self.changed(span, self.flags(), None)
+    }
+
+    /// The same trace for an instance that this span creates, which is told of together with it.
+    #[must_use]
+    pub fn created_by(&self, span: SpanId, is_sampled: bool) -> Self {
+        let flags = self.flags() & !1 | u8::from(is_sampled);
+        self.changed(span, flags, Some(Creation::Under(self.parent_span())))
+    }
+
+    /// The same, where the creation is told of: elsewhere when `None`.
+    #[must_use]
+    pub fn with_creation(&self, creation: Option<Creation>) -> Self {
+        self.changed(self.parent_span(), self.flags(), creation)
+    }
+
+    fn changed(&self, span: SpanId, flags: u8, creation: Option<Creation>) -> Self {
+        Self(Arc::new(Headers {
+            parent: format!("00-{}-{span}-{flags:02x}", self.trace_id()),
+            state: self.0.state.clone(),
+            creation,
+        }))
+    }
+
+    /// The creation that the parent names, if the hub is to tell of it.
+    pub fn creation(&self) -> Option<Creation> {
+        self.0.creation
     }
 
     /// The header `traceparent`: `version-trace-parent-flags`.
@@ -62,9 +117,18 @@ impl TraceContext {
         &self.0.parent[36..52]
     }
 
+    /// The span that caused this work.
+    pub fn parent_span(&self) -> SpanId {
+        u64::from_str_radix(self.parent_id(), 16).map_or(SpanId::NONE, SpanId)
+    }
+
     /// Whether the sender records the trace.
     pub fn is_sampled(&self) -> bool {
-        u8::from_str_radix(&self.0.parent[53..55], 16).is_ok_and(|flags| flags & 1 == 1)
+        self.flags() & 1 == 1
+    }
+
+    fn flags(&self) -> u8 {
+        u8::from_str_radix(&self.0.parent[53..55], 16).unwrap_or(0)
     }
 }
 
@@ -179,6 +243,25 @@ mod tests {
             (trace.trace_id(), trace.parent_id(), trace.is_sampled()),
             (TRACE, SPAN, true)
         );
+    }
+
+    #[test]
+    fn what_is_handed_on_names_the_span_that_hands_it_on() {
+        let given = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-03"), Some("a=1")).expect("valid");
+        let under = given.under(SpanId(0xab));
+        assert_eq!(under.trace_parent(), format!("00-{TRACE}-00000000000000ab-03"));
+        assert_eq!((under.trace_state(), under.creation()), (Some("a=1"), None));
+        let created = given.created_by(SpanId(7), false);
+        assert_eq!(created.trace_parent(), format!("00-{TRACE}-0000000000000007-02"));
+        assert_eq!(created.creation(), Some(Creation::Under(given.parent_span())));
+        assert_eq!(created.under(SpanId(8)).creation(), None);
+        let begun = TraceContext::begun(5, SpanId(6), true);
+        assert_eq!(
+            begun.trace_parent(),
+            "00-00000000000000000000000000000005-0000000000000006-01"
+        );
+        assert_eq!(begun.creation(), Some(Creation::Begins));
+        assert_eq!(begun.with_creation(None).creation(), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use dalsegno_core::{ExecutionKey, Failure, InstanceId, PartitionId, Payload, Tas
 use futures::FutureExt;
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use crate::attempt::{AttemptLimits, run_attempt};
 use crate::executor::{
@@ -33,6 +34,8 @@ const UNREGISTERED_TOLD_MAX: usize = 1_000;
 /// See the module.
 #[derive(Debug)]
 pub struct Dispatcher {
+    /// The hub, in what attempts log.
+    span: tracing::Span,
     runtime: Handle,
     executor: Arc<dyn Executor>,
     mailboxes: Arc<Mailboxes>,
@@ -96,6 +99,7 @@ impl Dispatcher {
         running_max: usize,
     ) -> Self {
         Self {
+            span: tracing::Span::current(),
             runtime,
             executor,
             mailboxes,
@@ -149,7 +153,7 @@ impl Dispatcher {
     /// A task was asked for, or is due again: it goes to its limiter, or into the line.
     pub fn dispatch(self: &Arc<Self>, record: Arc<TaskRecord>) {
         let Some(settings) = self.executor.activity_settings(&record.name) else {
-            tracing::warn!(activity = %record.name, instance = %record.instance, "nobody here has registered this activity; the task waits for a start that has");
+            tracing::warn!(activity = %record.name, instance_id = %record.instance, "nobody here has registered this activity; the task waits for a start that has");
             let mut state = self.lock();
             if state.unregistered.len() < UNREGISTERED_TOLD_MAX {
                 state.unregistered.insert(record.instance.clone());
@@ -278,7 +282,7 @@ impl Dispatcher {
         let receipt = request.receipt.clone();
         let this = self.clone();
         let slot = self.marks.slot();
-        self.runtime.spawn(async move {
+        let attempts = async move {
             // An attempt elsewhere does not end this process.
             if !settings.is_remote {
                 slot.set(&Mark::Attempt(record.key, record.task));
@@ -303,7 +307,8 @@ impl Dispatcher {
                 receipt,
             };
             this.end(&record, &settings, outcome, heartbeats.latest().details, run);
-        });
+        };
+        self.runtime.spawn(attempts.instrument(self.span.clone()));
     }
 
     /// Tells a running attempt that its time is over.

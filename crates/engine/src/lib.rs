@@ -28,6 +28,7 @@ pub mod seen;
 pub mod simulation;
 pub mod station;
 pub mod task;
+pub mod traces;
 pub mod turn;
 pub mod verify;
 pub mod webhooks;

@@ -17,14 +17,15 @@ use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
 use dalsegno_core::query::Status;
 use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::span::SpanElsewhere;
+use dalsegno_core::trace::Creation;
 use dalsegno_core::{
-    EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, TaskId, Timestamp,
+    EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, SpanId, TaskId, Timestamp,
     TraceContext,
 };
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
-use crate::executor::ExecutionSpan;
 use crate::request::LimiterOffer;
 use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
 use crate::webhooks::WebhookSubscription;
@@ -274,8 +275,11 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         events: extra.events.iter().map(store_mark).collect(),
         trace: store_trace(extra.trace.as_ref()),
         parent_name: extra.parent_name.as_deref().map(store_parent_name),
-        span: extra.span.as_ref().map(store_span),
         webhook: extra.webhook.as_ref().map(store_webhook),
+        span: extra.span.map(|span| stored::SpanElsewhere {
+            id: span.id.0,
+            start: span.start.map(Timestamp::as_micros),
+        }),
     };
     record.encode_to_vec()
 }
@@ -295,8 +299,11 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         events: record.events.iter().map(load_mark).collect(),
         trace: load_trace(record.trace),
         parent_name: load_parent_name(record.parent_name)?,
-        span: record.span.map(load_span),
         webhook: record.webhook.map(load_webhook),
+        span: record.span.map(|span| SpanElsewhere {
+            id: SpanId(span.id),
+            start: span.start.map(Timestamp::from_micros),
+        }),
     })
 }
 
@@ -323,12 +330,22 @@ fn store_trace(trace: Option<&TraceContext>) -> Option<stored::TraceContext> {
     trace.map(|trace| stored::TraceContext {
         parent: trace.trace_parent().to_owned(),
         state: trace.trace_state().map(str::to_owned),
+        creation_under: trace.creation().map(|creation| match creation {
+            Creation::Begins => 0,
+            Creation::Under(span) => span.0,
+        }),
     })
 }
 
 /// Checked again: what is no trace context is none.
 fn load_trace(trace: Option<stored::TraceContext>) -> Option<TraceContext> {
-    trace.and_then(|trace| TraceContext::parse(&trace.parent, trace.state.as_deref()))
+    let trace = trace?;
+    let read = TraceContext::parse(&trace.parent, trace.state.as_deref())?;
+    Some(match trace.creation_under {
+        None => read,
+        Some(0) => read.with_creation(Some(Creation::Begins)),
+        Some(span) => read.with_creation(Some(Creation::Under(SpanId(span)))),
+    })
 }
 
 fn store_mark(mark: &EventMark) -> stored::EventMark {
@@ -1143,22 +1160,6 @@ fn load_parent_name(parent: Option<stored::ParentName>) -> Result<Option<Arc<Par
         version: parent.version.map(Into::into),
         execution_id: load_execution_id(&parent.execution_id)?,
     })))
-}
-
-fn store_span((execution, span): &(ExecutionKey, ExecutionSpan)) -> stored::ExecutionSpan {
-    stored::ExecutionSpan {
-        execution: execution.0,
-        id: span.id.clone(),
-        start: span.start.map(Timestamp::as_micros),
-    }
-}
-
-fn load_span(span: stored::ExecutionSpan) -> (ExecutionKey, ExecutionSpan) {
-    let told = ExecutionSpan {
-        id: span.id,
-        start: span.start.map(Timestamp::from_micros),
-    };
-    (ExecutionKey(span.execution), told)
 }
 
 fn store_caller(caller: &Caller) -> stored::Parent {

@@ -37,6 +37,8 @@ pub struct StartOptions {
     pub idempotency_key: Option<String>,
     /// The trace that it is part of. No part of what tells a repeat from other data.
     pub trace: Option<TraceContext>,
+    /// Its caller tells of its creation as a span itself: the one that `trace` names.
+    pub is_told_elsewhere: bool,
     /// Who is told of its statuses.
     pub webhook: Option<WebhookSubscription>,
 }

@@ -224,6 +224,7 @@ impl SimHub {
                 webhooks: None,
                 changes: Default::default(),
                 meters: Default::default(),
+                traces: None,
             };
             let mut partition = Partition::new(config, Entropy::seeded(self.entropy.next_u64()));
             let open = loader::load(&*self.store, PartitionId(index)).map_err(|error| error.to_string())?;

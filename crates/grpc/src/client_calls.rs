@@ -56,6 +56,7 @@ pub(crate) async fn start(served: &Served, request: proto::CreateInstanceRequest
     let (reuse, replaceable) = reuse(policy.as_ref())?;
     let mut tags: Vec<_> = request.tags.into_iter().collect();
     tags.sort();
+    let trace = wire::trace(request.parent_trace_context);
     let options = StartOptions {
         name: request.name,
         version: request.version.filter(|version| !version.is_empty()),
@@ -70,7 +71,8 @@ pub(crate) async fn start(served: &Served, request: proto::CreateInstanceRequest
         replaceable,
         idempotency_key: None,
         webhook: None,
-        trace: wire::trace(request.parent_trace_context),
+        is_told_elsewhere: trace.is_some(),
+        trace,
     };
     match served.hub.start(options).await {
         Ok(started) => Ok(started.id.as_str().to_owned()),

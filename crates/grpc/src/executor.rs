@@ -1,12 +1,13 @@
 //! User code that runs at workers, beside what runs in this process.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use dalsegno_core::Event;
+use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
 use dalsegno_engine::Executor;
 use dalsegno_engine::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo, ExecutionSpan,
+    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
     OperationOutcome, OperationRequest, OperationRun, OperationsEnded, Receipt, TurnAddress, TurnSender,
 };
 use dalsegno_engine::explain::Reason;
@@ -56,7 +57,7 @@ impl Executor for RemoteExecutor {
             past: Arc::default(),
             past_bytes: 0,
             names: Names::default(),
-            span: Arc::new(Mutex::new(info.span.clone())),
+            span: Arc::new(info.span.map_or_else(OnceLock::new, OnceLock::from)),
             sent: None,
             kept: None,
         }))
@@ -376,8 +377,8 @@ struct RemoteExecution {
     past: Arc<Vec<Bytes>>,
     past_bytes: usize,
     names: Names,
-    /// Shared with the turn that is out, whose answer may tell another.
-    span: Arc<Mutex<Option<ExecutionSpan>>>,
+    /// The span that the code tells of itself.
+    span: Arc<OnceLock<SpanElsewhere>>,
     /// The turn that is out.
     sent: Option<Sent>,
     /// The worker that answered the last turn is where that answer left it.
@@ -446,17 +447,17 @@ impl Execution for RemoteExecution {
             new_events: new_events.clone(),
             answered: past.answered.clone(),
         });
-        let (workers, info, span) = (self.workers.clone(), self.info.clone(), past.told_span());
+        let (workers, info, span) = (self.workers.clone(), self.info.clone(), self.span.clone());
         let turn = turn.clone();
         Some(TurnSender::new(move || {
             let request = proto::OrchestratorRequest {
                 instance_id: info.instance.as_str().to_owned(),
                 execution_id: Some(info.execution_id.to_string()),
                 new_events,
-                orchestration_trace_context: span.as_ref().map(wire::span_of),
                 entity_parameters: Some(proto::OrchestratorEntityParameters {
                     entity_message_reorder_window: Some(prost_types::Duration::default()),
                 }),
+                orchestration_trace_context: span.get().map(wire::orchestration_trace),
                 ..Default::default()
             };
             workers.offer(Work {

@@ -533,12 +533,12 @@ async fn history(served: &Served, instance: &str) -> Result<Vec<proto::HistoryCh
         .ok_or_else(|| Status::not_found(format!("there is no instance {id}")))?;
     let events = served.hub.history(&id).await.map_err(refused)?;
     let info = ExecutionInfo {
-        span: None,
         instance: id,
         execution_id: status.row.execution_id,
         name: status.row.name,
         version: status.row.version,
         trace: None,
+        span: None,
         tags: status.row.tags,
         locked_entities_max: 0,
     };

@@ -7,10 +7,11 @@ use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{Event, EventKind, OneOfLock, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::query::Status;
+use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
-    Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
+    Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId, TaskId, Timestamp, TraceContext,
 };
-use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo, ExecutionSpan};
+use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
 use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
 use hashbrown::{HashMap, HashSet};
 
@@ -52,6 +53,24 @@ pub(crate) fn trace_of(trace: Option<&TraceContext>) -> Option<proto::TraceConte
         trace_parent: trace.trace_parent().to_owned(),
         span_id: trace.parent_id().to_owned(),
         trace_state: trace.trace_state().map(str::to_owned),
+    })
+}
+
+/// The span that code which tells of its spans goes on with.
+pub(crate) fn orchestration_trace(span: &SpanElsewhere) -> proto::OrchestrationTraceContext {
+    proto::OrchestrationTraceContext {
+        span_id: Some(span.id.to_string()),
+        span_start_time: span.start.map(timestamp),
+    }
+}
+
+/// What the code says of its span; without an id it tells of none.
+pub(crate) fn span_elsewhere(context: Option<proto::OrchestrationTraceContext>) -> Option<SpanElsewhere> {
+    let context = context?;
+    let id = u64::from_str_radix(&context.span_id?, 16).ok()?;
+    (id != 0).then(|| SpanElsewhere {
+        id: SpanId(id),
+        start: context.span_start_time.map(instant),
     })
 }
 
@@ -972,22 +991,6 @@ pub(crate) fn limiter_of(offer: &LimiterOffer) -> proto::LimiterOffer {
         burst: offer.rule.burst,
         concurrency: offer.rule.concurrency,
         activities: offer.activities.iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// The span that a worker made of an execution.
-pub(crate) fn span(context: proto::OrchestrationTraceContext) -> ExecutionSpan {
-    ExecutionSpan {
-        id: context.span_id,
-        start: context.span_start_time.map(instant),
-    }
-}
-
-/// The same, told to workers.
-pub(crate) fn span_of(span: &ExecutionSpan) -> proto::OrchestrationTraceContext {
-    proto::OrchestrationTraceContext {
-        span_id: span.id.clone(),
-        span_start_time: span.start.map(timestamp),
     }
 }
 

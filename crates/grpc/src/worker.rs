@@ -501,7 +501,7 @@ impl Shared {
                         shared.answer(&token, Answer::Turn(response)).await;
                     }
                     Ran::NotHere(reason) => {
-                        tracing::warn!(instance, reason, "a turn is handed back");
+                        tracing::warn!(instance_id = instance, reason, "a turn is handed back");
                         shared.abandon(Kind::Turn, token.clone()).await;
                     }
                 }

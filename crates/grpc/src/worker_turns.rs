@@ -159,7 +159,7 @@ impl Live {
         let mut response = match self.turn(request, token) {
             Ok(response) => response,
             Err(Problem::Fault(fault)) => {
-                tracing::warn!(instance, %fault, "the code does not fit its history");
+                tracing::warn!(instance_id = instance, %fault, "the code does not fit its history");
                 worker_wire::fault(&fault)
             }
             Err(Problem::NotHere(text)) => return Ran::NotHere(text),
@@ -229,7 +229,6 @@ impl Live {
             .ok_or_else(|| "its history does not say what was started".to_owned())?;
         let execution_id = request.execution_id.clone().unwrap_or_default();
         let info = ExecutionInfo {
-            span: None,
             instance: InstanceId::trusted(request.instance_id.as_str()),
             execution_id: worker_wire::execution_id(&execution_id),
             name: started.name.into(),
@@ -238,6 +237,7 @@ impl Live {
                 .filter(|version| !version.is_empty())
                 .map(Into::into),
             trace: wire::trace(started.parent_trace_context),
+            span: None,
             tags: sorted(started.tags),
             locked_entities_max: dalsegno_core::limits::Limits::default().locked_entities_max,
         };

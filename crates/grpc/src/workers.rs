@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use dalsegno_engine::executor::{CancelReason, ExecutionSpan};
+use dalsegno_core::span::SpanElsewhere;
+use dalsegno_engine::executor::CancelReason;
 use dalsegno_engine::explain::{Reason, ReasonKind};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
@@ -70,22 +71,10 @@ pub struct Past {
     pub kept: Option<Delivery>,
     /// Where it is noted by which delivery this turn was answered, once it was.
     pub answered: Arc<OnceLock<Delivery>>,
-    /// The span that its worker made of it, as the last answer told it.
-    pub span: Arc<Mutex<Option<ExecutionSpan>>>,
+    /// The span that the code tells of itself, once it has said so.
+    pub span: Arc<OnceLock<SpanElsewhere>>,
     /// The last delivery was without the events, as they are [`Past::kept`].
     pub is_left_out: bool,
-}
-
-impl Past {
-    /// Its worker told the execution's span.
-    pub fn tell_span(&self, span: ExecutionSpan) {
-        *self.span.lock().unwrap_or_else(PoisonError::into_inner) = Some(span);
-    }
-
-    /// What was told last.
-    pub fn told_span(&self) -> Option<ExecutionSpan> {
-        self.span.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// One sending of an item to a worker.

@@ -25,13 +25,14 @@ pub mod schedule;
 pub mod server;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod v1;
 pub mod webhooks;
 
 pub use app_routes::{AppRoutes, AuthLevel};
 pub use error_codes::{ERROR_CODES, ErrorCode, error_code};
 pub use http::links::{CheckStatus, Links, ManagementPayload};
-pub use http::request::RequestLinks;
+pub use http::request::{RequestLinks, trace_in};
 pub use hubs::HubList;
 pub use nearest::nearest;
 pub use observer::Observer;

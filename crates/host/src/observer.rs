@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audit::AuditLog;
 use crate::http::metrics::HttpMeters;
+use crate::traces::TraceExporter;
 
 /// Measures and records.
 #[derive(Debug)]
@@ -13,6 +15,7 @@ pub struct Observer {
     pub(crate) http: HttpMeters,
     pub(crate) audit: AuditLog,
     pub(crate) begun: Instant,
+    pub(crate) traces: Option<Arc<TraceExporter>>,
 }
 
 impl Default for Observer {
@@ -21,6 +24,7 @@ impl Default for Observer {
             http: HttpMeters::default(),
             audit: AuditLog::default(),
             begun: Instant::now(),
+            traces: None,
         }
     }
 }
@@ -35,5 +39,11 @@ impl Observer {
             audit: AuditLog::in_file(path)?,
             ..Self::default()
         })
+    }
+
+    /// The same, which tells of traces too.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<TraceExporter>>) -> Self {
+        Self { traces, ..self }
     }
 }

@@ -30,7 +30,7 @@ use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
-use crate::v1::{DeliveryWire, EntityTold, ExplanationWire, HubInfo, StuckWire, WorkerWire};
+use crate::v1::{DeliveryWire, EntityTold, ExplanationWire, HubInfo, LogLevelWire, StuckWire, WorkerWire};
 use crate::webhooks::innermost;
 
 /// How long a connection may take.
@@ -496,6 +496,27 @@ impl RemoteHub {
     /// `Unreachable`, `Unauthorized`.
     pub async fn workers(&self) -> Answer<Vec<WorkerWire>> {
         self.get("/workers".into()).await
+    }
+
+    /// What the host logs.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Unauthorized`; when the host logs in its own way.
+    pub async fn log_level(&self) -> Answer<String> {
+        let wire: LogLevelWire = self.get("/log-level".into()).await?;
+        Ok(wire.level)
+    }
+
+    /// Has the host log from a level on, or by a filter, until it ends.
+    ///
+    /// # Errors
+    /// As [`RemoteHub::log_level`], and when the text is no level.
+    pub async fn set_log_level(&self, level: &str) -> Answer<()> {
+        let body = LogLevelWire {
+            level: level.to_owned(),
+        };
+        self.done(self.request(Method::PUT, "/log-level").json(&body))
+            .await
     }
 
     /// Changes a limiter's definition.

@@ -242,7 +242,10 @@ impl Webhooks for WebhookSender {
         let body = body(&self.hub, &content);
         let timestamp = seconds_now();
         let signature = secret.sign(&id, timestamp, &body);
-        let request = self
+        let trace = request.trace.as_ref();
+        let parent = trace.map(|trace| ("traceparent", trace.trace_parent()));
+        let state = trace.and_then(|trace| Some(("tracestate", trace.trace_state()?)));
+        let post = self
             .client
             .post(url)
             .header(header::CONTENT_TYPE, "application/json")
@@ -250,7 +253,11 @@ impl Webhooks for WebhookSender {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(body);
-        Box::pin(async move { outcome(request.send().await) })
+        let post = [parent, state]
+            .into_iter()
+            .flatten()
+            .fold(post, |post, (name, value)| post.header(name, value));
+        Box::pin(async move { outcome(post.send().await) })
     }
 }
 

@@ -16,6 +16,7 @@ use dalsegno_host::schedule::{
     Schedule, Schedules, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer,
 };
 use dalsegno_host::tls::Tls;
+use dalsegno_host::traces::{TraceExporter, TraceSettings};
 use dalsegno_host::webhooks::{WebhookSender, WebhookSettings};
 use dalsegno_host::{AppRoutes, Observer, Operations, Server};
 use dalsegno_store_embedded::{EmbeddedStore, Options};
@@ -34,6 +35,9 @@ use crate::limiter::Limiter;
 use crate::panics;
 use crate::registry::{Definition, Registry};
 use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
+
+/// How long the end waits for a receiver of traces.
+const TRACES_GRACE: Duration = Duration::from_secs(5);
 
 /// The configuration file that [`App::run`] reads when it is there.
 const CONFIG_FILE: &str = "dalsegno.toml";
@@ -201,13 +205,16 @@ impl App {
         for address in &settings.also_listen {
             others.push(listen(*address).await?);
         }
+        let traces = settings.traces.clone().map(TraceExporter::start).transpose();
+        let traces = traces.map_err(Error::configuration)?;
         let (hub, shelf) = match settings.remote_workers {
             RemoteWorkers::Refused => {
                 let store = open_store(settings.folder.clone(), settings.partitions).await?;
-                (open_hub(store, &registry, registry.clone(), &settings)?, None)
+                let hub = open_hub(store, &registry, registry.clone(), &settings, traces.as_ref())?;
+                (hub, None)
             }
             _ => {
-                let shelf = Shelf::open(&registry, &settings).await?;
+                let shelf = Shelf::open(&registry, &settings, traces.clone()).await?;
                 (shelf.main().hub.clone(), Some(shelf))
             }
         };
@@ -216,7 +223,7 @@ impl App {
             others,
         };
         let host = Host::start(
-            (hub.clone(), shelf),
+            (hub.clone(), shelf, traces),
             registry.clone(),
             listeners,
             triggers,
@@ -294,6 +301,8 @@ pub struct HostSettings {
     pub allows_plaintext: bool,
     /// What workers may hold, and for how long.
     pub worker_limits: WorkerLimits,
+    /// Where traces are sent; nowhere when `None`.
+    pub traces: Option<TraceSettings>,
 }
 
 /// Where a host listens.
@@ -325,6 +334,7 @@ impl HostSettings {
             tls: None,
             allows_plaintext: false,
             worker_limits: WorkerLimits::default(),
+            traces: None,
         }
     }
 
@@ -366,6 +376,7 @@ impl HostSettings {
                 turn_timeout: config.grpc.turn_timeout,
                 message_bytes_max: config.grpc.message_bytes_max,
             },
+            traces: config.traces.settings()?,
         })
     }
 }
@@ -429,6 +440,7 @@ pub(crate) fn open_hub(
     registry: &Registry,
     executor: Arc<dyn Executor>,
     settings: &HostSettings,
+    traces: Option<&Arc<TraceExporter>>,
 ) -> Result<TaskHub> {
     let of_code = registry
         .limiters()
@@ -450,6 +462,7 @@ pub(crate) fn open_hub(
             .collect(),
         marks: Some(settings.folder.join(MARKS_FILE)),
         webhooks: Some(Arc::new(webhooks)),
+        traces: traces.map(|exporter| exporter.of_hub(&settings.hub)),
     };
     Ok(TaskHub::open(store, executor, options)?)
 }
@@ -485,11 +498,12 @@ pub struct Host {
     servers: Vec<JoinHandle<std::io::Result<()>>>,
     timers: Vec<JoinHandle<()>>,
     shelf: Option<Arc<Shelf>>,
+    traces: Option<Arc<TraceExporter>>,
 }
 
 impl Host {
     fn start(
-        (hub, shelf): (TaskHub, Option<Arc<Shelf>>),
+        (hub, shelf, traces): (TaskHub, Option<Arc<Shelf>>, Option<Arc<TraceExporter>>),
         registry: Arc<Registry>,
         listeners: Listeners,
         (http, timers): (Vec<HttpTrigger>, Vec<TimerTrigger>),
@@ -510,13 +524,14 @@ impl Host {
             servers: Vec::new(),
             timers: Vec::new(),
             shelf,
+            traces,
         };
         let Listeners { main, others } = listeners;
         let address = main.as_ref().map(TcpListener::local_addr).transpose()?;
-        let also: std::io::Result<Vec<_>> = others.iter().map(TcpListener::local_addr).collect();
-        host.also_listens = also?;
+        let also = others.iter().map(TcpListener::local_addr);
+        host.also_listens = also.collect::<std::io::Result<_>>()?;
         let schedules = Arc::new(Schedules::default());
-        let observer = Arc::new(observer(settings.http.audit_file.as_deref())?);
+        let observer = observer(&settings, host.traces.clone())?;
         let operations = Arc::new(Operations::default());
         let server = || {
             let server = Server::new(host.hub.clone())
@@ -540,11 +555,8 @@ impl Host {
                 None => server,
             }
         };
-        let all: Vec<_> = main
-            .into_iter()
-            .chain(others)
-            .map(|listener| (server(), listener))
-            .collect();
+        let listeners = main.into_iter().chain(others);
+        let all: Vec<_> = listeners.map(|listener| (server(), listener)).collect();
         if let Some(address) = address {
             host.client = host.client.clone().with_links(server().links(address));
         }
@@ -642,6 +654,9 @@ impl Host {
         for server in self.servers.drain(..) {
             let _ = server.await;
         }
+        if let Some(traces) = &self.traces {
+            traces.finish(TRACES_GRACE).await;
+        }
         left
     }
 }
@@ -657,15 +672,15 @@ impl Drop for Host {
     }
 }
 
-fn observer(audit_file: Option<&Path>) -> Result<Observer> {
-    let Some(path) = audit_file else {
-        return Ok(Observer::default());
+fn observer(settings: &HostSettings, traces: Option<Arc<TraceExporter>>) -> Result<Arc<Observer>> {
+    let observer = match settings.http.audit_file.as_deref() {
+        Some(path) => Observer::with_audit_file(path).map_err(|error| {
+            let text = format!("audit.file: {} cannot be opened: {error}", path.display());
+            Error::configuration(text)
+        })?,
+        None => Observer::default(),
     };
-    let refused = |error| {
-        let text = format!("audit.file: {} cannot be opened: {error}", path.display());
-        Error::configuration(text)
-    };
-    Observer::with_audit_file(path).map_err(refused)
+    Ok(Arc::new(observer.with_traces(traces)))
 }
 
 fn route_info(trigger: &HttpTrigger) -> RouteInfo {

@@ -19,7 +19,7 @@ use dalsegno_engine::request::{
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use dalsegno_host::v1::StuckWire as Stuck;
-use dalsegno_host::{CheckStatus, Links, ManagementPayload, RemoteHub, RequestLinks};
+use dalsegno_host::{CheckStatus, Links, ManagementPayload, RemoteHub, RequestLinks, trace_in};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +38,8 @@ pub struct Client {
     backend: Backend,
     /// Shared, for every instance handle has a client.
     links: Option<Arc<Links>>,
+    /// What it starts and sends is part of it, unless said otherwise.
+    trace: Option<TraceContext>,
 }
 
 impl Client {
@@ -46,6 +48,7 @@ impl Client {
         Self {
             backend: Backend::Hub(hub),
             links: None,
+            trace: None,
         }
     }
 
@@ -64,6 +67,7 @@ impl Client {
         Self {
             backend: Backend::Remote(remote),
             links: Some(Arc::new(links)),
+            trace: None,
         }
     }
 
@@ -95,6 +99,11 @@ impl Client {
     fn links(&self) -> Arc<Links> {
         let without = || Arc::new(Links::open("http://127.0.0.1:8080", "default"));
         self.links.clone().unwrap_or_else(without)
+    }
+
+    /// The trace that what it sends is part of: that of the request, in an HTTP trigger.
+    pub(crate) fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
     }
 
     pub(crate) fn backend(&self) -> &Backend {
@@ -263,6 +272,10 @@ impl<S: Sync> FromRequestParts<S> for Client {
         let host = parts.extensions.get::<RequestLinks>();
         let of_host = host.map(|host| Self::in_process(host.hub.clone()).with_links(host.links.clone()));
         let client = of_host.or_else(|| parts.extensions.get::<Self>().cloned());
+        let client = client.map(|client| Self {
+            trace: trace_in(&parts.headers),
+            ..client
+        });
         let missing = (StatusCode::INTERNAL_SERVER_ERROR, "no hub behind this route");
         std::future::ready(client.ok_or(missing))
     }
@@ -281,6 +294,7 @@ impl<Out> Start<Out> {
         let options = encode(input).map(|input| StartOptions {
             name: name.to_owned(),
             input,
+            trace: client.trace.clone(),
             ..StartOptions::default()
         });
         Self {
@@ -419,7 +433,7 @@ impl EntityCaller for Client {
             entity: entity.clone(),
             operation,
             input: encode(input).map_err(Error::from),
-            trace: None,
+            trace: self.trace.clone(),
             out: PhantomData,
         }
     }

@@ -20,6 +20,7 @@ use tracing::Dispatch;
 use crate::compare;
 use crate::context::OrchestrationContext;
 use crate::error::Error;
+use crate::log_spans;
 use crate::orchestrator::Begin;
 use crate::panics::{self, Caught};
 use crate::state::{FaultSignal, Pressed, Shared, TaskKind};
@@ -254,7 +255,8 @@ impl Execution for LiveExecution {
     }
 
     fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault> {
-        self.apply_all(events)?;
+        let span = log_spans::of_orchestrator(&self.shared.info);
+        span.in_scope(|| self.apply_all(events))?;
         let asked = {
             let mut state = self.shared.lock();
             let next = std::collections::VecDeque::new();

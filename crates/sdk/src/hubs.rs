@@ -9,6 +9,7 @@ use dalsegno_grpc::service::{DEFAULT_HUB, Hubs, Served};
 use dalsegno_grpc::tonic::Status;
 use dalsegno_grpc::workers::Workers;
 use dalsegno_host::HubList;
+use dalsegno_host::traces::TraceExporter;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 use tokio::sync::Mutex;
@@ -41,6 +42,7 @@ pub enum RemoteWorkers {
 pub(crate) struct Shelf {
     main: Arc<Served>,
     settings: HostSettings,
+    traces: Option<Arc<TraceExporter>>,
     others: Mutex<HashMap<String, Arc<Served>>>,
     /// The same hubs, for those that ask over HTTP.
     list: HubList,
@@ -49,13 +51,18 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     /// Opens the host's own hub.
-    pub(crate) async fn open(registry: &Arc<Registry>, settings: &HostSettings) -> Result<Arc<Self>> {
-        let main = open(registry, settings).await?;
+    pub(crate) async fn open(
+        registry: &Arc<Registry>,
+        settings: &HostSettings,
+        traces: Option<Arc<TraceExporter>>,
+    ) -> Result<Arc<Self>> {
+        let main = open(registry, settings, traces.as_ref()).await?;
         let list = HubList::new(main.hub.clone());
         let shelf = Self {
             clocks: std::sync::Mutex::new(vec![tokio::spawn(main.workers.clone().keep_time())]),
             main: Arc::new(main),
             settings: settings.clone(),
+            traces,
             others: Mutex::default(),
             list: match settings.remote_workers {
                 RemoteWorkers::AnyHub => list,
@@ -131,7 +138,7 @@ impl Shelf {
             hub: name.to_owned(),
             ..self.settings.clone()
         };
-        let opened = open(&Arc::new(Registry::default()), &settings)
+        let opened = open(&Arc::new(Registry::default()), &settings, self.traces.as_ref())
             .await
             .map_err(|error| Status::unavailable(format!("task hub \"{name}\" cannot be opened: {error}")))?;
         tracing::info!(hub = name, "a task hub was opened");
@@ -177,11 +184,15 @@ impl Drop for Shelf {
     }
 }
 
-async fn open(registry: &Arc<Registry>, settings: &HostSettings) -> Result<Served> {
+async fn open(
+    registry: &Arc<Registry>,
+    settings: &HostSettings,
+    traces: Option<&Arc<TraceExporter>>,
+) -> Result<Served> {
     let workers = Workers::new(settings.worker_limits);
     let store = open_store(settings.folder.clone(), settings.partitions).await?;
     let executor = Arc::new(RemoteExecutor::new(registry.clone(), workers.clone()));
-    let hub = open_hub(store, registry, executor, settings)?;
+    let hub = open_hub(store, registry, executor, settings, traces)?;
     Ok(Served { hub, workers })
 }
 
@@ -208,12 +219,12 @@ mod tests {
             ..HostSettings::in_folder(folder.path())
         };
         let registry = Arc::new(Registry::default());
-        let shelf = Shelf::open(&registry, &settings).await.unwrap();
+        let shelf = Shelf::open(&registry, &settings, None).await.unwrap();
         assert!(shelf.hub("orders").await.is_ok());
         shelf.main().hub.shutdown(Duration::ZERO).await;
         shelf.close_others(Duration::ZERO).await;
         drop(shelf);
-        let shelf = Shelf::open(&registry, &settings).await.unwrap();
+        let shelf = Shelf::open(&registry, &settings, None).await.unwrap();
         assert_eq!(shelf.list().names(), ["default", "orders"]);
         shelf.main().hub.shutdown(Duration::ZERO).await;
         shelf.close_others(Duration::ZERO).await;

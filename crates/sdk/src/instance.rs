@@ -120,7 +120,10 @@ impl<Out> Instance<Out> {
     /// # Errors
     /// When the instance does not exist or is finished, or a limit refuses the event.
     pub fn raise_event<T: Serialize>(&self, event: ExternalEvent<T>, data: T) -> Raise {
-        let event = encode(&data).map(|input| RaisedEvent::new(event.name(), input));
+        let event = encode(&data).map(|input| RaisedEvent {
+            trace: self.client.trace().cloned(),
+            ..RaisedEvent::new(event.name(), input)
+        });
         Raise {
             client: self.client.clone(),
             id: self.id.clone(),

@@ -54,6 +54,7 @@ mod guard;
 mod hubs;
 mod instance;
 mod limiter;
+mod log_spans;
 mod orchestrator;
 mod panics;
 mod registry;
@@ -100,6 +101,7 @@ pub use dalsegno_engine::webhooks::WebhookSubscription;
 pub use dalsegno_grpc::worker::WorkerCounts;
 pub use dalsegno_grpc::workers::WorkerLimits;
 pub use dalsegno_host::tls::Tls;
+pub use dalsegno_host::traces::{Sampler, TraceProtocol, TraceSettings};
 pub use dalsegno_host::v1::{
     ExplanationWire as Explanation, ReasonWire as Reason, StepWire as Step, StuckWire as Stuck,
 };

@@ -14,6 +14,7 @@ use dalsegno_engine::request::LimiterOffer;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
 use crate::activity::{Activity, ActivityContext, RunActivity};
 use crate::client::Client;
@@ -22,6 +23,7 @@ use crate::entity::{Entity, EntityContext, Registered, RunEntity};
 use crate::error::{Error, Result};
 use crate::execution::LiveExecution;
 use crate::limiter::Limiter;
+use crate::log_spans;
 use crate::orchestrator::{Begin, Orchestrator};
 use crate::trigger::{HttpTrigger, TimerTrigger};
 use crate::version;
@@ -308,10 +310,12 @@ impl Executor for Registry {
         match self.activities.get(&request.name) {
             Some(activity) => {
                 let (activity, data) = (activity.clone(), self.data.clone());
-                Box::pin(async move {
+                let span = log_spans::of_activity(&request);
+                let attempt = async move {
                     data.complete().await;
                     activity.attempt(ActivityContext::new(request, data)).await
-                })
+                };
+                Box::pin(attempt.instrument(span))
             }
             None => {
                 let error = Error::msg(format!("activity {:?} is not registered here", &*request.name));
@@ -328,11 +332,13 @@ impl Executor for Registry {
         now: Timestamp,
     ) -> Option<OperationRun> {
         let definition = self.entities.get(entity.name())?;
-        Some(definition.clone().run(
-            EntityContext::new(entity.clone(), now).traced(request.trace.clone()),
-            state,
-            request,
-        ))
+        let span = log_spans::of_operation(entity, &request);
+        let context = EntityContext::new(entity.clone(), now).traced(request.trace.clone());
+        let run = span.in_scope(|| definition.clone().run(context, state, request));
+        Some(match run {
+            OperationRun::Later(later) => OperationRun::Later(Box::pin(later.instrument(span))),
+            done @ OperationRun::Done(_) => done,
+        })
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod limiter;
 pub(crate) mod list;
+pub(crate) mod log_level;
 pub(crate) mod man;
 pub(crate) mod purge;
 pub(crate) mod raise;
@@ -67,6 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Webhooks(webhooks) => webhooks.run(&session).await,
         Command::Workers(workers) => workers.run(&session).await,
         Command::Worker(worker) => worker.run(&session).await,
+        Command::LogLevel(level) => level.run(&session).await,
         Command::Schedule(schedule) => schedule.run(&session).await,
         Command::Doctor(doctor) => doctor.run(&session).await,
         Command::Explain(explain) => explain.run(&session).await,

@@ -118,6 +118,7 @@ impl Start {
             replaceable: None,
             idempotency_key: self.idempotency_key,
             trace: None,
+            is_told_elsewhere: false,
             webhook: self.webhook.map(|url| WebhookSubscription {
                 url,
                 statuses,

@@ -96,6 +96,48 @@ fn dev_answers_on_all_its_ports_and_passes_over_one_that_is_taken() {
 }
 
 #[test]
+fn what_a_host_logs_is_shown_and_changed_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(folder.path(), "0");
+    let port = dev
+        .line("gRPC       http://127.0.0.1:")
+        .split(' ')
+        .next()
+        .unwrap();
+    let line = |line: &str, wanted: Expect| check(&dev, port, line, &wanted);
+    line(
+        "log-level",
+        expect![[r#"
+        warn,dalsegno=info,dalsegno_grpc=info
+        exit 0"#]],
+    );
+    line(
+        "log-level debug",
+        expect![[r#"
+        2| the host logs debug
+        exit 0"#]],
+    );
+    line(
+        "log-level --json",
+        expect![[r#"
+        {"level":"debug"}
+        exit 0"#]],
+    );
+    line(
+        "log-level loud",
+        expect![[r#"
+        2| error[invalid]: "loud" is no level: write error, warn, info, debug, trace, or a filter such as info,dalsegno_engine=debug
+        exit 2"#]],
+    );
+    line(
+        "log-level",
+        expect![[r#"
+        debug
+        exit 0"#]],
+    );
+}
+
+#[test]
 fn a_command_reaches_every_hub_of_the_host() {
     let folder = tempfile::tempdir().unwrap();
     drop(Dev::start(folder.path(), "0"));

@@ -34,6 +34,7 @@ use crate::meters::Meters;
 use crate::partition::{Entropy, Numbers, Partition, PartitionConfig};
 use crate::record;
 use crate::station::{State, Station};
+use crate::traces::Traces;
 use crate::turn::Effect;
 use crate::webhooks::{Webhooks, WithWebhooks};
 
@@ -63,6 +64,8 @@ pub struct HubOptions {
     pub marks: Option<PathBuf>,
     /// Who is told of statuses; nobody when `None`.
     pub webhooks: Option<Arc<dyn Webhooks>>,
+    /// Who tells tracing systems of what instances did; nobody when `None`.
+    pub traces: Option<Arc<dyn Traces>>,
 }
 
 /// A hub that cannot be started.
@@ -83,6 +86,7 @@ pub(super) struct Runtime {
     pub(super) limits: Arc<Limits>,
     pub(super) executor: Arc<dyn Executor>,
     pub(super) webhooks: Option<Arc<dyn Webhooks>>,
+    traces: Option<Arc<dyn Traces>>,
     pub(super) changes: ChangeSender,
     pub(super) meters: Arc<Meters>,
     pub(super) clock: Arc<dyn Clock>,
@@ -130,6 +134,12 @@ impl TaskHub {
     ) -> Result<Self, HubError> {
         let loaded = store.load_hub().map_err(|error| HubError(error.to_string()))?;
         let (marks, suspects) = open_marks(options.marks.as_deref())?;
+        let name = match options.name.as_str() {
+            "" => "default",
+            name => name,
+        };
+        // What is logged in its threads and by what they start says which hub it is of.
+        let _within = tracing::error_span!("hub", hub = name).entered();
         let runtime = Arc::new(Runtime::new(store, executor, &loaded, marks, options)?);
         runtime.run(&loaded, &suspects)?;
         Ok(Self { runtime })
@@ -182,6 +192,7 @@ impl Runtime {
             limits,
             executor,
             webhooks: options.webhooks,
+            traces: options.traces,
             changes: ChangeSender::default(),
             meters: Arc::default(),
             clock: Arc::new(SystemClock::default()),
@@ -342,6 +353,7 @@ impl Runtime {
                 webhooks: self.webhooks.clone(),
                 changes: self.changes.clone(),
                 meters: self.meters.clone(),
+                traces: self.traces.clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
             let open = loader::load(&*self.store, id).map_err(|error| failed(&error))?;
@@ -516,7 +528,9 @@ impl Drop for Runtime {
 
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HubError> {
     let thread = std::thread::Builder::new().name(name.to_owned());
+    let span = tracing::Span::current();
     let run = move || {
+        let _within = span.enter();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             let panic = panic_text(panic.as_ref());
             tracing::error!(

@@ -221,7 +221,6 @@ impl Partition {
     fn start(&mut self, id: &InstanceId, options: &StartOptions, reply: Reply<Started>) {
         let extra = RowExtra {
             parent_name: None,
-            span: None,
             idempotency_key: options.idempotency_key.clone(),
             start_fingerprint: options
                 .idempotency_key
@@ -232,6 +231,7 @@ impl Partition {
             trace: options.trace.clone(),
             events: Vec::new(),
             webhook: options.webhook.clone(),
+            span: None,
         };
         match self.start_conflict(id, options, &extra) {
             Some(answer) => self.answer_slot(id, reply.with(answer)),
@@ -319,6 +319,7 @@ impl Partition {
         let after = resident.orchestration.row.status;
         self.forget_start(delayed, turn);
         self.write_tasks(id, key, &result, turn);
+        self.note_trail(id, &result.events, true, turn);
         turn.moves.push((Some(before), Some(after)));
         for (target, message) in result.outgoing {
             if !planted::has(Bug::LocksKeptAtReplacement) {

@@ -37,7 +37,7 @@ impl Partition {
         if !unread.is_damage {
             return self.read_later(Load::Instance(id.clone()), &unread);
         }
-        tracing::error!(instance = %id, error = unread.text, "an instance is damaged");
+        tracing::error!(instance_id = %id, error = unread.text, "an instance is damaged");
         if let Some(slot) = self.slots.get_mut(id) {
             slot.state = SlotState::Damaged(unread.text);
         }

@@ -12,6 +12,7 @@ use dalsegno_core::{Failure, InstanceId, TaskId};
 use hashbrown::HashMap;
 
 use super::Partition;
+use super::slot::Slot;
 use super::tasks::kept;
 use crate::record;
 use crate::task::{FAILURES_KEPT, StoredTask, TaskRecord};
@@ -75,6 +76,8 @@ impl Partition {
     }
 
     fn open_delivery(&mut self, row: &InstanceRow, content: dalsegno_core::Payload, turn: &mut Turn) {
+        let resident = self.slots.get(&row.id).and_then(Slot::resident);
+        let trace = resident.and_then(|resident| resident.orchestration.trace_within(None));
         let record = TaskRecord {
             instance: row.id.clone(),
             key: self.config.numbers.next_key(),
@@ -89,7 +92,7 @@ impl Partition {
             last_heartbeat: None,
             failures: Vec::new(),
             kills: 0,
-            trace: None,
+            trace,
         };
         if self.deliveries.pending >= PENDING_MAX {
             let text = format!("{PENDING_MAX} deliveries wait already in this partition");
@@ -188,7 +191,7 @@ impl Partition {
     /// It stays where people find it.
     fn give_up(&mut self, record: &TaskRecord, failure: Failure, turn: &mut Turn) {
         tracing::warn!(
-            instance = %record.instance,
+            instance_id = %record.instance,
             delivery = %record.execution_id,
             attempts = record.failed_attempts + 1,
             %failure,

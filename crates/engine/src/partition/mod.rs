@@ -24,6 +24,7 @@ mod slot;
 mod starts;
 mod tasks;
 mod timers;
+mod traces;
 mod turns;
 mod values;
 
@@ -54,6 +55,7 @@ use crate::marks::Suspects;
 use crate::meters::Meters;
 use crate::record;
 use crate::task::{ChildRecord, StoredTask, TaskRecord};
+use crate::traces::Traces;
 use crate::turn::{Delivery, Effect, Turn};
 use crate::webhooks::{DELIVERY, GIVEN_UP, Webhooks};
 
@@ -135,6 +137,8 @@ pub struct PartitionConfig {
     pub changes: ChangeSender,
     /// What the hub measures.
     pub meters: Arc<Meters>,
+    /// Who tells tracing systems of what instances did; nobody when `None`.
+    pub traces: Option<Arc<dyn Traces>>,
 }
 
 /// Things that happened and that nobody else counts.

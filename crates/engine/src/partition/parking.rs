@@ -11,7 +11,7 @@ impl Partition {
     /// Code and history do not fit: the instance waits for other code, with its messages stored.
     pub(super) fn park(&mut self, id: &InstanceId, fault: Fault, batch: Vec<Item>) {
         self.counters.faults += u64::from(fault.kind != FaultKind::Missing);
-        tracing::warn!(instance = %id, %fault, "the instance is parked");
+        tracing::warn!(instance_id = %id, %fault, "the instance is parked");
         let event_keys_max = self.config.limits.event_keys_max;
         if let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) {
             remember_events(&mut resident.orchestration.row, &batch, event_keys_max);

@@ -35,7 +35,7 @@ impl Partition {
             record.kills += 1;
             turn.ops.push(self.put_task(&record));
             tracing::warn!(
-                instance = %record.instance,
+                instance_id = %record.instance,
                 activity = %record.name,
                 kills = record.kills,
                 "this activity ran when the process died"
@@ -74,7 +74,7 @@ impl Partition {
         resident.kills += 1;
         let kills = resident.kills;
         set_kills(&mut resident.orchestration.row, kills);
-        tracing::warn!(instance = %id, kills, "a turn of this instance ran when the process died");
+        tracing::warn!(instance_id = %id, kills, "a turn of this instance ran when the process died");
         if kills >= most {
             let batch = take_batch(slot);
             let fault = Fault {

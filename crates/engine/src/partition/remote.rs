@@ -15,9 +15,9 @@ use dalsegno_core::{Action, Event, EventKind, InstanceId, Message, TaskId};
 use super::job::checked;
 use super::sizes::Sizes;
 use super::slot::{AwayTurn, Item, Resident, Slot, put_back};
-use super::turns::{note_span, remember_events};
+use super::turns::remember_events;
 use super::{Partition, values};
-use crate::executor::{ExecutionSpan, TurnAddress, TurnAnswer, TurnSender};
+use crate::executor::{TurnAddress, TurnAnswer, TurnSender};
 use crate::record;
 use crate::turn::{Effect, Reply, Turn};
 
@@ -210,16 +210,6 @@ impl Partition {
         }
         self.answer_slot(id, reply.with(Ok(true)));
         self.end_turn(id);
-    }
-
-    /// The row is stored with the turn.
-    fn note_span(&mut self, id: &InstanceId, span: Option<ExecutionSpan>) {
-        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
-            return;
-        };
-        if let Some(span) = span {
-            resident.has_new_span |= note_span(&mut resident.orchestration.row, span);
-        }
     }
 
     fn conclude_away_turn(

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use dalsegno_core::orchestration::Orchestration;
 use dalsegno_core::store::Op;
-use dalsegno_core::{Fault, FaultKind, InstanceId};
+use dalsegno_core::{Event, Fault, FaultKind, InstanceId};
 
 use super::Partition;
 use super::slot::{Resident, Slot, SlotState};
 use super::starts::fresh;
+use super::traces::follow;
 use crate::changes::RowChange;
 use crate::input::{Load, StoredInstance, Unread};
 use crate::turn::{Effect, Turn};
@@ -33,7 +34,9 @@ impl Partition {
                 Some(unread) if stored.row.status.is_final() => return self.take_unread_instance(id, unread),
                 damaged => {
                     damage = damaged.filter(|_| stored.row.parked.is_none());
-                    SlotState::Resident(Box::new(restore(stored)))
+                    let mut resident = restore(stored);
+                    follow(self.config.traces.as_ref(), &mut resident);
+                    SlotState::Resident(Box::new(resident))
                 }
             },
             Err(unread) => return self.take_unread_instance(id, unread),
@@ -170,6 +173,11 @@ impl Partition {
             return;
         };
         let bytes = resident.live.as_ref().map_or(0, |live| live.size_bytes() + 512);
+        let bytes = bytes
+            + resident
+                .trail
+                .as_ref()
+                .map_or(0, |trail| size_of::<Event>() * trail.len());
         let before = std::mem::replace(&mut resident.live_bytes, bytes);
         resident.tick = self.futures.touch(id, before, bytes);
         if self.futures.len() > 2 * self.slots.len() + 4096 {

@@ -16,6 +16,7 @@ use super::commands::wrong_state;
 use super::slot::{Item, Resident, Slot, SlotState};
 use super::starts::fresh;
 use super::tasks::put_child;
+use super::traces::{follow, for_next_execution};
 use super::{Partition, values};
 use crate::input::{Command, Load};
 use crate::record;
@@ -200,6 +201,7 @@ impl Partition {
             parent: parent.or_else(|| old.parent.clone()),
             events: history.len() as u64,
             apart: Apart::default(),
+            extra: for_next_execution(&old.extra),
             ..old.clone()
         };
         let mut orchestration = match history.is_empty() {
@@ -221,12 +223,15 @@ impl Partition {
         let inline_max = self.config.limits.payload_inline_bytes;
         values::put_instance(row, Apart::default(), inline_max, ops);
         values::append_history(row, 0, &history, inline_max, ops);
-        self.move_children(old.key, &orchestration, &mut turn);
-        self.reopen(&orchestration, &history, &mut turn);
+        let mut resident = Resident::new(orchestration, Some(history));
+        follow(self.config.traces.as_ref(), &mut resident);
+        let history = resident.history.as_deref().unwrap_or_default();
+        self.move_children(old.key, &resident.orchestration, &mut turn);
+        self.reopen(&resident.orchestration, history, &mut turn);
         self.keys.remove(&old.key);
         self.keys.insert(key, id.clone());
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.state = SlotState::Resident(Box::new(Resident::new(orchestration, Some(history))));
+            slot.state = SlotState::Resident(Box::new(resident));
         }
         let again = rewound
             .again
@@ -327,18 +332,21 @@ impl Partition {
         name: &Arc<str>,
         history: &[Event],
     ) -> TaskRecord {
-        let (row, trace) = (&orchestration.row, orchestration.trace.clone());
+        let row = &orchestration.row;
         let asked = history.iter().find_map(|event| match &event.kind {
             EventKind::TaskScheduled {
                 task: scheduled,
                 input,
                 options,
                 ..
-            } if *scheduled == task => Some((input.clone(), options.clone())),
+            } if *scheduled == task => Some((event.at, input.clone(), options.clone())),
             _ => None,
         });
-        let (input, options) = asked.unwrap_or_default();
+        let (asked, input, options) = asked.unwrap_or((self.now, None, None));
+        let labels = options.as_ref().and_then(|options| options.labels.as_deref());
+        let own = labels.and_then(|labels| labels.trace.as_ref());
         TaskRecord {
+            trace: orchestration.trace_of_task(task, asked, own),
             kills: 0,
             instance: row.id.clone(),
             key: row.key,
@@ -352,7 +360,6 @@ impl Partition {
             due: None,
             last_heartbeat: None,
             failures: Vec::new(),
-            trace,
         }
     }
 }
@@ -381,7 +388,7 @@ fn repeated(orchestration: &Orchestration, task: TaskId, history: &[Event]) -> V
                     input: input.clone(),
                     caller,
                     at: None,
-                    trace: orchestration.trace.clone(),
+                    trace: orchestration.trace_of_task(task, event.at, None),
                 };
                 Some((Target::Entity(entity.clone()), message))
             }

@@ -10,6 +10,7 @@ use dalsegno_core::store::{Apart, InstanceRow, Op, TimerRow};
 use dalsegno_core::{Failure, InstanceId, Message, TaskId};
 
 use super::slot::{Item, Resident, Slot, SlotState};
+use super::traces::{Creator, begin_trace, follow};
 use super::{Partition, values};
 use crate::record;
 use crate::task::RowExtra;
@@ -48,7 +49,7 @@ impl Partition {
                 self.commit_slot(id, turn);
             }
             _ => {
-                let row = self.row_for(id, &request);
+                let row = self.row_for(id, &request, Creator::Hub);
                 self.create(id, row, turn);
             }
         }
@@ -67,13 +68,23 @@ impl Partition {
         self.send(Target::Orchestration(parent.instance.clone()), done, turn);
     }
 
-    fn row_for(&mut self, id: &InstanceId, request: &StartRequest) -> InstanceRow {
+    fn row_for(&mut self, id: &InstanceId, request: &StartRequest, creator: Creator) -> InstanceRow {
         let version = request
             .version
             .clone()
             .or_else(|| self.config.executor.default_version(&request.name));
+        let execution_id = self.entropy.execution_id();
+        let creator = match request.parent {
+            Some(_) => Creator::Caller,
+            None => creator,
+        };
         let extra = record::encode_extra(&RowExtra {
-            trace: request.trace.clone(),
+            trace: begin_trace(
+                self.config.traces.as_ref(),
+                execution_id,
+                request.trace.as_ref(),
+                creator,
+            ),
             parent_name: request.parent_name.clone(),
             depth: request.depth,
             ..RowExtra::default()
@@ -82,7 +93,7 @@ impl Partition {
             key: self.config.numbers.next_key(),
             partition: self.config.id,
             id: id.clone(),
-            execution_id: self.entropy.execution_id(),
+            execution_id,
             name: request.name.clone(),
             version,
             status: Status::Pending,
@@ -121,11 +132,19 @@ impl Partition {
             tags: Vec::new(),
             trace: options.trace.clone(),
         };
-        let mut row = self.row_for(id, &request);
+        let creator = match options.is_told_elsewhere {
+            true => Creator::Caller,
+            false => Creator::Hub,
+        };
+        let mut row = self.row_for(id, &request, creator);
+        let trace = record::decode_extra(&row.extra).unwrap_or_default().trace;
         row.tags.clone_from(&options.tags);
         row.tags.sort();
         row.scheduled_start = options.scheduled_start;
-        row.extra = record::encode_extra(extra);
+        row.extra = record::encode_extra(&RowExtra {
+            trace,
+            ..extra.clone()
+        });
         row
     }
 
@@ -148,6 +167,7 @@ impl Partition {
         let (key, due) = (row.key, row.scheduled_start.filter(|due| *due > self.now));
         self.keys.insert(key, id.clone());
         let mut resident = Resident::new(fresh(row), Some(Vec::new()));
+        follow(self.config.traces.as_ref(), &mut resident);
         resident.is_new = due.is_none();
         let Some(slot) = self.slots.get_mut(id) else {
             return;

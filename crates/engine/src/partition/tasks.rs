@@ -37,7 +37,6 @@ impl Partition {
             return;
         };
         let execution_id = resident.orchestration.row.execution_id;
-        let trace = resident.orchestration.trace.clone();
         for new in &result.tasks {
             let record = TaskRecord {
                 instance: id.clone(),
@@ -53,12 +52,7 @@ impl Partition {
                 last_heartbeat: None,
                 failures: Vec::new(),
                 kills: 0,
-                trace: new
-                    .options
-                    .labels
-                    .as_ref()
-                    .and_then(|labels| labels.trace.clone())
-                    .or_else(|| trace.clone()),
+                trace: new.trace.clone(),
             };
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));

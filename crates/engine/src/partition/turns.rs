@@ -11,8 +11,9 @@ use super::job::{Job, Running, RunningTurn, Said, TurnDone, TurnJob};
 use super::sizes::Sizes;
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::starts::{count_depth, delayed_start, fresh};
+use super::traces::{follow, for_next_execution};
 use super::{Partition, values};
-use crate::executor::{ExecutionInfo, ExecutionSpan, TurnAddress};
+use crate::executor::{ExecutionInfo, TurnAddress};
 use crate::record;
 use crate::turn::Turn;
 
@@ -54,8 +55,11 @@ impl Partition {
             execution_id: row.execution_id,
             name: row.name.clone(),
             version: row.version.clone(),
-            trace: resident.orchestration.trace.clone(),
-            span: span_of(row),
+            trace: resident.orchestration.trace_within(None),
+            span: match resident.live {
+                Some(_) => None,
+                None => record::decode_extra(&row.extra).unwrap_or_default().span,
+            },
             tags: row.tags.clone(),
             locked_entities_max,
         };
@@ -164,7 +168,7 @@ impl Partition {
         };
         let before = RowMark {
             is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max)
-                | std::mem::take(&mut resident.has_new_span),
+                | std::mem::take(&mut resident.is_extra_changed),
             ..RowMark::of(resident)
         };
         let delayed = delayed_start(&resident.orchestration.row);
@@ -179,6 +183,7 @@ impl Partition {
             self.forget_start(delayed, &mut turn);
         }
         self.write_tasks(id, key, &result, &mut turn);
+        self.note_trail(id, &result.events, is_over || result.next.is_some(), &mut turn);
         match result.next.clone() {
             Some(next) => {
                 self.continue_as_new(id, before.status, next, unread.unwrap_or_default(), &mut turn)
@@ -327,6 +332,7 @@ impl Partition {
             input: next.input,
             events: 0,
             apart: Apart::default(),
+            extra: for_next_execution(&old.extra),
             ..old.clone()
         };
         let cancel = resident.orchestration.cancel_request();
@@ -344,6 +350,7 @@ impl Partition {
             turn.moves.push((Some(status_before), Some(Status::Running)));
         }
         *resident = Resident::new(fresh(row), Some(Vec::new()));
+        follow(self.config.traces.as_ref(), resident);
         self.futures.forget(bytes);
         self.keys.remove(&old_key);
         self.keys.insert(key, id.clone());
@@ -406,29 +413,6 @@ pub(super) fn remember_events(row: &mut InstanceRow, batch: &[Item], event_keys_
     extra.events.extend(marks());
     let surplus = extra.events.len().saturating_sub(event_keys_max);
     extra.events.drain(..surplus);
-    row.extra = record::encode_extra(&extra);
-    true
-}
-
-/// The span that code elsewhere made of this execution.
-fn span_of(row: &InstanceRow) -> Option<ExecutionSpan> {
-    if row.extra.is_empty() {
-        return None;
-    }
-    let (execution, span) = record::decode_extra(&row.extra).ok()?.span?;
-    (execution == row.key).then_some(span)
-}
-
-/// Notes that span in the row; says whether it is another.
-pub(super) fn note_span(row: &mut InstanceRow, span: ExecutionSpan) -> bool {
-    let Ok(mut extra) = record::decode_extra(&row.extra) else {
-        return false;
-    };
-    let noted = Some((row.key, span));
-    if extra.span == noted {
-        return false;
-    }
-    extra.span = noted;
     row.extra = record::encode_extra(&extra);
     true
 }

@@ -727,18 +727,12 @@ fn extra() -> RowExtra {
         events: vec![mark(1 << 64 | 2, 3), mark(u128::MAX, 4)],
         trace: trace(),
         parent_name: Some(parent_name()),
-        span: Some((
-            ExecutionKey(9),
-            ExecutionSpan {
-                id: Some("00f067aa0ba902b7".into()),
-                start: Some(at(12)),
-            },
-        )),
         webhook: Some(WebhookSubscription {
             url: "https://example.com/hook".into(),
             statuses: vec![dalsegno_core::query::Status::Failed],
             secret: Some("audit".into()),
         }),
+        span: None,
     }
 }
 
@@ -771,6 +765,43 @@ fn what_a_row_holds_beside_its_columns_comes_back() {
 }
 
 #[test]
+fn what_is_told_of_spans_comes_back() {
+    use dalsegno_core::span::SpanElsewhere;
+    use dalsegno_core::{SpanId, Timestamp};
+    let given = trace().expect("valid");
+    let traces = [
+        given.created_by(SpanId(7), true),
+        dalsegno_core::TraceContext::begun(5, SpanId(6), false),
+    ];
+    for trace in traces {
+        let extra = RowExtra {
+            trace: Some(trace),
+            span: Some(SpanElsewhere {
+                id: SpanId(9),
+                start: Some(Timestamp::from_micros(3)),
+            }),
+            ..extra()
+        };
+        assert_eq!(decode_extra(&encode_extra(&extra)), Ok(extra));
+    }
+    let extra = RowExtra {
+        trace: Some(given.created_by(SpanId(7), true)),
+        span: Some(SpanElsewhere {
+            id: SpanId(9),
+            start: None,
+        }),
+        ..RowExtra::default()
+    };
+    check_golden(
+        &encode_extra(&extra),
+        &expect![[r#"
+        22470a3730302d34626639326633353737623334646136613363653932396430
+        653065343733362d303030303030303030303030303030372d30311203613d31
+        19b702a90baa67f000ca0209090900000000000000"#]],
+    );
+}
+
+#[test]
 fn the_bytes_of_extras_are_golden() {
     check_golden(
         &encode_extra(&extra()),
@@ -780,9 +811,8 @@ fn the_bytes_of_extras_are_golden() {
             000000000000223e0a3730302d34626639326633353737623334646136613363
             653932396430653065343733362d303066303637616130626139303262372d30
             311203613d312806321d0a0453686f701203312e321a10000000000000000000
-            0000000000000b3a1608091210303066303637616130626139303262371818a8
-            0102c202240a1868747470733a2f2f6578616d706c652e636f6d2f686f6f6b12
-            010b1a056175646974"#]],
+            0000000000000ba80102c202240a1868747470733a2f2f6578616d706c652e63
+            6f6d2f686f6f6b12010b1a056175646974"#]],
     );
 }
 

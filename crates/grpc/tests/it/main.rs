@@ -8,5 +8,6 @@ mod identity;
 mod limiters;
 mod links;
 mod missing;
+mod spans;
 mod turns;
 mod world;

@@ -5,6 +5,7 @@ mod nothing;
 use std::sync::Arc;
 
 use dalsegno_core::limits::Limits;
+use dalsegno_engine::traces::Traces;
 use dalsegno_engine::{HubOptions, TaskHub};
 use dalsegno_grpc::executor::RemoteExecutor;
 use dalsegno_grpc::proto;
@@ -41,14 +42,28 @@ pub(crate) fn served() -> (Served, Arc<Workers>) {
 }
 
 fn served_with(limits: Limits) -> (Served, Arc<Workers>) {
+    served_by(Arc::new(MemoryStore::new(2)), limits, None)
+}
+
+/// A hub on this store, which is told of.
+pub(crate) fn served_on(store: Arc<MemoryStore>, traces: Option<Arc<dyn Traces>>) -> (Served, Arc<Workers>) {
+    served_by(store, Limits::default(), traces)
+}
+
+fn served_by(
+    store: Arc<MemoryStore>,
+    limits: Limits,
+    traces: Option<Arc<dyn Traces>>,
+) -> (Served, Arc<Workers>) {
     let workers = Workers::new(WorkerLimits::default());
     let executor = RemoteExecutor::new(Arc::new(Nothing::default()), workers.clone());
     let options = HubOptions {
         threads: 1,
         limits,
+        traces,
         ..HubOptions::default()
     };
-    let hub = TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(executor), options);
+    let hub = TaskHub::open(store, Arc::new(executor), options);
     let served = Served {
         hub: hub.expect("an empty store opens"),
         workers: workers.clone(),

@@ -6,6 +6,7 @@
 mod source;
 mod table;
 mod template;
+mod traces;
 pub mod units;
 mod webhooks;
 
@@ -26,6 +27,7 @@ pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
 pub use template::template;
+pub use traces::TraceConfig;
 pub use webhooks::WebhookConfig;
 
 /// What a host is told, typed and checked.
@@ -57,6 +59,8 @@ pub struct Config {
     pub limited: Vec<(String, String)>,
     /// Who is told of statuses, and how. Secrets are in files that are read at the start.
     pub webhooks: WebhookConfig,
+    /// Where traces are sent. Headers are in a file that is read at the start.
+    pub traces: TraceConfig,
     /// How gRPC is served.
     pub grpc: GrpcSettings,
     /// Certificate and key of the listener.
@@ -342,6 +346,7 @@ impl Values<'_> {
             limiters: Vec::new(),
             limited: Vec::new(),
             webhooks: WebhookConfig::of(self.0),
+            traces: TraceConfig::of(self.0),
             grpc: GrpcSettings {
                 workers: self.text("grpc.workers"),
                 in_flight_default: self.size("grpc.in_flight_default"),

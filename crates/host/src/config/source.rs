@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::table::{FAMILIES, Given, Kind, SETTINGS, Setting, Value};
+use super::traces::VARIABLES;
 use super::{Mistake, Origin, units};
 use crate::nearest::nearest;
 
@@ -19,7 +20,7 @@ const PREFIX: &str = "DALSEGNO__";
 pub struct Sources {
     /// The file, with its text.
     pub file: Option<(PathBuf, String)>,
-    /// The environment; what does not begin with `DALSEGNO__` is skipped.
+    /// The environment: what begins with `DALSEGNO__`, and variables of OpenTelemetry.
     pub environment: Vec<(String, String)>,
     /// Flags: the flag as written, key, value.
     pub flags: Vec<(String, String, String)>,
@@ -37,7 +38,10 @@ impl Sources {
             Err(error) => return Err(error),
         };
         let environment = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+            let is_meant = |name: &str| {
+                name.starts_with(PREFIX) || VARIABLES.iter().any(|(variable, ..)| *variable == name)
+            };
+            let name = name.into_string().ok().filter(|name| is_meant(name))?;
             Some((name, value.to_string_lossy().into_owned()))
         });
         Ok(Self {
@@ -63,6 +67,16 @@ pub(super) fn resolve(sources: &Sources) -> (Resolved, Vec<Mistake>) {
     }
     if let Some((path, text)) = &sources.file {
         layers.file(path, text);
+    }
+    for (variable, key, read) in VARIABLES {
+        let found = sources.environment.iter().find(|(name, _)| name == variable);
+        // An empty one is as good as none, as its specification says.
+        let Some((name, value)) = found.filter(|(_, value)| !value.is_empty()) else {
+            continue;
+        };
+        if let Some(value) = read(value) {
+            layers.put(key, &Given::Plain(value), Origin::Environment(name.clone()));
+        }
     }
     for (name, value) in &sources.environment {
         if let Some(rest) = name.strip_prefix(PREFIX) {

@@ -33,6 +33,7 @@ pub(super) enum Kind {
     Url,
     Name,
     Rate,
+    Share,
 }
 
 /// A value, checked.
@@ -85,6 +86,7 @@ impl Kind {
             Self::Functions => "a list of function names".into(),
             Self::Url => "a URL like https://hub.example.com, or nothing".into(),
             Self::Name => "letters, digits, - and _, at most 45".into(),
+            Self::Share => "a number from 0 to 1, like \"0.25\"".into(),
             Self::Rate => "so many per time, like 5000/1h".into(),
         }
     }
@@ -111,6 +113,7 @@ impl Kind {
                         .map(str::to_owned)
                         .collect(),
                 ),
+            (Self::Share, Given::Integer(text)) => self.read_text(text),
             (
                 Self::Flag
                 | Self::Count(..)
@@ -142,6 +145,9 @@ impl Kind {
             Self::Socket => text.parse::<SocketAddr>().is_ok(),
             Self::Url => text.is_empty() || is_origin(text),
             Self::Name => is_name(text),
+            Self::Share => text
+                .parse::<f64>()
+                .is_ok_and(|share| (0.0..=1.0).contains(&share)),
             Self::Rate => units::rate(text).is_some(),
             _ => true,
         };
@@ -520,6 +526,67 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Text on a terminal, else JSON; or always one.",
     ),
     row(
+        "traces.endpoint",
+        Kind::Url,
+        "",
+        "Where traces are sent, over OTLP. Empty: nowhere. Over HTTP, a URL without a path gets `/v1/traces`. Also `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.",
+    ),
+    row(
+        "traces.protocol",
+        Kind::Choice(&["http/protobuf", "grpc"]),
+        "http/protobuf",
+        "How. Also `OTEL_EXPORTER_OTLP_PROTOCOL`, `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`.",
+    ),
+    row(
+        "traces.headers_file",
+        Kind::Text,
+        "",
+        "File with headers to send along, a line each: `name=value`. Also, as a list, in `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_HEADERS`.",
+    ),
+    row(
+        "traces.timeout",
+        Kind::Duration,
+        "10s",
+        "How long one sending may take. Also, in milliseconds, `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`.",
+    ),
+    row(
+        "traces.service_name",
+        Kind::Text,
+        "dalsegno",
+        "What the sender is called. Also `OTEL_SERVICE_NAME`.",
+    ),
+    row(
+        "traces.sampler",
+        Kind::Choice(&[
+            "parentbased_always_on",
+            "parentbased_always_off",
+            "parentbased_traceidratio",
+            "always_on",
+            "always_off",
+            "traceidratio",
+        ]),
+        "parentbased_always_on",
+        "Which traces are recorded. Also `OTEL_TRACES_SAMPLER`.",
+    ),
+    row(
+        "traces.sampler_ratio",
+        Kind::Share,
+        "1",
+        "The share that a sampler with `traceidratio` takes. Also `OTEL_TRACES_SAMPLER_ARG`.",
+    ),
+    row(
+        "traces.queue_max",
+        Kind::Count(1, 100_000_000),
+        "100000",
+        "Most history events whose spans wait to be sent; what comes then is dropped and counted.",
+    ),
+    row(
+        "traces.enabled",
+        Kind::Flag,
+        "true",
+        "Whether traces are sent, if there is an endpoint. `OTEL_SDK_DISABLED=true` and `OTEL_TRACES_EXPORTER=none` turn it off.",
+    ),
+    row(
         "shutdown.drain",
         Kind::Duration,
         "30s",
@@ -606,6 +673,7 @@ Four sources, the later wins: the defaults below, `dalsegno.toml`, the environme
 
 - File: `dalsegno.toml` in the current folder, or the one named by `--config` or `DALSEGNO_CONFIG`.
 - Environment: `DALSEGNO__SECTION__KEY`, so `http.page_max` is `DALSEGNO__HTTP__PAGE_MAX`. Lists are separated by commas.
+- `OTEL_…` variables, where the table names them: weaker than ours, stronger than the file.
 - Flags: `--set http.page_max=500`, and the short ones that a command's help shows.
 
 A key that is not in this table is refused, with the nearest that is. All mistakes are told at once, the exit code is 78, and nothing was touched.

@@ -198,3 +198,89 @@ fn the_file_to_begin_with_sets_nothing_and_all_of_it_can_be_set() {
         assert_eq!((&known.0, &known.1), (&set.0, &set.1));
     }
 }
+
+#[test]
+fn traces_are_told_where_to_go_by_the_file_and_by_the_variables_of_opentelemetry() {
+    use crate::traces::{Sampler, TraceProtocol};
+    let traces = |file: &str, environment: &[(&str, &str)]| {
+        let config = Config::load(&sources(file, environment, &[])).unwrap().config;
+        config.traces.settings().unwrap()
+    };
+    assert_eq!(traces("", &[]), None);
+    assert_eq!(traces("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), None);
+    let file = "[traces]\nendpoint = \"http://a:1\"\nprotocol = \"grpc\"\ntimeout = \"3s\"\n";
+    let own = traces(file, &[]).unwrap();
+    assert_eq!(
+        (own.endpoint.as_str(), own.protocol),
+        ("http://a:1", TraceProtocol::Grpc)
+    );
+    assert_eq!(own.timeout, Duration::from_secs(3));
+    assert_eq!(
+        (own.service_name.as_str(), own.sampler),
+        ("dalsegno", Sampler::ParentBased(1.0))
+    );
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318/below/"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=canary"),
+        ("OTEL_SERVICE_NAME", "shop"),
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ("DALSEGNO__TRACES__SERVICE_NAME", "mine"),
+    ];
+    let theirs = traces(file, &environment).unwrap();
+    assert_eq!(theirs.endpoint, "https://c:4318/below/v1/traces");
+    assert_eq!(theirs.protocol, TraceProtocol::Http);
+    assert_eq!(theirs.timeout, Duration::from_millis(2500));
+    assert_eq!(theirs.service_name, "mine", "ours are stronger");
+    assert_eq!(theirs.sampler, Sampler::Share(0.25));
+    let loaded = Config::load(&sources(file, &environment, &[])).unwrap();
+    assert!(
+        !format!("{loaded:?}").contains("canary"),
+        "headers are never shown"
+    );
+    for off in [
+        ("OTEL_SDK_DISABLED", "TRUE"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("DALSEGNO__TRACES__ENABLED", "false"),
+    ] {
+        assert_eq!(traces(file, &[off]), None, "{off:?}");
+    }
+    assert!(traces(file, &[("OTEL_SDK_DISABLED", "false")]).is_some());
+    refused(
+        "[traces]\nendpoint = \"collector:4318\"\nsampler_ratio = 2\n",
+        &[
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ],
+        &expect![[r#"
+            dalsegno.toml:2:1: traces.endpoint: got "collector:4318", expected a URL like https://hub.example.com, or nothing
+            dalsegno.toml:3:1: traces.sampler_ratio: got 2, expected a number from 0 to 1, like "0.25"
+            environment OTEL_EXPORTER_OTLP_PROTOCOL: traces.protocol: got "http/json", expected http/protobuf, grpc
+            environment OTEL_EXPORTER_OTLP_TIMEOUT: traces.timeout: got "soon", expected a duration like 30s, 5m, 12h, 30d"#]],
+    );
+}
+
+#[test]
+fn headers_of_traces_are_read_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("headers");
+    std::fs::write(&file, "api-key=canary=1\n\n x-team = a\n").unwrap();
+    let text = format!("[traces]\nendpoint = \"http://a:1\"\nheaders_file = {file:?}\n");
+    let config = || Config::load(&sources(&text, &[], &[])).unwrap().config;
+    let settings = config().traces.settings().unwrap().unwrap();
+    let wanted = [("api-key", "canary=1"), ("x-team", "a")];
+    let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(settings.headers, wanted);
+    std::fs::write(&file, "api-key: canary\n").unwrap();
+    let refused = config().traces.settings().unwrap_err().to_string();
+    assert!(
+        refused.contains("has no = in line 1") && !refused.contains("canary"),
+        "{refused}"
+    );
+    std::fs::remove_file(&file).unwrap();
+    let refused = config().traces.settings().unwrap_err().to_string();
+    assert!(refused.contains("cannot be read"), "{refused}");
+}

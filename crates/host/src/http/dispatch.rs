@@ -8,20 +8,25 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use dalsegno_core::TraceContext;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::auth::Identity;
 use super::body::empty;
 use super::path::{self, Face, Management};
 use super::problem::{Bodies, Problem};
 use super::query::percent_decode;
-use super::request::{Call, RequestLinks, State, origin};
+use super::request::{Call, RequestLinks, State, origin, trace_in};
 use super::{commands, entities, grpc, health, list, metrics, purge, start, status, time};
 use crate::audit::{self, AuditRecord, Subject};
 use crate::dashboard;
 use crate::keys::Scope;
 use crate::server::HEADER_BYTES_MAX;
 use crate::v1;
+
+/// Characters of a sender's id of a request.
+const REQUEST_ID_MAX: usize = 128;
 
 /// Answers a request, whatever it is.
 pub(crate) async fn dispatch(
@@ -35,7 +40,12 @@ pub(crate) async fn dispatch(
         path::face(request.uri().path()),
         request.method().clone(),
     );
-    let response = answer(&state, app, peer, request, &face).await;
+    let span = tracing::error_span!(
+        "request",
+        request_id = request_id(request.headers()),
+        trace_id = trace_in(request.headers()).as_ref().map(TraceContext::trace_id),
+    );
+    let response = answer(&state, app, peer, request, &face).instrument(span).await;
     let code = response.status().as_u16();
     state
         .observer
@@ -223,6 +233,18 @@ async fn to_app(app: Router, call: Call) -> Response<Body> {
         links,
     });
     app.oneshot(request).await.unwrap_or_else(|never| match never {})
+}
+
+/// What lines that are logged for a request say of it: what its sender calls it, or what we do.
+fn request_id(headers: &HeaderMap) -> String {
+    let is_plain = |text: &&str| {
+        !text.is_empty() && text.len() <= REQUEST_ID_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    match given.filter(is_plain) {
+        Some(given) => given.to_owned(),
+        None => format!("{:016x}", getrandom::u64().unwrap_or_default()),
+    }
 }
 
 /// The key in the query, before the query is checked.

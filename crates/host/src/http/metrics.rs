@@ -19,6 +19,7 @@ use super::path::Face;
 use super::problem::Problem;
 use super::request::Call;
 use crate::keys::Scope;
+use crate::traces::TraceExporter;
 
 const FORM: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -141,6 +142,7 @@ pub(super) async fn answer(call: &Call) -> Result<Response<Body>, Problem> {
     hub.register_meters(&mut registry);
     register_hub(&mut registry, hub, &hub.measure().await?).await?;
     call.state.observer.http.register(&mut registry);
+    register_traces(&mut registry, call.state.observer.traces.as_deref());
     register_process(&mut registry, call.state.observer.begun);
     let mut text = String::new();
     encode(&mut text, &registry).expect("a text takes what is written");
@@ -288,6 +290,24 @@ fn counts(measure: &HubMeasure) -> [Told; 6] {
         ),
         ("commits", "Batches made durable", measure.commits),
     ]
+}
+
+fn register_traces(registry: &mut Registry, traces: Option<&TraceExporter>) {
+    let (exported, dropped) = traces.map_or((0, 0), |traces| {
+        (traces.counts().exported(), traces.counts().dropped())
+    });
+    counter(
+        registry,
+        "spans_exported",
+        "Spans that the receiver of traces took",
+        exported,
+    );
+    counter(
+        registry,
+        "spans_dropped",
+        "Spans that were not sent, or not taken",
+        dropped,
+    );
 }
 
 fn register_process(registry: &mut Registry, begun: Instant) {

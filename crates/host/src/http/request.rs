@@ -280,18 +280,7 @@ impl Call {
 
     /// The trace that the caller works in. As W3C says, invalid headers are no error and no trace.
     pub(crate) fn trace(&self) -> Option<TraceContext> {
-        let headers = &self.parts.headers;
-        let mut parents = headers.get_all("traceparent").iter();
-        let parent = parents.next()?.to_str().ok()?;
-        if parents.next().is_some() {
-            return None;
-        }
-        let states: Result<Vec<&str>, _> = headers
-            .get_all("tracestate")
-            .iter()
-            .map(HeaderValue::to_str)
-            .collect();
-        TraceContext::parse(parent, states.ok().map(|states| states.join(",")).as_deref())
+        trace_in(&self.parts.headers)
     }
 
     /// A reason: empty or the placeholder of the link is none.
@@ -430,6 +419,21 @@ fn forwarded(headers: &HeaderMap) -> (Option<String>, Option<String>) {
         first("x-forwarded-proto").and_then(scheme_of),
         first("x-forwarded-host").and_then(host_of),
     )
+}
+
+/// The trace that these headers of W3C Trace Context name. Invalid ones are no error and no trace.
+pub fn trace_in(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let parent = parents.next()?.to_str().ok()?;
+    if parents.next().is_some() {
+        return None;
+    }
+    let states: Result<Vec<&str>, _> = headers
+        .get_all("tracestate")
+        .iter()
+        .map(HeaderValue::to_str)
+        .collect();
+    TraceContext::parse(parent, states.ok().map(|states| states.join(",")).as_deref())
 }
 
 #[cfg(test)]

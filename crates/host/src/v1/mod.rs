@@ -9,6 +9,7 @@ pub(crate) mod event_wire;
 mod explain_wire;
 pub(crate) mod instances;
 pub mod json;
+mod log_level;
 pub(crate) mod operations;
 mod others;
 mod overview;
@@ -25,6 +26,7 @@ use crate::http::request::Call;
 pub use delivery_wire::DeliveryWire;
 pub use entity_wire::{EntityTold, EntityWaiterWire};
 pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
+pub use log_level::LogLevelWire;
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
 pub use schedules::{RunWire, ScheduleWire};
@@ -79,6 +81,8 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Audit => others::audit(&call),
         Ours::Stuck => instances::stuck(call).await,
         Ours::Workers => others::workers(&call),
+        Ours::LogLevel => log_level::get(&call),
+        Ours::SetLogLevel => log_level::set(call).await,
         Ours::Hub => others::hub(call).await,
         Ours::Hubs => others::hubs(&call),
         Ours::Schedules => schedules::list(&call),

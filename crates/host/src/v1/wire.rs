@@ -196,6 +196,7 @@ impl StartBody {
             replaceable: None,
             idempotency_key: self.idempotency_key,
             trace: None,
+            is_told_elsewhere: false,
             webhook: self.webhook.map(WebhookSubscription::try_from).transpose()?,
         })
     }
@@ -888,6 +889,7 @@ mod tests {
             replaceable: None,
             idempotency_key: Some("k".into()),
             trace: None,
+            is_told_elsewhere: false,
             webhook: Some(WebhookSubscription {
                 url: "https://example.com/hook".into(),
                 statuses: vec![Status::Failed],

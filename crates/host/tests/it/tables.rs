@@ -164,6 +164,8 @@ pub(crate) const ROUTES: &[(&str, &str, &[&str])] = &[
     ("GET", "/runtime/dalsegno/v1/entities/counter/a", &[]),
     ("POST", "/runtime/dalsegno/v1/entities/counter/a/signal", &[]),
     ("DELETE", "/runtime/dalsegno/v1/entities/counter/a", &[]),
+    ("GET", "/runtime/dalsegno/v1/log-level", &[]),
+    ("PUT", "/runtime/dalsegno/v1/log-level", &[]),
     ("GET", "/runtime/dalsegno/v1/limiters", &[]),
     ("PUT", "/runtime/dalsegno/v1/limiters/github", &[]),
     (

@@ -2,10 +2,14 @@
 
 use dalsegno::{
     ActivityContext, App, Client, EntityContext, EntityId, Event, EventKind, HostSettings, Instance,
-    InstanceQuery, NewId, OrchestrationContext, Result, TraceContext, activity, entity, orchestrator,
+    InstanceQuery, NewId, OrchestrationContext, Result, TraceContext, activity, entity, http_trigger,
+    orchestrator,
 };
 use dalsegno_engine::request::RequestErrorKind;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::functions::GO;
 use super::{eventually, on_all, on_both, until};
@@ -121,6 +125,45 @@ async fn a_trace_reaches_all_that_a_start_leads_to() {
         assert_eq!(started, Some(trace()));
     })
     .await;
+}
+
+/// Starts one that tells whose work it is, and raises an event.
+#[http_trigger(methods = ["POST"], auth = anonymous)]
+async fn place(client: Client) -> Result<String> {
+    let instance = client.start(child, ()).await?;
+    let told = instance.wait().await?;
+    let other = client.start(family, 2).await?;
+    other.raise_event(GO, "go".into()).await?;
+    other.wait().await?;
+    let raised = raised(&other.history().await?);
+    Ok(format!("{} {}", told.join(" "), said(raised[0].as_ref())))
+}
+
+/// What the trigger told, with these headers of the request.
+async fn placed(address: SocketAddr, headers: &str) -> String {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = format!("POST /api/place HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.0 200"), "{text}");
+    text.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_http_trigger_starts_is_part_of_the_trace_of_its_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = app().register(place);
+    let host = app.start(HostSettings::in_folder(folder.path())).await.unwrap();
+    let address = host.address().unwrap();
+    let headers = format!("traceparent: {PARENT}\r\ntracestate: vendor=1\r\n");
+    let wanted = format!("{PARENT} vendor=1");
+    assert_eq!(placed(address, &headers).await, [wanted.as_str(); 3].join(" "));
+    let invalid = format!("traceparent: {}\r\n", PARENT.to_uppercase());
+    for headers in [invalid.as_str(), ""] {
+        assert_eq!(placed(address, headers).await, "none none none");
+    }
+    host.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dalsegno::{
     App, Client, ExternalEvent, Host, HostSettings, OrchestrationContext, Result, RetryPolicy, Status,
-    Webhook, WebhookSecret, WebhookSettings, WebhookSubscription, orchestrator,
+    TraceContext, Webhook, WebhookSecret, WebhookSettings, WebhookSubscription, orchestrator,
 };
 use dalsegno_host::RemoteHub;
 use dalsegno_host::v1::DeliveryWire;
@@ -35,6 +35,8 @@ struct Got {
     id: String,
     status: String,
     body: String,
+    /// The headers `traceparent` and `tracestate`.
+    trace: [Option<String>; 2],
 }
 
 /// Answers what it is told to, and keeps what it gets.
@@ -107,6 +109,10 @@ async fn receive(
         id,
         status: read["data"]["status"].as_str().unwrap().to_owned(),
         body,
+        trace: ["traceparent", "tracestate"].map(|name| {
+            let value = headers.get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        }),
     });
     let code = match state.first.is_empty() {
         true => state.then,
@@ -191,6 +197,27 @@ async fn every_status_is_told_in_order_until_it_is_taken() {
     assert_eq!(first["data"]["instanceId"], "a");
     assert_eq!(first["data"]["previousStatus"], "Pending");
     eventually(async || deliveries(&host).await.is_empty()).await;
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_told_whose_work_it_is() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::new(&[500], 200).await;
+    let settings = WebhookSettings {
+        hooks: vec![hook(receiver.url("all"), &[Status::Running])],
+        ..quick(100)
+    };
+    let host = host(folder.path(), settings).await;
+    let trace = TraceContext::parse(PARENT, Some("vendor=1"));
+    let start = host.client().start(waits, CANARY.into()).id("a").trace(trace);
+    start.await.unwrap();
+    let wanted = [Some(PARENT.to_owned()), Some("vendor=1".to_owned())];
+    let told = receiver.until(2).await;
+    assert!(told.iter().all(|got| got.trace == wanted), "{told:?}");
+    host.client().start(waits, CANARY.into()).id("b").await.unwrap();
+    assert_eq!(receiver.until(3).await[2].trace, [None, None]);
     host.shutdown().await;
 }
 
