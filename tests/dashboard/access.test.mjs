@@ -2,11 +2,27 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { connect } from 'node:http2';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { client, closeBrowser, folder, page, serve, shop } from './world.mjs';
 
 after(closeBrowser);
+
+/** Says hello over gRPC, to a hub by its name. */
+async function hello(address, hub) {
+  const session = connect(address);
+  const stream = session.request({ ':method': 'POST', ':path': '/TaskHubSidecarService/Hello', 'content-type': 'application/grpc', te: 'trailers', taskhub: hub });
+  const status = new Promise((resolve, reject) => {
+    stream.on('response', (headers) => { if (headers['grpc-status'] !== undefined) resolve(headers['grpc-status']); });
+    stream.on('trailers', (trailers) => resolve(trailers['grpc-status']));
+    stream.on('error', reject);
+  });
+  stream.resume();
+  stream.end(Buffer.alloc(5));
+  assert.equal(await status, '0');
+  session.close();
+}
 
 function makeKey(file, name, ...scopes) {
   const args = ['key', 'create', name, '--file', file, ...scopes.flatMap((scope) => ['--scope', scope])];
@@ -58,6 +74,7 @@ test('read-only: the server refuses, the page says so and offers nothing', async
   const tab = await page(server.address);
   await tab.to('#/', '.cards a');
   await tab.page.locator('.badge.only', { hasText: 'read-only' }).waitFor();
+  await tab.page.locator('[role="note"]', { hasText: 'over HTTP and gRPC it refuses' }).waitFor();
   for (const hash of ['#/', '#/instances', '#/instances/refund-2', '#/instances/approval-7', '#/entities/counter/orders', '#/schedules', '#/limiters', '#/hub']) {
     await tab.to(hash);
     for (const name of ['Start…', 'Batch…', 'Raise event', 'Suspend', 'Rewind…', 'Terminate', 'Signal…', 'Delete…', 'Edit…', 'Run now…']) assert.equal(await tab.page.getByRole('button', { name, exact: true }).count(), 0, `${hash} offers ${name}`);
@@ -77,6 +94,39 @@ test('read-only: the server refuses, the page says so and offers nothing', async
   }
   const after = (await server.api('GET', 'instances?top=1000')).body.rows.map((row) => [row.id, row.status, row.executionId]);
   assert.deepEqual(after, before);
+  await tab.close();
+  await server.end();
+});
+
+test('a host with several hubs: one is chosen, and stays in the address', async () => {
+  const server = await serve('[grpc]\nworkers = "any-hub"');
+  const tab = await page(server.address);
+  await tab.to('#/', '[aria-label="Getting started"]');
+  assert.equal(await tab.page.getByLabel('Task hub').count(), 0, 'there is nothing to choose');
+  // A client that names it makes it.
+  await hello(server.address, 'second');
+  await tab.page.locator('[aria-label="Getting started"]').getByRole('link', { name: 'second' }).click();
+  await tab.page.waitForURL(/\?hub=second#\/$/);
+  const choice = tab.page.getByLabel('Task hub');
+  await choice.waitFor();
+  assert.equal(await choice.inputValue(), 'second');
+  await tab.page.getByRole('button', { name: 'Start…' }).click();
+  const dialog = tab.page.locator('dialog[open]');
+  await dialog.locator('[name="name"]').fill('Elsewhere');
+  await dialog.locator('[name="id"]').fill('one');
+  const text = await dialog.textContent();
+  assert.ok(text.includes(`dalsegno --server=${server.address} --hub=second start --id=one Elsewhere`), text);
+  assert.ok(text.includes('/orchestrators/Elsewhere?taskHub=second'), text);
+  await dialog.locator('footer button.main').click();
+  await tab.page.locator('h1', { hasText: 'one' }).waitFor();
+  assert.equal((await server.api('GET', 'instances/one')).status, 404, 'it is in the hub of the host');
+  assert.equal((await server.api('GET', 'instances/one?taskHub=second')).status, 200);
+  await tab.page.locator('.tabs .live', { hasText: 'LIVE' }).waitFor();
+  await tab.page.reload();
+  await tab.page.locator('h1', { hasText: 'one' }).waitFor();
+  await choice.selectOption((await server.api('GET', 'hub')).body.name);
+  await tab.page.locator('[aria-label="Getting started"]').waitFor();
+  assert.equal(new URL(tab.page.url()).search, '');
   await tab.close();
   await server.end();
 });

@@ -49,7 +49,7 @@ test('start: the form checks JSON, shows both commands, and starts', async () =>
   await field('id').fill('by-form');
   await field('tags').fill('team=blue shop=7');
   const text = await dialog().textContent();
-  assert.ok(text.includes(`dalsegno start -i '"a harp"' --id=by-form --tag=team=blue --tag=shop=7 AskForApproval`), text);
+  assert.ok(text.includes(`dalsegno --server=${server.address} start -i '"a harp"' --id=by-form --tag=team=blue --tag=shop=7 AskForApproval`), text);
   assert.ok(text.includes('curl -X POST') && text.includes('/runtime/dalsegno/v1/orchestrators/AskForApproval'), text);
   await submit();
   await closed();
@@ -190,7 +190,7 @@ test('edit a limiter', async () => {
   await field('rate').fill('30/1m');
   await field('burst').fill('3');
   await field('concurrency').fill('2');
-  assert.match(await dialog().textContent(), /dalsegno limiter set --rate=30\/1m --burst=3 --concurrency=2 catalogue/);
+  assert.match(await dialog().textContent(), /dalsegno --server=\S+ limiter set --rate=30\/1m --burst=3 --concurrency=2 catalogue/);
   await submit();
   await until(async () => {
     const [bucket] = (await server.api('GET', 'limiters')).body;

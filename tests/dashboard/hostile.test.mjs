@@ -132,3 +132,36 @@ test('entities: keys and states; filters and addresses', async () => {
   assert.deepEqual(await unharmed(tab), SOUND, 'the entities');
   await tab.close();
 });
+
+/** Batch jobs that the page of the hub tells of. */
+const JOBS_SHOWN = 20;
+
+test('batches, who changed what, the box to go to, explanations', async () => {
+  const tab = await page(server.address);
+  for (let first = 0; first < HOSTILE.length; first += JOBS_SHOWN) {
+    const some = HOSTILE.slice(first, first + JOBS_SHOWN);
+    for (const text of some) {
+      const begun = await server.api('POST', 'operations', { verb: 'terminate', where: { name: text, prefix: text.slice(0, 40), tags: { [text]: text } }, reason: text });
+      assert.equal(begun.status, 202, JSON.stringify(begun.body));
+      await until(async () => (await server.api('GET', `operations/${begun.body.id}`)).body.state === 'done', 'the job goes on');
+    }
+    await tab.to('#/hub', '[aria-label="Batch jobs"] li');
+    for (const text of some) await shows(tab, text, 'a batch job');
+  }
+  await tab.page.keyboard.press('Control+k');
+  const box = tab.page.getByRole('combobox', { name: 'Page, or the beginning of an id' });
+  for (const text of HOSTILE) {
+    await box.fill(text);
+    await tab.page.locator('dialog[open] [role="status"]', { hasText: 'No page' }).or(tab.page.locator('#jump-list [role="option"]').first()).first().waitFor();
+    await shows(tab, text, 'the box');
+  }
+  await tab.page.keyboard.press('Escape');
+  for (const [number, text] of HOSTILE.entries()) await server.api('POST', `instances/name-${number}/events/${enc(text)}`, text);
+  await tab.to('#/hub', '[aria-label="Changes by people"] tbody tr');
+  assert.deepEqual(await unharmed(tab), SOUND, 'who changed what');
+  for (const number of HOSTILE.keys()) {
+    await tab.to(`#/instances/name-${number}?tab=explain`, '.reasons li');
+    assert.deepEqual(await unharmed(tab), SOUND, 'an explanation');
+  }
+  await tab.close();
+});

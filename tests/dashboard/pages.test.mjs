@@ -37,6 +37,7 @@ const PAGES = [
   ['#/workers', 'section[aria-label="Functions"] .tag'],
   ['#/limiters', 'td button'],
   ['#/hub', '.kv'],
+  ['#/file', 'input[type="file"]'],
   ['#/nothing-here', '.empty'],
 ];
 
@@ -61,6 +62,20 @@ for (const scheme of ['light', 'dark']) {
     await tab.page.getByRole('button', { name: 'Start…' }).click();
     await tab.page.waitForSelector('dialog[open] form');
     await look('the start dialog');
+    tab.wrong.length = 0;
+    await tab.page.keyboard.press('Escape');
+    await tab.page.locator('dialog[open]').waitFor({ state: 'detached' });
+    await tab.page.keyboard.press('Control+k');
+    await tab.page.keyboard.type('order-');
+    await tab.page.locator('#jump-list [role="option"]').first().waitFor();
+    await look('go to');
+    tab.wrong.length = 0;
+    await tab.page.keyboard.press('Escape');
+    await tab.page.locator('dialog[open]').waitFor({ state: 'detached' });
+    await tab.page.getByRole('button', { name: 'times: UTC' }).click();
+    await tab.page.getByRole('button', { name: 'times: local' }).waitFor();
+    await tab.page.waitForSelector('.list .row a');
+    await look('local times');
     tab.wrong.length = 0;
     assert.deepEqual(found, []);
     await tab.close();
@@ -241,6 +256,123 @@ test('an instance that retries says so, and where the failure is', async () => {
   await tab.close();
 });
 
+test('Ctrl-K goes to a page, an instance or an entity, by keys alone', async () => {
+  const tab = await page(server.address);
+  await tab.to('#/instances', '.list .row a');
+  const options = tab.page.locator('#jump-list [role="option"]');
+  const box = tab.page.getByRole('combobox', { name: 'Page, or the beginning of an id' });
+  const open = async (text) => {
+    await tab.page.keyboard.press('Control+k');
+    await box.waitFor();
+    assert.equal(await box.evaluate((element) => element === document.activeElement), true, 'the box has no focus');
+    await tab.page.keyboard.type(text);
+  };
+  // Also while a filter is typed.
+  await tab.page.keyboard.press('/');
+  await open('work');
+  await until(async () => (await options.count()) === 1, 'one page is called so');
+  await tab.page.keyboard.press('Enter');
+  await tab.page.locator('h1', { hasText: 'Workers' }).waitFor();
+  await open('order-100');
+  await until(async () => (await options.count()) === 6, 'six orders are found');
+  await tab.page.keyboard.press('ArrowDown');
+  await tab.page.keyboard.press('ArrowDown');
+  await tab.page.keyboard.press('ArrowUp');
+  const chosen = tab.page.locator('#jump-list [aria-selected="true"]');
+  assert.equal(await chosen.getAttribute('id'), await box.getAttribute('aria-activedescendant'));
+  const id = await chosen.locator('.mono').textContent();
+  assert.equal(id, await options.nth(1).locator('.mono').textContent());
+  await tab.page.keyboard.press('Enter');
+  await tab.page.locator('h1', { hasText: id }).waitFor();
+  await open('@counter@orders');
+  await options.filter({ hasText: 'entity' }).waitFor();
+  await tab.page.keyboard.press('Enter');
+  await tab.page.locator('h1', { hasText: '@counter@orders' }).waitFor();
+  await open('nothing-is-called-so');
+  await tab.page.getByText('No page is called so, and no id begins with it.').waitFor();
+  await tab.page.keyboard.press('Escape');
+  await box.waitFor({ state: 'detached' });
+  await tab.page.getByRole('button', { name: /Go to…/ }).click();
+  await box.fill('approval-7');
+  await options.filter({ hasText: 'approval-7' }).click();
+  await tab.page.locator('h1', { hasText: 'approval-7' }).waitFor();
+  await tab.close();
+});
+
+test('times are told in UTC, or as clocks are here, and so they stay', async () => {
+  const tab = await page(server.address, { timezone: 'Asia/Kolkata' });
+  const started = () => tab.page.locator('.facts dd').first().textContent();
+  await tab.to('#/instances/order-1001', '.tl .line');
+  const created = new Date((await server.instance('order-1001')).created);
+  const local = (minutes) => new Date(created.getTime() + minutes * 60_000).toISOString().slice(11, 22);
+  assert.equal(await started(), `${local(0)} UTC`);
+  const turn = tab.page.getByRole('button', { name: /^times: / });
+  await turn.focus();
+  await tab.page.keyboard.press('Enter');
+  await tab.page.locator('.facts dd', { hasText: 'UTC+05:30' }).waitFor();
+  assert.ok((await started()).endsWith(`${local(330)} UTC+05:30`), await started());
+  await tab.page.reload();
+  await tab.page.locator('.facts dd', { hasText: 'UTC+05:30' }).waitFor();
+  await tab.to('#/', '.legend');
+  await tab.page.locator('.legend', { hasText: 'UTC+05:30' }).waitFor();
+  await tab.to('#/schedules', 'td ol');
+  await tab.page.locator('td ol small', { hasText: 'UTC+05:30' }).first().waitFor();
+  await turn.click();
+  await tab.page.locator('td ol small', { hasText: /UTC$/ }).first().waitFor();
+  await tab.close();
+});
+
+test('a stretch of the histogram becomes a filter', async () => {
+  const tab = await page(server.address);
+  await tab.to('#/instances?name=ProcessOrder', '.starts rect.started');
+  const box = await tab.page.locator('.starts .chart-box').boundingBox();
+  await tab.page.mouse.move(box.x + box.width * 0.5, box.y + 10);
+  await tab.page.mouse.down();
+  await tab.page.mouse.move(box.x + box.width * 0.7, box.y + 12);
+  await tab.page.locator('.starts rect.chosen').waitFor();
+  await tab.page.mouse.move(box.x + box.width - 1, box.y + 12);
+  await tab.page.mouse.up();
+  await tab.page.waitForFunction(() => /name=ProcessOrder&since=20.*&until=20/.test(location.hash));
+  const since = await tab.page.evaluate(() => new URLSearchParams(location.hash.split('?')[1]).get('since'));
+  assert.ok(Math.abs(Date.now() - Date.parse(since) - 12 * 3600_000) < 1800_000, since);
+  await tab.page.locator('.list .row a', { hasText: 'order-3001' }).waitFor();
+  await tab.page.getByRole('button', { name: 'the last day' }).click();
+  await tab.page.waitForFunction(() => !location.hash.includes('since'));
+  await tab.close();
+});
+
+test('the sequence is a file of its own, and an id is copied', async () => {
+  const tab = await page(server.address);
+  await tab.to('#/instances/order-1001?tab=sequence', 'svg .tip');
+  const [download] = await Promise.all([tab.page.waitForEvent('download'), tab.page.getByRole('button', { name: 'Download SVG' }).click()]);
+  assert.equal(download.suggestedFilename(), 'order-1001.sequence.svg');
+  const { readFile } = await import('node:fs/promises');
+  const drawing = await readFile(await download.path(), 'utf8');
+  assert.match(drawing, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
+  assert.match(drawing, /reserve_stock/);
+  assert.match(drawing, /stroke="rgb/);
+  await tab.page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  await tab.page.getByRole('button', { name: 'Copy the id' }).click();
+  await until(async () => (await tab.page.evaluate(() => navigator.clipboard.readText())) === 'order-1001', 'it is not copied');
+  await tab.close();
+});
+
+test('who changed what is told, of all and of one', async () => {
+  await server.start('AskForApproval', 'audited', 'a gong');
+  await server.api('POST', 'instances/audited/suspend');
+  await server.api('PUT', 'limiters/catalogue', { rate: { count: 60, periodMs: 60_000 }, concurrency: 1 });
+  const tab = await page(server.address);
+  const rows = tab.page.locator('section[aria-label="Changes by people"] tbody tr');
+  await tab.to('#/instances/audited?tab=state', 'section[aria-label="Changes by people"] tbody tr');
+  await rows.filter({ hasText: 'suspend' }).filter({ hasText: 'local' }).filter({ hasText: '202' }).waitFor();
+  assert.equal(await rows.count(), 2);
+  await tab.to('#/hub', 'section[aria-label="Changes by people"] tbody tr');
+  await rows.filter({ hasText: 'limiters/set' }).filter({ hasText: 'catalogue' }).first().waitFor();
+  await rows.filter({ hasText: 'suspend' }).getByRole('link', { name: 'audited' }).click();
+  await tab.page.locator('h1', { hasText: 'audited' }).waitFor();
+  await tab.close();
+});
+
 test('failures are shown with what caused them', async () => {
   const tab = await page(server.address);
   await tab.to('#/instances/refund-2?tab=state', '.chain li');
@@ -264,6 +396,17 @@ test('the history is searched, opened as JSON and downloaded', async () => {
   assert.equal(download.suggestedFilename(), 'order-1001.history.json');
   const { readFile } = await import('node:fs/promises');
   assert.deepEqual(JSON.parse(await readFile(await download.path(), 'utf8')), all);
+  // The file is looked at again, without the hub.
+  await tab.page.getByRole('link', { name: 'Open a file…' }).click();
+  const file = (name, text) => tab.page.setInputFiles('input[type="file"]', { name, mimeType: 'application/json', buffer: Buffer.from(text) });
+  await tab.page.waitForSelector('input[type="file"]');
+  for (const [text, told] of [['{', 'It is not JSON'], ['[]', 'It is no history'], ['[{"kind":"X"}]', 'number 1 of its array']]) {
+    await file('wrong.json', text);
+    await tab.page.locator('.problem', { hasText: told }).waitFor();
+  }
+  await file('order.json', JSON.stringify(all));
+  await tab.page.locator('.tl .line', { hasText: 'charge_card' }).getByText('3 attempts').waitFor();
+  assert.equal(await tab.page.locator('.events tbody tr').count(), all.length);
   await tab.close();
 });
 

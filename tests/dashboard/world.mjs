@@ -15,7 +15,7 @@ export const PICTURES = process.env.DASHBOARD_PICTURES;
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 /** Nothing that is waited for takes so long; a test that gets here has failed. */
-export const PATIENCE_MS = 20_000;
+export const PATIENCE_MS = 60_000;
 
 /** The path of the browser: of the name or path in CHROMIUM, or of the first that is found. */
 function chromiumPath() {
@@ -33,8 +33,8 @@ function chromiumPath() {
 const open = new Set();
 
 /** A program that says its address, or that it is ready, and ends when it is told. */
-export async function program(file, args, { says = /(http:\/\/[\d.:]+)/, env = {}, signal } = {}) {
-  const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+export async function program(file, args, { says = /(http:\/\/[\w.]+:\d+)(?=[/\s])/, env = {}, signal, cwd } = {}) {
+  const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...env }, cwd });
   open.add(child);
   let told = '';
   const address = await new Promise((resolve, reject) => {
@@ -125,9 +125,9 @@ export async function until(ask, what) {
 let browser;
 
 /** A page that fails the test when the policy is broken or a script throws. */
-export async function page(address, { scheme = 'light', width = 1400, height = 900 } = {}) {
+export async function page(address, { scheme = 'light', width = 1400, height = 900, timezone } = {}) {
   browser ??= await chromium.launch({ executablePath: chromiumPath(), args: FLAGS });
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, acceptDownloads: true, reducedMotion: 'reduce' });
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, acceptDownloads: true, reducedMotion: 'reduce', timezoneId: timezone });
   context.setDefaultTimeout(PATIENCE_MS);
   const own = await context.newPage();
   const wrong = [];

@@ -52,13 +52,13 @@ fn find_browser() -> Result<String, String> {
     Ok(BROWSERS[0].to_owned())
 }
 
-/// Runs the tests of a folder, one file after another: each has servers and a browser of its own.
+/// Runs the tests of a folder, two files at a time: each has servers and a browser of its own.
 fn node(root: &Path, folder: &Path, variables: &[(&str, String)]) -> Result<(), String> {
     let mut command = Command::new("node");
     command
         .args([
             "--test",
-            "--test-concurrency=1",
+            "--test-concurrency=2",
             "--test-timeout=300000",
             "--test-reporter=spec",
         ])

@@ -127,6 +127,7 @@ pub(crate) enum Command {
     /// Show a hub at a glance
     Top(commands::top::Top),
     /// Count instances by status
+    #[command(alias = "count")]
     Counts(commands::counts::Counts),
     /// Show one instance
     Get(commands::get::Get),
@@ -146,6 +147,8 @@ pub(crate) enum Command {
     Resume(commands::resume::Resume),
     /// Set a failed or parked instance going again
     Rewind(commands::rewind::Rewind),
+    /// Begin the next attempt of an activity now
+    RetryNow(commands::retry_now::RetryNow),
     /// Start a finished instance again
     Restart(commands::restart::Restart),
     /// Delete finished instances
@@ -172,6 +175,9 @@ pub(crate) enum Command {
     /// Look at the timer triggers of the host, and run them
     #[command(subcommand)]
     Schedule(commands::schedule::Schedule),
+    /// The verbs of `func durable`, as it takes them
+    #[command(subcommand)]
+    Durable(commands::durable::Durable),
     /// Say what works between here and a host, and what does not
     Doctor(commands::doctor::Doctor),
     /// Look at the task hubs of the host
@@ -183,6 +189,8 @@ pub(crate) enum Command {
     /// Make, list and remove keys of hosts beyond loopback
     #[command(subcommand)]
     Key(commands::key::Key),
+    /// Tell the version of this program and of the host
+    Version(commands::version::Version),
     /// Check a hub that is not open: its files, then what they mean
     Verify(commands::verify::Verify),
     /// Show it: 881 packages, one rate limit, a crash if you like
@@ -239,6 +247,12 @@ mod tests {
             ("list -o jsonl --timeout 30s", true),
             ("list --timeout 30", false),
             ("list --json -o id", false),
+            ("list --where status=Failed", true),
+            ("list --where status=Failed --name Order", false),
+            ("list --where status", false),
+            ("retry-now order-9 6", true),
+            ("retry-now order-9 six", false),
+            ("count", true),
             ("wait order-9", true),
             ("raise order-9 approved -d true", true),
             ("purge order-9 --recursive", true),

@@ -11,14 +11,13 @@ use tokio::time::Instant;
 
 use crate::failure::{Exit, Failure};
 use crate::filter::filter;
-use crate::output::{self, Row, shown};
+use crate::output::{Row, shown};
+use crate::progress::Progress;
 use crate::session::Session;
 
 /// Between two looks at a job: short at first, since most are.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// Between two lines of progress where no line can be drawn over.
-const LINE_EVERY: Duration = Duration::from_secs(2);
 
 const HEAD: [&str; 5] = ["operation", "matched", "applied", "skipped", "failed"];
 
@@ -106,8 +105,10 @@ impl Batch {
                     .help("say --yes, or look first with --dry-run"),
             );
         }
+        let mut expected = None;
         if self.dry_run || !self.yes {
-            let found = follow(session, order.operation(filter, true)).await?;
+            let found = follow(session, order.operation(filter, true), None).await?;
+            expected = Some(found.matched);
             if self.dry_run {
                 session.one(&["matched", "examples"], &found_row(&found));
                 return Ok(ended(&found));
@@ -121,7 +122,7 @@ impl Batch {
                 return Ok(Exit::Ok);
             }
         }
-        let done = follow(session, order.operation(filter, false)).await?;
+        let done = follow(session, order.operation(filter, false), expected).await?;
         for refusal in &done.refusals {
             session.say(&format!("{}: {}", refusal.id, refusal.detail));
         }
@@ -180,7 +181,11 @@ fn many(count: u64) -> String {
 }
 
 /// Begins a job and waits for its end, with its progress on stderr. Ctrl-C ends the job, too.
-async fn follow(session: &Session, new: NewOperation) -> Result<OperationWire, Failure> {
+async fn follow(
+    session: &Session,
+    new: NewOperation,
+    expected: Option<u64>,
+) -> Result<OperationWire, Failure> {
     let mut operation = session.ask(session.hub.begin_operation(new)).await?;
     let end = session.timeout().map(|timeout| Instant::now() + timeout);
     let mut progress = Progress::new(session);
@@ -207,59 +212,30 @@ async fn follow(session: &Session, new: NewOperation) -> Result<OperationWire, F
         }
         pause = (pause * 2).min(PAUSE_MAX);
         operation = session.ask(session.hub.operation(&operation.id)).await?;
-        progress.tell(&operation);
+        tell(&mut progress, &operation, expected);
     }
     progress.over();
     Ok(operation)
 }
 
-/// A line that is drawn over on a terminal; a line now and then elsewhere.
-struct Progress<'a> {
-    session: &'a Session,
-    told: Instant,
-    is_drawn: bool,
-}
-
-impl<'a> Progress<'a> {
-    fn new(session: &'a Session) -> Self {
-        Self {
-            session,
-            told: Instant::now(),
-            is_drawn: false,
-        }
+/// Tells how far a job is: the share of what a look before it had found.
+fn tell(progress: &mut Progress, operation: &OperationWire, expected: Option<u64>) {
+    if operation.state != OperationState::Running {
+        return;
     }
-
-    fn tell(&mut self, operation: &OperationWire) {
-        if operation.state != OperationState::Running || self.session.is_quiet() {
-            return;
-        }
-        let text = match operation.dry_run {
-            true => format!("looking: {} found", operation.matched),
-            false => format!(
-                "{}: {} of {} found so far, {} skipped, {} failed",
-                operation.verb.as_str(),
-                operation.applied,
-                operation.matched,
-                operation.skipped,
-                operation.failed
-            ),
-        };
-        let mut out = io::stderr();
-        if out.is_terminal() {
-            // Nobody to tell when it cannot be told.
-            let _ = write!(out, "\r\u{1b}[K{text}").and_then(|()| out.flush());
-            self.is_drawn = true;
-        } else if self.told.elapsed() >= LINE_EVERY {
-            output::talk(&text);
-            self.told = Instant::now();
-        }
+    if operation.dry_run {
+        return progress.tell(None, &format!("looking: {} found", operation.matched));
     }
-
-    fn over(&mut self) {
-        if std::mem::take(&mut self.is_drawn) {
-            let _ = write!(io::stderr(), "\r\u{1b}[K");
-        }
-    }
+    let over = operation.applied + operation.skipped + operation.failed;
+    let text = format!(
+        "{}: {} of {} found so far, {} skipped, {} failed",
+        operation.verb.as_str(),
+        operation.applied,
+        operation.matched,
+        operation.skipped,
+        operation.failed
+    );
+    progress.tell(expected.map(|expected| (over, expected)), &text);
 }
 
 fn found_row(found: &OperationWire) -> Row {

@@ -30,11 +30,17 @@ pub(crate) struct Narrow {
     /// Created at or before: a time, or so long ago, like 2h
     #[arg(long, value_parser = input::past, value_name = "TIME")]
     until: Option<Timestamp>,
+    /// All of these in one: 'status=Failed name=Order since=2h'
+    #[arg(long = "where", value_name = "FILTER", value_parser = narrow, conflicts_with_all = ["status", "name", "prefix", "tags", "since", "until"])]
+    filter: Option<Box<Narrow>>,
 }
 
 impl Narrow {
     /// The same as a query.
     pub(crate) fn query(&self) -> InstanceQuery {
+        if let Some(filter) = &self.filter {
+            return filter.query();
+        }
         InstanceQuery {
             statuses: self.status.clone(),
             created_from: self.since,
@@ -50,15 +56,38 @@ impl Narrow {
 
     /// Whether a row's status is wanted; streams have the other filters only.
     pub(crate) fn wants(&self, row: &InstanceRow) -> bool {
-        self.status.is_empty() || self.status.contains(&row.status)
+        let status = self.filter.as_ref().map_or(&self.status, |filter| &filter.status);
+        status.is_empty() || status.contains(&row.status)
     }
+
+    /// The orchestrator that is meant, if one is.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let narrow = self.filter.as_deref().unwrap_or(self);
+        narrow.name.as_deref()
+    }
+}
+
+/// The words of a batch's filter, for a list.
+fn narrow(text: &str) -> Result<Box<Narrow>, String> {
+    let filter = filter(text)?;
+    let past = |at: Option<String>| at.map(|at| input::past(&at)).transpose();
+    let statuses = filter.statuses.iter().map(|status| input::status(status));
+    Ok(Box::new(Narrow {
+        status: statuses.collect::<Result<_, _>>()?,
+        name: filter.name,
+        prefix: filter.prefix,
+        tags: filter.tags.into_iter().collect(),
+        since: past(filter.created_from)?,
+        until: past(filter.created_to)?,
+        filter: None,
+    }))
 }
 
 /// What `--where` may say.
 const KEYS: [&str; 7] = ["status", "name", "prefix", "tag", "since", "until", "all"];
 
 /// Reads `status=Failed name=Order tag=team=blue prefix=x since=2h until=1h`, or `all`. A value with
-/// spaces stands in double quotes.
+/// spaces stands in double quotes, and a quote in it behind a backslash.
 pub(crate) fn filter(text: &str) -> Result<OperationFilter, String> {
     let mut filter = OperationFilter::default();
     for word in words(text)? {
@@ -104,12 +133,15 @@ fn unknown(word: &str) -> String {
     format!("{word:?} is no filter: {hint}")
 }
 
-/// Split at spaces outside of double quotes, which are taken away.
+/// Split at spaces outside of double quotes, which are taken away. Within them a backslash stands before
+/// a quote or a backslash that is meant.
 fn words(text: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut is_quoted) = (Vec::new(), String::new(), false);
-    for letter in text.chars() {
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
         match letter {
             '"' => is_quoted = !is_quoted,
+            '\\' if is_quoted => word.extend(letters.next()),
             letter if letter.is_whitespace() && !is_quoted => {
                 words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
             }
@@ -138,6 +170,9 @@ mod tests {
         assert_eq!(read.tags["a"], "b=c");
         assert_eq!(read.created_from.as_deref(), Some("2026-01-01T00:00:00Z"));
         assert!(read.created_to.is_some());
+        let meant = filter(r#"prefix="a \"b\" \\c" name=d\e"#).unwrap();
+        assert_eq!(meant.prefix.as_deref(), Some(r#"a "b" \c"#));
+        assert_eq!(meant.name.as_deref(), Some(r"d\e"));
         assert!(filter("all").unwrap().all);
         for (text, told) in [
             ("", "it names no filter: say what is meant, or all"),

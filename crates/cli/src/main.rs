@@ -10,6 +10,7 @@ mod filter;
 mod input;
 mod output;
 mod profile;
+mod progress;
 mod screen;
 mod session;
 mod time;

@@ -272,6 +272,20 @@ pub struct EntityRow {
     pub queue: Vec<u8>,
 }
 
+impl EntityRow {
+    /// An entity that has nothing yet.
+    pub fn vacant(id: EntityId, partition: PartitionId) -> Self {
+        Self {
+            id,
+            partition,
+            last_operation: Timestamp::from_micros(0),
+            state: None,
+            is_state_apart: false,
+            queue: Vec::new(),
+        }
+    }
+}
+
 /// A piece of a stored history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryChunk {

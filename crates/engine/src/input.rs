@@ -12,7 +12,7 @@ use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId
 use crate::executor::{AttemptOutcome, OperationsEnded, Receipt, TurnAddress, TurnAnswer};
 use crate::explain::Reason;
 use crate::partition::Counters;
-use crate::request::{InstanceStatus, LimiterStatus, StartOptions, Started};
+use crate::request::{EntityQueue, InstanceStatus, LimiterStatus, StartOptions, Started};
 use crate::seen::Seen;
 use crate::task::{EventMark, TaskRecord};
 use crate::turn::{Delivery, Reply};
@@ -190,6 +190,12 @@ pub enum Command {
         reason: Option<String>,
         reply: Reply<()>,
     },
+    /// Begin the next attempt now, of one activity or of all that wait for theirs.
+    RetryNow {
+        id: InstanceId,
+        task: Option<TaskId>,
+        reply: Reply<()>,
+    },
     /// Delete a finished one; with a key, only if that is still its execution.
     Purge {
         id: InstanceId,
@@ -225,6 +231,11 @@ pub enum Command {
     EntityRow {
         entity: EntityId,
         reply: Reply<EntityInMemory>,
+    },
+    /// What stands before an entity.
+    EntityQueue {
+        entity: EntityId,
+        reply: Reply<EntityQueue>,
     },
     /// Delete an entity that is not locked.
     DeleteEntity { entity: EntityId, reply: Reply<bool> },

@@ -184,6 +184,26 @@ pub fn lock_holder(row: &EntityRow) -> Option<InstanceId> {
     holder.map(|holder| holder.instance)
 }
 
+/// What stands before an entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntityQueue {
+    /// How many wait or run.
+    pub count: usize,
+    /// The first of them, those that run before the others.
+    pub first: Vec<EntityWaiter>,
+}
+
+/// One that stands before an entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityWaiter {
+    /// The operation; `None` for who wants the lock.
+    pub operation: Option<Arc<str>>,
+    /// The orchestration that is told the result; nobody is told that of a signal.
+    pub caller: Option<InstanceId>,
+    /// It is under way.
+    pub is_running: bool,
+}
+
 /// What a call that is served elsewhere is about: filled by who reads it, for who records it.
 #[derive(Clone, Debug, Default)]
 pub struct CallSubject(Arc<OnceLock<String>>);
@@ -211,6 +231,19 @@ pub struct WorkerStatus {
     pub activities: usize,
     /// Operations of entities that it has.
     pub operations: usize,
+    /// What it said it offers; `None` when it takes whatever there is.
+    pub offers: Option<WorkerOffers>,
+}
+
+/// Names of what a worker offers, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerOffers {
+    /// Orchestrators.
+    pub orchestrators: Vec<String>,
+    /// Activities.
+    pub activities: Vec<String>,
+    /// Entities.
+    pub entities: Vec<String>,
 }
 
 /// A limiter that the app of a worker defines, and the activities of that app that pass it.
@@ -247,6 +280,8 @@ pub struct LimiterStatus {
     pub blocked_until: Option<Timestamp>,
     /// When the first of the waiting gets its turn, as things stand.
     pub next_grant: Option<Timestamp>,
+    /// The first of those that wait: whose task, and which activity.
+    pub waiters: Vec<(InstanceId, Arc<str>)>,
 }
 
 /// Why a request was refused. The text says what, where and what to do.

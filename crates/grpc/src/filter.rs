@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use dalsegno_engine::request::WorkerOffers;
+
 use crate::proto;
 use crate::workers::Kind;
 
@@ -52,6 +54,21 @@ impl Filter {
         }
     }
 
+    /// The names, in order; `None` for who takes everything.
+    pub fn offers(&self) -> Option<WorkerOffers> {
+        let Self::Listed(listed) = self else { return None };
+        let sorted = |names: &mut dyn Iterator<Item = &String>| {
+            let mut names: Vec<String> = names.cloned().collect();
+            names.sort();
+            names
+        };
+        Some(WorkerOffers {
+            orchestrators: sorted(&mut listed.orchestrations.keys()),
+            activities: sorted(&mut listed.activities.keys()),
+            entities: sorted(&mut listed.entities.iter()),
+        })
+    }
+
     /// Is this for it?
     pub fn takes(&self, kind: Kind, name: &str, version: Option<&str>) -> bool {
         let Self::Listed(listed) = self else { return true };
@@ -91,4 +108,27 @@ fn takes(names: &HashMap<String, HashSet<String>>, name: &str, version: Option<&
     names.get(name).is_some_and(|versions| {
         versions.is_empty() || versions.contains("") || version.is_some_and(|own| versions.contains(own))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_is_told_in_order_and_nothing_of_who_takes_everything() {
+        assert_eq!(Filter::new(None).offers(), None);
+        let named = |name: &str| proto::ActivityFilter {
+            name: name.to_owned(),
+            versions: Vec::new(),
+        };
+        let filters = proto::WorkItemFilters {
+            activities: vec![named("pick"), named("charge"), named("pick")],
+            ..proto::WorkItemFilters::default()
+        };
+        let wanted = WorkerOffers {
+            activities: vec!["charge".into(), "pick".into()],
+            ..WorkerOffers::default()
+        };
+        assert_eq!(Filter::new(Some(filters)).offers(), Some(wanted));
+    }
 }

@@ -646,6 +646,7 @@ impl Workers {
             turns: count(stream, Kind::Turn),
             activities: count(stream, Kind::Activity),
             operations: count(stream, Kind::Entity),
+            offers: stream.filter.offers(),
         };
         state.streams.values().map(status).collect()
     }

@@ -9,6 +9,14 @@ const KEY_HEADER = 'x-functions-key';
 const RETRY_MS = 500;
 const RETRY_MS_MAX = 8000;
 
+/** The task hub that is looked at, of the address of the page; none: the host's own. */
+export const chosenHub = new URLSearchParams(location.search).get('hub') ?? '';
+
+/** A path of the API, for the hub that is looked at. @param {string} path */
+export function addressed(path) {
+  return chosenHub ? `${path}${path.includes('?') ? '&' : '?'}taskHub=${encodeURIComponent(chosenHub)}` : path;
+}
+
 /** 'ok' or 'lost': whether the last request reached the server. */
 export const connection = signal('ok');
 /** The server asks for a key. */
@@ -48,7 +56,7 @@ function headers(more = {}) {
 
 async function reach(path, options) {
   try {
-    const response = await fetch(new URL(path, BASE), { cache: 'no-store', ...options });
+    const response = await fetch(new URL(addressed(path), BASE), { cache: 'no-store', ...options });
     connection.value = 'ok';
     if (response.status === 401) needsKey.value = true;
     return response;

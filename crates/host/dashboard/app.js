@@ -1,8 +1,9 @@
 // The frame of the dashboard: navigation, keys, login, and which view an address is.
 
-import { connection, get, key, needsKey, setKey } from './api.js';
-import { counts, dialog, go, html, hub, render, route, toast, useEffect, useRef, useState } from './ui.js';
+import { chosenHub, connection, get, key, needsKey, setKey } from './api.js';
+import { counts, dialog, go, html, hub, render, route, toast, turnZone, useEffect, useLoad, useRef, useState, zone } from './ui.js';
 import { count } from './model/format.js';
+import { Jump } from './views/jump.js';
 
 const PAGES = [
   ['overview', 'Overview'], ['instances', 'Orchestrations'], ['entities', 'Entities'], ['schedules', 'Schedules'],
@@ -20,6 +21,7 @@ const VIEWS = {
   workers: () => import('./views/workers.js'),
   limiters: () => import('./views/limiters.js'),
   hub: () => import('./views/hub.js'),
+  file: () => import('./views/file.js'),
 };
 
 function viewOf({ parts }) {
@@ -76,13 +78,27 @@ function Nav() {
         <span>${label}</span>${number[page] !== undefined && html`<span>${count(number[page])}</span>`}</a></li>`)}
     </ul></nav>
     <p class="small">TASK HUB</p>
-    <p class="hub">${info?.name ?? '…'}</p>
+    <${Hubs} name=${info?.name ?? '…'} />
+    <button class="jump" type="button" onClick=${openJump}>Go to… <kbd>Ctrl K</kbd></button>
     <div class="foot">
       ${info?.readOnly && html`<span class="badge only">read-only</span>`}
       <span>${info ? `dalsegno ${info.version}` : ''}</span>
+      <span><button class="plain" type="button" title="Times in UTC, or as clocks are here" onClick=${turnZone}>times: ${zone.value === 'utc' ? 'UTC' : 'local'}</button></span>
       <span><button class="plain" type="button" onClick=${turn}>light / dark</button>${key() && html`<button class="plain" type="button" onClick=${() => { setKey(null); hub.value = undefined; needsKey.value = true; }}>forget key</button>`}</span>
     </div>
   </header>`;
+}
+
+/** The hub that is looked at; the others of the host to choose from, if there are any. */
+function Hubs({ name }) {
+  const names = useLoad((abort) => get('hubs', abort), [], 15_000).value ?? [];
+  if (names.length < 2) return html`<p class="hub">${name}</p>`;
+  const choose = (event) => { location.assign(`${location.pathname}${event.target.value === names[0] ? '' : `?hub=${encodeURIComponent(event.target.value)}`}#/`); };
+  return html`<p class="hub"><select aria-label="Task hub" value=${chosenHub || names[0]} onChange=${choose}>${names.map((one) => html`<option key=${one} value=${one} selected=${one === (chosenHub || names[0])}>${one}</option>`)}</select></p>`;
+}
+
+function openJump() {
+  dialog.value = () => html`<${Jump} pages=${PAGES} />`;
 }
 
 function Login() {
@@ -123,12 +139,12 @@ function View() {
   if (name === 'missing') return html`<h1>No such page</h1><p class="empty">There is nothing at ${location.hash}. <a href="#/">Overview</a></p>`;
   if (loaded.name !== name) return html`<p class="loading" role="status">Loading…</p>`;
   if (loaded.problem) return html`<p class="problem" role="alert">This page could not be loaded: ${loaded.problem.message}</p>`;
-  return html`<${loaded.page} key=${name} />`;
+  return html`<${loaded.page} key=${`${name} ${zone.value}`} />`;
 }
 
 function Keys() {
   return html`<h2>Keys</h2><div class="body"><dl class="kv">
-    <dt><kbd>/</kbd></dt><dd>filter or search</dd>
+    <dt><kbd>Ctrl</kbd> <kbd>K</kbd></dt><dd>go to a page or an instance</dd><dt><kbd>/</kbd></dt><dd>filter or search</dd>
     <dt><kbd>g</kbd> <kbd>o</kbd></dt><dd>orchestrations</dd><dt><kbd>g</kbd> <kbd>e</kbd></dt><dd>entities</dd><dt><kbd>g</kbd> <kbd>w</kbd></dt><dd>workers</dd><dt><kbd>g</kbd> <kbd>h</kbd></dt><dd>overview</dd>
     <dt><kbd>j</kbd> <kbd>k</kbd></dt><dd>next and previous row</dd><dt><kbd>Enter</kbd></dt><dd>open it</dd><dt><kbd>Esc</kbd></dt><dd>close this</dd>
   </dl></div><footer><button autofocus onClick=${() => { dialog.value = undefined; }}>Close</button></footer>`;
@@ -136,6 +152,11 @@ function Keys() {
 
 let pending = '';
 function onKey(event) {
+  if (event.key === 'k' && (event.ctrlKey || event.metaKey) && !event.altKey && !needsKey.value) {
+    event.preventDefault();
+    if (!dialog.value) openJump();
+    return;
+  }
   const isTyping = event.target.closest?.('input, textarea, select, [contenteditable], dialog');
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
   if (pending === 'g') {
@@ -167,7 +188,8 @@ function Toast() {
   const what = toast.value;
   useEffect(() => {
     if (!what) return undefined;
-    const timer = setTimeout(() => { toast.value = undefined; }, 6000);
+    // One that came meanwhile stays.
+    const timer = setTimeout(() => { if (toast.value === what) toast.value = undefined; }, 6000);
     return () => clearTimeout(timer);
   }, [what]);
   return html`<div role="status" aria-live="polite">${what && html`<div class="toast">${what.text}${what.link && html`<a href=${what.link}>${what.label}</a>`}</div>`}</div>`;
@@ -180,7 +202,7 @@ function App() {
   const isFirst = useRef(true);
   useEffect(() => {
     document.title = [route.value.parts.at(-1), hub.value?.name, 'dalsegno'].filter(Boolean).join(' · ');
-    if (!isFirst.current) { main.current?.focus(); scrollTo(0, 0); }
+    if (!isFirst.current) { dialog.value = undefined; main.current?.focus(); scrollTo(0, 0); }
     isFirst.current = false;
   }, [page]);
   if (needsKey.value) return html`<${Login} />`;

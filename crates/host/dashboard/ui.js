@@ -4,7 +4,7 @@ import { h, render, Fragment } from './lib/preact.js';
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from './lib/hooks.js';
 import { computed, signal } from './lib/signals.js';
 import htm from './lib/htm.js';
-import { clock, duration, millis, relative } from './model/format.js';
+import { clock, duration, millis, relative, setZone } from './model/format.js';
 
 export const html = htm.bind(h);
 export { Fragment, render, computed, signal, useEffect, useLayoutEffect, useMemo, useRef, useState };
@@ -12,6 +12,19 @@ export { Fragment, render, computed, signal, useEffect, useLayoutEffect, useMemo
 /** The time, a second at a time. */
 export const now = signal(Date.now());
 setInterval(() => { if (!document.hidden) now.value = Date.now(); }, 1000);
+
+const ZONE_KEY = 'dalsegno.zone';
+
+/** Whose clock times are written by: 'utc' or 'local'. */
+export const zone = signal(localStorage.getItem(ZONE_KEY) === 'local' ? 'local' : 'utc');
+setZone(zone.value);
+
+export function turnZone() {
+  const next = zone.value === 'utc' ? 'local' : 'utc';
+  localStorage.setItem(ZONE_KEY, next);
+  setZone(next);
+  zone.value = next;
+}
 
 /** What the server is, and what whoever looks may do. */
 export const hub = signal(/** @type {any} */ (undefined));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{EntityRow, InstanceRow};
-use dalsegno_core::{EntityId, InstanceId, TraceContext};
+use dalsegno_core::{EntityId, InstanceId, TaskId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
     Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
@@ -18,6 +18,7 @@ use dalsegno_engine::request::{
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::http::links::{Links, encode};
@@ -29,7 +30,7 @@ use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
-use crate::v1::{DeliveryWire, ExplanationWire, HubInfo, LogLevelWire, StuckWire, WorkerWire};
+use crate::v1::{DeliveryWire, EntityTold, ExplanationWire, HubInfo, LogLevelWire, StuckWire, WorkerWire};
 use crate::webhooks::innermost;
 
 /// How long a connection may take.
@@ -248,6 +249,16 @@ impl RemoteHub {
         .await
     }
 
+    /// Begins the next attempt now, of one activity or of all that wait for theirs.
+    ///
+    /// # Errors
+    /// As [`TaskHub::retry_now`](dalsegno_engine::TaskHub::retry_now).
+    pub async fn retry_now(&self, id: &InstanceId, task: Option<TaskId>) -> Answer<()> {
+        let task = task.map_or_else(String::new, |task| format!("?task={}", task.0));
+        self.done(self.request(Method::POST, &format!("{}/retry-now{task}", instance(id))))
+            .await
+    }
+
     /// Starts a finished orchestration again.
     ///
     /// # Errors
@@ -399,6 +410,29 @@ impl RemoteHub {
     pub async fn entity(&self, id: &EntityId) -> Answer<Option<EntityRow>> {
         let wire: Option<EntityRowWire> = found(self.get(entity(id)).await)?;
         wire.map(|wire| wire.try_into().map_err(unfit)).transpose()
+    }
+
+    /// The same with who has its lock and what stands before it.
+    ///
+    /// # Errors
+    /// As [`RemoteHub::entity`].
+    pub async fn entity_told(&self, id: &EntityId) -> Answer<Option<EntityTold>> {
+        let json: Option<Box<RawValue>> = found(self.get(entity(id)).await)?;
+        json.map(|json| EntityTold::read(&json).map_err(unfit))
+            .transpose()
+    }
+
+    /// A page of entities, each with who has its lock; and where the next begins.
+    ///
+    /// # Errors
+    /// As [`RemoteHub::list_entities`].
+    pub async fn entities_told(&self, query: &EntityQuery) -> Answer<(Vec<EntityTold>, Option<EntityId>)> {
+        let page: PageWire<Box<RawValue>> = self.get(entities_path(query)).await?;
+        let next = page
+            .next
+            .map(|text| EntityId::parse(&text).map_err(|invalid| internal(&invalid)));
+        let rows = page.rows.iter().map(|json| EntityTold::read(json).map_err(unfit));
+        Ok((rows.collect::<Answer<_>>()?, next.transpose()?))
     }
 
     /// A page of entities.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dalsegno_core::event::Event;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::EntityRow;
-use dalsegno_core::{EntityId, InstanceId, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, TaskId, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::clock::{Clock, SystemClock};
 use dalsegno_engine::hub::{self as engine, LimiterDefinition, NewId};
@@ -48,6 +48,7 @@ requests! {
     suspend(id: &InstanceId, reason: Option<String>) -> ();
     resume(id: &InstanceId, reason: Option<String>) -> ();
     rewind(id: &InstanceId, reason: Option<String>) -> ();
+    retry_now(id: &InstanceId, task: Option<TaskId>) -> ();
     restart(id: &InstanceId, new_id: NewId) -> Started;
     purge(id: &InstanceId, scope: Scope) -> u64;
     purge_many(query: PurgeQuery) -> u64;

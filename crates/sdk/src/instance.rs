@@ -188,6 +188,15 @@ impl<Out> Instance<Out> {
         Ok(self.client.backend().rewind(&self.id, said(reason)).await?)
     }
 
+    /// Begins the next attempt now, of every activity that failed and waits for one. It counts like any
+    /// other attempt.
+    ///
+    /// # Errors
+    /// When the instance does not exist, is finished, or nothing of it waits for an attempt.
+    pub async fn retry_now(&self) -> Result<()> {
+        Ok(self.client.backend().retry_now(&self.id, None).await?)
+    }
+
     /// Starts the finished orchestration again with the same input, under the same id or a new one.
     ///
     /// # Errors

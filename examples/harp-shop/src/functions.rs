@@ -277,6 +277,39 @@ pub async fn ship_by_drone(_ctx: &OrchestrationContext, what: String) -> Result<
     Ok(format!("{what} flies"))
 }
 
+/// Has a name cut into a harp, which the drone's own program does.
+#[orchestrator(name = "Engrave")]
+pub async fn engrave(ctx: &OrchestrationContext, text: String) -> Result<String> {
+    Ok(ctx.call_named("cut_letters", text).await?)
+}
+
+/// Cuts.
+#[activity]
+pub async fn cut_letters(text: String) -> String {
+    format!("{text} is cut")
+}
+
+/// Tunes a harp, which works the second time: after an hour, unless somebody is in a hurry.
+#[orchestrator(name = "Tune")]
+pub async fn tune(ctx: &OrchestrationContext, harp: String) -> Result<String> {
+    Ok(ctx.call(tighten, harp).await?)
+}
+
+/// Tightens the strings.
+#[activity(retry = RetryPolicy::fixed(3, Duration::from_secs(3_600)))]
+pub(crate) async fn tighten(ctx: ActivityContext, harp: String) -> Result<String> {
+    match ctx.attempt() {
+        1 => Err(Error::msg("a string broke")),
+        _ => Ok(format!("{harp} is in tune")),
+    }
+}
+
+/// Is played when somebody says so.
+#[orchestrator(name = "Concert")]
+pub async fn concert(ctx: &OrchestrationContext, piece: String) -> Result<String> {
+    Ok(ctx.call(ask_for_approval, piece).await?)
+}
+
 /// Every night.
 #[timer_trigger("0 30 2 * * *", time_zone = "Europe/Berlin")]
 pub async fn nightly_report(client: Client, info: TimerInfo) -> Result<()> {

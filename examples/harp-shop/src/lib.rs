@@ -11,8 +11,8 @@ use std::time::Duration;
 use dalsegno::{App, Client, ExternalEvent, HostSettings, RemoteWorkers, Result};
 
 pub use functions::{
-    ask_for_approval, bench, fail_with, idle, maintain, order_everything, process_order, refund,
-    ship_by_drone, stock_taking, tour, use_till,
+    ask_for_approval, bench, concert, cut_letters, engrave, fail_with, idle, maintain, order_everything,
+    process_order, refund, ship_by_drone, stock_taking, tour, tune, use_till,
 };
 pub use stock::{Counter, CounterProxy, Till, TillProxy};
 
@@ -42,6 +42,10 @@ pub fn app() -> App {
         .register(bench)
         .register(idle)
         .register(fail_with)
+        .register(engrave)
+        .register(tune)
+        .register(functions::tighten)
+        .register(concert)
         .register(functions::reserve_stock)
         .register(functions::charge_card)
         .register(functions::warehouse_pick)
@@ -56,7 +60,7 @@ pub fn app() -> App {
 
 /// What the drone's own program runs.
 pub fn drone() -> App {
-    App::new().register(ship_by_drone)
+    App::new().register(ship_by_drone).register(cut_letters)
 }
 
 /// Settings of the host: workers may connect, and a turn may not ask for much.

@@ -1,8 +1,8 @@
-//! `harp-shop [--folder DIR] [--port N] [--empty] [--fill N] [--long N] [--until-stdin-ends]`, or
+//! `harp-shop [--folder DIR] [--port N] [--empty] [--fill N] [--long N] [--until-stdin-ends] [--generous]`, or
 //! `harp-shop --drone ADDRESS`.
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
-use dalsegno::{Error, Result};
+use dalsegno::{Error, HostSettings, Result};
 use tokio::io::AsyncReadExt;
 
 #[derive(Default)]
@@ -14,6 +14,7 @@ struct Arguments {
     long: u32,
     is_empty: bool,
     ends_with_stdin: bool,
+    is_generous: bool,
 }
 
 #[tokio::main]
@@ -25,6 +26,9 @@ async fn main() -> Result<()> {
     let folder = arguments.folder.as_deref().unwrap_or(".dalsegno/harp-shop");
     std::fs::create_dir_all(folder)?;
     let mut settings = harp_shop::settings(folder);
+    if arguments.is_generous {
+        settings.limits.turn_actions_max = HostSettings::in_folder(folder).limits.turn_actions_max;
+    }
     settings.listen = Some(([127, 0, 0, 1], arguments.port).into());
     let host = harp_shop::app().start(settings).await?;
     let client = host.client().clone();
@@ -61,6 +65,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
             "--drone" => arguments.drone = Some(value()?),
             "--fill" => arguments.fill = value()?.parse()?,
             "--long" => arguments.long = value()?.parse()?,
+            "--generous" => arguments.is_generous = true,
             "--empty" => arguments.is_empty = true,
             "--until-stdin-ends" => arguments.ends_with_stdin = true,
             _ => {

@@ -1,11 +1,11 @@
 // Formats, filters, commands, sequence, explain: `node --test`.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { causes, chip, clock, count, duration, millis, relative, size, summary } from '../../../crates/host/dashboard/model/format.js';
-import { addressOf, chips, filterOf, fits, queryOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
-import { batch, curl, jsonProblem, limiter, quote, rateOf, rateText, signal, start, startCli, VERBS } from '../../../crates/host/dashboard/model/commands.js';
+import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
+import { addressOf, chips, filterOf, fits, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
+import { batch, batchCli, curl, deleteCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
 import { ARROWS_MAX, sequence } from '../../../crates/host/dashboard/model/sequence.js';
-import { alarm, explanation, qualifier } from '../../../crates/host/dashboard/model/explain.js';
+import { alarm, kindText, qualifier, stepOf } from '../../../crates/host/dashboard/model/explain.js';
 
 test('lengths of time in at most two units', () => {
   for (const [ms, wanted] of [[0.25, '250µs'], [3.14, '3.1ms'], [479, '479ms'], [2600, '2.6s'], [9990, '10s'], [59_400, '59s'], [59_600, '1m'], [61_000, '1m 1s'], [11_520_000, '3h 12m'], [3_599_900, '1h'], [90_000_000, '1d 1h'], [NaN, '–']]) assert.equal(duration(ms), wanted);
@@ -88,14 +88,67 @@ test('a sequence has lanes and arrows, and an end to them', () => {
   assert.deepEqual([long.arrows.length, long.dropped], [ARROWS_MAX, 1000 - ARROWS_MAX]);
 });
 
-test('explain has one form, with the route and without', () => {
-  const row = { id: 'i', name: 'P', status: 'Running', waitsFor: ['event "approved"', 'a worker that offers orchestrator "P"'] };
-  const own = explanation(undefined, row);
-  assert.deepEqual(own.reasons.map((one) => [one.kind, one.name]), [['event', 'approved'], ['noWorker', undefined]]);
-  const [retry] = explanation(undefined, { ...row, waitsFor: ['task 4: activity "pick", 3 attempts failed, the last with E: down; the next attempt is due in 3 s'] }).reasons;
-  assert.deepEqual([retry.kind, retry.task, retry.name, retry.attempt, retry.lastFailure], ['retry', 4, 'pick', 4, 'E: down']);
-  assert.equal(alarm(own).kind, 'noWorker');
-  assert.equal(qualifier(explanation({ reasons: [{ kind: 'retry', attempt: 2 }] }, row), row), 'retrying');
+test('what alarms, and the word behind the status', () => {
+  const row = { id: 'i', name: 'P', status: 'Running' };
+  const told = (...reasons) => ({ reasons });
+  assert.equal(alarm(told({ kind: 'event' }, { kind: 'noWorker' })).kind, 'noWorker');
+  assert.equal(alarm(told({ kind: 'timer' }, { kind: 'limiter' })), undefined);
+  assert.equal(alarm(told({ kind: 'retry', attempt: 1 })), undefined);
+  assert.equal(alarm(undefined), undefined);
+  assert.equal(qualifier(told({ kind: 'retry', attempt: 2 }), row), 'retrying');
+  assert.equal(qualifier(told({ kind: 'noWorker' }), { ...row, parked: { message: 'x' } }), 'no worker');
   assert.equal(qualifier(undefined, { ...row, parked: { message: 'x' } }), 'parked');
-  assert.equal(alarm(explanation({ reasons: [{ kind: 'timer', text: 'x' }] }, row)), undefined);
+  assert.equal(qualifier(told({ kind: 'limiter' }), row), 'waiting');
+  assert.deepEqual(['noWorker', 'lock', 'constructor'].map(kindText), ['no worker', 'lock', 'constructor']);
+});
+
+test('a step is a button, or a page', () => {
+  const of = (path) => stepOf({ path: `/runtime/dalsegno/v1/${path}` });
+  assert.deepEqual(of('instances/a%20b%2Fc/resume'), { verb: 'resume', id: 'a b/c', values: undefined });
+  assert.deepEqual(of('instances/x/retry-now?task=6'), { verb: 'retry-now', id: 'x', values: { task: '6' } });
+  assert.deepEqual(of('instances/x/events/go%2Fon'), { verb: 'raise', id: 'x', values: { event: 'go/on' } });
+  assert.deepEqual(of('instances/y/explain'), { page: 'instances', id: 'y' });
+  assert.deepEqual([of('workers'), of('limiters')], [{ page: 'workers' }, { page: 'limiters' }]);
+  assert.deepEqual([stepOf({}), stepOf({ path: '/elsewhere' })], [undefined, undefined]);
+});
+
+test('a batch is typed as it is asked', () => {
+  assert.equal(batchCli('terminate', { all: true }, {}), 'dalsegno terminate --where=all');
+  const where = { statuses: ['Failed', 'Running'], name: 'My Order', prefix: 'x', tags: { team: 'a"b\\c', n: '1' }, createdFrom: '2026-03-01T10:00:00.000Z' };
+  assert.equal(whereText(where), 'status=Failed,Running name="My Order" prefix=x tag="team=a\\"b\\\\c" tag=n=1 since=2026-03-01T10:00:00.000Z');
+  assert.equal(batchCli('raise', { name: 'P' }, { event: '-go', data: '-1', reason: '' }), 'dalsegno raise --where=name=P -d=-1 -- -go');
+  assert.equal(batchCli('purge', { prefix: "it's" }, { recursive: true, data: '1' }), `dalsegno purge --where='prefix=it'\\''s' --recursive`);
+});
+
+test('commands are typed for the server and hub that are looked at', () => {
+  assert.equal(located('dalsegno stuck', 'http://127.0.0.1:8080', ''), 'dalsegno stuck');
+  assert.equal(located('dalsegno stuck', 'https://orders.example', 'eu west'), "dalsegno --server=https://orders.example --hub='eu west' stuck");
+  assert.equal(deleteCli({ name: 'counter', key: '' }), "dalsegno entity delete counter ''");
+  assert.equal(deleteCli({ name: 'counter', key: '-k' }), 'dalsegno entity delete -- counter -k');
+  assert.equal(runCli('nightly'), 'dalsegno schedule run nightly');
+});
+
+test('times are written in UTC, or as clocks are where they are read', () => {
+  const now = Date.parse('2026-03-01T23:30:00Z');
+  const text = '2026-03-01T23:10:00Z';
+  assert.deepEqual([clock(text, now), zoneText(now), dayTime(now)], ['23:10:00.00 UTC', 'UTC', '23:30']);
+  try {
+    setZone('local', (at) => (at < Date.parse('2026-06-01T00:00:00Z') ? 60 : 120));
+    assert.deepEqual([clock(text, now), clock(text), zoneText(now), dayTime(now)], ['00:10:00.00 UTC+01:00', '2026-03-02 00:10:00.00 UTC+01:00', 'UTC+01:00', '00:30']);
+    assert.equal(zoneText(Date.parse('2026-07-01T00:00:00Z')), 'UTC+02:00');
+    assert.equal(stretch(now - 3_600_000, now), '2026-03-01 23:30 – 2026-03-02 00:30 UTC+01:00');
+    assert.equal(stretch(now, now + 60_000), '00:30 – 00:31 UTC+01:00');
+    setZone('local', () => -210);
+    assert.equal(zoneText(now), 'UTC−03:30');
+  } finally {
+    setZone('utc');
+  }
+});
+
+test('starts are shown of the stretch of the filter, else of a day', () => {
+  const now = Date.parse('2026-03-03T12:00:00Z');
+  const of = (address) => spanOf(filterOf(new URLSearchParams(address)), now);
+  assert.deepEqual(of(''), { from: '2026-03-02T12:00:00.000Z', to: undefined });
+  assert.deepEqual(of('since=2h'), { from: '2026-03-03T10:00:00.000Z', to: undefined });
+  assert.deepEqual(of('until=2026-03-01T00:00:00Z'), { from: '2026-02-28T00:00:00.000Z', to: '2026-03-01T00:00:00.000Z' });
 });

@@ -1,9 +1,11 @@
 //! `dalsegno config`
 
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use dalsegno_host::config::{Config as HostConfig, Loaded, Sources};
+use dalsegno_host::config::{Config as HostConfig, Loaded, Sources, template};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Row;
@@ -14,6 +16,9 @@ pub(crate) enum Config {
     /// Show every value
     #[command(after_help = "Example: dalsegno config show --origin")]
     Show(Show),
+    /// Write a file with every key, its meaning and default, none of them set
+    #[command(after_help = "Example: dalsegno config init --config dalsegno.toml")]
+    Init(File),
     /// Say whether the configuration is good, and nothing else
     #[command(after_help = "Example: dalsegno config check --config /etc/dalsegno.toml")]
     Check(Files),
@@ -50,9 +55,36 @@ impl Config {
                 };
                 session.rows(head, &rows(&loaded, head.len()));
             }
+            Self::Init(file) => {
+                file.write()?;
+                session.say(&format!("wrote {}", file.config.display()));
+            }
             Self::Check(files) => drop(files.load()?),
         }
         Ok(Exit::Ok)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct File {
+    /// The file
+    #[arg(long, env = "DALSEGNO_CONFIG", default_value = "dalsegno.toml")]
+    config: PathBuf,
+}
+
+impl File {
+    /// What is there already stays.
+    fn write(&self) -> Result<(), Failure> {
+        let made = OpenOptions::new().write(true).create_new(true).open(&self.config);
+        let written = made.and_then(|mut file| file.write_all(template().as_bytes()));
+        written.map_err(|error| {
+            let path = self.config.display();
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => Failure::in_use(&format_args!("{path} is there already"))
+                    .help("choose another with --config"),
+                _ => Failure::configuration(&format_args!("{path} cannot be written: {error}")),
+            }
+        })
     }
 }
 

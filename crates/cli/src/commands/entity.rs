@@ -2,17 +2,17 @@
 
 use clap::{Args, Subcommand};
 use dalsegno_core::query::EntityQuery;
-use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, Timestamp};
 use dalsegno_engine::request::{self, RequestError, RequestErrorKind};
-use dalsegno_host::v1::json;
+use dalsegno_host::v1::{EntityTold, EntityWaiterWire, json};
 
+use crate::arguments::Format;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::{Row, cut};
 use crate::session::Session;
 
-const HEAD: [&str; 4] = ["NAME", "KEY", "LAST OPERATION", "STATE"];
+const HEAD: [&str; 5] = ["NAME", "KEY", "LAST OPERATION", "STATE", "LOCKED BY"];
 /// Rows of one request.
 const PAGE_ROWS: usize = 1_000;
 
@@ -88,15 +88,19 @@ impl List {
         };
         let mut rows = Vec::new();
         loop {
-            let page = session.ask(session.hub.list_entities(query.clone())).await?;
-            rows.extend(page.rows.iter().map(|row| shown(row, cut)));
+            let (page, next) = session.ask(session.hub.entities_told(&query)).await?;
+            rows.extend(page.into_iter().map(|told| shown(told, cut)));
             query.limit = most.saturating_sub(rows.len()).min(PAGE_ROWS);
-            query.after = page.next;
+            query.after = next;
             if query.after.is_none() || query.limit == 0 {
                 break;
             }
         }
-        session.rows(&HEAD, &rows);
+        let width = match session.format() {
+            Format::Wide | Format::Csv => HEAD.len(),
+            _ => HEAD.len() - 1,
+        };
+        session.rows(&HEAD[..width], &rows);
         Ok(Exit::Ok)
     }
 }
@@ -108,13 +112,16 @@ impl Named {
 
     async fn get(self, session: &Session) -> Result<Exit, Failure> {
         let id = self.id()?;
-        match session.ask(session.hub.entity(&id)).await? {
-            Some(row) => session.one(
-                &["name", "key", "last operation", "state"],
-                &shown(&row, str::to_owned),
-            ),
-            None => return Err(unknown(&id)),
-        }
+        let Some(told) = session.ask(session.hub.entity_told(&id)).await? else {
+            return Err(unknown(&id));
+        };
+        let queue = queue(&told);
+        let mut row = shown(told, str::to_owned);
+        row.cells.push(queue);
+        session.one(
+            &["name", "key", "last operation", "state", "locked by", "queue"],
+            &row,
+        );
         Ok(Exit::Ok)
     }
 
@@ -147,18 +154,41 @@ impl Signal {
     }
 }
 
-fn shown(row: &EntityRow, state: fn(&str) -> String) -> Row {
+fn shown(told: EntityTold, state: fn(&str) -> String) -> Row {
+    let row = &told.row;
+    // It has had no operation yet.
+    let is_new = row.last_operation == Timestamp::from_micros(0);
     Row {
         id: row.id.to_string(),
         cells: vec![
             row.id.name().to_owned(),
             row.id.key().to_owned(),
-            json::time(row.last_operation),
+            if is_new {
+                String::new()
+            } else {
+                json::time(row.last_operation)
+            },
             row.state
                 .as_ref()
                 .map(|shown| state(shown.as_str()))
                 .unwrap_or_default(),
+            told.lock_holder.unwrap_or_default(),
         ],
-        json: json::entity(row),
+        json: told.json,
     }
+}
+
+/// Who stands before it, in words: `lock for till-night; open`.
+fn queue(told: &EntityTold) -> String {
+    let word = |one: &EntityWaiterWire| {
+        let what = one.operation.as_deref().unwrap_or("lock");
+        let caller = one.caller.as_ref().map(|caller| format!(" for {caller}"));
+        let state = if one.running { " (at work)" } else { "" };
+        format!("{what}{}{state}", caller.unwrap_or_default())
+    };
+    let mut words: Vec<String> = told.queue.iter().map(word).collect();
+    if told.waiting > words.len() {
+        words.push(format!("and {} more", told.waiting - words.len()));
+    }
+    words.join("; ")
 }

@@ -8,12 +8,13 @@ use dalsegno_engine::request::LimiterStatus;
 use dalsegno_host::config::units;
 use dalsegno_host::v1::json;
 
+use crate::arguments::Format;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
 use crate::session::Session;
 
-const HEAD: [&str; 9] = [
+const HEAD: [&str; 10] = [
     "NAME",
     "KEY",
     "RATE",
@@ -23,6 +24,7 @@ const HEAD: [&str; 9] = [
     "RUNNING",
     "WAITING",
     "BLOCKED UNTIL",
+    "WHO WAITS",
 ];
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +59,11 @@ impl Limiter {
         match self {
             Self::List => {
                 let limiters = session.ask(session.hub.limiters()).await?;
-                session.rows(&HEAD, &limiters.iter().map(shown).collect::<Vec<_>>());
+                let width = match session.format() {
+                    Format::Wide | Format::Csv => HEAD.len(),
+                    _ => HEAD.len() - 1,
+                };
+                session.rows(&HEAD[..width], &limiters.iter().map(shown).collect::<Vec<_>>());
             }
             Self::Set(set) => {
                 let definition = LimiterDefinition {
@@ -80,6 +86,8 @@ impl Limiter {
 }
 
 fn shown(status: &LimiterStatus) -> Row {
+    let mut waiters: Vec<&str> = status.waiters.iter().map(|(id, _)| id.as_str()).collect();
+    waiters.dedup();
     Row {
         id: status.name.to_string(),
         cells: vec![
@@ -98,6 +106,7 @@ fn shown(status: &LimiterStatus) -> Row {
             status.running.to_string(),
             status.waiting.to_string(),
             status.blocked_until.map(json::time).unwrap_or_default(),
+            waiters.join(" "),
         ],
         json: json::limiter(status),
     }

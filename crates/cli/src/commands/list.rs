@@ -2,6 +2,7 @@
 
 use clap::Args;
 use dalsegno_core::store::InstanceRow;
+use dalsegno_host::nearest;
 use dalsegno_host::v1::json;
 
 use super::tail;
@@ -50,6 +51,9 @@ impl List {
         }
         let (rows, more) = self.read(session).await?;
         session.rows(head(session), &rows);
+        if rows.is_empty() {
+            self.say_what_may_be_meant(session).await;
+        }
         if more {
             session.say(&format!("there are more: --top {}", self.top.saturating_mul(10)));
         }
@@ -70,6 +74,18 @@ impl List {
             if query.after.is_none() || query.limit == 0 {
                 return Ok((rows, query.after.is_some()));
             }
+        }
+    }
+
+    /// A name that nobody has registered may be mistyped. Instances outlive their code, so it is no error.
+    async fn say_what_may_be_meant(&self, session: &Session) {
+        let Some(name) = self.narrow.name() else { return };
+        let Ok(info) = session.ask(session.hub.info()).await else {
+            return;
+        };
+        let known = info.orchestrators.iter().map(String::as_str);
+        if let Some(near) = nearest(name, known).filter(|near| *near != name) {
+            session.say(&format!("there is none of {name}: did you mean {near}?"));
         }
     }
 

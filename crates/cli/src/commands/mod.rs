@@ -7,6 +7,7 @@ pub(crate) mod counts;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod durable;
 pub(crate) mod entity;
 pub(crate) mod explain;
 pub(crate) mod get;
@@ -24,6 +25,7 @@ pub(crate) mod purge;
 pub(crate) mod raise;
 pub(crate) mod restart;
 pub(crate) mod resume;
+pub(crate) mod retry_now;
 pub(crate) mod rewind;
 pub(crate) mod schedule;
 pub(crate) mod start;
@@ -34,6 +36,7 @@ pub(crate) mod terminate;
 pub(crate) mod top;
 pub(crate) mod trace;
 pub(crate) mod verify;
+pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod webhooks;
 pub(crate) mod workers;
@@ -50,6 +53,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Completions(completions) => return Ok(completions.run()),
         Command::Man(man) => return man.run(),
         Command::OpenApi(openapi) => return Ok(openapi.run()),
+        Command::Durable(durable) => Arguments {
+            command: durable.meant()?,
+            ..arguments
+        },
         command => Arguments { command, ..arguments },
     };
     let session = Session::new(&arguments.global)?;
@@ -81,6 +88,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Suspend(suspend) => suspend.run(&session).await,
         Command::Resume(resume) => resume.run(&session).await,
         Command::Rewind(rewind) => rewind.run(&session).await,
+        Command::RetryNow(retry) => retry.run(&session).await,
         Command::Restart(restart) => restart.run(&session).await,
         Command::Purge(purge) => purge.run(&session).await,
         Command::Entity(entity) => entity.run(&session).await,
@@ -91,8 +99,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Dev(dev) => dev.run().await,
         Command::Serve(serve) => serve.run().await,
         Command::Key(key) => key.run(&session),
-        Command::Verify(verify) => verify.run(&session),
+        Command::Version(version) => version.run(&session).await,
+        Command::Verify(verify) => verify.run(&session).await,
         Command::Init(init) => init.run(&session),
-        Command::Help(_) | Command::Completions(_) | Command::Man(_) | Command::OpenApi(_) => Ok(Exit::Ok),
+        Command::Help(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::OpenApi(_)
+        | Command::Durable(_) => Ok(Exit::Ok),
     }
 }

@@ -1,6 +1,8 @@
 //! `dalsegno schedule`
 
 use clap::{Args, Subcommand};
+use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_host::nearest;
 use dalsegno_host::v1::{ScheduleWire, json};
 
 use crate::failure::{Exit, Failure};
@@ -14,6 +16,9 @@ pub(crate) enum Schedule {
     /// List the timer triggers, when they run and how the last run ended
     #[command(after_help = "Example: dalsegno schedule list --time relative")]
     List,
+    /// Tell when a timer trigger runs next
+    #[command(after_help = "Example: dalsegno schedule next nightly")]
+    Next(Run),
     /// Run a timer trigger now
     #[command(after_help = "Example: dalsegno schedule run nightly")]
     Run(Run),
@@ -33,12 +38,36 @@ impl Schedule {
                 let rows: Vec<Row> = all.iter().map(|one| shown(session, one)).collect();
                 session.rows(&HEAD, &rows);
             }
+            Self::Next(wanted) => {
+                let all = session.ask(session.hub.schedules()).await?;
+                let found = all.iter().find(|one| one.name == wanted.name);
+                let found = found.ok_or_else(|| unknown(&wanted.name, &all))?;
+                let rows: Vec<Row> = found.next.iter().map(|at| time(session, at)).collect();
+                session.rows(&["NEXT"], &rows);
+            }
             Self::Run(run) => {
                 session.ask(session.hub.run_schedule(&run.name)).await?;
                 session.say(&format!("began {}", run.name));
             }
         }
         Ok(Exit::Ok)
+    }
+}
+
+fn unknown(name: &str, all: &[ScheduleWire]) -> Failure {
+    let detail = format!("there is no timer trigger {name}");
+    let failure = Failure::from(RequestError::new(RequestErrorKind::NotFound, detail));
+    match nearest(name, all.iter().map(|one| one.name.as_str())) {
+        Some(near) => failure.help(format!("did you mean {near}?")),
+        None => failure.help("dalsegno schedule list"),
+    }
+}
+
+fn time(session: &Session, at: &str) -> Row {
+    Row {
+        id: at.to_owned(),
+        cells: vec![session.time_text(at)],
+        json: serde_json::Value::from(at).to_string(),
     }
 }
 

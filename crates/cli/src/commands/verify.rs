@@ -1,6 +1,6 @@
 //! `dalsegno verify`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dalsegno_store_embedded::verify::{Report, verify};
@@ -21,21 +21,20 @@ pub(crate) struct Verify {
 }
 
 impl Verify {
-    pub(crate) fn run(self, session: &Session) -> Result<Exit, Failure> {
-        let report = verify(&self.folder).map_err(|error| {
-            if error.is_in_use() {
-                Failure::in_use(&format_args!("{}: {error}", self.folder.display()))
-                    .help("end the host that has it open, or verify a copy of the folder")
-            } else {
-                Failure::configuration(&error)
-            }
-        })?;
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let folder = self.folder.clone();
+        let report = self
+            .aside(session, "reading the files of", move || read(&folder))
+            .await?;
         session.one(&HEAD, &shown(&report));
         for problem in &report.problems {
             output::talk(&format!("problem: {problem}"));
         }
         let meaning = if report.is_sound() {
-            self.check_meaning()?
+            let folder = self.folder.clone();
+            let check = move || check_meaning(&folder);
+            self.aside(session, "checking what the records mean of", check)
+                .await?
         } else {
             Vec::new()
         };
@@ -51,14 +50,52 @@ impl Verify {
 }
 
 impl Verify {
-    /// What records and tables say together. For that the hub is opened as every start does it.
-    fn check_meaning(&self) -> Result<Vec<String>, Failure> {
-        let store = EmbeddedStore::open(&self.folder, Options::default())
-            .map_err(|error| Failure::configuration(&error))?;
-        let findings =
-            dalsegno_engine::verify::verify(&store).map_err(|error| Failure::unexpected(&error))?;
-        Ok(findings.problems)
+    /// Long work on a thread of its own, of which something is said when it takes its time.
+    async fn aside<T: Send + 'static>(
+        &self,
+        session: &Session,
+        what: &str,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let why = || {
+            format!(
+                "still {what} {} ({} MB)",
+                self.folder.display(),
+                megabytes(&self.folder)
+            )
+        };
+        let done = session.patiently(tokio::task::spawn_blocking(work), why).await;
+        done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))
     }
+}
+
+fn read(folder: &Path) -> Result<Report, Failure> {
+    verify(folder).map_err(|error| {
+        if error.is_in_use() {
+            Failure::in_use(&format_args!("{}: {error}", folder.display()))
+                .help("end the host that has it open, or verify a copy of the folder")
+        } else {
+            Failure::configuration(&error)
+        }
+    })
+}
+
+/// What records and tables say together. For that the hub is opened as every start does it.
+fn check_meaning(folder: &Path) -> Result<Vec<String>, Failure> {
+    let store =
+        EmbeddedStore::open(folder, Options::default()).map_err(|error| Failure::configuration(&error))?;
+    let findings = dalsegno_engine::verify::verify(&store).map_err(|error| Failure::unexpected(&error))?;
+    Ok(findings.problems)
+}
+
+/// Of the files, as far as they can be seen.
+fn megabytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes: u64 = entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum();
+    bytes / 1_000_000
 }
 
 const HEAD: [&str; 7] = [

@@ -3,11 +3,12 @@
 use clap::{Args, Subcommand};
 use dalsegno_host::v1::{WorkerWire, json};
 
+use crate::arguments::Format;
 use crate::failure::{Exit, Failure};
 use crate::output::Row;
 use crate::session::Session;
 
-const HEAD: [&str; 4] = ["WORKER", "TURNS", "ACTIVITIES", "OPERATIONS"];
+const HEAD: [&str; 5] = ["WORKER", "TURNS", "ACTIVITIES", "OPERATIONS", "OFFERS"];
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno workers --json")]
@@ -31,13 +32,29 @@ impl Worker {
 impl Workers {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let workers = session.ask(session.hub.workers()).await?;
-        session.rows(&HEAD, &workers.into_iter().map(shown).collect::<Vec<_>>());
+        let width = match session.format() {
+            Format::Wide | Format::Csv => HEAD.len(),
+            _ => HEAD.len() - 1,
+        };
+        session.rows(
+            &HEAD[..width],
+            &workers.into_iter().map(shown).collect::<Vec<_>>(),
+        );
         Ok(Exit::Ok)
     }
 }
 
 fn shown(worker: WorkerWire) -> Row {
     let json = json::worker(&worker);
+    let offers = worker.offers.as_ref().map_or_else(
+        || "whatever there is".to_owned(),
+        |offers| {
+            let entities = offers.entities.iter().map(|name| format!("@{name}"));
+            let names = offers.orchestrators.iter().chain(&offers.activities);
+            let all: Vec<String> = names.cloned().chain(entities).collect();
+            all.join(" ")
+        },
+    );
     Row {
         id: worker.name.clone(),
         cells: vec![
@@ -45,6 +62,7 @@ fn shown(worker: WorkerWire) -> Row {
             worker.turns.to_string(),
             worker.activities.to_string(),
             worker.operations.to_string(),
+            offers,
         ],
         json,
     }

@@ -9,6 +9,7 @@ mod dev;
 mod looking;
 mod service;
 mod steering;
+mod verbs;
 mod world;
 
 use expect_test::{Expect, expect};

@@ -9,7 +9,9 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{EntityRow, ReadError, Store};
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, Timestamp, hash};
+use dalsegno_core::{
+    EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, TaskId, Timestamp, hash,
+};
 use tokio::sync::oneshot;
 
 use super::runtime::{LIMITER_META, OFFERED_META, Runtime};
@@ -20,8 +22,8 @@ use crate::loader;
 use crate::partition::parked;
 use crate::record;
 use crate::request::{
-    Answer, InstanceStatus, LimiterOffer, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError,
-    RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
+    Answer, EntityQueue, InstanceStatus, LimiterOffer, LimiterStatus, Outline, PurgeQuery, RaisedEvent,
+    RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use crate::seen::Seen;
 use crate::task::EventMark;
@@ -338,6 +340,16 @@ impl TaskHub {
     pub async fn rewind(&self, id: &InstanceId, reason: Option<String>) -> Answer<()> {
         self.runtime.check_reason(reason.as_ref())?;
         self.ask(id, |id, reply| Command::Rewind { id, reason, reply })
+            .await
+    }
+
+    /// Begins the next attempt now, of one activity or of all that wait for theirs. It counts like
+    /// any other attempt.
+    ///
+    /// # Errors
+    /// `NotFound`, `Finished`, `WrongState` when none waits for its next attempt.
+    pub async fn retry_now(&self, id: &InstanceId, task: Option<TaskId>) -> Answer<()> {
+        self.ask(id, |id, reply| Command::RetryNow { id, task, reply })
             .await
     }
 
@@ -658,6 +670,25 @@ impl TaskHub {
         }
     }
 
+    /// What stands before an entity: operations that wait or run, and who wants its lock.
+    ///
+    /// # Errors
+    /// `Unavailable` when the hub goes down.
+    pub async fn entity_queue(&self, id: &EntityId) -> Answer<EntityQueue> {
+        let partition = self.runtime.partition_of_entity(id);
+        let entity = id.clone();
+        ask(&self.runtime, partition, |reply| Command::EntityQueue {
+            entity,
+            reply,
+        })
+        .await
+    }
+
+    /// The row of an entity that has no state, as long as it has none.
+    pub fn vacant_entity(&self, id: &EntityId) -> EntityRow {
+        EntityRow::vacant(id.clone(), self.runtime.partition_of_entity(id))
+    }
+
     /// A page of entities that have state.
     ///
     /// # Errors
@@ -754,6 +785,7 @@ impl TaskHub {
                     waiting: 0,
                     blocked_until: None,
                     next_grant: None,
+                    waiters: Vec::new(),
                 });
             }
         }

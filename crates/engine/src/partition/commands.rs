@@ -5,7 +5,7 @@ use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op};
-use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload, hash};
+use dalsegno_core::{ExecutionKey, InstanceId, Message, Payload, TaskId, hash};
 
 use super::Partition;
 use super::slot::{Item, Slot, SlotState, Waiter};
@@ -27,6 +27,7 @@ impl Partition {
             | Command::Suspend { id, .. }
             | Command::Resume { id, .. }
             | Command::Rewind { id, .. }
+            | Command::RetryNow { id, .. }
             | Command::Purge { id, .. }
             | Command::Status { id, .. }
             | Command::Explain { id, .. }
@@ -75,6 +76,7 @@ impl Partition {
             } => self.wait(id, Waiter { until, ticket, reply }),
             Command::Purge { key, reply, .. } => self.purge(id, key, reply),
             Command::Rewind { reason, reply, .. } => self.rewind(id, reason, reply),
+            Command::RetryNow { task, reply, .. } => self.retry_now(id, task, reply),
             Command::Raise {
                 message, mark, reply, ..
             } => self.raise(id, message, mark, reply),
@@ -133,6 +135,25 @@ impl Partition {
             return Err(finished(id, row.status));
         }
         Ok(row.status)
+    }
+
+    /// What waits for its next attempt is due now, and is so after a restart.
+    fn retry_now(&mut self, id: &InstanceId, task: Option<TaskId>, reply: Reply<()>) {
+        let ops = match self.living_status(id) {
+            Ok(_) => self.make_retries_due(id, task),
+            Err(error) => return self.answer_slot(id, reply.with(Err(error))),
+        };
+        let answer = match (ops.is_empty(), task) {
+            (false, _) => Ok(()),
+            (true, Some(task)) => Err(nothing_to_retry(id, &format!("task {task}"))),
+            (true, None) => Err(nothing_to_retry(id, "no activity")),
+        };
+        let turn = Turn {
+            ops,
+            effects: vec![reply.with(answer)],
+            ..Turn::default()
+        };
+        self.commit_slot(id, turn);
     }
 
     /// One request is enough: while one waits, another is answered and forgotten.
@@ -446,6 +467,15 @@ fn event_id_reused(id: &InstanceId) -> RequestError {
 fn other_data(id: &InstanceId) -> RequestError {
     let detail = format!("the idempotency key started instance {id} with other data: take another key");
     RequestError::new(RequestErrorKind::IdempotencyConflict, detail).about(id)
+}
+
+fn nothing_to_retry(id: &InstanceId, what: &str) -> RequestError {
+    let what = match what.starts_with("no ") {
+        true => format!("{what} of instance {id} waits"),
+        false => format!("{what} of instance {id} does not wait"),
+    };
+    let detail = format!("{what} for a next attempt");
+    RequestError::new(RequestErrorKind::WrongState, detail).about(id)
 }
 
 pub(super) fn wrong_state(id: &InstanceId, command: &str, status: &str) -> RequestError {

@@ -17,8 +17,11 @@ use super::{Partition, values};
 use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, OperationRun, OperationsEnded};
 use crate::input::{Command, EntityInMemory, Load, Unread};
 use crate::record;
-use crate::request::{RequestError, RequestErrorKind};
+use crate::request::{EntityQueue, EntityWaiter, RequestError, RequestErrorKind};
 use crate::turn::{Effect, Reply, Turn};
+
+/// So many of those that stand before an entity are told one by one.
+const WAITERS_TOLD_MAX: usize = 100;
 
 /// The place of one entity.
 #[derive(Debug)]
@@ -41,6 +44,39 @@ impl EntitySlot {
         let is_free = self.entity.as_ref().is_some_and(is_free);
         is_free && self.queue.is_empty() && self.running.is_empty() && !self.is_queued
     }
+}
+
+impl EntitySlot {
+    fn queue_told(&self) -> EntityQueue {
+        let running = self.running.iter().map(|item| (item, true));
+        let waiting = self.queue.iter().map(|item| (item, false));
+        let all = running.chain(waiting);
+        let all = all.filter_map(|(item, is_running)| waiter(item.as_message()?, is_running));
+        let mut queue = EntityQueue::default();
+        for one in all {
+            queue.count += 1;
+            if queue.first.len() < WAITERS_TOLD_MAX {
+                queue.first.push(one);
+            }
+        }
+        queue
+    }
+}
+
+/// Who stands there with a message, if it is one to stand with.
+fn waiter(message: &Message, is_running: bool) -> Option<EntityWaiter> {
+    let (operation, caller) = match message {
+        Message::Operation {
+            operation, caller, ..
+        } => (Some(operation.clone()), caller.as_ref()),
+        Message::Lock { caller, .. } => (None, Some(caller)),
+        _ => return None,
+    };
+    Some(EntityWaiter {
+        operation,
+        caller: caller.map(|caller| caller.instance.clone()),
+        is_running,
+    })
 }
 
 /// A turn of an entity: some operations in a row, one commit.
@@ -138,14 +174,7 @@ impl Partition {
             Err(unread) => return self.take_unread_entity(id, unread),
         };
         slot.is_stored = row.is_some();
-        let row = row.unwrap_or_else(|| EntityRow {
-            id: id.clone(),
-            partition,
-            last_operation: dalsegno_core::Timestamp::from_micros(0),
-            state: None,
-            is_state_apart: false,
-            queue: Vec::new(),
-        });
+        let row = row.unwrap_or_else(|| EntityRow::vacant(id.clone(), partition));
         let (holder, kills) = record::decode_holder(&row.queue).unwrap_or_default();
         slot.entity = Some(Entity {
             row,
@@ -662,6 +691,11 @@ impl Partition {
             Some(entity) => EntityInMemory::Resident(Some(Box::new(entity.row.clone()))),
         };
         self.answer_now(reply.with(Ok(answer)));
+    }
+
+    pub(super) fn answer_entity_queue(&mut self, id: &EntityId, reply: Reply<EntityQueue>) {
+        let queue = self.entities.get(id).map(EntitySlot::queue_told);
+        self.answer_now(reply.with(Ok(queue.unwrap_or_default())));
     }
 
     fn execute_entity_command(&mut self, id: &EntityId, command: Command, turn: &mut Turn) {

@@ -23,6 +23,9 @@ type BucketName = (Arc<str>, Arc<str>);
 /// Buckets of a partition are looked through for idle ones when there are this many.
 const BUCKETS_KEPT: usize = 64;
 
+/// So many of those that wait for a bucket are told one by one.
+const WAITERS_TOLD_MAX: usize = 20;
+
 /// Tasks of one instance in one line that an explanation tells of.
 const PLACES_TOLD_MAX: usize = 100;
 
@@ -50,6 +53,15 @@ struct Line {
     bucket: Bucket,
     waiting: VecDeque<Arc<TaskRecord>>,
     next_grant: Option<Timestamp>,
+}
+
+impl Line {
+    fn first_waiters(&self) -> Vec<(InstanceId, Arc<str>)> {
+        let first = self.waiting.iter().take(WAITERS_TOLD_MAX);
+        first
+            .map(|record| (record.instance.clone(), record.name.clone()))
+            .collect()
+    }
 }
 
 impl LimiterBank {
@@ -250,6 +262,7 @@ impl Partition {
                 waiting: line.waiting.len(),
                 blocked_until: line.bucket.record.blocked_until.filter(|until| *until > now),
                 next_grant: line.next_grant.filter(|_| !line.waiting.is_empty()),
+                waiters: line.first_waiters(),
             });
         let answer = reply.with(Ok(statuses.collect()));
         self.answer_now(answer);

@@ -480,6 +480,7 @@ impl Partition {
                 self.take_signal(entity, message, reply);
             }
             Command::EntityRow { entity, reply } => self.answer_entity(&entity, reply),
+            Command::EntityQueue { entity, reply } => self.answer_entity_queue(&entity, reply),
             Command::DeleteEntity { entity, reply } => {
                 let command = Command::DeleteEntity {
                     entity: entity.clone(),

@@ -380,6 +380,32 @@ impl Partition {
         });
     }
 
+    /// Makes the next attempts of an instance due now: of one activity, or of all that wait for theirs.
+    pub(super) fn make_retries_due(&mut self, id: &InstanceId, wanted: Option<TaskId>) -> Vec<Op> {
+        let now = self.now;
+        let is_meant = |record: &TaskRecord| {
+            record.instance == *id
+                && &*record.name != DELIVERY
+                && wanted.is_none_or(|wanted| wanted == record.task)
+        };
+        let places = self.retries.iter().filter_map(|(place, stored)| match stored {
+            StoredTask::Activity(record) if is_meant(record) => Some(*place),
+            _ => None,
+        });
+        let places: Vec<_> = places.collect();
+        let mut ops = Vec::with_capacity(places.len());
+        for place in places {
+            let Some(StoredTask::Activity(mut record)) = self.retries.remove(&place) else {
+                continue;
+            };
+            record.due = Some(now.min(place.0));
+            ops.push(self.put_task(&record));
+            self.retries
+                .insert((now.min(place.0), place.1, place.2), StoredTask::Activity(record));
+        }
+        ops
+    }
+
     fn retry_policy(&self, record: &TaskRecord) -> RetryPolicy {
         let defined = || {
             self.config

@@ -11,14 +11,19 @@ export function quote(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** A value that begins with a dash would be taken for a flag. */
-function word(text) {
-  return text.startsWith('-') ? `-- ${quote(text)}` : quote(text);
+/** Words that are no flags. One that begins with a dash would be taken for one. */
+function words(...all) {
+  const text = all.map((one) => quote(one) || "''").join(' ');
+  return all.some((one) => one.startsWith('-')) ? `-- ${text}` : text;
 }
 
 function flags(pairs) {
   return pairs.filter(([, value]) => value !== undefined && value !== '' && value !== false)
-    .map(([name, value]) => (value === true ? ` ${name}` : ` ${name.length === 2 ? `${name} ` : `${name}=`}${quote(String(value))}`)).join('');
+    .map(([name, value]) => (value === true ? ` ${name}` : ` ${name}${between(name, String(value))}${quote(String(value))}`)).join('');
+}
+
+function between(name, value) {
+  return name.length === 2 && !value.startsWith('-') ? ' ' : '=';
 }
 
 function reasoned(values, more = {}) {
@@ -38,48 +43,55 @@ export const VERBS = {
     effect: 'The instance gets the event. One that nobody waits for is kept until somebody does.',
     fields: [{ name: 'event', label: 'Event', required: true }, { name: 'data', label: 'Data', kind: 'json', hint: 'JSON, or nothing' }],
     request: (id, values) => ({ method: 'POST', path: `instances/${enc(id)}/events/${enc(values.event)}`, body: values.data || undefined }),
-    cli: (id, values) => `dalsegno raise${flags([['-d', values.data]])} ${word(id)} ${quote(values.event ?? '')}`,
+    cli: (id, values) => `dalsegno raise${flags([['-d', values.data]])} ${words(id, values.event ?? '')}`,
   },
   suspend: {
     label: 'Suspend', scope: 'control', statuses: ['Pending', 'Running'],
     effect: 'It takes no messages until it is resumed. Activities that run go on; their results are kept.',
-    fields: [reason], request: command('suspend'), cli: (id, values) => `dalsegno suspend${flags([['--reason', values.reason]])} ${word(id)}`,
+    fields: [reason], request: command('suspend'), cli: (id, values) => `dalsegno suspend${flags([['--reason', values.reason]])} ${words(id)}`,
   },
   resume: {
     label: 'Resume', scope: 'control', statuses: ['Suspended'],
     effect: 'It takes messages again, those that came meanwhile first.',
-    fields: [reason], request: command('resume'), cli: (id, values) => `dalsegno resume${flags([['--reason', values.reason]])} ${word(id)}`,
+    fields: [reason], request: command('resume'), cli: (id, values) => `dalsegno resume${flags([['--reason', values.reason]])} ${words(id)}`,
   },
   cancel: {
     label: 'Cancel', scope: 'control', statuses: ['Pending', 'Running', 'Suspended'],
     effect: 'Its code is told once and ends by itself: compensations run, then it is Canceled.',
-    fields: [reason], request: command('cancel'), cli: (id, values) => `dalsegno cancel${flags([['--reason', values.reason]])} ${word(id)}`,
+    fields: [reason], request: command('cancel'), cli: (id, values) => `dalsegno cancel${flags([['--reason', values.reason]])} ${words(id)}`,
   },
   terminate: {
     label: 'Terminate', scope: 'control', statuses: ['Pending', 'Running', 'Suspended'], isDestructive: true,
     effect: 'It ends at once, without running its code again: no compensation, no output.',
     fields: [reason, recursive],
     request: (id, values) => ({ method: 'POST', path: `instances/${enc(id)}/terminate${reasoned(values, { recursive: values.recursive })}` }),
-    cli: (id, values) => `dalsegno terminate${flags([['--reason', values.reason], ['--recursive', values.recursive]])} ${word(id)}`,
+    cli: (id, values) => `dalsegno terminate${flags([['--reason', values.reason], ['--recursive', values.recursive]])} ${words(id)}`,
   },
   rewind: {
     label: 'Rewind', scope: 'control', statuses: ['Failed'], isForParked: true,
     effect: 'Failed and parked instances only: what failed is forgotten and runs again, what succeeded stays.',
-    fields: [reason], request: command('rewind'), cli: (id, values) => `dalsegno rewind${flags([['--reason', values.reason]])} ${word(id)}`,
+    fields: [reason], request: command('rewind'), cli: (id, values) => `dalsegno rewind${flags([['--reason', values.reason]])} ${words(id)}`,
+  },
+  'retry-now': {
+    label: 'Retry now', scope: 'control', statuses: [],
+    effect: 'The next attempt begins at once. It counts like any other.',
+    fields: [{ name: 'task', label: 'Task', kind: 'number', hint: 'all that wait when empty' }],
+    request: (id, values) => ({ method: 'POST', path: `instances/${enc(id)}/retry-now${values.task === undefined || values.task === '' ? '' : `?task=${enc(values.task)}`}` }),
+    cli: (id, values) => `dalsegno retry-now ${words(id, ...(values.task === undefined || values.task === '' ? [] : [String(values.task)]))}`,
   },
   restart: {
     label: 'Restart', scope: 'control', statuses: ['Completed', 'Failed', 'Terminated', 'Canceled'],
     effect: 'A new instance with the same name and input. With the same id it replaces this one and its history.',
     fields: [{ name: 'same', label: 'Under the same id', kind: 'check' }],
     request: (id, values) => ({ method: 'POST', path: `instances/${enc(id)}/restart?newId=${!values.same}` }),
-    cli: (id, values) => `dalsegno restart${flags([['--same-id', values.same]])} ${word(id)}`,
+    cli: (id, values) => `dalsegno restart${flags([['--same-id', values.same]])} ${words(id)}`,
   },
   purge: {
     label: 'Purge', scope: 'purge', statuses: ['Completed', 'Failed', 'Terminated', 'Canceled'], isDestructive: true,
     effect: 'Its status, history and values are deleted for good.',
     fields: [recursive],
     request: (id, values) => ({ method: 'DELETE', path: `instances/${enc(id)}?recursive=${Boolean(values.recursive)}` }),
-    cli: (id, values) => `dalsegno purge${flags([['--recursive', values.recursive]])} ${word(id)}`,
+    cli: (id, values) => `dalsegno purge${flags([['--recursive', values.recursive]])} ${words(id)}`,
   },
 };
 
@@ -100,7 +112,7 @@ export function start(values) {
 
 export function startCli(values) {
   const tags = Object.entries(tagsOf(values.tags ?? '')).map(([name, value]) => ['--tag', `${name}=${value}`]);
-  return `dalsegno start${flags([['-i', values.input?.trim()], ['--id', values.id], ['--version', values.version], ['--at', values.scheduledStart], ...tags])} ${word(values.name ?? '')}`;
+  return `dalsegno start${flags([['-i', values.input?.trim()], ['--id', values.id], ['--version', values.version], ['--at', values.scheduledStart], ...tags])} ${words(values.name ?? '')}`;
 }
 
 /** `a=1 b=2` @param {string} text */
@@ -115,7 +127,15 @@ export function signal(entity, values) {
 }
 
 export function signalCli(entity, values) {
-  return `dalsegno entity signal${flags([['-d', values.input?.trim()]])} ${word(entity.name)} ${quote(entity.key) || "''"} ${quote(values.operation ?? '')}`;
+  return `dalsegno entity signal${flags([['-d', values.input?.trim()]])} ${words(entity.name, entity.key, values.operation ?? '')}`;
+}
+
+export function deleteCli(entity) {
+  return `dalsegno entity delete ${words(entity.name, entity.key)}`;
+}
+
+export function runCli(name) {
+  return `dalsegno schedule run ${words(name)}`;
 }
 
 const PERIODS = [['d', 864e5], ['h', 36e5], ['m', 6e4], ['s', 1e3], ['ms', 1]];
@@ -144,7 +164,7 @@ export function limiter(name, values) {
 }
 
 export function limiterCli(name, values) {
-  return `dalsegno limiter set${flags([['--rate', values.rate], ['--burst', values.rate && values.burst], ['--concurrency', values.concurrency]])} ${word(name)}`;
+  return `dalsegno limiter set${flags([['--rate', values.rate], ['--burst', values.rate && values.burst], ['--concurrency', values.concurrency]])} ${words(name)}`;
 }
 
 /** JSON text that stays as it was written: numbers keep their digits. */
@@ -171,6 +191,14 @@ export function jsonProblem(text) {
   }
 }
 
+/** Where a command looks when it is not told. */
+const SERVERS_BY_DEFAULT = ['http://127.0.0.1:8080', 'http://localhost:8080'];
+
+/** A command as it is typed for this server and hub. @param {string} cli @param {string} server @param {string} hub */
+export function located(cli, server, hub) {
+  return cli.replace(/^dalsegno/, `dalsegno${flags([['--server', SERVERS_BY_DEFAULT.includes(server) ? '' : server], ['--hub', hub]])}`);
+}
+
 /** The request as a command line. @param {{method: string, path: string, body?: string}} request @param {string} origin @param {boolean} hasKey */
 export function curl(request, origin, hasKey) {
   const key = hasKey ? ` -H "x-functions-key: $DALSEGNO_TOKEN"` : '';
@@ -188,4 +216,20 @@ export function batch(verb, where, values, dryRun) {
   }
   if (values.recursive) body.recursive = true;
   return { method: 'POST', path: 'operations', body: encode(body) };
+}
+
+/** The filter of a batch as `--where` takes it. @param {any} where */
+export function whereText(where) {
+  if (where.all) return 'all';
+  const found = where.statuses?.length ? [`status=${where.statuses.join(',')}`] : [];
+  for (const [key, value] of [['name', where.name], ['prefix', where.prefix], ...Object.entries(where.tags ?? {}).map((tag) => ['tag', tag.join('=')]), ['since', where.createdFrom], ['until', where.createdTo]]) {
+    if (value) found.push(`${key}=${/[\s"\\]/.test(value) ? `"${value.replace(/["\\]/g, '\\$&')}"` : value}`);
+  }
+  return found.join(' ');
+}
+
+export function batchCli(verb, where, values) {
+  const isRaise = verb === 'raise';
+  const own = flags([['--where', whereText(where)], ['--reason', values.reason], ['--recursive', values.recursive], ['-d', isRaise && values.data?.trim()]]);
+  return `dalsegno ${verb}${own}${isRaise ? ` ${words(values.event ?? '')}` : ''}`;
 }

@@ -1,38 +1,4 @@
-// One form for what holds an instance: the answer of `explain`, or what the instance itself tells.
-
-/** @param {any} explained of GET explain, if there is such a route @param {any} row */
-export function explanation(explained, row) {
-  if (explained) return explained;
-  const reasons = (row.waitsFor ?? []).map((text) => ({ kind: guess(text), text, ...details(text) }));
-  if (row.parked) reasons.unshift({ kind: 'parked', text: `parked: ${row.parked.message}` });
-  if (row.status === 'Suspended' && !reasons.some((one) => one.kind === 'suspended')) reasons.unshift({ kind: 'suspended', text: 'suspended: it takes no messages until it is resumed' });
-  return { id: row.id, name: row.name, status: row.status, summary: '', reasons, next: [] };
-}
-
-function guess(text) {
-  if (/^parked/.test(text)) return 'parked';
-  if (/event "/.test(text)) return 'event';
-  if (/worker/.test(text)) return 'noWorker';
-  if (/timer/.test(text)) return 'timer';
-  if (/limiter/.test(text)) return 'limiter';
-  if (/lock/.test(text)) return 'lock';
-  if (/attempt/.test(text)) return 'retry';
-  if (/suspended/.test(text)) return 'suspended';
-  return 'more';
-}
-
-/** What the sentence of an activity that is tried again says. */
-const RETRY = /^task (\d+): \w+ "([^"]*)", (\d+) attempts? failed, the last with (.*?)(?:; the next attempt is due in (\d+) s)?$/s;
-
-function details(text) {
-  const retry = RETRY.exec(text);
-  if (retry) {
-    const [, task, name, failed, lastFailure, seconds] = retry;
-    return { kind: 'retry', task: Number(task), name, attempt: Number(failed) + 1, lastFailure, due: seconds && new Date(Date.now() + Number(seconds) * 1000).toISOString() };
-  }
-  const event = /event "((?:[^"\\]|\\.)*)"/.exec(text);
-  return event ? { name: event[1] } : {};
-}
+// What holds an instance, as the page tells it: what alarms, and what a button can do about it.
 
 /** What the alert box is for: something that a person may have to mend.
  * @param {any} explained @returns {any | undefined} */
@@ -43,10 +9,29 @@ export function alarm(explained) {
 
 /** The word behind the status in the pill. */
 export function qualifier(explained, row) {
-  if (row.parked) return 'parked';
   const kinds = new Set((explained?.reasons ?? []).map((one) => one.kind));
-  if (kinds.has('retry')) return 'retrying';
   if (kinds.has('noWorker')) return 'no worker';
-  if (kinds.has('event') || kinds.has('timer') || kinds.has('lock') || kinds.has('lockHeld')) return row.status === 'Running' ? 'waiting' : '';
+  if (row.parked) return 'parked';
+  if (kinds.has('retry')) return 'retrying';
+  if (['event', 'timer', 'lock', 'limiter'].some((kind) => kinds.has(kind))) return row.status === 'Running' ? 'waiting' : '';
   return '';
+}
+
+const KINDS = { noWorker: 'no worker', scheduledStart: 'delayed start', cancelRequested: 'asked to end', lockHeld: 'holds a lock' };
+
+/** A kind of reason in words. @param {string} kind */
+export const kindText = (kind) => (Object.hasOwn(KINDS, kind) ? KINDS[kind] : kind);
+
+const BASE = '/runtime/dalsegno/v1/';
+
+/** What a step of an explanation is here: a verb for an instance, or a page to look at.
+ * @param {{path?: string}} step @returns {{verb?: string, id?: string, values?: any, page?: string} | undefined} */
+export function stepOf(step) {
+  if (!step.path?.startsWith(BASE)) return undefined;
+  const [path, query] = step.path.slice(BASE.length).split('?');
+  const [kind, id, verb, event] = path.split('/').map(decodeURIComponent);
+  if (kind !== 'instances') return { page: kind };
+  if (verb === 'explain') return { page: 'instances', id };
+  if (verb === 'events') return { verb: 'raise', id, values: { event } };
+  return { verb, id, values: query ? Object.fromEntries(new URLSearchParams(query)) : undefined };
 }

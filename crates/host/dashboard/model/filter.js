@@ -62,6 +62,14 @@ export function whereOf(filter, now) {
   return where;
 }
 
+/** The stretch of time of which starts are shown: that of the filter, else a day.
+ * @param {Filter} filter @param {number} now @returns {{from: string, to?: string}} */
+export function spanOf(filter, now) {
+  const to = timeOf(filter.until, now);
+  const from = timeOf(filter.since, now) ?? new Date((to ? Date.parse(to) : now) - UNITS.d).toISOString();
+  return { from, to };
+}
+
 function split(tag) {
   const at = tag.indexOf('=');
   return [tag.slice(0, at), tag.slice(at + 1)];

@@ -47,14 +47,49 @@ export function relative(text, now) {
   return away > 0 ? `in ${length}` : `${length} ago`;
 }
 
-/** The time of day, with the date unless it is the day of `now`; UTC.
+/** Minutes that local clocks are ahead of UTC at a time; of whoever looks. @param {number} at */
+const aheadHere = (at) => -new Date(at).getTimezoneOffset();
+
+let aheadOf = (/** @type {number} */ _at) => 0;
+
+/** Times are written in this zone from now on.
+ * @param {'utc' | 'local'} zone @param {(at: number) => number} [ahead] minutes ahead of UTC */
+export function setZone(zone, ahead = aheadHere) {
+  aheadOf = zone === 'local' ? ahead : () => 0;
+}
+
+function written(at) {
+  return new Date(at + aheadOf(at) * MINUTE).toISOString();
+}
+
+/** `UTC`, or what is added to it: `UTC+02:00`. @param {number} at */
+export function zoneText(at) {
+  const minutes = aheadOf(at);
+  if (!minutes) return 'UTC';
+  const two = (/** @type {number} */ number) => String(number).padStart(2, '0');
+  return `UTC${minutes < 0 ? '−' : '+'}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;
+}
+
+/** Hours and minutes. @param {number} at */
+export function dayTime(at) {
+  return written(at).slice(11, 16);
+}
+
+/** From a time to a time, in minutes; with the days when there are two. @param {number} from @param {number} to */
+export function stretch(from, to) {
+  const day = (/** @type {number} */ at) => written(at).slice(0, 10);
+  const [first, last] = day(from) === day(to) ? ['', ''] : [`${day(from)} `, `${day(to)} `];
+  return `${first}${dayTime(from)} – ${last}${dayTime(to)} ${zoneText(from)}`;
+}
+
+/** The time of day, with the date unless it is the day of `now`.
  * @param {string} text @param {number} [now] @returns {string} */
 export function clock(text, now) {
   const at = millis(text);
   if (!Number.isFinite(at)) return '–';
-  const iso = new Date(at).toISOString();
-  const short = `${iso.slice(11, 22)} UTC`;
-  const today = now !== undefined && new Date(now).toISOString().slice(0, 10) === iso.slice(0, 10);
+  const iso = written(at);
+  const short = `${iso.slice(11, 22)} ${zoneText(at)}`;
+  const today = now !== undefined && written(now).slice(0, 10) === iso.slice(0, 10);
   return today ? short : `${iso.slice(0, 10)} ${short}`;
 }
 

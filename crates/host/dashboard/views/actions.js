@@ -1,8 +1,8 @@
 // Dialogs: what is to be done, with its effect, its fields, and the same as curl and as a command.
 
-import { get, key, origin, send } from '../api.js';
+import { addressed, chosenHub, get, key, origin, send, server } from '../api.js';
 import { Command, dialog, go, href, html, hub, tell, useEffect, useMemo, useState } from '../ui.js';
-import { batch, curl, isOffered, jsonProblem, limiter, limiterCli, rateOf, rateText, signal, signalCli, start, startCli, VERBS } from '../model/commands.js';
+import { batch, batchCli, curl, isOffered, jsonProblem, limiter, limiterCli, located, rateOf, rateText, signal, signalCli, start, startCli, VERBS } from '../model/commands.js';
 import { count } from '../model/format.js';
 
 function close() {
@@ -65,8 +65,11 @@ export function ActionForm(props) {
 
 function Forms({ request, cli }) {
   return html`<details open><summary>The same in a terminal</summary>
-    <${Command} text=${cli} what="the command" /><${Command} text=${curl(request, origin, Boolean(key()))} what="the curl command" /></details>`;
+    <${Command} text=${here(cli)} what="the command" /><${Command} text=${curl({ ...request, path: addressed(request.path) }, origin, Boolean(key()))} what="the curl command" /></details>`;
 }
+
+/** A command as it is typed for what is looked at. @param {string} cli */
+export const here = (cli) => located(cli, server, chosenHub);
 
 /** Opens the dialog of a verb for one instance. @param {string} verb @param {any} row @param {any} [initial] */
 export function command(verb, row, initial) {
@@ -170,7 +173,7 @@ function Batch({ where, verbs, onDone }) {
         ${dry.examples.length > 0 && html`<p>For example ${dry.examples.map((id, index) => html`${index ? ', ' : ''}<code>${id}</code>`)}</p>`}</div>`}
       ${!job && dry?.matched > 0 && rule.isDestructive && html`<label><span>Type <code>${values.verb}</code> to go on</span><input name="confirm" value=${typed} autocomplete="off" onInput=${(event) => setTyped(event.target.value)} /></label>`}
       ${job && html`<${Progress} job=${job} />`}
-      <${Forms} request=${shown} cli=${`# as a request:`} />
+      <${Forms} request=${shown} cli=${batchCli(values.verb, where, values)} />
       ${problem && html`<p class="error" role="alert">${problem.code}: ${problem.message}</p>`}
     </div>
     <footer><button type="button" onClick=${close}>Close</button>

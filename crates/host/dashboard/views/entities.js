@@ -2,7 +2,8 @@
 
 import { get } from '../api.js';
 import { Copy, Crumbs, go, href, html, Loaded, may, route, setQuery, tell, useEffect, useLoad, useState, When } from '../ui.js';
-import { chip } from '../model/format.js';
+import { chip, count } from '../model/format.js';
+import { deleteCli } from '../model/commands.js';
 import { confirmDialog, signalDialog } from './actions.js';
 
 const PAGE = 100;
@@ -36,12 +37,23 @@ export function Entity() {
   const text = state.value && state.value.state !== undefined ? JSON.stringify(state.value.state, null, 2) : '';
   const remove = () => confirmDialog({
     title: `Delete @${name}@${key}`, effect: 'Its state is deleted for good. A later operation begins with none.', label: 'Delete', confirm: `@${name}@${key}`, isDestructive: true,
-    request: { method: 'DELETE', path }, cli: `dalsegno entity delete ${name} '${key.replaceAll("'", `'\\''`)}'`,
+    request: { method: 'DELETE', path }, cli: deleteCli({ name, key }),
     onDone: () => { tell('Deleted'); go('#/entities'); },
   });
   return html`<${Crumbs} parts=${[['Entities', '#/entities'], [name, href(['entities'], { name })]]} />
     <div class="head"><h1 class="mono">@${name}@${key}</h1><div class="push">${may('entity') && html`<button class="main" onClick=${() => signalDialog({ name, key }, state.reload)}>Signal…</button><button class="danger" onClick=${remove}>Delete…</button>`}</div></div>
     <${Loaded} state=${state} isNone=${() => false}>${(row) => html`
-      <dl class="panel facts"><div><dt>Last operation</dt><dd><${When} at=${row.lastOperation} /></dd></div><div><dt>Lock</dt><dd>${row.lockHolder ? html`<a href=${href(['instances', row.lockHolder])}>${row.lockHolder}</a>` : 'free'}</dd></div><div><dt>Queue</dt><dd>${row.busy && !row.lockHolder ? 'operations wait' : row.busy ? 'held' : 'empty'}</dd></div><div><dt>Partition</dt><dd>${row.partition}</dd></div></dl>
+      <dl class="panel facts"><div><dt>Last operation</dt><dd>${row.lastOperation.startsWith('1970') ? 'none yet' : html`<${When} at=${row.lastOperation} />`}</dd></div><div><dt>Lock</dt><dd>${row.lockHolder ? html`<a href=${href(['instances', row.lockHolder])}>${row.lockHolder}</a>` : 'free'}</dd></div><div><dt>Queue</dt><dd>${row.waiting ? `${row.waiting} ${row.waiting === 1 ? 'stands' : 'stand'} there` : 'empty'}</dd></div><div><dt>Partition</dt><dd>${row.partition}</dd></div></dl>
+      <${Queue} row=${row} />
       <section class="panel" aria-label="State"><h2>State ${text && html`<${Copy} text=${text} what="the state" />`}</h2>${text ? html`<pre class="json" tabindex="0">${text}</pre>` : html`<p class="empty">none</p>`}</section>`}<//>`;
+}
+
+/** Who stands before an entity, the first first. */
+function Queue({ row }) {
+  if (!row.waiting) return null;
+  return html`<section class="panel" aria-label="Queue"><h2>Queue <small>${row.lockHolder ? 'what its holder does not ask for waits for the lock' : 'one after the other'}</small></h2><div class="scroll"><table>
+    <thead><tr><th class="num">#</th><th>What</th><th>For</th><th>State</th></tr></thead>
+    <tbody>${row.queue.map((one, index) => html`<tr key=${index}><td class="num">${index + 1}</td><td class="mono">${one.kind === 'lock' ? html`<i>lock</i>` : one.operation}</td>
+      <td>${one.caller ? html`<a class="mono" href=${href(['instances', one.caller], { tab: 'explain' })}>${one.caller}</a>` : 'nobody: a signal'}</td><td>${one.running ? 'at work' : 'waits'}</td></tr>`)}</tbody></table></div>
+    ${row.waiting > row.queue.length && html`<p class="pager">and ${count(row.waiting - row.queue.length)} more</p>`}</section>`;
 }

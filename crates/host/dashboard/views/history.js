@@ -35,7 +35,7 @@ export function History({ id, history }) {
   const to = (next) => setQuery({ page: next === 1 ? undefined : String(next) });
   return html`<div class="tools"><label class="hidden" for="search">Search the history</label><input id="search" data-search type="search" placeholder="Search: kind, name, value" value=${text} onInput=${search} />
       <span role="status">${query ? `${count(found.length)} of ${count(length)} events` : `${count(length)} events`}</span>
-      <button class="push" onClick=${() => download(id)}>Download JSON</button></div>
+      ${id !== undefined && html`<span class="push"><a class="button" href="#/file">Open a file…</a> <button onClick=${() => download(id)}>Download JSON</button></span>`}</div>
     ${found.length === 0 ? html`<div class="empty">${query ? 'No event fits.' : 'No event yet.'}</div>` : html`<div class="scroll"><table class="events"><thead><tr><th class="num">#</th><th>Time</th><th>Event</th><th class="num">Task</th><th>What</th><th><span class="hidden">Actions</span></th></tr></thead>
       <tbody>${found.slice((page - 1) * PAGE, page * PAGE).map(({ event, index }) => html`<tr key=${index}><td class="num">${index + 1}</td><td title=${clock(event.at)}>+${duration(millis(event.at) - begin)}</td><td class="kind">${event.kind}</td><td class="num">${event.task ?? ''}</td><td>${detail(event)}</td>
         <td><button class="plain" aria-label=${`Event ${index + 1} as JSON`} onClick=${() => payloadDialog(`Event ${index + 1}`, event)}>{ }</button></td></tr>`)}</tbody></table></div>`}

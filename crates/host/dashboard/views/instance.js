@@ -1,12 +1,13 @@
 // One instance: what it is, what holds it, what it did.
 
 import { get, stream, text } from '../api.js';
-import { Crumbs, href, html, hub, may, now, route, setQuery, Status, tell, useEffect, useRef, useState } from '../ui.js';
-import { alarm, explanation, qualifier } from '../model/explain.js';
+import { Copy, Crumbs, href, html, hub, may, now, route, setQuery, Status, tell, useEffect, useRef, useState } from '../ui.js';
+import { alarm, qualifier } from '../model/explain.js';
 import { clock, count, duration, failureLine, millis, relative, size } from '../model/format.js';
 import { isFinal } from '../model/filter.js';
 import { VERBS } from '../model/commands.js';
 import { command, offered } from './actions.js';
+import { save } from './payload.js';
 import { Timeline } from './timeline.js';
 
 /** What comes by the stream is shown at most so often. */
@@ -60,46 +61,31 @@ function sizeOf(event) {
 
 /** The answer of `explain`, as long as the instance is not finished. */
 function useExplained(id, row) {
-  const [explained, setExplained] = useState(/** @type {any} */ (undefined));
-  const has = useRef(true);
+  const [told, setTold] = useState(/** @type {any} */ ({}));
   const isOver = !row || isFinal(row.status);
   useEffect(() => {
     if (!row) return undefined;
     const abort = new AbortController();
     let timer = 0;
     const once = async () => {
-      const [told, known] = await ask(id, abort.signal, has);
-      if (abort.signal.aborted) return;
-      if (known) setExplained(explanation(told, known));
-      if (!isOver) timer = setTimeout(once, EXPLAIN_MS);
+      try {
+        const explained = await get(`instances/${encodeURIComponent(id)}/explain`, abort.signal);
+        if (!abort.signal.aborted) setTold({ id, explained });
+      } catch (problem) {
+        if (!abort.signal.aborted) setTold((old) => ({ ...old, problem }));
+      }
+      if (!isOver && !abort.signal.aborted) timer = setTimeout(once, EXPLAIN_MS);
     };
     once();
     return () => { abort.abort(); clearTimeout(timer); };
   }, [id, isOver, row?.status, row?.updated, row?.parked?.message]);
-  return explained;
-}
-
-async function ask(id, abort, has) {
-  const path = `instances/${encodeURIComponent(id)}`;
-  try {
-    if (has.current) {
-      try {
-        return [await get(`${path}/explain`, abort), {}];
-      } catch (problem) {
-        if (problem.status !== 404) throw problem;
-        has.current = false;
-      }
-    }
-    return [undefined, await get(path, abort)];
-  } catch {
-    return [undefined, undefined];
-  }
+  return told.id === id ? told : { problem: told.problem };
 }
 
 export default function Instance() {
   const id = route.value.parts[1];
   const { row, history = [], bytes, isLive, problem, reload } = useInstance(id);
-  const explained = useExplained(id, row);
+  const { explained, problem: unexplained } = useExplained(id, row);
   const tab = TABS.some(([name]) => name === route.value.query.get('tab')) ? route.value.query.get('tab') : 'timeline';
   const wasFinal = useRef(false);
   useEffect(() => {
@@ -123,9 +109,9 @@ export default function Instance() {
   if (!row) return html`<${Crumbs} parts=${[['Orchestrations', '#/instances'], [id]]} /><p class="loading" role="status">Loading…</p>`;
   const children = history.filter((event) => event.kind === 'SubOrchestrationInstanceCreated');
   const numbers = { history: row.events || history.length, children: children.length };
-  const context = { id, row, history, explained, children };
+  const context = { id, row, history, explained, unexplained, children };
   return html`<${Crumbs} parts=${[['Orchestrations', '#/instances'], [row.name, href(['instances'], { name: row.name })]]} />
-    <div class="head"><h1 class="mono">${row.id}</h1><${Status} status=${row.status} more=${qualifier(explained, row)} pill />
+    <div class="head"><h1 class="mono">${row.id}</h1><${Copy} text=${row.id} what="the id" /><${Status} status=${row.status} more=${qualifier(explained, row)} pill />
       <${Buttons} row=${row} history=${history} /></div>
     ${problem && html`<p class="notice" role="alert">${problem.message}</p>`}
     <${Facts} row=${row} history=${history} bytes=${bytes} />
@@ -184,7 +170,7 @@ function Buttons({ row, history }) {
   }, [isOpen]);
   const verbs = offered(row, may);
   const later = verbs.filter((verb) => !UP_FRONT.includes(verb));
-  const act = (verb) => { setOpen(false); command(verb, row, verb === 'raise' ? { event: waited(row, history) } : undefined); };
+  const act = (verb) => { setOpen(false); command(verb, row, verb === 'raise' ? { event: waited(row) } : undefined); };
   return html`<div class="push">
     ${UP_FRONT.filter((verb) => verbs.includes(verb)).map((verb) => html`<button key=${verb} class=${verb === 'raise' ? 'main' : verb === 'terminate' ? 'danger' : ''} onClick=${() => act(verb)}>${VERBS[verb].label}${verb === 'rewind' ? '…' : ''}</button>`)}
     <div class="menu" ref=${menu}><button type="button" aria-label="More" aria-expanded=${isOpen} onClick=${() => setOpen(!isOpen)}>⋯</button>
@@ -202,11 +188,7 @@ function waited(row) {
 export async function download(id) {
   try {
     const whole = await text(`instances/${encodeURIComponent(id)}/history`);
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([whole], { type: 'application/json' }));
-    link.download = `${id.replace(/[^\w.-]+/g, '_')}.history.json`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    save(whole, 'application/json', `${id.replace(/[^\w.-]+/g, '_')}.history.json`);
   } catch (problem) {
     tell(problem.message);
   }
@@ -239,7 +221,7 @@ function Alert({ row, explained, history }) {
   const failure = typeof found.lastFailure === 'string' ? found.lastFailure : failureLine(found.lastFailure);
   if (found.kind === 'retry') {
     const times = Math.max(1, found.attempt - 1 || 1);
-    return html`<div class="alert" role="alert"><b>${name}</b> has failed ${times === 1 ? 'once' : `${times} times`}${found.due ? html` — next attempt <b>${relative(found.due, now.value)}</b>` : ''}${found.attemptsMax ? ` (${found.attempt} of ${found.attemptsMax})` : ''} · <a href=${go_to}>go to the task</a>
+    return html`<div class="alert" role="alert"><b>${name}</b> has failed ${times === 1 ? 'once' : `${times} times`}${found.due ? html` — next attempt <b>${relative(found.due, now.value)}</b>` : ''}${found.attemptsMax ? ` (${found.attempt} of ${found.attemptsMax})` : ''} · <a href=${go_to}>go to the task</a>${may('control') && html` · <button class="plain" onClick=${() => command('retry-now', row, { task: String(found.task) })}>retry now</button>`}
       ${failure && html`<pre>${failure}</pre>`}</div>`;
   }
   return html`<div class="alert" role="alert"><b>${{ parked: 'Parked', noWorker: 'No worker', code: 'Code does not fit' }[found.kind] ?? found.kind}</b> — ${found.text}

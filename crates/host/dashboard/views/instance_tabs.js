@@ -1,10 +1,15 @@
 // The smaller tabs of an instance: sequence, state, children, explain.
 
 import { get } from '../api.js';
-import { Command, Copy, href, html, Loaded, Status, useLoad, useMemo, When } from '../ui.js';
+import { Command, Copy, href, html, Loaded, may, Status, useLoad, useMemo, useRef, When } from '../ui.js';
 import { count, duration } from '../model/format.js';
 import { isFinal } from '../model/filter.js';
+import { VERBS } from '../model/commands.js';
+import { kindText, stepOf } from '../model/explain.js';
 import { sequence } from '../model/sequence.js';
+import { command, here } from './actions.js';
+import { save } from './payload.js';
+import { Audit } from './audit.js';
 import { Chain } from './payload.js';
 
 const LANE = 170;
@@ -17,10 +22,27 @@ export function Sequence({ id, history }) {
   const height = 56 + story.arrows.length * STEP + 16;
   const x = (lane) => LANE / 2 + lane * LANE;
   const begin = story.arrows[0].at;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Sequence"><svg width=${width} height=${height} role="img" aria-label=${`Sequence of ${story.arrows.length} messages between ${story.lanes.length} parties`}>
+  const drawing = useRef(/** @type {any} */ (null));
+  return html`<div class="tools"><span>${count(story.arrows.length)} messages</span><button class="push" onClick=${() => downloadDrawing(drawing.current, id)}>Download SVG</button></div>
+    <div class="scroll" tabindex="0" role="region" aria-label="Sequence"><svg ref=${drawing} width=${width} height=${height} role="img" aria-label=${`Sequence of ${story.arrows.length} messages between ${story.lanes.length} parties`}>
       ${story.lanes.map((lane, index) => html`<g key=${lane}><title>${lane}</title><text x=${x(index)} y="22" text-anchor="middle">${short(lane, 22)}</text><line class="lane" x1=${x(index)} x2=${x(index)} y1="32" y2=${height - 6} /></g>`)}
       ${story.arrows.map((arrow, index) => html`<${Arrow} key=${index} arrow=${arrow} y=${54 + index * STEP} x=${x} offset=${duration(arrow.at - begin)} />`)}
     </svg></div>${story.dropped > 0 && html`<p class="pager">${count(story.dropped)} more are in the history.</p>`}`;
+}
+
+const STYLES = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'font-size', 'font-family', 'text-anchor'];
+
+/** The drawing as a file of its own: what the page's rules say of it is written into it. */
+function downloadDrawing(drawing, id) {
+  const copy = drawing.cloneNode(true);
+  const [from, to] = [drawing, copy].map((root) => [root, ...root.querySelectorAll('*')]);
+  from.forEach((element, index) => {
+    const style = getComputedStyle(element);
+    for (const name of STYLES) to[index].setAttribute(name, style.getPropertyValue(name));
+    to[index].removeAttribute('class');
+  });
+  copy.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+  save(new XMLSerializer().serializeToString(copy), 'image/svg+xml', `${id.replace(/[^\w.-]+/g, '_')}.sequence.svg`);
 }
 
 function Arrow({ arrow, y, x, offset }) {
@@ -52,7 +74,7 @@ export function State({ id, row }) {
       ${whole.parent && html`<dt>Parent</dt><dd><a class="mono" href=${href(['instances', whole.parent.instanceId])}>${whole.parent.instanceId}</a></dd>`}
       ${whole.trace && html`<dt>Trace</dt><dd class="mono">${whole.trace.parent}</dd>`}
       <dt>Tags</dt><dd>${Object.keys(whole.tags ?? {}).length ? Object.entries(whole.tags).map(([name, value]) => html`<span class="tag">${name}=${value}</span>`) : 'none'}</dd>
-    </dl></div></section></div>`}<//>`;
+    </dl></div></section></div>`}<//><${Audit} subject=${id} />`;
 }
 
 const CHILD_END = { SubOrchestrationInstanceCompleted: 'Completed', SubOrchestrationInstanceFailed: 'Failed' };
@@ -66,17 +88,38 @@ export function Children({ children, history }) {
     ${children.length > 500 && html`<p class="pager">${count(children.length - 500)} more are in the history.</p>`}`;
 }
 
-export function Explain({ row, explained }) {
+/** The page of `@name@key`. @param {string} entity */
+function entityHref(entity) {
+  const at = entity.indexOf('@', 1);
+  return href(['entities', entity.slice(1, at), entity.slice(at + 1) || '$']);
+}
+
+/** A step as a button, or as a link to where it is seen. */
+function Step({ step, row }) {
+  const own = stepOf(step);
+  const rule = own?.verb && VERBS[own.verb];
+  const act = () => command(own.verb, own.id === row.id ? row : { id: own.id }, own.values);
+  return html`<div class="step"><p>${step.text[0].toUpperCase()}${step.text.slice(1)}.</p>
+    ${rule && may(rule.scope) && html`<button class="main" onClick=${act}>${rule.label}…</button>`}
+    ${own?.page && html`<a class="button" href=${own.id === undefined ? href([own.page]) : href(['instances', own.id], { tab: 'explain' })}>${own.id ?? PAGES[own.page] ?? own.page}</a>`}
+    ${step.cli && html`<${Command} text=${here(step.cli)} what="the command" />`}</div>`;
+}
+
+const PAGES = { workers: 'Workers', limiters: 'Limiters' };
+
+export function Explain({ row, explained, unexplained }) {
   if (isFinal(row.status)) return html`<div class="empty"><p>It is finished: ${row.status}.</p>${row.failure && html`<p>${row.failure.message}</p>`}</div>`;
+  if (!explained && unexplained) return html`<p class="problem" role="alert">${unexplained.message}</p>`;
   if (!explained) return html`<p class="loading" role="status">Asking…</p>`;
   const { reasons = [], next = [] } = explained;
-  return html`${explained.summary && html`<p class="tools"><b>${explained.summary}</b></p>`}
-    ${reasons.length === 0 ? html`<div class="empty">Nothing holds it: it is at work, or waits for its next turn.</div>` : html`<ul class="reasons">${reasons.map((reason, index) => html`<li key=${index}><span class="badge">${reason.kind}</span>${reason.text}
+  return html`${reasons.length > 1 && html`<p class="tools"><b>${explained.summary}</b></p>`}
+    ${reasons.length === 0 ? html`<div class="empty">Nothing holds it: it is at work, or waits for its next turn.</div>` : html`<ul class="reasons">${reasons.map((reason, index) => html`<li key=${index}><span class="badge">${kindText(reason.kind)}</span>${reason.text}
       <dl>${reason.instance && html`<dt>Instance</dt><dd><a class="mono" href=${href(['instances', reason.instance])}>${reason.instance}</a></dd>`}
+        ${reason.location && html`<dt>In the code</dt><dd class="mono">${reason.location}</dd>`}${reason.since && html`<dt>Since</dt><dd><${When} at=${reason.since} /></dd>`}
         ${reason.due && html`<dt>Next</dt><dd><${When} at=${reason.due} /></dd>`}
         ${reason.attempt && html`<dt>Attempt</dt><dd>${reason.attempt}${reason.attemptsMax ? ` of ${reason.attemptsMax}` : ''}</dd>`}
         ${reason.lastFailure && html`<dt>Last failure</dt><dd>${typeof reason.lastFailure === 'string' ? reason.lastFailure : reason.lastFailure.message}</dd>`}
-        ${reason.owner && html`<dt>Held by</dt><dd><a class="mono" href=${href(['instances', reason.owner])}>${reason.owner}</a></dd>`}
-        ${reason.entities?.length > 0 && html`<dt>Entities</dt><dd class="mono">${reason.entities.join(', ')}</dd>`}</dl></li>`)}</ul>`}
-    ${next.length > 0 && html`<section aria-label="What to do"><h2 class="tools">What to do</h2><div class="body tools-body">${next.map((one) => html`<div><p>${one.text}</p>${one.cli && html`<${Command} text=${one.cli} what="the command" />`}</div>`)}</div></section>`}`;
+        ${reason.owner && html`<dt>Held by</dt><dd class="mono">${reason.kind === 'lock' ? html`<a href=${href(['instances', reason.owner])}>${reason.owner}</a>` : reason.kind === 'limiter' ? html`<a href="#/limiters">${reason.owner}</a>` : reason.owner}</dd>`}
+        ${reason.entities?.length > 0 && html`<dt>Entities</dt><dd class="mono">${reason.entities.map((entity) => html`<a href=${entityHref(entity)}>${entity}</a> `)}</dd>`}</dl></li>`)}</ul>`}
+    ${next.length > 0 && html`<section aria-label="What to do"><h2 class="todo">What to do</h2><div class="body tools-body">${next.map((step) => html`<${Step} key=${step.text} step=${step} row=${row} />`)}</div></section>`}`;
 }

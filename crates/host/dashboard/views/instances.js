@@ -1,14 +1,17 @@
 // The list of orchestrations: filters in the address, rows as they are scrolled to, live.
 
 import { get, stream } from '../api.js';
-import { counts, Crumbs, go, href, html, may, now, route, Since, Status, useEffect, useRef, useState, When, Windowed } from '../ui.js';
-import { addressOf, chips, filterOf, fits, queryOf, STATUSES, typed, whereOf } from '../model/filter.js';
+import { counts, Crumbs, go, href, html, Loaded, may, now, route, Since, Status, useEffect, useRef, useLoad, useState, When, Windowed } from '../ui.js';
+import { addressOf, chips, filterOf, fits, queryOf, spanOf, STATUSES, typed, whereOf } from '../model/filter.js';
 import { chip, count } from '../model/format.js';
 import { batchDialog, startDialog } from './actions.js';
+import { Chart } from './chart.js';
 
 const PAGE = 200;
 /** What comes by the stream is shown at most so often. */
 const FLUSH_MS = 200;
+/** Starts are asked for so often, unless they are so many that it costs. */
+const STARTS_MS = 15_000;
 const COLUMNS = {
   id: ['Id', 'minmax(220px, 2fr)'], name: ['Orchestrator', 'minmax(130px, 1fr)'], status: ['Status', '150px'], created: ['Started', '100px'], updated: ['Last moved', '100px'],
   elapsed: ['Took', '90px'], version: ['Version', '80px'], events: ['Events', '70px'], tags: ['Tags', 'minmax(120px, 1fr)'], custom: ['Custom status', 'minmax(120px, 1fr)'],
@@ -146,6 +149,7 @@ export default function Instances() {
       ${chips(filter).filter((one) => !one.label.startsWith('status: ')).map((one) => html`<button type="button" key=${one.label} aria-pressed="true" aria-label=${`Remove ${one.label}`} onClick=${() => to(one.without)}>${one.label} ✕</button>`)}
       <span id="filter-problem" role="alert" class="problem" hidden=${!problem}>${problem}</span>
     </div>
+    <${Starts} filter=${filter} to=${to} />
     <section class="panel" aria-label="Orchestrations">
       ${list.problem && list.rows.length === 0 ? html`<p class="problem" role="alert">${list.problem.message}</p>`
     : list.isLoading ? html`<p class="loading" role="status">Loading…</p>`
@@ -155,6 +159,24 @@ export default function Instances() {
         render=${(index) => html`<${Row} key=${list.rows[index].id} row=${list.rows[index]} index=${index} columns=${columns} shape=${shape} isAt=${index === at} />`} />`}
       <div class="pager"><span role="status">${count(list.rows.length)}${total ? ` of ${total}` : ''} shown${list.isWhole ? '' : ', more as you scroll'}</span>${list.problem && html`<span class="problem">${list.problem.message}</span><button onClick=${list.again}>Again</button>`}</div>
     </section>`;
+}
+
+/** When they began, to draw over. Statuses do not count here: what failed is a part of each bar. */
+function Starts({ filter, to }) {
+  const [isMuch, setMuch] = useState(false);
+  const state = useLoad(async (abort) => {
+    const query = queryOf({ ...filter, statuses: [], since: '', until: '' }, Date.now());
+    const { from, to: end } = spanOf(filter, Date.now());
+    query.set('from', from);
+    query.set('to', end ?? new Date().toISOString());
+    const value = await get(`overview?${query}&buckets=60`, abort);
+    setMuch(value.partial);
+    return value;
+  }, [filter.name, filter.prefix, filter.tags, filter.since, filter.until], isMuch ? undefined : STARTS_MS);
+  const wider = { ...filter, since: '', until: '' };
+  const back = filter.since || filter.until ? html`<button type="button" class="plain" onClick=${() => to(wider)}>the last day</button>` : '';
+  return html`<section class="panel starts" aria-label="Starts"><div class="body">
+    <${Loaded} state=${state} isNone=${() => false}>${(value) => html`<${Chart} ...${value} onChoose=${(since, until) => to({ ...filter, since, until })}>${back}<//>`}<//></div></section>`;
 }
 
 /** How many the filter finds, where the counts tell. */

@@ -2,29 +2,23 @@
 
 import { get, server } from '../api.js';
 import { Command, counts, Crumbs, href, html, hub, Loaded, may, route, setQuery, Since, Status, useLoad, When } from '../ui.js';
-import { clock, count, millis } from '../model/format.js';
+import { count } from '../model/format.js';
 import { rateText } from '../model/commands.js';
+import { kindText } from '../model/explain.js';
 import { STATUSES } from '../model/filter.js';
 import { startDialog } from './actions.js';
+import { Chart } from './chart.js';
 
+/** More of what is stuck is left to `dalsegno stuck`. */
+const STUCK_SHOWN = 50;
 const SPANS = { '10m': 6e5, '1h': 36e5, '6h': 216e5, '1d': 864e5 };
-
-/** What is stuck: the server's list, or, as long as it has none, those of the newest that are parked. */
-export async function stuck(abort) {
-  try {
-    return await get('stuck', abort);
-  } catch (problem) {
-    if (problem.status !== 404) throw problem;
-    const { rows } = await get('instances?status=Running&status=Pending&top=500&largeValues=false', abort);
-    return { rows: rows.filter((row) => row.parked).map((row) => ({ id: row.id, name: row.name, status: row.status, since: row.updated, summary: `parked: ${row.parked.message}`, reasons: [{ kind: 'parked', text: row.parked.message }] })), more: false };
-  }
-}
 
 export default function Overview() {
   const all = counts.value && Object.values(counts.value).reduce((sum, one) => sum + one, 0);
   if (all === undefined) return html`<p class="loading" role="status">Loading…</p>`;
   return html`<${Crumbs} parts=${[['Overview']]} />
     <div class="head"><h1>Overview</h1><div class="push">${may('start') && html`<button class="main" onClick=${() => startDialog()}>Start…</button>`}</div></div>
+    ${hub.value?.readOnly && html`<p class="only-note" role="note"><b>Read-only.</b> This host only shows: over HTTP and gRPC it refuses whatever would change the hub. Workers and the app’s own routes go on.</p>`}
     ${all === 0 ? html`<${Begin} />` : html`<${Counts} /><${Lately} />`}
     ${all === 0 && html`<div class="grid"><${Workers} /><${Limiters} /></div>`}`;
 }
@@ -49,28 +43,11 @@ function Lately() {
         <tbody>${value.oldest.map((row) => html`<tr><td class="mono"><a href=${href(['instances', row.id])}>${row.id}</a></td><td>${row.name}</td><td><${Status} status=${row.status} more=${row.parked ? 'parked' : ''} /></td><td><${Since} from=${row.created} /></td></tr>`)}</tbody></table></div>`}<//></section><${Workers} /><${Limiters} /></div>`;
 }
 
-function Chart({ from, to, buckets, partial }) {
-  const [width, height] = [1000, 110];
-  const most = Math.max(1, ...buckets.map((bucket) => bucket.started));
-  const step = width / buckets.length;
-  const length = (millis(to) - millis(from)) / buckets.length;
-  const all = buckets.reduce((sum, bucket) => [sum[0] + bucket.started, sum[1] + bucket.failed], [0, 0]);
-  const text = `${count(all[0])} starts since ${clock(from)}, ${count(all[1])} of them failed`;
-  const label = (offset) => new Date(millis(from) + offset * length).toISOString().slice(11, 16);
-  return html`<svg class="chart" viewBox="0 0 1000 112" preserveAspectRatio="none" role="img" aria-label=${text}>
-      ${[0, 0.5, 1].map((share) => html`<line class="grid-line" x1="0" x2=${width} y1=${height - share * (height - 8)} y2=${height - share * (height - 8)} vector-effect="non-scaling-stroke" />`)}
-      ${buckets.map((bucket, index) => bucket.started > 0 && html`<g><title>${`${label(index)} UTC: ${bucket.started} started, ${bucket.failed} failed`}</title>
-        <rect class="started" x=${index * step + 1} width=${step - 2} y=${height - (bucket.started / most) * (height - 8)} height=${(bucket.started / most) * (height - 8)} rx="1" />
-        <rect class="failed" x=${index * step + 1} width=${step - 2} y=${height - (bucket.failed / most) * (height - 8)} height=${(bucket.failed / most) * (height - 8)} /></g>`)}
-    </svg>
-    <p class="legend"><span>${label(0)} – ${label(buckets.length)} UTC</span><span><i class="a"></i>started, at most ${count(most)}</span><span><i class="b"></i>of which failed</span><span>${text}${partial ? ' (the newest 20,000)' : ''}</span></p>`;
-}
-
 function Stuck() {
-  const state = useLoad(stuck, [], 5000);
+  const state = useLoad((abort) => get(`stuck?top=${STUCK_SHOWN}`, abort), [], 5000);
   return html`<section class="panel" aria-label="Stuck"><h2>Parked and stuck</h2>
-    <${Loaded} state=${state} isNone=${(value) => value.rows.length === 0} none="Nothing is stuck.">${(value) => html`<ul class="reasons">${value.rows.slice(0, 50).map((row) => html`<li>
-      <a class="mono" href=${href(['instances', row.id], { tab: 'explain' })}>${row.id}</a> <span class="badge">${row.reasons?.[0]?.kind ?? row.status}</span><div>${row.summary || row.reasons?.[0]?.text}</div>${row.since && html`<small>since <${When} at=${row.since} /></small>`}</li>`)}
+    <${Loaded} state=${state} isNone=${(value) => value.rows.length === 0} none="Nothing is stuck.">${(value) => html`<ul class="reasons">${value.rows.map((row) => html`<li>
+      <a class="mono" href=${href(['instances', row.id], { tab: 'explain' })}>${row.id}</a> <span class="badge">${row.reasons[0] ? kindText(row.reasons[0].kind) : row.status}</span><div>${row.summary}</div>${row.since && html`<small>moved last <${When} at=${row.since} /></small>`}</li>`)}
       ${value.more && html`<li>There are more: <code>dalsegno stuck</code></li>`}</ul>`}<//></section>`;
 }
 
@@ -113,6 +90,8 @@ await worker.start();`;
 function Begin() {
   const address = server.replace(/^https?:\/\//, '');
   const names = hub.value?.orchestrators ?? [];
+  const hubs = useLoad((abort) => get('hubs', abort), [], 5000).value ?? [];
+  const others = hubs.filter((one) => one !== hub.value?.name);
   const cards = [
     ['Rust', ['dalsegno init hello && cd hello', 'cargo run', `dalsegno --server ${server} start hello -i '"Ada"' --wait`], RUST],
     ['Python', ['pip install durabletask', 'python hello.py', `dalsegno --server ${server} start hello -i '"Ada"' --wait`], PYTHON.replace('ADDRESS', address)],
@@ -120,5 +99,6 @@ function Begin() {
   ];
   return html`<section class="panel" aria-label="Getting started"><h2>Getting started <small>this hub is empty</small></h2><div class="body">
     <p>${names.length ? html`Registered here: ${names.map((name) => html`<button class="plain mono" onClick=${() => startDialog(name)}>${name}</button>`)}. Start one, or add more:` : 'Connect a worker and start an orchestration; it will be seen here.'}</p>
+    ${others.length > 0 && html`<p>This host has other task hubs: ${others.map((one) => html`<a key=${one} class="mono" href=${`?hub=${encodeURIComponent(one)}#/`}>${one}</a> `)}</p>`}
     <div class="start-grid">${cards.map(([label, commands, code]) => html`<div><h3>${label}</h3>${commands.map((text) => html`<${Command} text=${text} what=${`the ${label} command`} />`)}<pre class="json">${code}</pre></div>`)}</div></div></section>`;
 }

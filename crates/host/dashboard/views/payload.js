@@ -34,3 +34,12 @@ function Payload({ title, value, event, id }) {
 export function Chain({ failure }) {
   return html`<ol class="chain">${causes(failure).map((one, index) => html`<li key=${index}>${index > 0 && html`<small>caused by </small>`}<b class="mono">${one.kind}</b> ${failureLine({ message: one.message })}${one.permanent && html` <span class="badge">not retried</span>`}${one.stack && html`<pre>${one.stack}</pre>`}</li>`)}</ol>`;
 }
+
+/** Gives a text to whoever looks, as a file. @param {string} content @param {string} type @param {string} name */
+export function save(content, type, name) {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([content], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

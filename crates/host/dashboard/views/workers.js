@@ -10,9 +10,16 @@ export default function Workers() {
   return html`<${Crumbs} parts=${[['Workers']]} /><div class="head"><h1>Workers</h1></div>
     ${isNobody && html`<div class="alert" role="alert"><b>Nobody runs code here.</b> No worker is connected and this host has no functions of its own: what is started waits.</div>`}
     <section class="panel" aria-label="Connected workers"><h2>Connected</h2><${Loaded} state=${state} none="No worker is connected over gRPC.">${(rows) => html`<div class="scroll"><table>
-      <thead><tr><th>Worker</th><th class="num">Turns</th><th class="num">Activities</th><th class="num">Operations</th></tr></thead>
-      <tbody>${rows.map((row, index) => html`<tr key=${`${row.name}${index}`}><td class="mono">${row.name}</td><td class="num">${row.turns}</td><td class="num">${row.activities}</td><td class="num">${row.operations}</td></tr>`)}</tbody></table></div>`}<//></section>
+      <thead><tr><th>Worker</th><th class="num">Turns</th><th class="num">Activities</th><th class="num">Operations</th><th>Offers</th></tr></thead>
+      <tbody>${rows.map((row, index) => html`<tr key=${`${row.name}${index}`}><td class="mono">${row.name}</td><td class="num">${row.turns}</td><td class="num">${row.activities}</td><td class="num">${row.operations}</td><td><${Offers} offers=${row.offers} /></td></tr>`)}</tbody></table></div>`}<//></section>
     ${info && html`<section class="panel" aria-label="Functions"><h2>Functions of the host <small>workers bring their own</small></h2><div class="body"><${Functions} info=${info} /></div></section>`}`;
+}
+
+/** What a worker says it has. */
+function Offers({ offers }) {
+  if (!offers) return 'whatever there is';
+  const all = [...offers.orchestrators, ...offers.activities, ...offers.entities.map((name) => `@${name}`)];
+  return all.length ? all.map((name) => html`<span class="tag">${name}</span> `) : 'nothing';
 }
 
 /** The names that are registered. */

@@ -6,6 +6,7 @@
 mod host_json;
 mod source;
 mod table;
+mod template;
 mod traces;
 pub mod units;
 mod webhooks;
@@ -27,6 +28,7 @@ pub use host_json::{HostJson, HostJsonKey, Meaning};
 pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
+pub use template::template;
 pub use traces::TraceConfig;
 pub use webhooks::WebhookConfig;
 

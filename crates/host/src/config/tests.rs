@@ -1,5 +1,6 @@
 use expect_test::{Expect, expect, expect_file};
 
+use super::table::SETTINGS;
 use super::*;
 
 fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
@@ -175,6 +176,28 @@ fn webhooks_have_sections_and_their_secrets_are_read_from_files() {
             dalsegno.toml:2:1: webhook.audit.statuses: got ["Done"], expected a list of statuses, like Completed,Failed
             dalsegno.toml:3:1: webhook.audit.urls: unknown key: did you mean webhook.audit.url?"#]],
     );
+}
+
+#[test]
+fn the_file_to_begin_with_sets_nothing_and_all_of_it_can_be_set() {
+    let text = template();
+    let defaults = Config::load(&sources("", &[], &[])).unwrap().values;
+    assert_eq!(Config::load(&sources(&text, &[], &[])).unwrap().values, defaults);
+    let is_key = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
+    let own = text.split("\n#[").next().unwrap();
+    assert_eq!(own.lines().filter(is_key).count(), SETTINGS.len());
+    // What is only shown is read as its default when it is set.
+    let set: Vec<&str> = own
+        .lines()
+        .map(|line| match is_key(&line) {
+            true => &line[1..],
+            false => line,
+        })
+        .collect();
+    let loaded = Config::load(&sources(&set.join("\n"), &[], &[])).unwrap().values;
+    for (known, set) in defaults.iter().zip(&loaded) {
+        assert_eq!((&known.0, &known.1), (&set.0, &set.1));
+    }
 }
 
 #[test]

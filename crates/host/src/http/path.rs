@@ -63,6 +63,7 @@ pub(crate) enum Ours {
     RaiseEvent { id: String, event: String },
     Command { id: String, command: Command },
     Cancel { id: String },
+    RetryNow { id: String },
     Restart { id: String },
     List,
     Counts,

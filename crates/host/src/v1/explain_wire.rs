@@ -186,8 +186,8 @@ fn steps(id: &InstanceId, reason: &Reason, executor: &dyn Executor) -> Vec<StepW
             let child = reason.instance.as_ref();
             child.map(|child| look(child.as_str())).into_iter().collect()
         }
-        ReasonKind::Retry
-        | ReasonKind::Slot
+        ReasonKind::Retry => vec![retry(id, reason)],
+        ReasonKind::Slot
         | ReasonKind::ScheduledStart
         | ReasonKind::Turn
         | ReasonKind::Activity
@@ -245,6 +245,22 @@ fn event(id: &InstanceId, reason: &Reason) -> Option<StepWire> {
             encoded(name)
         )),
     })
+}
+
+fn retry(id: &InstanceId, reason: &Reason) -> StepWire {
+    let (word, query) = match reason.task {
+        Some(task) => (format!(" {}", task.0), format!("?task={}", task.0)),
+        None => Default::default(),
+    };
+    StepWire {
+        text: "begin the next attempt now".to_owned(),
+        cli: Some(format!("dalsegno retry-now {}{word}", quoted(id.as_str()))),
+        method: Some("POST".to_owned()),
+        path: Some(format!(
+            "/runtime/dalsegno/v1/instances/{}/retry-now{query}",
+            encoded(id.as_str())
+        )),
+    }
 }
 
 fn limiter(name: &str) -> StepWire {

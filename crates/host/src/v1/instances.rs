@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use dalsegno_core::InstanceId;
 use dalsegno_core::query::{InstanceCursor, InstanceQuery, LargeValues};
+use dalsegno_core::{InstanceId, TaskId};
 use dalsegno_engine::hub::{NewId, STUCK_MAX};
 use dalsegno_engine::request::{Outline, Scope as Family, StartOptions};
 
@@ -189,6 +189,22 @@ pub(super) async fn cancel(mut call: Call, id: String) -> Result<Response, Probl
         }
     };
     call.hub().cancel(&id, reason).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+pub(super) async fn retry_now(call: Call, id: String) -> Result<Response, Problem> {
+    call.permit(Scope::Control)?;
+    let id = instance_id(&id)?;
+    let query = call.query()?;
+    let task = match query.text("task") {
+        None => None,
+        Some(text) => Some(TaskId(text.parse().map_err(|_| {
+            Problem::bad_request("invalid_parameter", "task is the number of a task, from 0")
+                .param("task")
+                .got(text)
+        })?)),
+    };
+    call.hub().retry_now(&id, task).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

@@ -4,6 +4,7 @@
 //! shapes (`wire.rs`, `event_wire.rs`) serve the server and the remote client.
 
 mod delivery_wire;
+mod entity_wire;
 pub(crate) mod event_wire;
 mod explain_wire;
 pub(crate) mod instances;
@@ -24,12 +25,13 @@ use crate::http::problem::Problem;
 use crate::http::request::Call;
 
 pub use delivery_wire::DeliveryWire;
+pub use entity_wire::{EntityTold, EntityWaiterWire};
 pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
 pub use log_level::LogLevelWire;
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
 pub use schedules::{RunWire, ScheduleWire};
-pub use wire::{HubInfo, WorkerWire};
+pub use wire::{HubInfo, OffersWire, WorkerWire};
 
 use dalsegno_core::Event;
 
@@ -63,6 +65,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::RaiseEvent { id, event } => instances::raise_event(call, id, event).await,
         Ours::Command { id, command } => instances::command(call, id, command).await,
         Ours::Cancel { id } => instances::cancel(call, id).await,
+        Ours::RetryNow { id } => instances::retry_now(call, id).await,
         Ours::Restart { id } => instances::restart(call, id).await,
         Ours::List => instances::list(call).await,
         Ours::Counts => instances::counts(call).await,

@@ -7,6 +7,7 @@ use dalsegno_core::query::EntityQuery;
 use dalsegno_engine::request::Signal;
 
 use super::DeliveryWire;
+use super::entity_wire::EntityWire;
 use super::wire::{
     DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, WorkerWire,
     instant_if, payload,
@@ -23,8 +24,15 @@ pub(super) async fn entity(call: Call, name: String, key: String) -> Result<Resp
     call.permit(Scope::Read)?;
     let id = entity_id(&name, &key)?;
     call.query()?;
-    let row = call.hub().entity(&id).await?.ok_or_else(|| unknown(&id))?;
-    Ok(json(StatusCode::OK, to_json(&EntityRowWire::from(&row))))
+    let row = call.hub().entity(&id).await?;
+    let queue = call.hub().entity_queue(&id).await?;
+    let row = match row {
+        Some(row) => row,
+        // It has nothing yet, but operations wait for its code.
+        None if queue.count > 0 => call.hub().vacant_entity(&id),
+        None => return Err(unknown(&id)),
+    };
+    Ok(json(StatusCode::OK, to_json(&EntityWire::new(&row, &queue))))
 }
 
 fn unknown(id: &EntityId) -> Problem {

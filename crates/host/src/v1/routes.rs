@@ -2,6 +2,7 @@
 
 use schemars::SchemaGenerator as Schemas;
 
+use super::entity_wire::EntityWire;
 use super::event_wire::EventWire;
 use super::instances::{STUCK_ROWS, WAIT_SECONDS_MAX};
 use super::operations::OperationBody;
@@ -214,6 +215,16 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     })
     .told("cancel", "Ask an instance to end by its own code.")
     .body(RequestBody::MayBe(Schemas::subschema_for::<CancelBody>)),
+    command(
+        "instances/{instanceId}/retry-now",
+        &[Parameter::new(
+            "task",
+            Shape::Text,
+            "Of this task alone: its number, from 0.",
+        )],
+        |path| Ours::RetryNow { id: path.text(0) },
+    )
+    .told("retryNow", "Begin the next attempts that an instance waits for, now."),
     Route::new(Verb::Post, "instances/{instanceId}/restart", |path| Ours::Restart {
         id: path.text(0),
     })
@@ -261,8 +272,8 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     .refuses(&[404])
     .answers(&[Answer::json(
         200,
-        "The entity, but for its queue.",
-        Schemas::subschema_for::<EntityRowWire>,
+        "The entity, and what waits for it.",
+        Schemas::subschema_for::<EntityWire>,
     )]),
     Route::new(Verb::Post, "entities/{entityName}/{entityKey}/signal", |path| {
         Ours::Signal {

@@ -18,7 +18,8 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
-    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerStatus, lock_holder, trace_of,
+    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerOffers, WorkerStatus,
+    lock_holder, trace_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -745,6 +746,16 @@ pub(crate) struct LimiterWire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     next_grant: Option<String>,
+    #[serde(default)]
+    waiters: Vec<LimiterWaiterWire>,
+}
+
+/// One that waits for a limiter.
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct LimiterWaiterWire {
+    instance_id: String,
+    activity: String,
 }
 
 impl From<&LimiterStatus> for LimiterWire {
@@ -760,6 +771,12 @@ impl From<&LimiterStatus> for LimiterWire {
             waiting: status.waiting,
             blocked_until: status.blocked_until.map(time::exact),
             next_grant: status.next_grant.map(time::exact),
+            waiters: (status.waiters.iter())
+                .map(|(instance, activity)| LimiterWaiterWire {
+                    instance_id: instance.to_string(),
+                    activity: activity.to_string(),
+                })
+                .collect(),
         }
     }
 }
@@ -779,6 +796,9 @@ impl TryFrom<LimiterWire> for LimiterStatus {
             waiting: wire.waiting,
             blocked_until: instant_if(wire.blocked_until.as_ref())?,
             next_grant: instant_if(wire.next_grant.as_ref())?,
+            waiters: (wire.waiters.into_iter())
+                .map(|waiter| (InstanceId::trusted(waiter.instance_id), waiter.activity.into()))
+                .collect(),
         })
     }
 }
@@ -817,6 +837,30 @@ pub struct WorkerWire {
     pub activities: usize,
     /// Operations of entities.
     pub operations: usize,
+    /// What it said it offers; without it, it takes whatever there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offers: Option<OffersWire>,
+}
+
+/// Names of what a worker offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct OffersWire {
+    /// Orchestrators.
+    pub orchestrators: Vec<String>,
+    /// Activities.
+    pub activities: Vec<String>,
+    /// Entities.
+    pub entities: Vec<String>,
+}
+
+impl From<WorkerOffers> for OffersWire {
+    fn from(offers: WorkerOffers) -> Self {
+        Self {
+            orchestrators: offers.orchestrators,
+            activities: offers.activities,
+            entities: offers.entities,
+        }
+    }
 }
 
 impl From<WorkerStatus> for WorkerWire {
@@ -826,6 +870,7 @@ impl From<WorkerStatus> for WorkerWire {
             turns: status.turns,
             activities: status.activities,
             operations: status.operations,
+            offers: status.offers.map(OffersWire::from),
         }
     }
 }
@@ -930,6 +975,7 @@ mod tests {
             waiting: 2,
             blocked_until: Some(at("2026-03-01T00:00:00Z")),
             next_grant: None,
+            waiters: vec![(InstanceId::trusted("order-9"), "pick".into())],
         };
         assert_eq!(
             LimiterStatus::try_from(there_and_back(&LimiterWire::from(&limiter))).unwrap(),

@@ -11,6 +11,7 @@ mod large;
 mod limits;
 mod management;
 mod observed;
+mod read_only;
 mod remote;
 mod stream;
 mod tables;

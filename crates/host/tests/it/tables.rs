@@ -152,6 +152,7 @@ pub(crate) const ROUTES: &[(&str, &str, &[&str])] = &[
     ("POST", "/runtime/dalsegno/v1/instances/i/suspend", &["reason"]),
     ("POST", "/runtime/dalsegno/v1/instances/i/resume", &["reason"]),
     ("POST", "/runtime/dalsegno/v1/instances/i/rewind", &["reason"]),
+    ("POST", "/runtime/dalsegno/v1/instances/i/retry-now", &["task"]),
     ("POST", "/runtime/dalsegno/v1/instances/i/restart", &["newId"]),
     ("GET", "/runtime/dalsegno/v1/counts", &[]),
     ("POST", "/runtime/dalsegno/v1/purge", &[]),

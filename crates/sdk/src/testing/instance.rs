@@ -197,6 +197,19 @@ impl<Out> TestInstance<Out> {
         self.command(|id, reply| Command::Rewind { id, reason, reply })
     }
 
+    /// Begins the next attempt now, of every activity that failed and waits for one. It counts like any
+    /// other attempt.
+    ///
+    /// # Errors
+    /// When nothing of it waits for an attempt.
+    pub fn retry_now(&self) -> Result<()> {
+        self.command(|id, reply| Command::RetryNow {
+            id,
+            task: None,
+            reply,
+        })
+    }
+
     fn command(&self, command: impl FnOnce(InstanceId, Reply<()>) -> Command) -> Result<()> {
         let answer: Answer<()> = self
             .hub

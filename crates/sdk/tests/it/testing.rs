@@ -167,6 +167,26 @@ fn a_failed_instance_is_rewound() {
 }
 
 #[test]
+fn an_attempt_that_was_asked_for_is_due_over_crashes() {
+    for steps in 0..12 {
+        let hub = TestHub::new(app());
+        hub.stub(ship, |_| Ok("parcel".into()));
+        hub.fail_next(charge, 1, "closed");
+        let instance = hub.start(order, 7);
+        hub.advance(SECOND);
+        let begin = hub.now();
+        instance.retry_now().unwrap();
+        // It is told: a crash whenever after that takes nothing back.
+        hub.steps(steps);
+        hub.crash();
+        hub.advance(SECOND);
+        assert_eq!(instance.output().unwrap(), "parcel", "{steps} steps");
+        assert!(hub.now().since(begin) < MINUTE);
+        assert!(instance.retry_now().is_err());
+    }
+}
+
+#[test]
 fn commands_reach_an_instance() {
     let hub = TestHub::new(app());
     let held = hub.start(approve, ());

@@ -349,7 +349,7 @@ async fn trying(ctx: &OrchestrationContext) -> Result<()> {
 
 fn app_that_fails() -> App {
     let app = App::new().register(hopeless).register(patient);
-    app.register(hoping).register(trying)
+    app.register(hoping).register(trying).register(waiter)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,6 +383,32 @@ async fn a_task_between_two_attempts_says_so() {
         };
         until(&instance, |status| status.waits_for.iter().any(tried)).await;
         instance.terminate("").await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_attempt_begins_when_it_is_asked_for() {
+    on_all(app_that_fails, async |client: Client| {
+        let instance = client.start(trying, ()).await.unwrap();
+        until(&instance, |status| {
+            status
+                .waits_for
+                .iter()
+                .any(|text| text.contains("the next attempt"))
+        })
+        .await;
+        instance.retry_now().await.unwrap();
+        let error = instance.wait().await.unwrap_err();
+        assert!(error.to_string().contains("come back later"), "{error}");
+        let again = instance.retry_now().await.unwrap_err();
+        assert_eq!(again.request_kind(), Some(RequestErrorKind::Finished));
+
+        let waits = client.start(waiter, ()).await.unwrap();
+        let none = waits.retry_now().await.unwrap_err();
+        assert_eq!(none.request_kind(), Some(RequestErrorKind::WrongState));
+        assert!(none.to_string().contains("no activity"), "{none}");
+        waits.terminate("").await.unwrap();
     })
     .await;
 }
