@@ -9,7 +9,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno log-level info,my_app=debug")]
 pub(crate) struct LogLevel {
-    /// error, warn, info, debug, trace, or a filter; without it, the level is shown
+    /// A level such as debug, or a filter; without it, it is shown
     level: Option<String>,
 }
 
