@@ -110,10 +110,10 @@ fn answer(programs: &Programs, sent: &Sent, taken: usize) -> TurnAnswer {
     match advanced {
         Err(fault) => TurnAnswer::Fault(fault),
         Ok(actions) => TurnAnswer::Ran {
+            span: None,
             actions,
             unread: code.unconsumed_events(),
             events_taken: (taken < sent.new.len()).then_some(taken),
-            span: None,
         },
     }
 }

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -36,6 +37,9 @@ pub(crate) struct Global {
     /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
     pub(crate) key: Option<String>,
+    /// Certificates in PEM to check an https host by, instead of the system's
+    #[arg(long, global = true, env = "DALSEGNO_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Host, hub and key by this name of profiles.toml
     #[arg(long, global = true, env = "DALSEGNO_PROFILE", value_name = "NAME")]
     pub(crate) profile: Option<String>,

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// Names the file of the profiles, instead of the one in the user's configuration.
 const FILE: &str = "DALSEGNO_PROFILES";
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
-const KEYS: [&str; 3] = ["server", "hub", "key_file"];
+const KEYS: [&str; 4] = ["server", "hub", "key_file", "ca_file"];
 
 /// What a command speaks to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Target {
     pub(crate) hub: Option<String>,
     /// The profile's key: good for the profile's own server alone.
     pub(crate) key_file: Option<PathBuf>,
+    /// What its certificate is checked by.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl Target {
@@ -41,6 +43,10 @@ impl Target {
                 .or(profile.server)
                 .unwrap_or_else(|| DEFAULT_SERVER.into()),
             hub: global.hub.clone().or(profile.hub),
+            ca_file: global
+                .ca_file
+                .clone()
+                .or(profile.ca_file.filter(|_| is_own_server)),
         })
     }
 }
@@ -50,6 +56,7 @@ struct Profile {
     server: Option<String>,
     hub: Option<String>,
     key_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
 }
 
 fn read(name: &str) -> Result<Profile, Failure> {
@@ -61,7 +68,7 @@ fn read(name: &str) -> Result<Profile, Failure> {
             "profile {name}: {} cannot be read: {error}",
             path.display()
         ))
-        .help("write it: [NAME], and below it server = \"http://..\", hub, key_file")
+        .help("write it: [NAME], and below it server = \"http://..\", hub, key_file, ca_file")
     })?;
     profile(&text, name).map_err(|error| Failure::configuration(&format!("{}: {error}", path.display())))
 }
@@ -96,6 +103,7 @@ fn profile(text: &str, name: &str) -> Result<Profile, String> {
             "server" => profile.server = Some(value.to_owned()),
             "hub" => profile.hub = Some(value.to_owned()),
             "key_file" => profile.key_file = Some(value.into()),
+            "ca_file" => profile.ca_file = Some(value.into()),
             _ => {
                 let hint = nearest(key, KEYS).map_or_else(
                     || format!("there are {}", KEYS.join(", ")),

@@ -1,5 +1,6 @@
 //! One command's connection, form and patience.
 
+use std::path::Path;
 use std::time::Duration;
 
 use dalsegno_core::InstanceId;
@@ -64,6 +65,10 @@ impl Session {
         let hub = RemoteHub::new(&target.server)?;
         let hub = match &target.hub {
             Some(name) => hub.hub(name),
+            None => hub,
+        };
+        let hub = match &target.ca_file {
+            Some(path) => trust(hub, path)?,
             None => hub,
         };
         Ok(Self {
@@ -269,6 +274,15 @@ pub(crate) fn exit_of(status: Status) -> Exit {
         Status::Terminated | Status::Canceled => Exit::InstanceTerminated,
         _ => Exit::Ok,
     }
+}
+
+/// Checks the host by the certificates in a file.
+fn trust(hub: RemoteHub, path: &Path) -> Result<RemoteHub, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::configuration(&format!("the certificates to trust: {}: {error}", path.display()))
+    };
+    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    hub.trust(&pem).map_err(|error| wrong(&error))
 }
 
 /// The key as given, else the one in the file that the environment names, else the profile's.

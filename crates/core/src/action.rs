@@ -28,6 +28,42 @@ pub struct TaskOptions {
     pub labels: Option<Box<TaskLabels>>,
 }
 
+/// The tag of a call that names the limiter it passes.
+pub const LIMITER_TAG: &str = "dalsegno.limiter";
+
+/// The tag of a call that names its bucket of that limiter; one without is in the bucket of all such.
+pub const LIMITER_KEY_TAG: &str = "dalsegno.limiter.key";
+
+impl TaskOptions {
+    /// The limiter that the call names, if it names one.
+    pub fn limiter(&self) -> Option<&str> {
+        self.tag(LIMITER_TAG)
+    }
+
+    /// The key that the call names; empty when it names none.
+    pub fn limiter_key(&self) -> &str {
+        self.tag(LIMITER_KEY_TAG).unwrap_or_default()
+    }
+
+    /// Lets the call pass a limiter, in the bucket of that key.
+    pub fn pass(&mut self, limiter: &str, key: &str) {
+        let tags = &mut self.labels.get_or_insert_default().tags;
+        tags.push((LIMITER_TAG.to_owned(), limiter.to_owned()));
+        if !key.is_empty() {
+            tags.push((LIMITER_KEY_TAG.to_owned(), key.to_owned()));
+        }
+        tags.sort();
+    }
+
+    fn tag(&self, name: &str) -> Option<&str> {
+        let tags = &self.labels.as_deref()?.tags;
+        let found = tags.iter().find(|(tag, _)| tag == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+}
+
 /// What code that runs elsewhere says of an activity or child beside its name and input.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TaskLabels {

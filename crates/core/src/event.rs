@@ -51,6 +51,17 @@ pub struct Parent {
     pub task: TaskId,
 }
 
+/// A parent's names, which code that runs elsewhere is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentName {
+    /// The parent's orchestrator.
+    pub name: Arc<str>,
+    /// Its version.
+    pub version: Option<Arc<str>>,
+    /// The public name of the execution that asked.
+    pub execution_id: ExecutionId,
+}
+
 /// The first event of an execution's life.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExecutionStarted {
@@ -64,6 +75,8 @@ pub struct ExecutionStarted {
     pub input: Option<Payload>,
     /// Who waits for the outcome.
     pub parent: Option<Parent>,
+    /// What that is called; nothing in histories of earlier versions.
+    pub parent_name: Option<Arc<ParentName>>,
     /// When a delayed start was due.
     pub scheduled_start: Option<Timestamp>,
     /// The trace that it is part of.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Attempts, Parent, ParentClosePolicy};
+use crate::event::{Attempts, Parent, ParentClosePolicy, ParentName};
 use crate::failure::Failure;
 use crate::id::{EntityId, ExecutionKey, InstanceId, TaskId};
 use crate::payload::Payload;
@@ -32,6 +32,8 @@ pub struct StartRequest {
     pub input: Option<Payload>,
     /// Who waits for the outcome.
     pub parent: Option<Parent>,
+    /// What that is called.
+    pub parent_name: Option<Arc<ParentName>>,
     /// How many parents it has, one above the other; the engine counts.
     pub depth: u32,
     /// A retried child replaces its finished self.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::action::{Action, ChildOptions, TaskOptions};
-use crate::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy};
+use crate::event::{ChildLink, Event, EventKind, ExecutionStarted, Parent, ParentClosePolicy, ParentName};
 use crate::failure::Failure;
 use crate::id::{EntityId, InstanceId, TaskId};
 use crate::message::{Caller, Message, Outcome, ReusePolicy, StartRequest, Target};
@@ -56,6 +56,8 @@ pub struct Orchestration {
     pub trace: Option<TraceContext>,
     /// Who tells of its spans.
     pub spans: Spans,
+    /// What its parent is called.
+    pub parent_name: Option<Arc<ParentName>>,
     tasks: BTreeMap<TaskId, OpenTask>,
     cancel: Option<CancelRequest>,
 }
@@ -202,6 +204,7 @@ impl Orchestration {
             row,
             trace: None,
             spans: Spans::default(),
+            parent_name: None,
             tasks: BTreeMap::new(),
             cancel: None,
         }
@@ -404,6 +407,7 @@ impl Orchestration {
                     name,
                     version,
                     input,
+                    parent_name: parent.is_some().then(|| self.name_as_parent()),
                     parent,
                     reuse: ReusePolicy::RejectRunning,
                     tags: labels.tags,
@@ -532,6 +536,15 @@ impl Orchestration {
             execution: self.row.key,
             task,
         }
+    }
+
+    /// What children are told of it.
+    pub fn name_as_parent(&self) -> Arc<ParentName> {
+        Arc::new(ParentName {
+            name: self.row.name.clone(),
+            version: self.row.version.clone(),
+            execution_id: self.row.execution_id,
+        })
     }
 
     fn cancel_timer(&mut self, task: TaskId, turn: &mut TurnResult) {
@@ -685,7 +698,10 @@ impl Orchestration {
     #[expect(clippy::too_many_lines, reason = "one match over all events")]
     fn record(&mut self, kind: &EventKind) {
         match kind {
-            EventKind::ExecutionStarted(started) => self.trace.clone_from(&started.trace),
+            EventKind::ExecutionStarted(started) => {
+                self.trace.clone_from(&started.trace);
+                self.parent_name.clone_from(&started.parent_name);
+            }
             EventKind::TaskScheduled {
                 task, name, options, ..
             } => {
@@ -783,6 +799,7 @@ impl Orchestration {
             execution_id: self.row.execution_id,
             input: self.row.input.clone(),
             parent: self.row.parent.clone(),
+            parent_name: self.parent_name.clone(),
             scheduled_start: self.row.scheduled_start,
             trace: self.trace.clone(),
         }))

@@ -721,6 +721,7 @@ mod tests {
             execution_id: EXECUTION,
             input: Some("\"secret\"".to_owned().into()),
             parent: None,
+            parent_name: None,
             scheduled_start: None,
             trace: Some(trace()),
         }))

@@ -41,6 +41,8 @@ pub struct Dispatcher {
     mailboxes: Arc<Mailboxes>,
     marks: Marks,
     rules: RwLock<HashMap<Arc<str>, LimiterRule>>,
+    /// The limiters of activities that say nothing of it themselves.
+    limited: RwLock<HashMap<Arc<str>, Arc<str>>>,
     running_max: usize,
     /// How this process is named in histories.
     worker: Arc<str>,
@@ -103,6 +105,7 @@ impl Dispatcher {
             mailboxes,
             marks,
             rules: RwLock::default(),
+            limited: RwLock::default(),
             running_max: running_max.max(1),
             worker: worker_name().into(),
             state: Mutex::default(),
@@ -137,6 +140,14 @@ impl Dispatcher {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(limiter, rule);
+    }
+
+    /// Lets an activity pass a limiter, whoever runs it.
+    pub fn limit(&self, activity: Arc<str>, limiter: Arc<str>) {
+        self.limited
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(activity, limiter);
     }
 
     /// A task was asked for, or is due again: it goes to its limiter, or into the line.
@@ -176,20 +187,33 @@ impl Dispatcher {
     }
 
     fn limiter_ask(&self, settings: &ActivitySettings, record: &Arc<TaskRecord>) -> Option<LimiterAsk> {
-        let limiter = settings.limiter.clone()?;
+        let of_code = settings.limiter.clone();
+        let is_of_code = of_code.is_some();
+        let of_call = || record.options.limiter().map(Into::into);
+        let limiter: Arc<str> = of_code
+            .or_else(of_call)
+            .or_else(|| self.limiter_of(&record.name))?;
         let Some(rule) = self.rule(&limiter) else {
             tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; running without");
             return None;
         };
         // On the committer's thread, which must outlive it: the attempt will tell of the panic.
         let key = || self.executor.limiter_key(&record.name, record.input.as_ref());
-        let key = std::panic::catch_unwind(std::panic::AssertUnwindSafe(key)).unwrap_or_default();
+        let key = match is_of_code {
+            true => std::panic::catch_unwind(std::panic::AssertUnwindSafe(key)).unwrap_or_default(),
+            false => record.options.limiter_key().into(),
+        };
         Some(LimiterAsk {
             limiter,
             key,
             rule,
             record: record.clone(),
         })
+    }
+
+    fn limiter_of(&self, activity: &str) -> Option<Arc<str>> {
+        let limited = self.limited.read().unwrap_or_else(PoisonError::into_inner);
+        limited.get(activity).cloned()
     }
 
     fn send_to_limiter(&self, ask: &LimiterAsk, input: Input) {

@@ -12,7 +12,6 @@ use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::message::Outcome;
 use dalsegno_core::retry::RetryPolicy;
-use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
     Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp, TraceContext,
 };
@@ -35,12 +34,22 @@ pub struct ExecutionInfo {
     pub version: Option<Arc<str>>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
-    /// The span that its code elsewhere tells of itself, as it said before.
-    pub span: Option<SpanElsewhere>,
+    /// The span that code elsewhere made of it, in an earlier turn.
+    pub span: Option<ExecutionSpan>,
     /// Names and values given at its start.
     pub tags: Vec<(String, String)>,
     /// Most entities it may lock at once: the hub's `locked_entities_max`.
     pub locked_entities_max: usize,
+}
+
+/// The span of an execution whose code runs elsewhere: made there in its first turn, and told with
+/// every later one.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ExecutionSpan {
+    /// Sixteen hex digits, as it was written.
+    pub id: Option<String>,
+    /// When it began.
+    pub start: Option<Timestamp>,
 }
 
 /// Names one turn whose code runs elsewhere: its answer, and its withdrawal.
@@ -84,8 +93,8 @@ pub enum TurnAnswer {
         unread: Vec<EventKind>,
         /// How many of the new events it took, from the first; `None`: all.
         events_taken: Option<usize>,
-        /// The span of the execution, if the code tells of its spans itself.
-        span: Option<SpanElsewhere>,
+        /// The span that it made of the execution.
+        span: Option<ExecutionSpan>,
     },
     /// It cannot run: parks the instance.
     Fault(Fault),

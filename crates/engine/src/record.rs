@@ -11,13 +11,12 @@ use std::time::Duration;
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{
     AttemptFailure, AttemptRecord, Attempts, ChildLink, Event, EventKind, ExecutionStarted, OneOfLock,
-    Parent, ParentClosePolicy,
+    Parent, ParentClosePolicy, ParentName,
 };
 use dalsegno_core::limiter::{BucketRecord, LimiterRule};
 use dalsegno_core::message::{Caller, Outcome, ReusePolicy, StartRequest, Target};
 use dalsegno_core::query::Status;
 use dalsegno_core::retry::RetryPolicy;
-use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::trace::Creation;
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, Failure, InstanceId, Message, Payload, SpanId, TaskId, Timestamp,
@@ -26,6 +25,8 @@ use dalsegno_core::{
 use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
+use crate::executor::ExecutionSpan;
+use crate::request::LimiterOffer;
 use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
 use crate::webhooks::WebhookSubscription;
 
@@ -273,11 +274,9 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         depth: extra.depth,
         events: extra.events.iter().map(store_mark).collect(),
         trace: store_trace(extra.trace.as_ref()),
+        parent_name: extra.parent_name.as_deref().map(store_parent_name),
+        span: extra.span.as_ref().map(store_span),
         webhook: extra.webhook.as_ref().map(store_webhook),
-        span: extra.span.map(|span| stored::SpanElsewhere {
-            id: span.id.0,
-            start: span.start.map(Timestamp::as_micros),
-        }),
     };
     record.encode_to_vec()
 }
@@ -296,11 +295,9 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         depth: record.depth,
         events: record.events.iter().map(load_mark).collect(),
         trace: load_trace(record.trace),
+        parent_name: load_parent_name(record.parent_name)?,
+        span: record.span.map(load_span),
         webhook: record.webhook.map(load_webhook),
-        span: record.span.map(|span| SpanElsewhere {
-            id: SpanId(span.id),
-            start: span.start.map(Timestamp::from_micros),
-        }),
     })
 }
 
@@ -417,8 +414,36 @@ pub fn encode_limiter_rule(rule: &LimiterRule) -> Vec<u8> {
         rate_period_micros: rule.rate.map(|(_, period)| micros(period)),
         burst: rule.burst,
         concurrency: rule.concurrency,
+        activities: Vec::new(),
     };
     record.encode_to_vec()
+}
+
+/// A limiter that a worker offers, as the hub stores it; not its name.
+pub fn encode_limiter_offer(offer: &LimiterOffer) -> Vec<u8> {
+    let record = stored::LimiterRule {
+        format: 0,
+        rate_count: offer.rule.rate.map(|(count, _)| count),
+        rate_period_micros: offer.rule.rate.map(|(_, period)| micros(period)),
+        burst: offer.rule.burst,
+        concurrency: offer.rule.concurrency,
+        activities: offer.activities.iter().map(text).collect(),
+    };
+    record.encode_to_vec()
+}
+
+/// What [`encode_limiter_offer`] wrote of the limiter of that name.
+///
+/// # Errors
+/// When the record is damaged or from a newer version.
+pub fn decode_limiter_offer(name: &str, bytes: &[u8]) -> Result<LimiterOffer, RecordError> {
+    let record = stored::LimiterRule::decode(bytes)?;
+    let activities = record.activities.into_iter().map(Into::into).collect();
+    Ok(LimiterOffer {
+        name: name.into(),
+        rule: decode_limiter_rule(bytes)?,
+        activities,
+    })
 }
 
 /// What [`encode_limiter_rule`] wrote.
@@ -1114,6 +1139,39 @@ fn load_parent(parent: stored::Parent) -> Parent {
     }
 }
 
+fn store_parent_name(parent: &ParentName) -> stored::ParentName {
+    stored::ParentName {
+        name: text(&parent.name),
+        version: parent.version.as_ref().map(text),
+        execution_id: parent.execution_id.0.to_be_bytes().to_vec(),
+    }
+}
+
+fn load_parent_name(parent: Option<stored::ParentName>) -> Result<Option<Arc<ParentName>>, RecordError> {
+    let Some(parent) = parent else { return Ok(None) };
+    Ok(Some(Arc::new(ParentName {
+        name: parent.name.into(),
+        version: parent.version.map(Into::into),
+        execution_id: load_execution_id(&parent.execution_id)?,
+    })))
+}
+
+fn store_span((execution, span): &(ExecutionKey, ExecutionSpan)) -> stored::ExecutionSpan {
+    stored::ExecutionSpan {
+        execution: execution.0,
+        id: span.id.clone(),
+        start: span.start.map(Timestamp::as_micros),
+    }
+}
+
+fn load_span(span: stored::ExecutionSpan) -> (ExecutionKey, ExecutionSpan) {
+    let told = ExecutionSpan {
+        id: span.id,
+        start: span.start.map(Timestamp::from_micros),
+    };
+    (ExecutionKey(span.execution), told)
+}
+
 fn store_caller(caller: &Caller) -> stored::Parent {
     stored::Parent {
         instance: caller.instance.as_str().to_owned(),
@@ -1137,6 +1195,7 @@ fn store_started(started: &ExecutionStarted) -> stored::ExecutionStarted {
         execution_id: started.execution_id.0.to_be_bytes().to_vec(),
         input: payload(started.input.as_ref()),
         parent: started.parent.as_ref().map(store_parent),
+        parent_name: started.parent_name.as_deref().map(store_parent_name),
         scheduled_start: started.scheduled_start.map(Timestamp::as_micros),
         trace: store_trace(started.trace.as_ref()),
     }
@@ -1149,6 +1208,7 @@ fn load_started(started: stored::ExecutionStarted) -> Result<ExecutionStarted, R
         execution_id: load_execution_id(&started.execution_id)?,
         input: started.input.map(Payload::from),
         parent: started.parent.map(load_parent),
+        parent_name: load_parent_name(started.parent_name)?,
         scheduled_start: started.scheduled_start.map(Timestamp::from_micros),
         trace: load_trace(started.trace),
     })
@@ -1172,6 +1232,7 @@ fn store_start(request: &StartRequest) -> stored::Start {
         version: request.version.as_ref().map(text),
         input: payload(request.input.as_ref()),
         parent: request.parent.as_ref().map(store_parent),
+        parent_name: request.parent_name.as_deref().map(store_parent_name),
         reuse: reuse.into(),
         depth: request.depth,
         tags: request.tags.iter().cloned().collect(),
@@ -1187,6 +1248,7 @@ fn load_start(start: stored::Start) -> Result<StartRequest, RecordError> {
         version: start.version.map(Into::into),
         input: start.input.map(Payload::from),
         parent: start.parent.map(load_parent),
+        parent_name: load_parent_name(start.parent_name)?,
         depth: start.depth,
         tags: start.tags.into_iter().collect(),
         trace: load_trace(start.trace),

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dalsegno_core::event::ParentClosePolicy;
+use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow, PayloadDigest};
@@ -210,6 +211,17 @@ pub struct WorkerStatus {
     pub activities: usize,
     /// Operations of entities that it has.
     pub operations: usize,
+}
+
+/// A limiter that the app of a worker defines, and the activities of that app that pass it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimiterOffer {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it allows, where nobody else says it.
+    pub rule: LimiterRule,
+    /// Names of activities.
+    pub activities: Vec<Arc<str>>,
 }
 
 /// A limiter bucket as people see it.

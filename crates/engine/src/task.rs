@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use dalsegno_core::action::{ChildOptions, TaskOptions};
-use dalsegno_core::event::AttemptFailure;
+use dalsegno_core::event::{AttemptFailure, ParentName};
 use dalsegno_core::message::StartRequest;
-use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{ExecutionId, ExecutionKey, InstanceId, Payload, TaskId, Timestamp, TraceContext};
 
+use crate::executor::ExecutionSpan;
 use crate::webhooks::WebhookSubscription;
 
 /// How many of the last failures a task keeps.
@@ -94,10 +94,12 @@ pub struct RowExtra {
     pub events: Vec<EventMark>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
+    /// What its parent is called.
+    pub parent_name: Option<Arc<ParentName>>,
+    /// The span that code elsewhere made of an execution; those after it have spans of their own.
+    pub span: Option<(ExecutionKey, ExecutionSpan)>,
     /// Who is told of its statuses, beside those who are told of all.
     pub webhook: Option<WebhookSubscription>,
-    /// The span that its code tells of itself, elsewhere.
-    pub span: Option<SpanElsewhere>,
 }
 
 /// An event that came with an idempotency key, as an instance remembers it.

@@ -1,13 +1,12 @@
 //! User code that runs at workers, beside what runs in this process.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dalsegno_core::Event;
-use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
 use dalsegno_engine::Executor;
 use dalsegno_engine::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
+    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo, ExecutionSpan,
     OperationOutcome, OperationRequest, OperationRun, OperationsEnded, Receipt, TurnAddress, TurnSender,
 };
 use dalsegno_engine::explain::Reason;
@@ -57,7 +56,7 @@ impl Executor for RemoteExecutor {
             past: Arc::default(),
             past_bytes: 0,
             names: Names::default(),
-            span: Arc::new(info.span.map_or_else(OnceLock::new, OnceLock::from)),
+            span: Arc::new(Mutex::new(info.span.clone())),
             sent: None,
             kept: None,
         }))
@@ -166,23 +165,35 @@ impl Drop for Withdrawal {
 async fn run_activity(workers: Arc<Workers>, mut request: ActivityRequest) -> AttemptOutcome {
     let (answer, answered) = oneshot::channel();
     let id = workers.offer(activity_work(&request, answer));
-    let _withdrawal = Withdrawal(workers, id);
-    tokio::select! {
-        answer = answered => match answer {
-            Ok(ActivityAnswer { response, durable }) => {
-                request.receipt.request(move || {
-                    // Who asked may have gone away.
-                    let _ = durable.send(());
-                });
-                wire::outcome(response)
-            }
-            Err(_) => AttemptOutcome::Failed {
-                failure: Failure::new("Unavailable", "the hub's workers were closed"),
+    let _withdrawal = Withdrawal(workers.clone(), id);
+    tokio::pin!(answered);
+    let answer = tokio::select! {
+        answer = &mut answered => answer,
+        reason = request.cancelled.wait() => match workers.cancel(id, reason) {
+            // Who cancels waits as long as it thinks right.
+            true => answered.await,
+            false => return AttemptOutcome::Failed {
+                failure: Failure::new("Cancelled", format!("{reason:?}")),
                 retry_after: None,
             },
         },
-        reason = request.cancelled.wait() => AttemptOutcome::Failed {
-            failure: Failure::new("Cancelled", format!("{reason:?}")),
+    };
+    match answer {
+        Ok(ActivityAnswer {
+            mut response,
+            durable,
+        }) => {
+            if let Some(details) = response.last_heartbeat.take() {
+                request.heartbeats.report(Some(Payload::from(details)));
+            }
+            request.receipt.request(move || {
+                // Who asked may have gone away.
+                let _ = durable.send(());
+            });
+            wire::outcome(response)
+        }
+        Err(_) => AttemptOutcome::Failed {
+            failure: Failure::new("Unavailable", "the hub's workers were closed"),
             retry_after: None,
         },
     }
@@ -213,6 +224,7 @@ fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnsw
             .options
             .timeout
             .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
+        last_heartbeat: wire::text_of(request.last_heartbeat.as_ref()),
     };
     Work {
         request: Request::ActivityRequest(message),
@@ -364,8 +376,8 @@ struct RemoteExecution {
     past: Arc<Vec<Bytes>>,
     past_bytes: usize,
     names: Names,
-    /// The span that the code tells of itself.
-    span: Arc<OnceLock<SpanElsewhere>>,
+    /// Shared with the turn that is out, whose answer may tell another.
+    span: Arc<Mutex<Option<ExecutionSpan>>>,
     /// The turn that is out.
     sent: Option<Sent>,
     /// The worker that answered the last turn is where that answer left it.
@@ -434,17 +446,17 @@ impl Execution for RemoteExecution {
             new_events: new_events.clone(),
             answered: past.answered.clone(),
         });
-        let (workers, info, span) = (self.workers.clone(), self.info.clone(), self.span.clone());
+        let (workers, info, span) = (self.workers.clone(), self.info.clone(), past.told_span());
         let turn = turn.clone();
         Some(TurnSender::new(move || {
             let request = proto::OrchestratorRequest {
                 instance_id: info.instance.as_str().to_owned(),
                 execution_id: Some(info.execution_id.to_string()),
                 new_events,
+                orchestration_trace_context: span.as_ref().map(wire::span_of),
                 entity_parameters: Some(proto::OrchestratorEntityParameters {
                     entity_message_reorder_window: Some(prost_types::Duration::default()),
                 }),
-                orchestration_trace_context: span.get().map(wire::orchestration_trace),
                 ..Default::default()
             };
             workers.offer(Work {

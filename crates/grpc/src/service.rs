@@ -196,7 +196,13 @@ impl TaskHubSidecarService for Sidecar {
         let served = self.served(&request).await?;
         let name = worker_name(&request);
         tracing::info!(hub = served.hub.name(), worker = name, "a worker connected");
-        worker::connect(&served, name, request.into_inner()).map(Response::new)
+        let mut request = request.into_inner();
+        let limiters = std::mem::take(&mut request.limiters);
+        if !limiters.is_empty() {
+            let offers = limiters.into_iter().map(wire::limiter).collect();
+            served.hub.offer_limiters(offers).await.map_err(refused)?;
+        }
+        worker::connect(&served, name, request).map(Response::new)
     }
 
     async fn complete_orchestrator_task(
@@ -527,12 +533,12 @@ async fn history(served: &Served, instance: &str) -> Result<Vec<proto::HistoryCh
         .ok_or_else(|| Status::not_found(format!("there is no instance {id}")))?;
     let events = served.hub.history(&id).await.map_err(refused)?;
     let info = ExecutionInfo {
+        span: None,
         instance: id,
         execution_id: status.row.execution_id,
         name: status.row.name,
         version: status.row.version,
         trace: None,
-        span: None,
         tags: status.row.tags,
         locked_entities_max: 0,
     };

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{Event, EventKind, OneOfLock, ParentClosePolicy};
+use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::query::Status;
-use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
-    Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId, TaskId, Timestamp, TraceContext,
+    Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
 };
-use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
-use dalsegno_engine::request::InstanceStatus;
+use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo, ExecutionSpan};
+use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
 use hashbrown::{HashMap, HashSet};
 
 use crate::proto;
@@ -52,24 +52,6 @@ pub(crate) fn trace_of(trace: Option<&TraceContext>) -> Option<proto::TraceConte
         trace_parent: trace.trace_parent().to_owned(),
         span_id: trace.parent_id().to_owned(),
         trace_state: trace.trace_state().map(str::to_owned),
-    })
-}
-
-/// The span that code which tells of its spans goes on with.
-pub(crate) fn orchestration_trace(span: &SpanElsewhere) -> proto::OrchestrationTraceContext {
-    proto::OrchestrationTraceContext {
-        span_id: Some(span.id.to_string()),
-        span_start_time: span.start.map(timestamp),
-    }
-}
-
-/// What the code says of its span; without an id it tells of none.
-pub(crate) fn span_elsewhere(context: Option<proto::OrchestrationTraceContext>) -> Option<SpanElsewhere> {
-    let context = context?;
-    let id = u64::from_str_radix(&context.span_id?, 16).ok()?;
-    (id != 0).then(|| SpanElsewhere {
-        id: SpanId(id),
-        start: context.span_start_time.map(instant),
     })
 }
 
@@ -312,9 +294,9 @@ impl Names {
         }
         let (event_id, kind) = match &event.kind {
             Kind::OrchestratorStarted => (-1, WireEvent::OrchestratorStarted(Default::default())),
-            Kind::ExecutionStarted(started) => (
-                0,
-                WireEvent::ExecutionStarted(proto::ExecutionStartedEvent {
+            Kind::ExecutionStarted(started) => {
+                let name = started.parent_name.as_deref();
+                let event = proto::ExecutionStartedEvent {
                     name: started.name.to_string(),
                     version: started.version.as_deref().map(str::to_owned),
                     input: text_of(started.input.as_ref()),
@@ -326,16 +308,18 @@ impl Names {
                         task_scheduled_id: event_id(parent.task),
                         orchestration_instance: Some(proto::OrchestrationInstance {
                             instance_id: parent.instance.as_str().to_owned(),
-                            execution_id: None,
+                            execution_id: name.map(|name| name.execution_id.to_string()),
                         }),
-                        ..Default::default()
+                        name: name.map(|name| name.name.to_string()),
+                        version: name.and_then(|name| Some(name.version.as_ref()?.to_string())),
                     }),
                     scheduled_start_timestamp: started.scheduled_start.map(timestamp),
                     parent_trace_context: trace_of(started.trace.as_ref()),
                     orchestration_span_id: None,
                     tags: info.tags.iter().cloned().collect(),
-                }),
-            ),
+                };
+                (0, WireEvent::ExecutionStarted(event))
+            }
             Kind::TaskScheduled {
                 task,
                 name,
@@ -961,6 +945,49 @@ pub(crate) fn outcome_of(outcome: AttemptOutcome) -> (Option<String>, Option<pro
                 .insert(LIMITED.to_owned(), value_of(true.into()));
             (None, Some(details))
         }
+    }
+}
+
+/// A limiter as a worker offers it.
+pub(crate) fn limiter(offer: proto::LimiterOffer) -> LimiterOffer {
+    let period = offer.period.and_then(|period| Duration::try_from(period).ok());
+    LimiterOffer {
+        name: offer.name.into(),
+        rule: LimiterRule {
+            rate: period.map(|period| (offer.rate, period)),
+            burst: offer.burst,
+            concurrency: offer.concurrency,
+        },
+        activities: offer.activities.into_iter().map(Into::into).collect(),
+    }
+}
+
+/// The same, told by a worker.
+pub(crate) fn limiter_of(offer: &LimiterOffer) -> proto::LimiterOffer {
+    let period = |(_, period)| prost_types::Duration::try_from(period).ok();
+    proto::LimiterOffer {
+        name: offer.name.to_string(),
+        rate: offer.rule.rate.map_or(0, |(count, _)| count),
+        period: offer.rule.rate.and_then(period),
+        burst: offer.rule.burst,
+        concurrency: offer.rule.concurrency,
+        activities: offer.activities.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The span that a worker made of an execution.
+pub(crate) fn span(context: proto::OrchestrationTraceContext) -> ExecutionSpan {
+    ExecutionSpan {
+        id: context.span_id,
+        start: context.span_start_time.map(instant),
+    }
+}
+
+/// The same, told to workers.
+pub(crate) fn span_of(span: &ExecutionSpan) -> proto::OrchestrationTraceContext {
+    proto::OrchestrationTraceContext {
+        span_id: span.id.clone(),
+        span_start_time: span.start.map(timestamp),
     }
 }
 

@@ -13,13 +13,14 @@ use dalsegno_engine::executor::{
     self, ActivityRequest, AttemptOutcome, CancelReason, Canceller, EntityEffect, Heartbeats,
     OperationOutcome, OperationRequest, OperationRun, Receipt,
 };
+use dalsegno_engine::request::LimiterOffer;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::proto::history_event::Kind as WireEvent;
@@ -43,6 +44,8 @@ pub struct WorkerSettings {
     pub name: String,
     /// Shown with every call.
     pub key: Option<String>,
+    /// Certificates in PEM that a host behind `https` is checked by; `None` takes the system's.
+    pub trusted: Option<Vec<u8>>,
     /// At most so many turns, activities and entity operations at once; 0 leaves it to the hub.
     pub in_flight: [usize; 3],
     /// Threads that run turns.
@@ -63,6 +66,7 @@ impl WorkerSettings {
             hub: hub.into(),
             name: format!("rust:{}:{}", std::process::id(), guid::new()),
             key: None,
+            trusted: None,
             in_flight: [0; 3],
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             live_bytes_max: 256 * 1024 * 1024,
@@ -84,6 +88,8 @@ pub struct Offers {
     pub activities: Vec<Arc<str>>,
     /// Entities.
     pub entities: Vec<Arc<str>>,
+    /// Limiters, with the activities that pass them.
+    pub limiters: Vec<LimiterOffer>,
 }
 
 impl Offers {
@@ -271,7 +277,8 @@ impl Drop for Worker {
 impl Shared {
     fn new(executor: Arc<dyn Executor>, offers: Offers, settings: WorkerSettings) -> Result<Self, String> {
         let address = &settings.address;
-        if !address.starts_with("http://") {
+        let is_secure = address.starts_with("https://");
+        if !is_secure && !address.starts_with("http://") {
             return Err(format!(
                 "{address:?} is no address of a host: write it like http://127.0.0.1:8080"
             ));
@@ -282,6 +289,12 @@ impl Shared {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
+        let endpoint = match is_secure {
+            true => endpoint
+                .tls_config(tls(settings.trusted.as_deref()))
+                .map_err(|error| format!("the certificates to trust: {}", with_causes(&error)))?,
+            false => endpoint,
+        };
         let text = |what: &str, text: &str| {
             MetadataValue::try_from(text)
                 .map_err(|_| format!("{what} {text:?} has characters that a header cannot have"))
@@ -357,8 +370,12 @@ impl Shared {
             max_concurrent_orchestration_work_items: turns,
             max_concurrent_activity_work_items: activities,
             max_concurrent_entity_work_items: entities,
-            capabilities: vec![proto::WorkerCapability::KeepsExecutions.into()],
+            capabilities: vec![
+                proto::WorkerCapability::KeepsExecutions.into(),
+                proto::WorkerCapability::HearsCancels.into(),
+            ],
             work_item_filters: Some(self.offers.filters()),
+            limiters: self.offers.limiters.iter().map(wire::limiter_of).collect(),
             ..Default::default()
         };
         let mut items = match client.get_work_items(request).await {
@@ -411,6 +428,7 @@ impl Shared {
             Some(Item::OrchestratorRequest(_)) => Kind::Turn,
             Some(Item::ActivityRequest(_)) => Kind::Activity,
             Some(Item::EntityRequest(_) | Item::EntityRequestV2(_)) => Kind::Entity,
+            Some(Item::ActivityCancelled(cancelled)) => return self.cancel(&token, cancelled.reason()),
             Some(Item::HealthPing(_)) | None => return,
         };
         if self.lock().is_draining {
@@ -443,7 +461,28 @@ impl Shared {
                     token,
                 );
             }
-            Some(Item::HealthPing(_)) | None => {}
+            Some(Item::ActivityCancelled(_) | Item::HealthPing(_)) | None => {}
+        }
+    }
+
+    /// The hub wants an activity to end.
+    fn cancel(&self, token: &str, reason: proto::activity_cancelled::Reason) {
+        use proto::activity_cancelled::Reason;
+        let reason = match reason {
+            Reason::Terminated => CancelReason::Terminated,
+            Reason::Requested => CancelReason::Requested,
+            Reason::TimedOut => CancelReason::TimedOut,
+        };
+        self.tell(token, reason);
+    }
+
+    fn tell(&self, token: &str, reason: CancelReason) {
+        if let Some(Flight {
+            canceller: Some(canceller),
+            ..
+        }) = self.lock().in_flight.get(token)
+        {
+            canceller.cancel(reason);
         }
     }
 
@@ -478,9 +517,11 @@ impl Shared {
         tokio::spawn(async move {
             let instance = request.orchestration_instance.clone().unwrap_or_default();
             let task_id = request.task_id;
-            let Some(outcome) = shared.attempt(request, cancelled, &token).await else {
-                // Handed back already.
-                return;
+            let heartbeats = Heartbeats::default();
+            let attempt = shared.attempt(request, cancelled, &heartbeats, &token);
+            let Some(outcome) = attempt.await else {
+                // Handed back already, or wanted by nobody.
+                return shared.end(&token);
             };
             let (result, failure_details) = wire::outcome_of(outcome);
             let response = proto::ActivityResponse {
@@ -489,6 +530,7 @@ impl Shared {
                 result,
                 failure_details,
                 completion_token: token.clone(),
+                last_heartbeat: wire::text_of(heartbeats.latest().details.as_ref()),
             };
             shared.answer(&token, Answer::Activity(response)).await;
             shared.end(&token);
@@ -500,6 +542,7 @@ impl Shared {
         &self,
         request: proto::ActivityRequest,
         cancelled: executor::Cancellation,
+        heartbeats: &Heartbeats,
         token: &str,
     ) -> Option<AttemptOutcome> {
         let name: Arc<str> = request.name.as_str().into();
@@ -510,23 +553,14 @@ impl Shared {
         };
         let settings = self.executor.activity_settings(&name).unwrap_or_default();
         let timeout = request.timeout.and_then(|limit| Duration::try_from(limit).ok());
-        let heartbeats = Heartbeats::default();
         let limits = AttemptLimits {
             timeout: timeout.or(settings.timeout),
             heartbeat: settings.heartbeat,
         };
         let request = activity_request(request, name, cancelled.clone(), heartbeats.clone());
         let running = self.executor.run_activity(request);
-        let tell_it = || {
-            if let Some(Flight {
-                canceller: Some(canceller),
-                ..
-            }) = self.lock().in_flight.get(token)
-            {
-                canceller.cancel(CancelReason::TimedOut);
-            }
-        };
-        run_attempt(running, &limits, &heartbeats, cancelled, tell_it).await
+        let tell_it = || self.tell(token, CancelReason::TimedOut);
+        run_attempt(running, &limits, heartbeats, cancelled, tell_it).await
     }
 
     fn take_entity(
@@ -708,6 +742,15 @@ impl Shared {
     }
 }
 
+/// How a host is checked.
+fn tls(trusted: Option<&[u8]>) -> ClientTlsConfig {
+    let config = ClientTlsConfig::new();
+    match trusted {
+        Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+        None => config.with_native_roots(),
+    }
+}
+
 /// How often an answer is sent, and how long it waits for a connection.
 const ANSWER_TRIES: u32 = 10;
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
@@ -725,6 +768,7 @@ fn activity_request(
     heartbeats: Heartbeats,
 ) -> ActivityRequest {
     let instance = request.orchestration_instance.unwrap_or_default();
+    let is_known = |details: String| (!details.is_empty()).then(|| Payload::from(details));
     ActivityRequest {
         instance: InstanceId::trusted(instance.instance_id),
         execution_id: worker_wire::execution_id(&instance.execution_id.unwrap_or_default()),
@@ -732,7 +776,7 @@ fn activity_request(
         name,
         input: request.input.map(Payload::from),
         attempt: u32::try_from(request.attempt).unwrap_or(1).max(1),
-        last_heartbeat: None,
+        last_heartbeat: request.last_heartbeat.and_then(is_known),
         trace: wire::trace(request.parent_trace_context),
         cancelled,
         heartbeats,

@@ -39,7 +39,6 @@ pub(crate) async fn complete_turn(
         served.workers.offer_with_past(work);
         return Ok(());
     }
-    let span = wire::span_elsewhere(response.orchestration_trace_context.take());
     let parts = std::mem::take(&mut work.parts);
     let events_taken = match parts.has_begun {
         true => parts.events_taken,
@@ -48,6 +47,7 @@ pub(crate) async fn complete_turn(
     if parts.has_begun {
         response.actions = [parts.actions, response.actions].concat();
     }
+    let span = response.orchestration_trace_context.take().map(wire::span);
     let turn = match wire::turn(response, &work) {
         Ok(turn) => turn,
         Err(error) => {
@@ -59,13 +59,12 @@ pub(crate) async fn complete_turn(
     let Pending::Turn(address) = work.answer else {
         return Ok(());
     };
+    if let Some(span) = &span {
+        work.past.tell_span(span.clone());
+    }
     if let Some(delivery) = delivery.filter(|_| turn.fault.is_none() && events_taken.is_none()) {
         // The first answer is the one that counts.
         let _ = work.past.answered.set(delivery);
-    }
-    if let Some(span) = span {
-        // What it said first is what it goes on with.
-        let _ = work.past.span.set(span);
     }
     // Its execution adds to it, and copies what others hold.
     drop(work.past);
@@ -270,6 +269,7 @@ pub(crate) fn connect(
     let abilities = Abilities {
         streams_history: can(proto::WorkerCapability::HistoryStreaming),
         keeps_executions: can(proto::WorkerCapability::KeepsExecutions),
+        hears_cancels: can(proto::WorkerCapability::HearsCancels),
     };
     let filter = crate::filter::Filter::new(request.work_item_filters);
     let id = served

@@ -229,6 +229,7 @@ impl Live {
             .ok_or_else(|| "its history does not say what was started".to_owned())?;
         let execution_id = request.execution_id.clone().unwrap_or_default();
         let info = ExecutionInfo {
+            span: None,
             instance: InstanceId::trusted(request.instance_id.as_str()),
             execution_id: worker_wire::execution_id(&execution_id),
             name: started.name.into(),
@@ -237,7 +238,6 @@ impl Live {
                 .filter(|version| !version.is_empty())
                 .map(Into::into),
             trace: wire::trace(started.parent_trace_context),
-            span: None,
             tags: sorted(started.tags),
             locked_entities_max: dalsegno_core::limits::Limits::default().locked_entities_max,
         };
@@ -269,12 +269,20 @@ impl Live {
 
     /// What the definitions of activities say is told with their calls: the hub does not know them.
     fn complete_options(&self, action: &mut Action) {
-        let Action::ScheduleTask { name, options, .. } = action else {
+        let Action::ScheduleTask {
+            name, input, options, ..
+        } = action
+        else {
             return;
         };
-        if let Some(settings) = self.executor.activity_settings(name) {
-            options.retry = options.retry.or(settings.retry);
-            options.timeout = options.timeout.or(settings.timeout);
+        let Some(settings) = self.executor.activity_settings(name) else {
+            return;
+        };
+        options.retry = options.retry.or(settings.retry);
+        options.timeout = options.timeout.or(settings.timeout);
+        if let Some(limiter) = settings.limiter {
+            let key = self.executor.limiter_key(name, input.as_ref());
+            options.pass(&limiter, &key);
         }
     }
 

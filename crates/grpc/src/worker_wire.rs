@@ -270,6 +270,7 @@ fn execution(started: proto::ExecutionStartedEvent) -> Result<ExecutionStarted, 
         })
     });
     Ok(ExecutionStarted {
+        parent_name: None,
         name: started.name.into(),
         version: text(started.version),
         execution_id: execution_id(&own.execution_id.unwrap_or_default()),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use dalsegno_core::span::SpanElsewhere;
+use dalsegno_engine::executor::{CancelReason, ExecutionSpan};
 use dalsegno_engine::explain::{Reason, ReasonKind};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
@@ -70,10 +70,22 @@ pub struct Past {
     pub kept: Option<Delivery>,
     /// Where it is noted by which delivery this turn was answered, once it was.
     pub answered: Arc<OnceLock<Delivery>>,
-    /// The span that the code tells of itself, once it has said so.
-    pub span: Arc<OnceLock<SpanElsewhere>>,
+    /// The span that its worker made of it, as the last answer told it.
+    pub span: Arc<Mutex<Option<ExecutionSpan>>>,
     /// The last delivery was without the events, as they are [`Past::kept`].
     pub is_left_out: bool,
+}
+
+impl Past {
+    /// Its worker told the execution's span.
+    pub fn tell_span(&self, span: ExecutionSpan) {
+        *self.span.lock().unwrap_or_else(PoisonError::into_inner) = Some(span);
+    }
+
+    /// What was told last.
+    pub fn told_span(&self) -> Option<ExecutionSpan> {
+        self.span.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// One sending of an item to a worker.
@@ -91,6 +103,8 @@ pub struct Abilities {
     pub streams_history: bool,
     /// It keeps executions between their turns, and tells when it no longer has one.
     pub keeps_executions: bool,
+    /// It tells activities to end.
+    pub hears_cancels: bool,
 }
 
 /// From so many bytes on, a history goes apart from its work item to whoever can read it there.
@@ -249,6 +263,8 @@ struct Stream {
     in_flight: BTreeMap<Kind, usize>,
     most: BTreeMap<Kind, usize>,
     abilities: Abilities,
+    /// What it is to be told before anything else.
+    cancelled: VecDeque<proto::WorkItem>,
     waker: Option<Waker>,
 }
 
@@ -300,6 +316,33 @@ impl Workers {
         self.lock().remove(id);
     }
 
+    /// Tells an activity to end, where it runs; `false`: it is nowhere, or where nobody hears it.
+    pub fn cancel(&self, id: u64, reason: CancelReason) -> bool {
+        let reason = match reason {
+            CancelReason::Terminated => proto::activity_cancelled::Reason::Terminated,
+            CancelReason::Requested => proto::activity_cancelled::Reason::Requested,
+            CancelReason::TimedOut => proto::activity_cancelled::Reason::TimedOut,
+            // It goes on: a late answer counts when the hub is back.
+            CancelReason::Shutdown => return false,
+        };
+        let mut state = self.lock();
+        let Some(item) = state.items.get(&id) else {
+            return false;
+        };
+        let Place::Flying { stream, .. } = item.place else {
+            return false;
+        };
+        let message = proto::WorkItem {
+            completion_token: self.token(id, item.deliveries),
+            request: Some(proto::work_item::Request::ActivityCancelled(
+                proto::ActivityCancelled {
+                    reason: reason.into(),
+                },
+            )),
+        };
+        state.tell(stream, message)
+    }
+
     /// The same, for a turn.
     pub fn withdraw_turn(&self, instance: &str, number: u64) {
         let mut state = self.lock();
@@ -330,6 +373,7 @@ impl Workers {
                 in_flight: BTreeMap::new(),
                 most,
                 abilities,
+                cancelled: VecDeque::new(),
                 waker: None,
             },
         );
@@ -371,6 +415,13 @@ impl Workers {
         let mut state = self.lock();
         if state.is_draining {
             return Next::Ended;
+        }
+        if let Some(told) = state
+            .streams
+            .get_mut(&stream)
+            .and_then(|stream| stream.cancelled.pop_front())
+        {
+            return Next::Item(Box::new(told));
         }
         let Some(id) = state.take_for(stream) else {
             if let Some(stream) = state.streams.get_mut(&stream) {
@@ -767,6 +818,21 @@ impl State {
         if let Some(waker) = self.streams.get_mut(&id).and_then(|stream| stream.waker.take()) {
             waker.wake();
         }
+    }
+
+    /// Tells a stream something, if it hears it.
+    fn tell(&mut self, stream: u64, message: proto::WorkItem) -> bool {
+        let Some(stream) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        if !stream.abilities.hears_cancels {
+            return false;
+        }
+        stream.cancelled.push_back(message);
+        if let Some(waker) = stream.waker.take() {
+            waker.wake();
+        }
+        true
     }
 
     fn wake_all(&mut self) {

@@ -30,6 +30,7 @@ use crate::v1::wire::{
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
 use crate::v1::{DeliveryWire, ExplanationWire, HubInfo, LogLevelWire, StuckWire, WorkerWire};
+use crate::webhooks::innermost;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,32 +65,58 @@ enum For {
     Start,
 }
 
+fn connections() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .no_proxy()
+}
+
 impl RemoteHub {
-    /// A client of the host at a URL such as `http://127.0.0.1:8080`. Connects with the first request.
+    /// A client of the host at a URL such as `http://127.0.0.1:8080` or `https://hub.example.com`.
+    /// Connects with the first request. The certificate of a host behind `https` is checked as the
+    /// system does it.
     ///
     /// # Errors
-    /// When the text is no `http` URL.
+    /// When the text is no `http` or `https` URL.
     pub fn new(url: &str) -> Answer<Self> {
         let origin = url.trim_end_matches('/');
         let parsed = reqwest::Url::parse(origin)
             .ok()
-            .filter(|url| url.scheme() == "http" && url.has_host());
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if parsed.is_none() {
             return Err(RequestError::new(
                 RequestErrorKind::Invalid,
                 format!("{url:?} is no address of a host: write it like http://127.0.0.1:8080"),
             ));
         }
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .build();
         Ok(Self {
-            client: client.map_err(|error| internal(&error))?,
+            client: connections().build().map_err(|error| internal(&error))?,
             origin: origin.into(),
             key: None,
             hub: None,
         })
+    }
+
+    /// Trusts these certificates, as PEM, and none but them: those of an authority of one's own, or the
+    /// host's own certificate.
+    ///
+    /// # Errors
+    /// When there is none in the text.
+    pub fn trust(mut self, pem: &[u8]) -> Answer<Self> {
+        let unreadable = |reason: &str| {
+            RequestError::new(
+                RequestErrorKind::Invalid,
+                format!("these are no certificates in PEM: {reason}"),
+            )
+        };
+        let trusted =
+            reqwest::Certificate::from_pem_bundle(pem).map_err(|error| unreadable(&innermost(&error)))?;
+        if trusted.is_empty() {
+            return Err(unreadable("there is no \"BEGIN CERTIFICATE\" in it"));
+        }
+        let client = connections().tls_certs_only(trusted).build();
+        self.client = client.map_err(|error| unreadable(&innermost(&error)))?;
+        Ok(self)
     }
 
     /// Shows a key with every request.

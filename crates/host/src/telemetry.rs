@@ -47,6 +47,8 @@ pub fn init(level: &str, format: &str) {
         true => registry.with(JsonLines::new(std::io::stderr)).try_init(),
         false => {
             let text = tracing_subscriber::fmt::layer()
+                // Who logged may not end because nobody reads stderr any more.
+                .log_internal_errors(false)
                 .with_writer(std::io::stderr)
                 .with_ansi(std::io::stderr().is_terminal());
             registry.with(text).try_init()

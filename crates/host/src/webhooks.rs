@@ -308,7 +308,8 @@ fn outcome(answer: reqwest::Result<reqwest::Response>) -> AttemptOutcome {
     }
 }
 
-fn innermost(error: &reqwest::Error) -> String {
+/// What a failed request comes down to.
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -154,14 +154,14 @@ impl App {
         self.start(settings).await
     }
 
-    /// Makes the app a worker of a hub elsewhere, such as `http://127.0.0.1:8080`: the host there
+    /// Makes the app a worker of a hub elsewhere, such as `http://127.0.0.1:8080` or `https://hub.example.com`: the host there
     /// keeps what happens, this program runs its functions. The same app as in the host's own
-    /// process, but for what only a host can give: triggers and limiters, which are refused.
+    /// process, but for what only a host can give: triggers, which are refused.
     ///
     /// What code in Rust says of its calls reaches the hub: retry policies and time limits (those of
     /// the activities that this app defines too, when its own orchestrators call them), parent-close
-    /// policies, detached starts, undos, timers that nobody waits for any more. Heartbeats are watched
-    /// here and go no further: `last_heartbeat()` is empty. An orchestrator that does not fit its
+    /// policies, detached starts, undos, timers that nobody waits for any more, limiters. Heartbeats are
+    /// watched here; the last one goes with the attempt's answer. An orchestrator that does not fit its
     /// history parks the instance there, as in the host's own process.
     ///
     /// # Example
@@ -283,6 +283,8 @@ pub struct HostSettings {
     pub limits: Limits,
     /// Limiters that the operator defines; they stand above those of the code.
     pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Activities that pass one of the hub's limiters, whoever runs them, each with the limiter's name.
+    pub limited: Vec<(String, String)>,
     /// Who is told of statuses.
     pub webhooks: WebhookSettings,
     /// Partition threads; 0 takes one per core.
@@ -323,6 +325,7 @@ impl HostSettings {
             access: dalsegno_host::server::Access::Loopback { hosts: Vec::new() },
             limits: Limits::default(),
             limiters: Vec::new(),
+            limited: Vec::new(),
             webhooks: WebhookSettings::default(),
             threads: 0,
             drain: Duration::from_secs(30),
@@ -350,6 +353,7 @@ impl HostSettings {
             access: config.access()?,
             limits: config.limits.clone(),
             limiters: config.limiters.clone(),
+            limited: config.limited.clone(),
             webhooks: config.webhooks.settings(&config.hub)?,
             threads: 0,
             drain: config.drain,
@@ -451,6 +455,11 @@ pub(crate) fn open_hub(
         limits: settings.limits.clone(),
         threads: settings.threads,
         limiters: of_code.chain(of_operator).collect(),
+        limited: settings
+            .limited
+            .iter()
+            .map(|(activity, limiter)| (activity.as_str().into(), limiter.as_str().into()))
+            .collect(),
         marks: Some(settings.folder.join(MARKS_FILE)),
         webhooks: Some(Arc::new(webhooks)),
         traces: traces.map(|exporter| exporter.of_hub(&settings.hub)),

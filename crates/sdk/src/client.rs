@@ -58,28 +58,17 @@ impl Client {
     /// # Errors
     /// When the text is no URL of a host.
     pub fn remote(url: &str) -> Result<Self> {
-        let hub = RemoteHub::new(url)?;
-        let links = hub.links("default");
-        Ok(Self {
-            backend: Backend::Remote(hub),
-            links: Some(Arc::new(links)),
-            trace: None,
-        })
+        Ok(Self::of_remote(RemoteHub::new(url)?, "default"))
     }
 
-    /// The same, of a hub of that name, showing a key if there is one.
-    pub(crate) fn remote_with_key(url: &str, hub: &str, key: Option<&str>) -> Result<Self> {
-        let remote = RemoteHub::new(url)?.hub(hub);
-        let remote = match key {
-            Some(key) => remote.key(key),
-            None => remote,
-        };
+    /// The same, of what was set up for a hub of that name.
+    pub(crate) fn of_remote(remote: RemoteHub, hub: &str) -> Self {
         let links = remote.links(hub);
-        Ok(Self {
+        Self {
             backend: Backend::Remote(remote),
             links: Some(Arc::new(links)),
             trace: None,
-        })
+        }
     }
 
     /// The same, with links that lead to a host.

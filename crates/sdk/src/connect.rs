@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_grpc::worker::{Offers, Worker, WorkerCounts, WorkerSettings};
+use dalsegno_host::RemoteHub;
 
 use crate::app::until_ended;
 use crate::client::Client;
@@ -45,6 +46,14 @@ impl Connection {
     /// Shows a key to the host, which asks for one unless it listens on loopback only.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.settings.key = Some(key.into());
+        self
+    }
+
+    /// Trusts these certificates, as PEM, and none but them, when the address begins with `https`: those
+    /// of an authority of one's own, or the host's own certificate. Unless said otherwise the system
+    /// decides.
+    pub fn trust(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.settings.trusted = Some(pem.into());
         self
     }
 
@@ -105,25 +114,34 @@ impl Connection {
     ///
     /// # Errors
     /// When a registration was refused, when the app has what only a host can give (HTTP and timer
-    /// triggers, limiters), when address, name or key cannot be used.
+    /// triggers), when address, name or key cannot be used.
     pub fn start(self) -> Result<ConnectedApp> {
         let mut registry = self.registry?;
         refuse_what_needs_a_host(&mut registry)?;
-        let client = Client::remote_with_key(
-            &self.settings.address,
-            &self.settings.hub,
-            self.settings.key.as_deref(),
-        )?;
+        let client = client_of(&self.settings)?;
         registry.set_client(client.clone());
         let registry = Arc::new(registry);
         let offers = Offers {
             orchestrators: registry.versions(),
             activities: dalsegno_engine::Executor::activities(&*registry),
             entities: dalsegno_engine::Executor::entities(&*registry),
+            limiters: registry.limiter_offers(),
         };
         let worker = Worker::start(registry, offers, self.settings).map_err(Error::configuration)?;
         Ok(ConnectedApp { worker, client })
     }
+}
+
+/// The client of the hub that a worker works for, which reaches it as the worker does.
+fn client_of(settings: &WorkerSettings) -> Result<Client> {
+    let mut remote = RemoteHub::new(&settings.address)?.hub(&settings.hub);
+    if let Some(key) = &settings.key {
+        remote = remote.key(key);
+    }
+    if let Some(pem) = &settings.trusted {
+        remote = remote.trust(pem)?;
+    }
+    Ok(Client::of_remote(remote, &settings.hub))
 }
 
 /// What an app asks of its host and a worker cannot give.
@@ -140,12 +158,6 @@ fn refuse_what_needs_a_host(registry: &mut Registry) -> Result<()> {
         wrong.push(format!(
             "timer trigger {:?}: the hub's host fires those. Register it with the app that is the host",
             trigger.name()
-        ));
-    }
-    for activity in registry.limited_activities() {
-        wrong.push(format!(
-            "activity {activity:?} has a limiter: which is the hub's, and only activities of its host pass it. \
-             Register the activity with the app that is the host, or limit it by `concurrency_per_host`"
         ));
     }
     match wrong.is_empty() {

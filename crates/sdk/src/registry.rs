@@ -10,6 +10,7 @@ use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationRequest,
     OperationRun,
 };
+use dalsegno_engine::request::LimiterOffer;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -154,13 +155,21 @@ impl Registry {
         all.map(|(name, own)| (name.clone(), versions(own))).collect()
     }
 
-    /// Names of the activities that pass a limiter.
-    pub(crate) fn limited_activities(&self) -> impl Iterator<Item = &str> {
-        let limited = self
-            .activities
-            .iter()
-            .filter(|(_, activity)| activity.limiter().is_some());
-        limited.map(|(name, _)| &**name)
+    /// The limiters, as a worker offers them to its hub.
+    pub(crate) fn limiter_offers(&self) -> Vec<LimiterOffer> {
+        let passes = |limiter: &Limiter, activity: &Arc<dyn RunActivity>| {
+            activity.limiter().is_some_and(|own| own.name() == limiter.name())
+        };
+        let offer = |limiter: &Limiter| {
+            let activities = self.activities.iter();
+            let activities = activities.filter(|(_, activity)| passes(limiter, activity));
+            LimiterOffer {
+                name: limiter.name().into(),
+                rule: limiter.definition(),
+                activities: activities.map(|(name, _)| name.clone()).collect(),
+            }
+        };
+        self.limiters().map(offer).collect()
     }
 
     fn begin(&self, info: &ExecutionInfo) -> Option<Arc<dyn Begin>> {

@@ -1,5 +1,7 @@
 """Orchestrators, activities and an entity as a user of the Python SDK writes them."""
 
+import threading
+import time
 from datetime import timedelta
 
 from durabletask import entities, task
@@ -30,6 +32,40 @@ def broken_until_mended(ctx, key):
 
 def fail(ctx, _):
     raise RuntimeError("boom")
+
+
+class Crowd:
+    """How many are in an activity at once, at most."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+
+    def pass_through(self):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02)
+        with self.lock:
+            self.now -= 1
+        return self.most
+
+
+crowd = Crowd()
+
+
+def limited(ctx, _):
+    return crowd.pass_through()
+
+
+def tagged(ctx, _):
+    return crowd.pass_through()
+
+
+def most_at_once(ctx, name):
+    tags = {"dalsegno.limiter": "one", "dalsegno.limiter.key": "k"} if name == "tagged" else None
+    most = yield task.when_all([ctx.call_activity(name, input=None, tags=tags) for _ in range(5)])
+    return max(most)
 
 
 def sequence(ctx, name):
@@ -157,11 +193,12 @@ def with_lock(ctx, key):
 
 
 ORCHESTRATORS = [
+    most_at_once,
     hoarder, sequence, fan_out, sleeper, two_events, approval, child, parent, failing, forgiving_parent,
     retrying, mendable, eternal, with_status, with_entity, with_failing_operation, with_lock,
     versioned,
 ]
-ACTIVITIES = [large_value, say_hello, increment, flaky, broken_until_mended, fail]
+ACTIVITIES = [limited, tagged, large_value, say_hello, increment, flaky, broken_until_mended, fail]
 
 
 def register(worker):

@@ -17,6 +17,11 @@ from durabletask.worker import TaskHubGrpcWorker
 from server import Server
 
 WAIT = 30
+CONFIGURATION = """
+[limiter.one]
+concurrency = 1
+activities = ["limited"]
+"""
 tests = []
 
 
@@ -244,9 +249,15 @@ def history_is_read(client):
     check(events[-1], "ExecutionCompletedEvent")
 
 
+@test
+def a_limiter_holds_by_configuration_and_by_tag(client):
+    check(output(run(client, functions.most_at_once, "limited")), 1)
+    check(output(run(client, functions.most_at_once, "tagged")), 1)
+
+
 def main(names):
     logging.getLogger("durabletask").setLevel(logging.ERROR)
-    server = Server()
+    server = Server(CONFIGURATION)
     failed = 0
     try:
         quiet = logging.getLogger("durabletask")

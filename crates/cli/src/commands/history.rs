@@ -19,7 +19,7 @@ pub(crate) struct History {
     /// Id of the instance
     #[arg(value_parser = input::id)]
     id: InstanceId,
-    /// Go on with what comes until it is finished; the exit code says how it ended
+    /// Go on with what comes until its end; the exit code says how it ended
     #[arg(long, short)]
     follow: bool,
 }

@@ -12,7 +12,7 @@ use dalsegno_core::store::{EntityRow, ReadError, Store};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, Timestamp, hash};
 use tokio::sync::oneshot;
 
-use super::runtime::{LIMITER_META, Runtime};
+use super::runtime::{LIMITER_META, OFFERED_META, Runtime};
 use super::{NewId, TaskHub, size_of};
 use crate::executor::{TurnAddress, TurnAnswer};
 use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
@@ -20,8 +20,8 @@ use crate::loader;
 use crate::partition::parked;
 use crate::record;
 use crate::request::{
-    Answer, InstanceStatus, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind,
-    Scope, Signal, StartOptions, Started, check_idempotency_key,
+    Answer, InstanceStatus, LimiterOffer, LimiterStatus, Outline, PurgeQuery, RaisedEvent, RequestError,
+    RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use crate::seen::Seen;
 use crate::task::EventMark;
@@ -793,6 +793,52 @@ impl TaskHub {
         let data = record::encode_limiter_rule(&rule);
         self.set_meta(&format!("{LIMITER_META}{name}"), Some(data))
             .await?;
+        self.change_rule(name, &rule);
+        Ok(())
+    }
+
+    /// Takes limiters that the app of a worker defines, and stores them. One that an operator, the
+    /// configuration or code of this process defines stays as it is.
+    ///
+    /// # Errors
+    /// `Invalid` when one would limit nothing or all; `Unavailable` when the hub closes.
+    pub async fn offer_limiters(&self, offers: Vec<LimiterOffer>) -> Answer<()> {
+        for offer in offers {
+            if let Some(problem) = offer.rule.problem() {
+                return Err(invalid(format!("limiter {}: {problem}", offer.name)));
+            }
+            self.offer_limiter(offer).await?;
+        }
+        Ok(())
+    }
+
+    async fn offer_limiter(&self, offer: LimiterOffer) -> Answer<()> {
+        let name = format!("{OFFERED_META}{}", offer.name);
+        let data = record::encode_limiter_offer(&offer);
+        let known = self.meta(&name).await?;
+        if known.as_ref() == Some(&data) {
+            return Ok(());
+        }
+        let dispatcher = &self.runtime.dispatcher;
+        // What was offered before may be changed by who offers; all else is not the worker's.
+        let is_open = match dispatcher.rule(&offer.name) {
+            None => true,
+            Some(rule) => {
+                let before = known.map(|data| record::decode_limiter_offer(&offer.name, &data));
+                matches!(before, Some(Ok(before)) if before.rule == rule)
+            }
+        };
+        self.set_meta(&name, Some(data)).await?;
+        for activity in &offer.activities {
+            dispatcher.limit(activity.clone(), offer.name.clone());
+        }
+        if is_open {
+            self.change_rule(&offer.name, &offer.rule);
+        }
+        Ok(())
+    }
+
+    fn change_rule(&self, name: &str, rule: &LimiterRule) {
         let limiter: Arc<str> = name.into();
         self.runtime.dispatcher.set_rule(limiter.clone(), rule.clone());
         for partition in 0..self.runtime.mailboxes.partitions() {
@@ -802,7 +848,6 @@ impl TaskHub {
             };
             self.runtime.mailboxes.send(PartitionId(partition), input);
         }
-        Ok(())
     }
 
     /// A small record kept by name.

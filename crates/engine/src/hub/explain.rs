@@ -107,12 +107,12 @@ impl TaskHub {
     /// What code that is not in memory waits for: it is replayed aside, and what it asks for is nobody's.
     async fn replayed(&self, row: &InstanceRow, history: Vec<Event>) -> Answer<(Vec<Reason>, Vec<Event>)> {
         let info = ExecutionInfo {
+            span: None,
             instance: row.id.clone(),
             execution_id: row.execution_id,
             name: row.name.clone(),
             version: row.version.clone(),
             trace: None,
-            span: None,
             tags: row.tags.clone(),
             locked_entities_max: self.limits().locked_entities_max,
         };

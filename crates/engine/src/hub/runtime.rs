@@ -44,6 +44,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// Names of limiter rules among the hub's small records.
 pub(super) const LIMITER_META: &str = "limiter/";
 
+/// The same, of those that workers offer.
+pub(super) const OFFERED_META: &str = "offered-limiter/";
+
 /// How a hub is started.
 #[derive(Clone, Debug, Default)]
 pub struct HubOptions {
@@ -55,6 +58,8 @@ pub struct HubOptions {
     pub threads: usize,
     /// Limiters the code defines; stored where the hub has none of that name.
     pub limiters: Vec<(Arc<str>, LimiterRule)>,
+    /// Activities that pass a limiter, whoever runs them: names of both.
+    pub limited: Vec<(Arc<str>, Arc<str>)>,
     /// Where it is marked whose code runs, to find what kills the process; nowhere when `None`.
     pub marks: Option<PathBuf>,
     /// Who is told of statuses; nobody when `None`.
@@ -211,20 +216,38 @@ impl Runtime {
             threads: Mutex::default(),
             mailboxes,
         };
-        runtime.set_up_limiters(options.limiters)?;
+        runtime.set_up_limiters(options.limiters, options.limited)?;
         Ok(runtime)
     }
 
     /// What an operator changed stays; what the code defines is taken where the hub has nothing.
-    fn set_up_limiters(&self, defined: Vec<(Arc<str>, LimiterRule)>) -> Result<(), HubError> {
+    fn set_up_limiters(
+        &self,
+        defined: Vec<(Arc<str>, LimiterRule)>,
+        limited: Vec<(Arc<str>, Arc<str>)>,
+    ) -> Result<(), HubError> {
+        let unreadable = |error: record::RecordError| HubError(error.to_string());
+        let meta = self.meta.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = |prefix| {
+            meta.iter()
+                .filter_map(move |(name, data)| Some((name.strip_prefix(prefix)?, data)))
+        };
+        for (name, data) in named(OFFERED_META) {
+            let offer = record::decode_limiter_offer(name, data).map_err(unreadable)?;
+            self.dispatcher.set_rule(offer.name.clone(), offer.rule);
+            for activity in offer.activities {
+                self.dispatcher.limit(activity, offer.name.clone());
+            }
+        }
         for (name, rule) in defined {
             self.dispatcher.set_rule(name, rule);
         }
-        for (name, data) in self.meta.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(limiter) = name.strip_prefix(LIMITER_META) {
-                let rule = record::decode_limiter_rule(data).map_err(|error| HubError(error.to_string()))?;
-                self.dispatcher.set_rule(limiter.into(), rule);
-            }
+        for (activity, limiter) in limited {
+            self.dispatcher.limit(activity, limiter);
+        }
+        for (name, data) in named(LIMITER_META) {
+            let rule = record::decode_limiter_rule(data).map_err(unreadable)?;
+            self.dispatcher.set_rule(name.into(), rule);
         }
         Ok(())
     }

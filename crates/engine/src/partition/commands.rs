@@ -199,6 +199,8 @@ impl Partition {
 
     fn start(&mut self, id: &InstanceId, options: &StartOptions, reply: Reply<Started>) {
         let extra = RowExtra {
+            parent_name: None,
+            span: None,
             idempotency_key: options.idempotency_key.clone(),
             start_fingerprint: options
                 .idempotency_key
@@ -209,7 +211,6 @@ impl Partition {
             trace: options.trace.clone(),
             events: Vec::new(),
             webhook: options.webhook.clone(),
-            span: None,
         };
         match self.start_conflict(id, options, &extra) {
             Some(answer) => self.answer_slot(id, reply.with(answer)),

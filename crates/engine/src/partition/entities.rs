@@ -732,6 +732,7 @@ fn as_message(effect: EntityEffect, trace: Option<TraceContext>) -> (Target, Mes
             input,
         } => {
             let request = StartRequest {
+                parent_name: None,
                 depth: 0,
                 name,
                 version,

@@ -9,15 +9,17 @@ use dalsegno_core::message::Target;
 use dalsegno_core::orchestration::Draft;
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
+use dalsegno_core::span::Spans;
 use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{Action, Event, EventKind, InstanceId, Message, TaskId};
 
 use super::job::checked;
 use super::sizes::Sizes;
 use super::slot::{AwayTurn, Item, Resident, Slot, put_back};
-use super::turns::remember_events;
+use super::traces::span_elsewhere;
+use super::turns::{note_span, remember_events};
 use super::{Partition, values};
-use crate::executor::{TurnAddress, TurnAnswer, TurnSender};
+use crate::executor::{ExecutionSpan, TurnAddress, TurnAnswer, TurnSender};
 use crate::record;
 use crate::turn::{Effect, Reply, Turn};
 
@@ -210,6 +212,19 @@ impl Partition {
         }
         self.answer_slot(id, reply.with(Ok(true)));
         self.end_turn(id);
+    }
+
+    /// The row is stored with the turn.
+    fn note_span(&mut self, id: &InstanceId, span: Option<ExecutionSpan>) {
+        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
+            return;
+        };
+        if let Some(span) = span {
+            resident.has_new_span |= note_span(&mut resident.orchestration.row, span);
+            if let Some(span) = span_elsewhere(&resident.orchestration.row) {
+                resident.orchestration.spans = Spans::ToldElsewhere(span.id);
+            }
+        }
     }
 
     fn conclude_away_turn(

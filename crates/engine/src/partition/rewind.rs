@@ -276,6 +276,7 @@ impl Partition {
             let moved = ChildRecord {
                 request: StartRequest {
                     parent: Some(orchestration.as_parent(task)),
+                    parent_name: Some(orchestration.name_as_parent()),
                     ..child.request
                 },
                 due: None,

@@ -93,6 +93,8 @@ pub(super) struct Resident {
     pub(super) history: Option<Vec<Event>>,
     /// The row is not in the store yet.
     pub(super) is_new: bool,
+    /// Code elsewhere told a span that is not stored yet.
+    pub(super) has_new_span: bool,
     /// What its next turn has to commit along: the start that created it.
     pub(super) prelude: Option<Box<Turn>>,
     pub(super) live_bytes: usize,
@@ -101,8 +103,6 @@ pub(super) struct Resident {
     pub(super) kills: u32,
     /// What it did, without values, where it is told at its end.
     pub(super) trail: Option<Vec<Event>>,
-    /// What its row holds beside the columns has to be written.
-    pub(super) is_extra_changed: bool,
     /// A turn that was sent to where its code runs and is not answered yet.
     pub(super) away: Option<Box<AwayTurn>>,
 }
@@ -124,12 +124,12 @@ impl Resident {
             live: None,
             history,
             is_new: false,
+            has_new_span: false,
             prelude: None,
             live_bytes: 0,
             tick: 0,
             kills,
             trail: None,
-            is_extra_changed: false,
             away: None,
         }
     }

@@ -85,6 +85,7 @@ impl Partition {
                 request.trace.as_ref(),
                 creator,
             ),
+            parent_name: request.parent_name.clone(),
             depth: request.depth,
             ..RowExtra::default()
         });
@@ -121,6 +122,7 @@ impl Partition {
         extra: &RowExtra,
     ) -> InstanceRow {
         let request = StartRequest {
+            parent_name: None,
             depth: 0,
             name: options.name.as_str().into(),
             version: options.version.as_deref().map(Arc::from),
@@ -233,9 +235,12 @@ pub(super) fn delayed_start(row: &InstanceRow) -> Option<TimerRow> {
 
 /// An execution without history: what its first event will say is in the row.
 pub(super) fn fresh(row: InstanceRow) -> Orchestration {
-    let trace = record::decode_extra(&row.extra).unwrap_or_default().trace;
+    let RowExtra {
+        trace, parent_name, ..
+    } = record::decode_extra(&row.extra).unwrap_or_default();
     let mut orchestration = Orchestration::new(row);
     orchestration.trace = trace;
+    orchestration.parent_name = parent_name;
     orchestration
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use dalsegno_core::span::{EndedExecution, SpanElsewhere, Spans, without_values};
+use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{Event, ExecutionId, InstanceId, SpanId, TraceContext};
 
 use super::Partition;
@@ -53,7 +54,7 @@ pub(super) fn follow(traces: Option<&Arc<dyn Traces>>, resident: &mut Resident) 
     if row.status.is_final() || (traces.is_none() && row.extra.is_empty()) {
         return;
     }
-    let elsewhere = record::decode_extra(&row.extra).unwrap_or_default().span;
+    let elsewhere = span_elsewhere(row);
     if let Some(elsewhere) = elsewhere {
         orchestration.spans = Spans::ToldElsewhere(elsewhere.id);
     }
@@ -101,38 +102,35 @@ impl Partition {
             key: row.key,
             trace,
             created: row.created,
-            elsewhere: record::decode_extra(&row.extra).unwrap_or_default().span,
+            elsewhere: span_elsewhere(row),
             history,
         };
         let tell = Effect::Answer(Box::new(move || traces.ended(ended)));
         turn.effects.push(tell);
     }
-
-    /// Code that runs elsewhere tells of its spans itself, under this one.
-    pub(super) fn note_span(&mut self, id: &InstanceId, span: Option<SpanElsewhere>) {
-        let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
-            return;
-        };
-        let Some(span) = span else { return };
-        let row = &mut resident.orchestration.row;
-        let mut extra = record::decode_extra(&row.extra).unwrap_or_default();
-        if extra.span.replace(span) != Some(span) {
-            row.extra = record::encode_extra(&extra);
-            resident.is_extra_changed = true;
-            resident.orchestration.spans = Spans::ToldElsewhere(span.id);
-        }
-    }
 }
 
-/// What a row holds for the next execution: its creation was told of, and its code has yet to say
-/// whether it tells of its spans.
+/// The span that code elsewhere tells of itself for this execution; without an id it tells of none.
+pub(super) fn span_elsewhere(row: &InstanceRow) -> Option<SpanElsewhere> {
+    if row.extra.is_empty() {
+        return None;
+    }
+    let (execution, span) = record::decode_extra(&row.extra).ok()?.span?;
+    let id = u64::from_str_radix(&span.id?, 16).ok()?;
+    (execution == row.key && id != 0).then_some(SpanElsewhere {
+        id: SpanId(id),
+        start: span.start,
+    })
+}
+
+/// What a row holds for the next execution: its creation was told of.
 pub(super) fn for_next_execution(extra: &[u8]) -> Vec<u8> {
     let mut read = record::decode_extra(extra).unwrap_or_default();
-    let has_creation = |trace: &TraceContext| trace.creation().is_some();
-    if read.span.is_none() && !read.trace.as_ref().is_some_and(has_creation) {
-        return extra.to_vec();
+    match read.trace.take() {
+        Some(trace) if trace.creation().is_some() => {
+            read.trace = Some(trace.with_creation(None));
+            record::encode_extra(&read)
+        }
+        _ => extra.to_vec(),
     }
-    read.span = None;
-    read.trace = read.trace.map(|trace| trace.with_creation(None));
-    record::encode_extra(&read)
 }

@@ -13,7 +13,7 @@ use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::starts::{count_depth, delayed_start, fresh};
 use super::traces::{follow, for_next_execution};
 use super::{Partition, values};
-use crate::executor::{ExecutionInfo, TurnAddress};
+use crate::executor::{ExecutionInfo, ExecutionSpan, TurnAddress};
 use crate::record;
 use crate::turn::Turn;
 
@@ -56,10 +56,7 @@ impl Partition {
             name: row.name.clone(),
             version: row.version.clone(),
             trace: resident.orchestration.trace_within(None),
-            span: match resident.live {
-                Some(_) => None,
-                None => record::decode_extra(&row.extra).unwrap_or_default().span,
-            },
+            span: span_of(row),
             tags: row.tags.clone(),
             locked_entities_max,
         };
@@ -168,7 +165,7 @@ impl Partition {
         };
         let before = RowMark {
             is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max)
-                | std::mem::take(&mut resident.is_extra_changed),
+                | std::mem::take(&mut resident.has_new_span),
             ..RowMark::of(resident)
         };
         let delayed = delayed_start(&resident.orchestration.row);
@@ -413,6 +410,29 @@ pub(super) fn remember_events(row: &mut InstanceRow, batch: &[Item], event_keys_
     extra.events.extend(marks());
     let surplus = extra.events.len().saturating_sub(event_keys_max);
     extra.events.drain(..surplus);
+    row.extra = record::encode_extra(&extra);
+    true
+}
+
+/// The span that code elsewhere made of this execution.
+fn span_of(row: &InstanceRow) -> Option<ExecutionSpan> {
+    if row.extra.is_empty() {
+        return None;
+    }
+    let (execution, span) = record::decode_extra(&row.extra).ok()?.span?;
+    (execution == row.key).then_some(span)
+}
+
+/// Notes that span in the row; says whether it is another.
+pub(super) fn note_span(row: &mut InstanceRow, span: ExecutionSpan) -> bool {
+    let Ok(mut extra) = record::decode_extra(&row.extra) else {
+        return false;
+    };
+    let noted = Some((row.key, span));
+    if extra.span == noted {
+        return false;
+    }
+    extra.span = noted;
     row.extra = record::encode_extra(&extra);
     true
 }

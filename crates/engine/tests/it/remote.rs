@@ -392,10 +392,10 @@ fn open(store: Arc<MemoryStore>, elsewhere: &Arc<Elsewhere>, seed: u64, start: T
 
 fn ran(actions: Vec<Action>) -> TurnAnswer {
     TurnAnswer::Ran {
+        span: None,
         actions,
         unread: Vec::new(),
         events_taken: None,
-        span: None,
     }
 }
 
@@ -477,10 +477,10 @@ fn events_that_were_not_taken_are_delivered_again_before_what_came_since() {
     let next = ground.turn();
     ground.raise("d");
     let some = TurnAnswer::Ran {
+        span: None,
         actions: Vec::new(),
         unread: Vec::new(),
         events_taken: Some(2),
-        span: None,
     };
     assert!(ground.end(&next, some));
     let again = ground.turn();
@@ -503,10 +503,10 @@ fn a_turn_of_which_nothing_was_taken_is_delivered_again() {
         let turn = ground.turn();
         assert_eq!(turn.new, ["OrchestratorStarted", "a"]);
         let none = TurnAnswer::Ran {
+            span: None,
             actions: Vec::new(),
             unread: Vec::new(),
             events_taken: Some(taken),
-            span: None,
         };
         assert!(ground.end(&turn, none));
         let again = ground.turn();
@@ -649,13 +649,13 @@ fn the_next_execution_gets_what_was_unread_then_what_came_meanwhile() {
         ground.raise("c");
         ground.raise("d");
         let again = TurnAnswer::Ran {
+            span: None,
             actions: vec![Action::ContinueAsNew {
                 version: None,
                 input: None,
             }],
             unread: vec![raised("a"), raised("b")],
             events_taken: None,
-            span: None,
         };
         assert!(ground.end(&first, again));
         let mut next = ground.turn();

@@ -43,12 +43,12 @@ fn trace() -> Option<TraceContext> {
 
 fn info() -> ExecutionInfo {
     ExecutionInfo {
+        span: None,
         instance: instance(),
         execution_id: ExecutionId(77),
         name: "walk".into(),
         version: Some("2".into()),
         trace: None,
-        span: None,
         tags: vec![("team".into(), "a".into())],
         locked_entities_max: 32,
     }
@@ -66,6 +66,7 @@ fn events() -> Vec<EventKind> {
     vec![
         EventKind::OrchestratorStarted,
         EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            parent_name: None,
             name: "walk".into(),
             version: Some("2".into()),
             execution_id: ExecutionId(77),

@@ -336,12 +336,13 @@ fn answer(item: proto::WorkItem, random: &mut Random, book: &Books) -> Option<An
             result: Some(programs::activity(&request.input?)),
             failure_details: None,
             completion_token: token,
+            last_heartbeat: None,
         }),
         Item::EntityRequestV2(request) => Answer::Entity(proto::EntityBatchResult {
             completion_token: token,
             ..programs::operations(&request)
         }),
-        Item::EntityRequest(_) | Item::HealthPing(_) => return None,
+        Item::EntityRequest(_) | Item::ActivityCancelled(_) | Item::HealthPing(_) => return None,
     })
 }
 

@@ -4,6 +4,8 @@ mod actions;
 mod answers;
 mod codes;
 mod door;
+mod identity;
+mod limiters;
 mod links;
 mod missing;
 mod spans;

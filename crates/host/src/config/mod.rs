@@ -53,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// Limiters that the operator defines, by name.
     pub limiters: Vec<(String, LimiterDefinition)>,
+    /// Activities that pass one of them, each with the limiter's name.
+    pub limited: Vec<(String, String)>,
     /// Who is told of statuses, and how. Secrets are in files that are read at the start.
     pub webhooks: WebhookConfig,
     /// Where traces are sent. Headers are in a file that is read at the start.
@@ -186,6 +188,8 @@ impl Config {
         let (resolved, mut mistakes) = source::resolve(sources);
         let (limiters, limiter_mistakes) = source::limiters(&resolved);
         mistakes.extend(limiter_mistakes);
+        let (limited, limited_mistakes) = source::limited(&resolved);
+        mistakes.extend(limited_mistakes);
         let values = Values(&resolved);
         if mistakes.is_empty() {
             mistakes.extend(values.contradictions());
@@ -203,6 +207,7 @@ impl Config {
         Ok(Loaded {
             config: Self {
                 limiters,
+                limited,
                 ..values.config()
             },
             values: shown,
@@ -337,6 +342,7 @@ impl Values<'_> {
             hosts: self.list("http.hosts"),
             limits: self.limits(),
             limiters: Vec::new(),
+            limited: Vec::new(),
             webhooks: WebhookConfig::of(self.0),
             traces: TraceConfig::of(self.0),
             grpc: GrpcSettings {

@@ -290,6 +290,29 @@ pub(super) fn limiters(resolved: &Resolved) -> (Vec<(String, LimiterDefinition)>
     (found.into_iter().collect(), mistakes)
 }
 
+/// Activities with the limiter that each passes.
+pub(super) fn limited(resolved: &Resolved) -> (Vec<(String, String)>, Vec<Mistake>) {
+    let mut found: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for (key, (value, origin)) in resolved {
+        let (Some((limiter, "activities")), Value::List(activities)) = (parts_of(key, "limiter"), value)
+        else {
+            continue;
+        };
+        for activity in activities {
+            if let Some(other) = found.insert(activity, limiter) {
+                mistakes.push(Mistake {
+                    key: key.clone(),
+                    origin: origin.clone(),
+                    reason: format!("{activity} passes limiter {other} already: an activity passes one"),
+                });
+            }
+        }
+    }
+    let owned = |(activity, limiter): (&str, &str)| (activity.to_owned(), limiter.to_owned());
+    (found.into_iter().map(owned).collect(), mistakes)
+}
+
 /// What is said of each webhook, by name and part.
 pub(super) fn webhooks(resolved: &Resolved) -> BTreeMap<&str, BTreeMap<&str, &Value>> {
     let mut found: BTreeMap<&str, BTreeMap<&str, &Value>> = BTreeMap::new();

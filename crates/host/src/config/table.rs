@@ -29,6 +29,7 @@ pub(super) enum Kind {
     Addresses,
     Hosts,
     Statuses,
+    Functions,
     Url,
     Name,
     Rate,
@@ -82,6 +83,7 @@ impl Kind {
             Self::Addresses => "a list of IP addresses".into(),
             Self::Hosts => "a list of host names".into(),
             Self::Statuses => "a list of statuses, like Completed,Failed".into(),
+            Self::Functions => "a list of function names".into(),
             Self::Url => "a URL like https://hub.example.com, or nothing".into(),
             Self::Name => "letters, digits, - and _, at most 45".into(),
             Self::Share => "a number from 0 to 1, like \"0.25\"".into(),
@@ -100,18 +102,27 @@ impl Kind {
                     .filter(|count| (least..=most).contains(count))
                     .map(Value::Count)
             }
-            (Self::Addresses | Self::Hosts | Self::Statuses, Given::List(list)) => {
+            (Self::Addresses | Self::Hosts | Self::Statuses | Self::Functions, Given::List(list)) => {
                 self.read_list(list.clone())
             }
-            (Self::Addresses | Self::Hosts | Self::Statuses, Given::Plain(text)) => self.read_list(
-                text.split(',')
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-            ),
+            (Self::Addresses | Self::Hosts | Self::Statuses | Self::Functions, Given::Plain(text)) => self
+                .read_list(
+                    text.split(',')
+                        .map(str::trim)
+                        .filter(|part| !part.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                ),
             (Self::Share, Given::Integer(text)) => self.read_text(text),
-            (Self::Flag | Self::Count(..) | Self::Addresses | Self::Hosts | Self::Statuses, _) => None,
+            (
+                Self::Flag
+                | Self::Count(..)
+                | Self::Addresses
+                | Self::Hosts
+                | Self::Statuses
+                | Self::Functions,
+                _,
+            ) => None,
             (_, Given::Text(text) | Given::Plain(text)) => self.read_text(text),
             _ => None,
         }
@@ -121,6 +132,7 @@ impl Kind {
         let fits = |item: &String| match self {
             Self::Addresses => item.parse::<IpAddr>().is_ok(),
             Self::Statuses => Status::ALL.iter().any(|status| status.as_str() == item),
+            Self::Functions => !item.is_empty(),
             _ => !item.is_empty() && !item.contains(['/', ':', ' ', '*']),
         };
         list.iter().all(fits).then_some(Value::List(list))
@@ -587,6 +599,12 @@ pub(super) const LIMITER_SETTINGS: &[Setting] = &[
     row("rate", Kind::Rate, "", "So many starts per time, like `5000/1h`."),
     row("burst", SMALL, "", "Starts that may be saved up."),
     row("concurrency", SMALL, "", "Most that run at once."),
+    row(
+        "activities",
+        Kind::Functions,
+        "",
+        "Activities that pass it, whoever runs them and in whatever language.",
+    ),
 ];
 
 /// Keys of each `[webhook.NAME]`: who is told of all instances.

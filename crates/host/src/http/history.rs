@@ -342,6 +342,7 @@ mod tests {
         let mut history = vec![event(
             0,
             EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+                parent_name: None,
                 name: "Hello".into(),
                 version: None,
                 execution_id: ExecutionId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
@@ -536,6 +537,7 @@ mod tests {
     #[test]
     fn the_first_event_tells_the_name_and_the_scheduled_start() {
         let started = EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+            parent_name: None,
             name: "Hello".into(),
             version: Some("2".into()),
             execution_id: ExecutionId(1),

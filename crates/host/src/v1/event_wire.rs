@@ -393,6 +393,7 @@ impl Reader {
             .as_deref()
             .and_then(|id| u128::from_str_radix(id, 16).ok());
         Ok(ExecutionStarted {
+            parent_name: None,
             name: self.name()?,
             version: self.0.version.take().map(Into::into),
             execution_id: ExecutionId(id.ok_or_else(|| self.missing("executionId"))?),
@@ -598,6 +599,7 @@ mod tests {
         vec![
             Kind::OrchestratorStarted,
             Kind::ExecutionStarted(Box::new(ExecutionStarted {
+                parent_name: None,
                 name: "n".into(),
                 version: Some("1".into()),
                 execution_id: ExecutionId(5),

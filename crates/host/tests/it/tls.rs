@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use dalsegno_core::limits::Limits;
+use dalsegno_engine::request::RequestErrorKind;
+use dalsegno_host::RemoteHub;
 use dalsegno_host::tls::Tls;
 use tempfile::TempDir;
 
@@ -44,6 +46,40 @@ async fn a_listener_with_a_certificate_speaks_tls_and_nothing_else() {
     assert!(status.starts_with(&origin), "{status}");
     let plain = format!("http://localhost:{}/healthz", world.address.port());
     assert!(client.get(plain).send().await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_trusts_what_it_is_told_to_and_nothing_else() {
+    let (_folder, pem, certificate, key) = files();
+    let tls = Tls::read(&certificate, &key).unwrap();
+    let world = world_with(Limits::default(), |server| server.tls(tls)).await;
+    let origin = format!("https://localhost:{}", world.address.port());
+    let stranger = RemoteHub::new(&origin).unwrap();
+    assert_eq!(
+        stranger.counts().await.unwrap_err().kind,
+        RequestErrorKind::Unreachable
+    );
+    let (_other, other_pem, _, _) = files();
+    let mistaken = RemoteHub::new(&origin)
+        .unwrap()
+        .trust(other_pem.as_bytes())
+        .unwrap();
+    assert_eq!(
+        mistaken.counts().await.unwrap_err().kind,
+        RequestErrorKind::Unreachable
+    );
+    let told = RemoteHub::new(&origin).unwrap().trust(pem.as_bytes()).unwrap();
+    assert!(!told.counts().await.unwrap().is_empty());
+    for nothing in [
+        "",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        let error = RemoteHub::new(&origin)
+            .unwrap()
+            .trust(nothing.as_bytes())
+            .unwrap_err();
+        assert_eq!(error.kind, RequestErrorKind::Invalid, "{nothing}");
+    }
 }
 
 #[test]

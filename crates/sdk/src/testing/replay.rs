@@ -137,12 +137,12 @@ fn info_of(instance: InstanceId, history: &[Event]) -> Result<ExecutionInfo> {
     });
     let started = started.ok_or_else(|| Error::msg("the history has no ExecutionStarted"))?;
     Ok(ExecutionInfo {
+        span: None,
         instance,
         execution_id: started.execution_id,
         name: started.name.clone(),
         version: started.version.clone(),
         trace: started.trace.clone(),
-        span: None,
         tags: Vec::new(),
         locked_entities_max: Limits::default().locked_entities_max,
     })

@@ -31,12 +31,12 @@ impl Play {
             .expect("nothing else is registered");
         let definition = orchestrator();
         let info = ExecutionInfo {
+            span: None,
             instance: InstanceId::trusted("play"),
             execution_id: ExecutionId(7),
             name: definition.name().into(),
             version: definition.version_text().map(Into::into),
             trace: None,
-            span: None,
             tags: Vec::new(),
             locked_entities_max: 32,
         };
@@ -56,6 +56,7 @@ impl Play {
 
     pub(crate) fn try_start(&mut self, input: impl Serialize) -> Result<Vec<Action>, Fault> {
         let started = ExecutionStarted {
+            parent_name: None,
             name: self.info.name.clone(),
             version: self.info.version.clone(),
             execution_id: self.info.execution_id,

@@ -73,6 +73,7 @@ pub(crate) fn good(call: &str, id: &str, tokens: &Tokens) -> Vec<u8> {
             result: some("1"),
             failure_details: None,
             completion_token: tokens.activity.clone(),
+            last_heartbeat: some("1"),
         }
         .encode_to_vec(),
         "CompleteEntityTask" => proto::EntityBatchResult {

@@ -10,19 +10,19 @@ use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
     BUDGET, GO, Probe, app_with, collector, fragile, impatient, insistent, listening, panics, parent,
-    portable_app, retried_child, spender, strict_parent, waiter, watching,
+    retried_child, spender, strict_parent, waiter, watching,
 };
-use super::{SOON, eventually, on_all, on_both, until};
+use super::{SOON, eventually, on_all, until};
 
 fn app() -> dalsegno::App {
-    portable_app(&Probe::default())
+    app_with(&Probe::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_termination_reaches_the_activity_that_runs() {
     let probe = Probe::default();
-    on_both(
-        || portable_app(&probe),
+    on_all(
+        || app_with(&probe),
         async |client: Client| {
             let instance = client.start(watching, ()).await.unwrap();
             eventually(async || !probe.notes(instance.id()).is_empty()).await;
@@ -40,8 +40,8 @@ async fn a_termination_reaches_the_activity_that_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_to_cancel_reaches_the_activity_that_runs() {
     let probe = Probe::default();
-    on_both(
-        || portable_app(&probe),
+    on_all(
+        || app_with(&probe),
         async |client: Client| {
             let instance = client.start(watching, ()).await.unwrap();
             eventually(async || !probe.notes(instance.id()).is_empty()).await;
@@ -145,7 +145,7 @@ async fn a_suspended_instance_holds_its_events() {
 async fn a_failed_instance_is_rewound_and_keeps_what_it_had() {
     let probe = Probe::default();
     on_all(
-        || portable_app(&probe),
+        || app_with(&probe),
         async |client: Client| {
             // `double` is note 1, the failure note 2, the second try note 3.
             let instance = client.start(fragile, 2).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_child_is_retried() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_have_limits_of_time_and_silence() {
-    on_both(app, async |client: Client| {
+    on_all(app, async |client: Client| {
         let slow = client.start(impatient, ()).await.unwrap();
         let error = slow.wait().await.unwrap_err();
         assert!(error.to_string().contains("slow"), "{error}");
@@ -215,7 +215,7 @@ async fn attempts_have_limits_of_time_and_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limiter_slows_down_and_a_429_burns_no_attempt() {
-    on_both(
+    on_all(
         || app_with(&Probe::default()),
         async |client: Client| {
             let began = std::time::Instant::now();

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use dalsegno::{
     ActivityContext, App, ConnectedApp, EntityContext, Error, ExternalEvent, Host, HostSettings, Limiter,
-    OrchestrationContext, RemoteWorkers, Result, RetryPolicy, Status, activity, entity, join_all,
+    OrchestrationContext, RemoteWorkers, Result, RetryPolicy, Status, Tls, activity, entity, join_all,
     orchestrator, timer_trigger,
 };
 use serde::{Deserialize, Serialize};
 
-use super::functions::{GO, Probe, echo, insistent, portable_app, versioned_1, versioned_2, waiter};
+use super::functions::{GO, Probe, app_with, echo, insistent, versioned_1, versioned_2, waiter};
 use super::{SOON, eventually, hub_for_workers, until};
 
 const NEXT: ExternalEvent<u32> = ExternalEvent::new("Next");
@@ -145,7 +145,7 @@ async fn changing_after(ctx: &OrchestrationContext) -> Result<u64> {
 }
 
 fn app() -> App {
-    portable_app(&Probe::default())
+    app_with(&Probe::default())
         .register(square)
         .register(squares)
         .register(chain)
@@ -426,7 +426,7 @@ async fn what_a_worker_does_not_finish_is_handed_back() {
     let folder = tempfile::tempdir().unwrap();
     let host = hub_for_workers(folder.path()).await;
     let probe = Probe::default();
-    let first = connect(&host, portable_app(&probe)).await;
+    let first = connect(&host, app_with(&probe)).await;
     let instance = host
         .client()
         .start(super::functions::watching, ())
@@ -435,19 +435,12 @@ async fn what_a_worker_does_not_finish_is_handed_back() {
         .unwrap();
     super::eventually(async || probe.notes("held") == ["began"]).await;
     assert_eq!(first.drain(Duration::ZERO).await, 1);
-    let second = connect(&host, portable_app(&probe)).await;
+    let second = connect(&host, app_with(&probe)).await;
     super::eventually(async || probe.notes("held").iter().filter(|note| *note == "began").count() == 2).await;
     assert!(probe.notes("held").contains(&"Shutdown".to_owned()));
     instance.terminate("enough").await.unwrap();
     drop(second);
     host.shutdown().await;
-}
-
-const TIGHT: Limiter = Limiter::new("tight").rate(1, Duration::from_secs(1));
-
-#[activity(limiter = TIGHT)]
-async fn limited() -> Result<()> {
-    Ok(())
 }
 
 #[timer_trigger("0 0 7 * * *")]
@@ -457,25 +450,66 @@ async fn every_morning(_client: dalsegno::Client) -> Result<()> {
 
 #[tokio::test]
 async fn what_only_a_host_can_give_is_refused_by_name() {
-    let app = App::new().register(limited).register(every_morning);
+    let app = App::new().register(every_morning);
     let error = app.connect("http://127.0.0.1:9").start().unwrap_err().to_string();
-    assert!(
-        error.contains("\"limited\"") && error.contains("\"every_morning\""),
-        "{error}"
-    );
-    let error = App::new()
-        .connect("https://there")
-        .start()
-        .unwrap_err()
-        .to_string();
+    assert!(error.contains("\"every_morning\""), "{error}");
+    let error = App::new().connect("ftp://there").start().unwrap_err().to_string();
     assert!(error.contains("http://127.0.0.1:8080"), "{error}");
     let error = App::new()
-        .register(limited)
-        .register(limited)
+        .register(square)
+        .register(square)
         .connect("http://127.0.0.1:9");
     assert!(error.start().unwrap_err().to_string().contains("twice"));
     let hub = App::new().connect("http://127.0.0.1:9").hub("a\nb").start();
     assert!(hub.unwrap_err().to_string().contains("the hub's name"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_connects_by_tls_to_whom_it_trusts() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let settings = HostSettings {
+        remote_workers: RemoteWorkers::ThisHub,
+        tls: Some(Tls::read(&certificate, &key).unwrap()),
+        ..HostSettings::in_folder(folder.path().join("hub"))
+    };
+    let host = App::new().start(settings).await.unwrap();
+    let address = format!("https://localhost:{}", host.address().unwrap().port());
+    let unreadable = app().connect(&address).trust("no certificate").start();
+    assert!(unreadable.unwrap_err().to_string().contains("PEM"));
+    let connected = app().connect(&address).trust(made.cert.pem()).start().unwrap();
+    tokio::time::timeout(SOON, connected.connected()).await.unwrap();
+    let began = connected.client().start(squares, 4).await.unwrap();
+    assert_eq!(began.wait().await.unwrap(), 14);
+    connected.drain(SOON).await;
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_limits_activities_that_say_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = Limiter::new("slow").rate(1, Duration::from_millis(40)).burst(1);
+    let settings = HostSettings {
+        remote_workers: RemoteWorkers::ThisHub,
+        limiters: vec![("slow".to_owned(), slow.definition())],
+        limited: vec![("square".to_owned(), "slow".to_owned())],
+        ..HostSettings::in_folder(folder.path())
+    };
+    let host = App::new().start(settings).await.unwrap();
+    let _connected = connect(&host, app()).await;
+    let began = std::time::Instant::now();
+    let instance = host.client().start(squares, 4).await.unwrap();
+    assert_eq!(instance.wait().await.unwrap(), 14);
+    // One at once, three more in 40 ms each; a bound from below does not flake.
+    assert!(
+        began.elapsed() >= Duration::from_millis(100),
+        "{:?}",
+        began.elapsed()
+    );
+    host.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

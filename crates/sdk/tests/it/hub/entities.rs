@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use dalsegno::{Client, EntityQuery};
 
-use super::functions::{GO, Probe, Wallet, holder, portable_app, transfer};
+use super::functions::{GO, Probe, Wallet, app_with, holder, transfer};
 use super::{eventually, on_all, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_are_signalled_called_listed_and_deleted() {
-    let app = || portable_app(&Probe::default());
+    let app = || app_with(&Probe::default());
     on_all(app, async |client: Client| {
         let ada = client.entity::<Wallet>("ada").unwrap();
         assert_eq!(ada.state().await.unwrap(), None);
@@ -51,7 +51,7 @@ async fn entities_are_signalled_called_listed_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_lets_others_wait_and_ends_with_its_holder() {
-    let app = || portable_app(&Probe::default());
+    let app = || app_with(&Probe::default());
     on_all(app, async |client: Client| {
         let wallet = client.entity::<Wallet>("box").unwrap();
         wallet.put(1).signal().await.unwrap();

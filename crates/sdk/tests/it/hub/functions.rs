@@ -220,12 +220,9 @@ pub(super) async fn holder(ctx: &OrchestrationContext, key: String) -> Result<()
 
 /// With what only a host can give.
 pub(super) fn app_with(probe: &Probe) -> App {
-    portable_app(probe).register(spend).register(spender)
-}
-
-/// With nothing that a worker elsewhere cannot have.
-pub(super) fn portable_app(probe: &Probe) -> App {
     App::new()
+        .register(spend)
+        .register(spender)
         .register(flaky)
         .register(double)
         .register(endless)

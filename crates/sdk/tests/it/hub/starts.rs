@@ -6,12 +6,12 @@ use dalsegno::{Client, InstanceQuery, NewId, PurgeQuery, Status, Timestamp};
 use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{
-    GO, Probe, collector, echo, insistent, parent, portable_app, starter, versioned_1, versioned_2, waiter,
+    GO, Probe, app_with, collector, echo, insistent, parent, starter, versioned_1, versioned_2, waiter,
 };
 use super::{SOON, on_all, on_both, until};
 
 fn app() -> dalsegno::App {
-    portable_app(&Probe::default())
+    app_with(&Probe::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
