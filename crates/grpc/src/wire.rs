@@ -56,6 +56,25 @@ pub(crate) fn trace_of(trace: Option<&TraceContext>) -> Option<proto::TraceConte
     })
 }
 
+/// Operations in the older form of their work item.
+pub(crate) fn entity_batch(request: &proto::EntityRequest) -> proto::EntityBatchRequest {
+    let operation = |event: &proto::HistoryEvent| match &event.kind {
+        Some(WireEvent::EntityOperationSignaled(signal)) => Some(proto::OperationRequest {
+            operation: signal.operation.clone(),
+            request_id: signal.request_id.clone(),
+            input: signal.input.clone(),
+            trace_context: None,
+        }),
+        _ => None,
+    };
+    proto::EntityBatchRequest {
+        instance_id: request.instance_id.clone(),
+        entity_state: request.entity_state.clone(),
+        operations: request.operation_requests.iter().filter_map(operation).collect(),
+        ..Default::default()
+    }
+}
+
 /// The span that code which tells of its spans goes on with.
 pub(crate) fn orchestration_trace(span: &SpanElsewhere) -> proto::OrchestrationTraceContext {
     proto::OrchestrationTraceContext {

@@ -22,7 +22,8 @@ use tokio::time::Instant;
 
 use crate::filter::Filter;
 use crate::proto;
-use crate::wire::Locks;
+use crate::proto::work_item::Request;
+use crate::wire::{self, Locks};
 
 /// What a worker is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,6 +160,18 @@ pub struct WorkerLimits {
     pub turn_timeout: Duration,
     /// Bytes of one message that is taken: `grpc.message_bytes_max`.
     pub message_bytes_max: usize,
+    /// How operations of entities are sent: `grpc.entity_items`.
+    pub entity_items: EntityItems,
+}
+
+/// The two forms of work items of entities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntityItems {
+    /// `entityRequestV2`, which all current SDKs take.
+    #[default]
+    V2,
+    /// `entityRequest`, for workers that know nothing else.
+    V1,
 }
 
 impl Default for WorkerLimits {
@@ -167,6 +180,7 @@ impl Default for WorkerLimits {
             in_flight_default: 1_000,
             turn_timeout: Duration::from_secs(300),
             message_bytes_max: 64 * 1024 * 1024,
+            entity_items: EntityItems::V2,
         }
     }
 }
@@ -447,6 +461,9 @@ impl Workers {
     /// The message with as much of the past as this worker needs.
     fn request_for(&self, work: &mut Work, stream: u64, abilities: Abilities) -> proto::work_item::Request {
         let mut message = work.request.clone();
+        if let (EntityItems::V1, Request::EntityRequestV2(request)) = (self.limits.entity_items, &message) {
+            return Request::EntityRequest(wire::entity_batch(request));
+        }
         let proto::work_item::Request::OrchestratorRequest(request) = &mut message else {
             return message;
         };

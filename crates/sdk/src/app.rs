@@ -9,7 +9,7 @@ use dalsegno_core::limits::{HUB_PARTITIONS, Limits};
 use dalsegno_core::store::Store;
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::{Executor, HubOptions, TaskHub};
-use dalsegno_grpc::workers::WorkerLimits;
+use dalsegno_grpc::workers::{EntityItems, WorkerLimits};
 use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::config::{Config, Sources};
 use dalsegno_host::schedule::{
@@ -373,6 +373,10 @@ impl HostSettings {
             worker_limits: WorkerLimits {
                 in_flight_default: config.grpc.in_flight_default,
                 turn_timeout: config.grpc.turn_timeout,
+                entity_items: match config.grpc.has_old_entity_items {
+                    true => EntityItems::V1,
+                    false => EntityItems::V2,
+                },
                 message_bytes_max: config.grpc.message_bytes_max,
             },
             traces: config.traces.settings()?,

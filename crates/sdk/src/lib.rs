@@ -99,7 +99,7 @@ pub use dalsegno_engine::hub::NewId;
 pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};
 pub use dalsegno_engine::webhooks::WebhookSubscription;
 pub use dalsegno_grpc::worker::WorkerCounts;
-pub use dalsegno_grpc::workers::WorkerLimits;
+pub use dalsegno_grpc::workers::{EntityItems, WorkerLimits};
 pub use dalsegno_host::tls::Tls;
 pub use dalsegno_host::traces::{Sampler, TraceProtocol, TraceSettings};
 pub use dalsegno_host::v1::{

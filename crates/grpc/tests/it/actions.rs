@@ -7,12 +7,13 @@ use dalsegno_grpc::proto::history_event::Kind as Event;
 use dalsegno_grpc::proto::orchestrator_action::Kind as Action;
 use dalsegno_grpc::proto::work_item::Request as Work;
 use dalsegno_grpc::tonic::{Code, Streaming};
+use dalsegno_grpc::workers::{EntityItems, WorkerLimits};
 use prost::Message as _;
 use prost::bytes::Bytes;
 
 use crate::world::{
-    Client, action, client, client_with, completion, connect, ended, failure, item, named, response, state,
-    success, turn,
+    Client, action, client, client_of, client_with, completion, connect, ended, failure, item, named,
+    response, served_to, state, success, turn,
 };
 
 fn to_entity(id: i32, entity: &str, name: &str, data: &str) -> proto::OrchestratorAction {
@@ -95,6 +96,51 @@ fn sent(request: &proto::OrchestratorRequest) -> Vec<(String, String)> {
 
 fn pair(first: &str, second: &str) -> (String, String) {
     (first.to_owned(), second.to_owned())
+}
+
+#[tokio::test]
+async fn operations_are_sent_in_the_older_form_where_the_configuration_says_so() {
+    let limits = WorkerLimits {
+        entity_items: EntityItems::V1,
+        ..WorkerLimits::default()
+    };
+    let (served, _workers) = served_to(limits);
+    let mut client = client_of(served);
+    let mut stream = connect(&mut client).await;
+    let signal = |name: &str, input: &str| proto::SignalEntityRequest {
+        instance_id: "@counter@k".to_owned(),
+        name: name.to_owned(),
+        input: Some(input.to_owned()),
+        ..Default::default()
+    };
+    client
+        .signal_entity(signal("add", "1"))
+        .await
+        .expect("it is taken");
+    let (token, Work::EntityRequest(first)) = item(&mut stream).await else {
+        panic!("the older form is due");
+    };
+    assert_eq!(
+        (first.instance_id.as_str(), first.entity_state),
+        ("@counter@k", None)
+    );
+    let [operation] = &first.operations[..] else {
+        panic!("{:?} is not one operation", first.operations);
+    };
+    assert_eq!(
+        (operation.operation.as_str(), operation.input.as_deref()),
+        ("add", Some("1"))
+    );
+    assert_eq!(operation.request_id.len(), 36, "a GUID");
+    answer(&mut client, token, vec![success(None)], Some("1")).await;
+    client
+        .signal_entity(signal("add", "2"))
+        .await
+        .expect("it is taken");
+    let (_, Work::EntityRequest(second)) = item(&mut stream).await else {
+        panic!("the older form is due");
+    };
+    assert_eq!(second.entity_state.as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use dalsegno_engine::TaskHub;
-use dalsegno_engine::hub::HubOptions;
-use dalsegno_grpc::executor::RemoteExecutor;
 use dalsegno_grpc::proto;
 use dalsegno_grpc::proto::history_event::Kind as Event;
 use dalsegno_grpc::proto::orchestrator_action::Kind as Action;
-use dalsegno_grpc::service::Served;
 use dalsegno_grpc::tonic::Streaming;
-use dalsegno_grpc::workers::{WorkerLimits, Workers};
 use dalsegno_store_memory::MemoryStore;
 use prost::Message as _;
 
-use crate::world::{Client, Nothing, action, client, client_of, completion, connect, named, response, turn};
+use crate::world::{
+    Client, action, client, client_of, completion, connect, named, response, served_on, turn,
+};
 
 fn child(id: &str) -> proto::OrchestratorAction {
     let child = proto::CreateSubOrchestrationAction {
@@ -64,17 +61,6 @@ async fn a_child_is_told_its_parent_by_both_ids_name_and_version() {
     assert_eq!(started(&request).parent_instance, Some(wanted));
 }
 
-fn hub(store: Arc<MemoryStore>) -> Served {
-    let workers = Workers::new(WorkerLimits::default());
-    let executor = RemoteExecutor::new(Arc::new(Nothing::default()), workers.clone());
-    let options = HubOptions {
-        threads: 1,
-        ..HubOptions::default()
-    };
-    let hub = TaskHub::open(store, Arc::new(executor), options).expect("it opens");
-    Served { hub, workers }
-}
-
 async fn tell(client: &mut Client, token: &str, span: Option<&proto::OrchestrationTraceContext>, last: bool) {
     let actions = match last {
         true => vec![completion(1, proto::OrchestrationStatus::ContinuedAsNew)],
@@ -114,7 +100,7 @@ async fn the_span_of_an_execution_comes_back_with_every_turn_of_it_and_over_a_re
             nanos: 123_456_000,
         }),
     };
-    let served = hub(store.clone());
+    let (served, _workers) = served_on(store.clone(), None);
     let first = served.hub.clone();
     let mut client = client_of(served);
     let mut stream = connect(&mut client).await;
@@ -130,7 +116,7 @@ async fn the_span_of_an_execution_comes_back_with_every_turn_of_it_and_over_a_re
     drop(stream);
     first.shutdown(std::time::Duration::ZERO).await;
 
-    let mut client = client_of(hub(store));
+    let mut client = client_of(served_on(store, None).0);
     let mut stream = connect(&mut client).await;
     poke(&mut client).await;
     let (token, again) = told(&mut stream).await;

@@ -42,20 +42,28 @@ pub(crate) fn served() -> (Served, Arc<Workers>) {
 }
 
 fn served_with(limits: Limits) -> (Served, Arc<Workers>) {
-    served_by(Arc::new(MemoryStore::new(2)), limits, None)
+    let workers = Workers::new(WorkerLimits::default());
+    served_by(Arc::new(MemoryStore::new(2)), limits, workers, None)
+}
+
+/// A hub in memory whose workers have these limits.
+pub(crate) fn served_to(workers: WorkerLimits) -> (Served, Arc<Workers>) {
+    let store = Arc::new(MemoryStore::new(2));
+    served_by(store, Limits::default(), Workers::new(workers), None)
 }
 
 /// A hub on this store, which is told of.
 pub(crate) fn served_on(store: Arc<MemoryStore>, traces: Option<Arc<dyn Traces>>) -> (Served, Arc<Workers>) {
-    served_by(store, Limits::default(), traces)
+    let workers = Workers::new(WorkerLimits::default());
+    served_by(store, Limits::default(), workers, traces)
 }
 
 fn served_by(
     store: Arc<MemoryStore>,
     limits: Limits,
+    workers: Arc<Workers>,
     traces: Option<Arc<dyn Traces>>,
 ) -> (Served, Arc<Workers>) {
-    let workers = Workers::new(WorkerLimits::default());
     let executor = RemoteExecutor::new(Arc::new(Nothing::default()), workers.clone());
     let options = HubOptions {
         threads: 1,

@@ -88,6 +88,8 @@ pub struct GrpcSettings {
     pub turn_timeout: Duration,
     /// Bytes of one message that is taken.
     pub message_bytes_max: usize,
+    /// Operations of entities are sent as the older work item.
+    pub has_old_entity_items: bool,
 }
 
 /// When callers need a key.
@@ -363,6 +365,7 @@ impl Values<'_> {
                 in_flight_default: self.size("grpc.in_flight_default"),
                 turn_timeout: self.duration("grpc.turn_timeout"),
                 message_bytes_max: self.size("grpc.message_bytes_max"),
+                has_old_entity_items: self.text("grpc.entity_items") == "v1",
             },
             tls: self
                 .text_if("tls.certificate_file")

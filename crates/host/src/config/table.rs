@@ -490,6 +490,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "A turn or an entity's operation that a worker has not answered for so long is given to another.",
     ),
     row(
+        "grpc.entity_items",
+        Kind::Choice(&["v2", "v1"]),
+        "v2",
+        "The form in which workers are sent operations of entities: v1 for those that know no other.",
+    ),
+    row(
         "grpc.message_bytes_max",
         ANY,
         "67108864",
