@@ -58,10 +58,10 @@ fn tools() -> Result<(), String> {
     Ok(())
 }
 
-/// Builds all programs with the features that the tests build them with: another choice of packages would compile
-/// most dependencies a second time.
+/// Builds all programs with the features that the tests build them with: another choice of packages or targets would
+/// compile most dependencies a second time.
 pub(crate) fn build() -> Result<(), String> {
-    cargo(&["test", "--workspace", "--no-run", "--quiet"])
+    cargo(&["build", "--workspace", "--bins", "--tests", "--quiet"])
 }
 
 fn docs() -> Result<(), String> {
