@@ -174,7 +174,8 @@ fn check_instance(
     findings.events += history.len() as u64;
 }
 
-/// At most one end; every answer after its question, once; time never goes back.
+/// At most one end; every answer after its question, once; time never goes back. Code of other
+/// languages asks again by the same number once it was answered: that is its way of trying again.
 fn check_history(history: &[Event], report: &mut impl FnMut(String)) {
     let mut asked = BTreeSet::new();
     let mut answered = BTreeSet::new();
@@ -194,6 +195,7 @@ fn check_history(history: &[Event], report: &mut impl FnMut(String)) {
             report(format!("event {number}: a timer fired before it was due"));
         }
         match question_or_answer(&event.kind) {
+            Some((task, Side::Question)) if answered.remove(&task) => {}
             Some((task, Side::Question)) if !asked.insert(task) => {
                 report(format!("event {number}: task {task} was asked for twice"));
             }

@@ -91,7 +91,10 @@ impl Executor for RemoteExecutor {
 
     fn explain_activity(&self, name: &str) -> Option<String> {
         let is_missing = !self.activities.contains(name) && !self.workers.offers_activity(name);
-        is_missing.then(|| "waits for a worker that offers it; none is connected".to_owned())
+        is_missing.then(|| match self.workers.count() {
+            0 => "waits for a worker that offers it; none is connected".to_owned(),
+            count => format!("waits for a worker that offers it; none of the {count} connected does"),
+        })
     }
 
     fn withdraw(&self, turn: &TurnAddress) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dalsegno_core::{Fault, FaultKind};
-use dalsegno_engine::executor::TurnAnswer;
+use dalsegno_engine::executor::{TurnAddress, TurnAnswer};
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -277,5 +277,27 @@ pub(crate) fn connect(
         .workers
         .connect(name, filter, most, abilities)
         .ok_or_else(|| Status::unavailable("the server is going down: connect again in a moment"))?;
+    let unattended = served.workers.take_unattended(id);
+    if !unattended.is_empty() {
+        tokio::spawn(draw_up_again(served.clone(), unattended));
+    }
     Ok(crate::stream::WorkItems::new(served.clone(), id))
+}
+
+/// Turns that waited for a worker are drawn up anew, with the time of now and what came meanwhile.
+async fn draw_up_again(served: Arc<Served>, turns: Vec<TurnAddress>) {
+    for address in turns {
+        let nothing_taken = TurnAnswer::Ran {
+            actions: Vec::new(),
+            unread: Vec::new(),
+            events_taken: Some(0),
+            span: None,
+        };
+        let instance = address.instance.clone();
+        if let Err(error) = served.hub.end_turn(address, nothing_taken).await {
+            // It goes down; the turn is drawn up when it is back.
+            tracing::debug!(%instance, %error, "a turn was not drawn up again");
+            return;
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use dalsegno_core::span::SpanElsewhere;
-use dalsegno_engine::executor::CancelReason;
+use dalsegno_engine::executor::{CancelReason, TurnAddress};
 use dalsegno_engine::explain::{Reason, ReasonKind};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
@@ -115,7 +115,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub enum Pending {
     /// To the hub, as the end of this turn.
-    Turn(dalsegno_engine::executor::TurnAddress),
+    Turn(TurnAddress),
     /// To the attempt that waits.
     Activity(oneshot::Sender<ActivityAnswer>),
     /// To the operation that waits.
@@ -193,6 +193,9 @@ pub(crate) const BAD_ANSWERS_MAX: u32 = 10;
 
 /// Most SDKs receive messages of so many bytes unless told otherwise: a larger one may break the stream.
 const RECEIVED_BYTES: usize = 4 * 1024 * 1024;
+
+/// So many names are told of what connected workers offer.
+const OFFERS_TOLD: usize = 8;
 
 /// Streams that may break over one large item.
 const BROKEN_MAX: u32 = 2;
@@ -381,6 +384,32 @@ impl Workers {
             },
         );
         Some(id)
+    }
+
+    /// Takes out the turns that nobody connected could have taken before this stream came: their time
+    /// is that of when they were due, and code is to see the time at which it runs.
+    pub fn take_unattended(&self, stream: u64) -> Vec<TurnAddress> {
+        let mut state = self.lock();
+        let Some(own) = state.streams.get(&stream) else {
+            return Vec::new();
+        };
+        let takes = |stream: &Stream, (kind, name, version): &Line| {
+            stream.filter.takes(*kind, name, version.as_deref())
+        };
+        let others = |line: &Line| {
+            let mut others = state.streams.iter().filter(|(id, _)| **id != stream);
+            others.any(|(_, other)| takes(other, line))
+        };
+        let unattended = |line: &Line| line.0 == Kind::Turn && takes(own, line) && !others(line);
+        let lines = state.waiting.iter().filter(|(line, _)| unattended(line));
+        let mut found: Vec<u64> = lines.flat_map(|(_, ids)| ids.iter().copied()).collect();
+        found.sort_unstable();
+        let address = |work: Work| match work.answer {
+            Pending::Turn(address) => Some(address),
+            Pending::Activity(_) | Pending::Entity(_) => None,
+        };
+        let taken = found.into_iter().filter_map(|id| state.remove(id));
+        taken.filter_map(address).collect()
     }
 
     /// A stream is gone: what it had is for others, at once. Returned is what is too large for
@@ -674,6 +703,11 @@ impl Workers {
         state.streams.values().any(|stream| stream.filter.names(name))
     }
 
+    /// How many are connected.
+    pub fn count(&self) -> usize {
+        self.lock().streams.len()
+    }
+
     /// Keeps a part of a turn's answer until the rest is here.
     pub fn keep_part(
         &self,
@@ -936,6 +970,26 @@ impl State {
         }
     }
 
+    /// Who is connected and does not offer it.
+    fn who_is_there(&self, wanted: &str) -> String {
+        let offered = self.streams.values().filter_map(|stream| stream.filter.offers());
+        let mut offered: Vec<String> = offered.flat_map(|offers| offers.orchestrators).collect();
+        offered.sort();
+        offered.dedup();
+        if offered.iter().any(|name| name == wanted) {
+            return format!("none of the {} connected has that version", self.streams.len());
+        }
+        offered.truncate(OFFERS_TOLD);
+        match (self.streams.len(), offered.is_empty()) {
+            (0, _) => "none is connected".to_owned(),
+            (count, true) => format!("none of the {count} connected does"),
+            (count, false) => format!(
+                "none of the {count} connected does, they offer {}",
+                offered.join(", ")
+            ),
+        }
+    }
+
     fn explain_waiting(&self, work: &Work) -> Reason {
         let takes = |stream: &&Stream| {
             stream
@@ -950,8 +1004,9 @@ impl State {
         match self.streams.values().filter(takes).count() {
             0 => {
                 let text = format!(
-                    "waits for a worker that offers orchestrator \"{}\"{version}: none is connected",
-                    work.name
+                    "waits for a worker that offers orchestrator \"{}\"{version}: {}",
+                    work.name,
+                    self.who_is_there(&work.name)
                 );
                 Reason::new(ReasonKind::NoWorker, text).named(work.name.clone())
             }

@@ -23,28 +23,24 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let folder = self.folder.clone();
-        let report = self
+        let mut report = self
             .aside(session, "reading the files of", move || read(&folder))
             .await?;
+        if report.is_sound() {
+            let folder = self.folder.clone();
+            let check = move || check_meaning(&folder);
+            report.problems = self
+                .aside(session, "checking what the records mean of", check)
+                .await?;
+            report.problems_count = report.problems.len() as u64;
+        }
         session.one(&HEAD, &shown(&report));
         for problem in &report.problems {
             output::talk(&format!("problem: {problem}"));
         }
-        let meaning = if report.is_sound() {
-            let folder = self.folder.clone();
-            let check = move || check_meaning(&folder);
-            self.aside(session, "checking what the records mean of", check)
-                .await?
-        } else {
-            Vec::new()
-        };
-        for problem in &meaning {
-            output::talk(&format!("problem: {problem}"));
-        }
-        Ok(if report.is_sound() && meaning.is_empty() {
-            Exit::Ok
-        } else {
-            Exit::Unexpected
+        Ok(match report.is_sound() {
+            true => Exit::Ok,
+            false => Exit::Unexpected,
         })
     }
 }

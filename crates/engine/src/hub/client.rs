@@ -100,6 +100,10 @@ impl Runtime {
                 name.len()
             )));
         }
+        if name.chars().any(char::is_control) {
+            let shown = name.escape_debug();
+            return Err(invalid(format!("{what} \"{shown}\" has control characters")));
+        }
         Ok(())
     }
 

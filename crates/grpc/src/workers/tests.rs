@@ -223,7 +223,7 @@ fn filters_take_what_they_list_and_nothing_of_a_kind_they_do_not() {
     assert_eq!(all(&workers, twice), ["q1", "q2"]);
     let why = workers.explain_turn("q3", 6).expect("it waits").text;
     assert!(why.contains("\"q\" version 3"), "{why}");
-    assert!(why.contains("none is connected"), "{why}");
+    assert!(why.contains("none of the 3 connected has that version"), "{why}");
 }
 
 #[test]

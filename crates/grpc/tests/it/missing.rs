@@ -7,7 +7,9 @@ use dalsegno_grpc::proto::OrchestrationStatus as Wire;
 use dalsegno_grpc::tonic::{Code, Streaming};
 use futures::StreamExt;
 
-use crate::world::{Client, client, completion, ended, named, response, state, turn};
+use prost::Message as _;
+
+use crate::world::{Client, client, completion, connect_with, ended, named, response, state, turn};
 
 /// So many answers that cannot be used park an instance.
 const BAD_TURNS: usize = 10;
@@ -178,6 +180,37 @@ async fn turns_that_are_answered_badly_again_and_again_park_their_instance_and_r
         Wire::Completed
     );
     time.abort();
+}
+
+#[tokio::test]
+async fn a_turn_that_nobody_could_take_has_the_time_of_who_takes_it() {
+    let (mut client, _workers) = client();
+    client.start_instance(named("late")).await.expect("it starts");
+    // Its turn is drawn up, and nobody is there.
+    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    let event = proto::RaiseEventRequest {
+        instance_id: "late".to_owned(),
+        name: "Go".to_owned(),
+        input: None,
+    };
+    client.raise_event(event).await.expect("it is taken");
+    let came = std::time::SystemTime::now();
+    let mut stream = connect_with(&mut client, Vec::new()).await;
+    let (_, request) = turn(&mut stream).await;
+    let events = request.new_events.iter();
+    let events: Vec<proto::HistoryEvent> = events
+        .map(|event| proto::HistoryEvent::decode(event.clone()).expect("it is an event"))
+        .collect();
+    let at = events[0].timestamp.expect("every event has one");
+    let at = std::time::SystemTime::try_from(at).expect("it is a time");
+    // As exact as the protocol's clock: microseconds.
+    assert!(
+        at + std::time::Duration::from_micros(1) >= came,
+        "{at:?} is before {came:?}"
+    );
+    let raised =
+        |event: &proto::HistoryEvent| matches!(event.kind, Some(proto::history_event::Kind::EventRaised(_)));
+    assert!(events.iter().any(raised), "what came meanwhile is in it");
 }
 
 #[tokio::test]

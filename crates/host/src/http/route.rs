@@ -59,6 +59,8 @@ pub(crate) enum Shape {
         default: usize,
         most: usize,
     },
+    /// The number of a task, from 0.
+    Task,
     /// Seconds from 0, decimals allowed.
     Seconds {
         most: f64,

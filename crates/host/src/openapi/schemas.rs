@@ -86,6 +86,7 @@ pub(super) fn parameter(parameter: &Parameter, page_max: usize) -> Value {
         Shape::Count { default, most } => {
             json!({"type": "integer", "minimum": 1, "maximum": most, "default": default})
         }
+        Shape::Task => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
         Shape::Seconds { most } => json!({"type": "number", "minimum": 0, "maximum": most}),
         Shape::Time => time(),
         Shape::Statuses => {

@@ -219,8 +219,8 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
         "instances/{instanceId}/retry-now",
         &[Parameter::new(
             "task",
-            Shape::Text,
-            "Of this task alone: its number, from 0.",
+            Shape::Task,
+            "Of this task alone.",
         )],
         |path| Ours::RetryNow { id: path.text(0) },
     )
