@@ -158,6 +158,7 @@ fn help(error: &RequestError) -> Option<String> {
         Kind::InstanceExists => format!("dalsegno get {id}, or start with --if-exists terminate"),
         Kind::InstanceRunning => format!("dalsegno terminate {id}, or purge with --force"),
         Kind::Finished => format!("dalsegno restart {id}"),
+        Kind::WrongState if id.starts_with('@') => "dalsegno entity list shows who has its lock".into(),
         Kind::WrongState => format!("dalsegno get {id} shows its state"),
         Kind::TimedOut => format!("it goes on: dalsegno wait {id}"),
         Kind::Unreachable => "start the host, or say where it is: --server URL, or DALSEGNO_SERVER".into(),

@@ -86,7 +86,11 @@ impl AuditLog {
             result,
             ..
         } = &record;
-        let subject = subject.as_deref().unwrap_or_default();
+        // What callers wrote stays on its line.
+        let (action, subject) = (
+            action.escape_debug(),
+            subject.as_deref().unwrap_or_default().escape_debug(),
+        );
         tracing::info!(target: "dalsegno::audit", %caller, %address, %hub, %action, %subject, %result);
         if let Some(file) = &self.file {
             let mut line = serde_json::to_vec(&record).expect("a record has text keys only");

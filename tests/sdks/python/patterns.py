@@ -274,6 +274,10 @@ def main(names):
                 except Exception as error:
                     failed += 1
                     print(f"FAIL  {function.__name__}: {type(error).__name__}: {error}", flush=True)
+        wrong = server.verify()
+        if wrong:
+            failed += 1
+            print(f"FAIL  what is left is sound: {wrong}", flush=True)
     finally:
         server.end()
     return failed

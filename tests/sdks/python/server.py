@@ -56,6 +56,14 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def verify(self):
+        """Ends it and has its hub checked; what is wrong."""
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        hub = self.folder if self.arguments[0] == "dev" else os.path.join(self.folder, "hub")
+        done = subprocess.run([os.environ["DALSEGNO"], "verify", hub], capture_output=True, text=True)
+        return "" if done.returncode == 0 else done.stdout + done.stderr
+
     def end(self):
         self.process.terminate()
         self.process.wait(timeout=60)

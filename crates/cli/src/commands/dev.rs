@@ -199,6 +199,10 @@ fn banner(host: &Host, mode: &str, kept: &str) {
         true => String::new(),
         false => format!("   also {}", others.join(" ")),
     };
+    let server = match address.port() {
+        8080 => String::new(),
+        _ => format!(" --server http://{address}"),
+    };
     let version = env!("CARGO_PKG_VERSION");
     output::talk(&format!(
         "dalsegno {version} {mode} · hub {} · store {kept}\n  \
@@ -207,7 +211,7 @@ fn banner(host: &Host, mode: &str, kept: &str) {
          gRPC       http://{address}{also}\n  \
          Metrics    http://{address}/metrics\n\
          next: run a worker of any Durable Task SDK against http://{address}\n\
-         try:  dalsegno start NAME -i '{{}}' --wait",
+         try:  dalsegno start NAME -i '{{}}' --wait{server}",
         host.hub_names().join(", ")
     ));
 }

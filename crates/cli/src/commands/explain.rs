@@ -7,6 +7,7 @@ use dalsegno_host::v1::{ExplanationWire, json};
 
 use crate::failure::{Exit, Failure};
 use crate::input;
+use crate::output;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -58,5 +59,6 @@ pub(crate) fn in_words(explanation: &ExplanationWire) -> String {
         lines.push(format!("next: {}", step.text));
         lines.extend(step.cli.iter().map(|cli| format!("  {cli}")));
     }
-    lines.join("\n")
+    let shown: Vec<String> = lines.iter().map(|line| output::shown(line)).collect();
+    shown.join("\n")
 }
