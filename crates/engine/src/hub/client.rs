@@ -100,9 +100,18 @@ impl Runtime {
                 name.len()
             )));
         }
+        Ok(())
+    }
+
+    /// Who starts something of a name that is not here is answered before anybody could say that
+    /// nothing is called so.
+    fn check_orchestrator(&self, name: &str) -> Answer<()> {
+        self.check_name("the orchestrator's name", name)?;
         if name.chars().any(char::is_control) {
             let shown = name.escape_debug();
-            return Err(invalid(format!("{what} \"{shown}\" has control characters")));
+            return Err(invalid(format!(
+                "the orchestrator's name \"{shown}\" has control characters"
+            )));
         }
         Ok(())
     }
@@ -192,6 +201,7 @@ impl TaskHub {
 
     fn check_start(&self, options: &StartOptions) -> Answer<()> {
         let runtime = &self.runtime;
+        runtime.check_orchestrator(&options.name)?;
         runtime.check_payload("the input", options.input.as_ref())?;
         runtime.check_key(options.idempotency_key.as_deref())?;
         if let Some(version) = &options.version {

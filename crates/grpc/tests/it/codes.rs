@@ -243,3 +243,21 @@ async fn other_hubs_and_draining_servers_refuse() {
     let late = client.get_work_items(proto::GetWorkItemsRequest::default()).await;
     assert_eq!(code(late.map(|_| ())), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn names_that_no_function_has_are_refused() {
+    let (mut client, _workers) = client();
+    for (name, said) in [
+        ("a\nb\u{1b}[31m".to_owned(), r"a\nb\u{1b}[31m"),
+        ("x".repeat(2_000), "name_bytes_max"),
+    ] {
+        let start = proto::CreateInstanceRequest { name, ..named("a") };
+        let refused = client.start_instance(start).await.expect_err("it is no name");
+        assert!(refused.message().contains(said), "{refused:?}");
+        assert!(
+            matches!(refused.code(), Code::InvalidArgument | Code::ResourceExhausted),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(state(&mut client, "a").await, None);
+}
