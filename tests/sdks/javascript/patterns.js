@@ -53,6 +53,19 @@ const twoEvents = async function* (ctx) {
   const first = yield ctx.waitForExternalEvent("A");
   return [first, yield ctx.waitForExternalEvent("b")];
 };
+const versioned = async function* (ctx) {
+  yield ctx.callActivity(increment, 1);
+  return [ctx.version, ctx.compareVersionTo("1.10.0") < 0];
+};
+const cancellable = async function* (ctx) {
+  return `told: ${yield ctx.waitForExternalEvent("dalsegno.cancel")}`;
+};
+const parentOf = async function* (ctx) {
+  return yield ctx.callSubOrchestrator("tellsItsParent");
+};
+const tellsItsParent = async function* (ctx) {
+  return [ctx.parent?.name, ctx.parent?.instanceId];
+};
 const approval = async function* (ctx, seconds) {
   const approved = ctx.waitForExternalEvent("approve");
   const winner = yield whenAny([approved, ctx.createTimer(seconds)]);
@@ -142,6 +155,7 @@ const withLock = async function* (ctx, key) {
 const orchestrators = {
   sequence, fanOut, sleeper, twoEvents, approval, child, parent, failing, forgivingParent,
   retrying, mendable, eternal, withStatus, withEntity, withFailingOperation, withLock,
+  versioned, parentOf, tellsItsParent, cancellable,
 };
 const activities = { sayHello, increment, flaky, brokenUntilMended, fail };
 
@@ -284,6 +298,31 @@ const tests = {
     }
     assert.equal(found.length, 7);
   },
+  async aVersionIsKeptAndReachesTheCode(client) {
+    const state = await run(client, versioned, undefined, { version: "1.9.0" });
+    assert.deepEqual(output(state), ["1.9.0", true]);
+  },
+  async aChildKnowsItsParent(client) {
+    const state = await run(client, parentOf);
+    assert.deepEqual(output(state), ["parentOf", state.instanceId]);
+  },
+  async whatNobodyOffersWaitsAndGoesOn(client, options) {
+    const id = await client.scheduleNewOrchestration("lateComer", "x");
+    const late = new TaskHubGrpcWorker({ ...options, workItemFilters: "auto" });
+    late.addNamedOrchestrator("lateComer", sequence);
+    late.addNamedActivity("sayHello", sayHello);
+    // The first worker takes everything and fails what it does not know, unless it says what it takes.
+    assert.equal((await client.getOrchestrationState(id)).runtimeStatus, OrchestrationStatus.PENDING);
+    await late.start();
+    assert.equal(output(await finish(client, id)).length, 2);
+    await late.stop();
+  },
+  async aRequestToCancelIsAnEvent(client, options) {
+    const id = await waiting(client, cancellable);
+    const url = `http://${options.hostAddress}/runtime/dalsegno/v1/instances/${id}/cancel?reason=enough`;
+    assert.equal((await fetch(url, { method: "POST" })).status, 202);
+    assert.match((await finish(client, id)).serializedOutput, /enough/);
+  },
   async historyIsRead(client) {
     const { instanceId } = await run(client, sequence, "x");
     const events = await client.getOrchestrationHistory(instanceId);
@@ -294,7 +333,7 @@ const tests = {
 async function main(names) {
   const at = await server.start();
   const options = { hostAddress: at.address, logger: new NoOpLogger() };
-  const worker = new TaskHubGrpcWorker(options);
+  const worker = new TaskHubGrpcWorker({ ...options, workItemFilters: "auto" });
   for (const [name, run] of Object.entries(orchestrators)) worker.addNamedOrchestrator(name, run);
   for (const [name, run] of Object.entries(activities)) worker.addNamedActivity(name, run);
   worker.addNamedEntity("counter", () => new Counter());
@@ -305,7 +344,7 @@ async function main(names) {
     if (names.length > 0 && !names.includes(name)) continue;
     const begin = Date.now();
     try {
-      await test(client);
+      await test(client, options);
       console.log(`ok    ${name} (${((Date.now() - begin) / 1000).toFixed(2)} s)`);
     } catch (error) {
       failed += 1;
