@@ -387,7 +387,8 @@ impl Workers {
     }
 
     /// Takes out the turns that nobody connected could have taken before this stream came: their time
-    /// is that of when they were due, and code is to see the time at which it runs.
+    /// is that of when they were due, and code is to see the time at which it runs. Those that were
+    /// sent once stay as they are, with what is known of their deliveries.
     pub fn take_unattended(&self, stream: u64) -> Vec<TurnAddress> {
         let mut state = self.lock();
         let Some(own) = state.streams.get(&stream) else {
@@ -402,7 +403,10 @@ impl Workers {
         };
         let unattended = |line: &Line| line.0 == Kind::Turn && takes(own, line) && !others(line);
         let lines = state.waiting.iter().filter(|(line, _)| unattended(line));
-        let mut found: Vec<u64> = lines.flat_map(|(_, ids)| ids.iter().copied()).collect();
+        let is_new = |id: &u64| state.items.get(id).is_some_and(|item| item.deliveries == 0);
+        let mut found: Vec<u64> = lines
+            .flat_map(|(_, ids)| ids.iter().copied().filter(is_new))
+            .collect();
         found.sort_unstable();
         let address = |work: Work| match work.answer {
             Pending::Turn(address) => Some(address),
