@@ -20,6 +20,8 @@ pub(crate) const INSTANCE_ID: &str = concat!(
 /// Without `/ \ # ?` and control characters.
 const ENTITY_KEY: &str = r"^[^/\\#?\u0000-\u001F\u007F-\u009F]+$";
 /// The same and without `@`, which ends it.
+/// Anything but control characters.
+const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$";
 const ENTITY_NAME: &str = r"^[^@/\\#?\u0000-\u001F\u007F-\u009F]+$";
 /// Longest name of an orchestrator or event that every host takes, in characters of ASCII.
 const NAME_CHARS_MAX: usize = 256;
@@ -61,6 +63,9 @@ pub(super) fn segment(name: &str) -> Value {
     match name {
         "instanceId" => json!({
             "type": "string", "pattern": INSTANCE_ID, "minLength": 1, "maxLength": ID_CHARS_MAX,
+        }),
+        "orchestrator" => json!({
+            "type": "string", "pattern": NO_CONTROLS, "minLength": 1, "maxLength": NAME_CHARS_MAX,
         }),
         "entityName" => json!({
             "type": "string", "pattern": ENTITY_NAME, "minLength": 1,
