@@ -414,28 +414,23 @@ pub fn decode_bucket(bytes: &[u8]) -> Result<BucketRecord, RecordError> {
 
 /// What a limiter allows.
 pub fn encode_limiter_rule(rule: &LimiterRule) -> Vec<u8> {
-    let record = stored::LimiterRule {
+    store_limiter(rule, &[]).encode_to_vec()
+}
+
+fn store_limiter(rule: &LimiterRule, activities: &[Arc<str>]) -> stored::LimiterRule {
+    stored::LimiterRule {
         format: 0,
         rate_count: rule.rate.map(|(count, _)| count),
         rate_period_micros: rule.rate.map(|(_, period)| micros(period)),
         burst: rule.burst,
         concurrency: rule.concurrency,
-        activities: Vec::new(),
-    };
-    record.encode_to_vec()
+        activities: activities.iter().map(text).collect(),
+    }
 }
 
 /// A limiter that a worker offers, as the hub stores it; not its name.
 pub fn encode_limiter_offer(offer: &LimiterOffer) -> Vec<u8> {
-    let record = stored::LimiterRule {
-        format: 0,
-        rate_count: offer.rule.rate.map(|(count, _)| count),
-        rate_period_micros: offer.rule.rate.map(|(_, period)| micros(period)),
-        burst: offer.rule.burst,
-        concurrency: offer.rule.concurrency,
-        activities: offer.activities.iter().map(text).collect(),
-    };
-    record.encode_to_vec()
+    store_limiter(&offer.rule, &offer.activities).encode_to_vec()
 }
 
 /// What [`encode_limiter_offer`] wrote of the limiter of that name.
