@@ -227,18 +227,19 @@ impl Orchestration {
         at: Timestamp,
         own: Option<&TraceContext>,
     ) -> Option<TraceContext> {
-        self.trace_under(
-            own,
-            SpanId::of_task(self.row.execution_id, self.row.key, task, at),
-        )
+        self.trace_under(own, |row| SpanId::of_task(row.execution_id, row.key, task, at))
     }
 
     /// The trace for the code, and for what it starts and forgets.
     pub fn trace_within(&self, own: Option<&TraceContext>) -> Option<TraceContext> {
-        self.trace_under(own, SpanId::of_execution(self.row.execution_id, self.row.key))
+        self.trace_under(own, |row| SpanId::of_execution(row.execution_id, row.key))
     }
 
-    fn trace_under(&self, own: Option<&TraceContext>, told: SpanId) -> Option<TraceContext> {
+    fn trace_under(
+        &self,
+        own: Option<&TraceContext>,
+        told: impl FnOnce(&InstanceRow) -> SpanId,
+    ) -> Option<TraceContext> {
         let trace = self.trace.as_ref();
         let is_own =
             |own: &&TraceContext| trace.is_none_or(|trace| trace.trace_parent() != own.trace_parent());
@@ -247,7 +248,7 @@ impl Orchestration {
         }
         trace.map(|trace| match self.spans {
             Spans::Untold => trace.clone(),
-            Spans::Told => trace.under(told),
+            Spans::Told => trace.under(told(&self.row)),
             Spans::ToldElsewhere(span) => trace.under(span),
         })
     }
