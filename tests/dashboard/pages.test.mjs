@@ -299,6 +299,22 @@ test('Ctrl-K goes to a page, an instance or an entity, by keys alone', async () 
   await tab.close();
 });
 
+test('what is typed at once after Ctrl-K goes into it, also while another dialog is being closed', async () => {
+  const tab = await page(server.address);
+  await tab.to('#/instances', '.list .row a');
+  // The browser tells of a dialog that was closed later than it takes the next key.
+  const hasFocus = () => tab.page.evaluate(async () => {
+    document.querySelector('dialog[open]')?.close();
+    document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'k', ctrlKey: true, bubbles: true, cancelable: true }));
+    for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+    return document.activeElement?.matches('dialog[open] [role="combobox"]') ?? false;
+  });
+  for (let round = 0; round < 3; round += 1) assert.ok(await hasFocus(), `round ${round}: the keys would have gone elsewhere`);
+  await tab.page.evaluate(() => new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); }));
+  assert.ok(await tab.page.locator('dialog[open] [role="combobox"]').isVisible(), 'the end of the first closed the second');
+  await tab.close();
+});
+
 test('times are told in UTC, or as clocks are here, and so they stay', async () => {
   const tab = await page(server.address, { timezone: 'Asia/Kolkata' });
   const started = () => tab.page.locator('.facts dd').first().textContent();

@@ -1,7 +1,7 @@
 // The frame of the dashboard: navigation, keys, login, and which view an address is.
 
 import { chosenHub, connection, get, key, needsKey, setKey } from './api.js';
-import { counts, dialog, go, html, hub, render, route, toast, turnZone, useEffect, useLoad, useRef, useState, zone } from './ui.js';
+import { counts, dialog, go, html, hub, render, route, toast, turnZone, useEffect, useLayoutEffect, useLoad, useRef, useState, zone } from './ui.js';
 import { count } from './model/format.js';
 import { Jump } from './views/jump.js';
 
@@ -154,7 +154,8 @@ let pending = '';
 function onKey(event) {
   if (event.key === 'k' && (event.ctrlKey || event.metaKey) && !event.altKey && !needsKey.value) {
     event.preventDefault();
-    if (!dialog.value) openJump();
+    // What is being closed still stands in `dialog` until the browser has told of it.
+    if (!document.querySelector('dialog[open]')) openJump();
     return;
   }
   const isTyping = event.target.closest?.('input, textarea, select, [contenteditable], dialog');
@@ -176,12 +177,13 @@ function onKey(event) {
 function Dialog() {
   const element = useRef(/** @type {any} */ (null));
   const Inner = dialog.value;
-  useEffect(() => {
+  // Before the next key comes: what is typed at once after Ctrl-K belongs into the dialog.
+  useLayoutEffect(() => {
     if (Inner && !element.current.open) element.current.showModal();
     if (!Inner && element.current?.open) element.current.close();
     element.current?.querySelector('[autofocus], input, textarea, select')?.focus();
   }, [Inner]);
-  return html`<dialog ref=${element} aria-label="Dialog" onClose=${() => { dialog.value = undefined; }}>${Inner && html`<${Inner} />`}</dialog>`;
+  return html`<dialog ref=${element} aria-label="Dialog" onClose=${() => { if (!element.current.open) dialog.value = undefined; }}>${Inner && html`<${Inner} />`}</dialog>`;
 }
 
 function Toast() {
