@@ -59,7 +59,7 @@ fn node(root: &Path, folder: &Path, variables: &[(&str, String)]) -> Result<(), 
         .args([
             "--test",
             "--test-concurrency=2",
-            "--test-timeout=300000",
+            "--test-timeout=900000",
             "--test-reporter=spec",
         ])
         .current_dir(root);
