@@ -74,10 +74,7 @@ impl Execution for Away {
     }
 
     fn advance(&mut self, _events: &[Event]) -> Result<Vec<Action>, Fault> {
-        Err(Fault {
-            kind: FaultKind::Missing,
-            message: "its code is not here".to_owned(),
-        })
+        Err(Fault::new(FaultKind::Missing, "its code is not here"))
     }
 
     fn send(&mut self, turn: &TurnAddress, events: &[Event]) -> Option<TurnSender> {

@@ -470,10 +470,7 @@ impl Execution for Interpreter {
             }
             if matches!(event.kind, EventKind::OrchestratorCompleted) && !asked.is_empty() {
                 let message = format!("{}: asked for {asked:?}, not recorded", self.instance);
-                return Err(Fault {
-                    kind: FaultKind::Diverged,
-                    message,
-                });
+                return Err(Fault::new(FaultKind::Diverged, message));
             }
             self.apply(event);
             asked.extend(self.actions.drain(..).filter_map(|action| action.to_event()));

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { closeBrowser, drone, page, shop, until } from './world.mjs';
+import { axe, closeBrowser, drone, page, shop, until } from './world.mjs';
 
 let server;
 let tab;
@@ -190,4 +190,24 @@ test('parked by a fault: it is set going again from the panel, and goes on once 
   await own.page.getByText('It is finished: Completed.').waitFor();
   assert.equal((await server.instance('greedy-1')).output, 4_000);
   await own.close();
+});
+
+test('parked because the code was changed: both sides are shown, and the old code goes on', async () => {
+  await server.start('Wrap', 'wrap-1', 'a harp');
+  await server.until('wrap-1', (row) => row.status === 'Running' && row.events > 4);
+  await server.end();
+  server = await shop('--empty', '--rewritten', '--folder', server.path);
+  await server.api('POST', 'instances/wrap-1/events/approved', 'bob');
+  await server.until('wrap-1', (row) => row.parked);
+  const own = await page(server.address);
+  await own.to('#/instances/wrap-1', '.alert .divergence');
+  const [recorded, asked] = await own.page.locator('.divergence > div').allTextContents();
+  assert.match(recorded, /^History records.*wrap_in_paper/s);
+  assert.match(asked, /^The code asked for.*wrap_in_foil.*functions\.rs:\d+:\d+/s);
+  await own.to('#/instances/wrap-1?tab=state', 'section[aria-label="Fault"] .divergence');
+  assert.deepEqual(await axe(own), []);
+  await own.close();
+  await server.end();
+  server = await shop('--empty', '--folder', server.path);
+  assert.equal((await server.until('wrap-1', (row) => row.status === 'Completed')).output, 'a harp in paper, approved by bob');
 });

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after } from 'node:test';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,6 @@ import { join } from 'node:path';
 
 const modules = createRequire(`${process.env.DASHBOARD_MODULES}/`);
 const { chromium } = modules('playwright-core');
-export const AXE = modules.resolve('axe-core/axe.min.js');
 export const PICTURES = process.env.DASHBOARD_PICTURES;
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -123,6 +122,7 @@ export async function until(ask, what) {
 }
 
 let browser;
+let axeSource;
 
 /** A page that fails the test when the policy is broken or a script throws. */
 export async function page(address, { scheme = 'light', width = 1400, height = 900, timezone } = {}) {
@@ -149,6 +149,15 @@ export async function page(address, { scheme = 'light', width = 1400, height = 9
       assert.deepEqual(wrong, []);
     },
   };
+}
+
+/** What axe finds wrong with a page, in words. The policy forbids scripts from elsewhere, so axe comes by the debugger. */
+export async function axe(tab) {
+  axeSource ??= readFileSync(modules.resolve('axe-core/axe.min.js'), 'utf8');
+  await tab.page.evaluate(axeSource);
+  const { violations } = await tab.page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  const nodes = (one) => one.nodes.slice(0, 3).map((node) => `${node.target} ${node.failureSummary?.split('\n')[1] ?? ''}`);
+  return violations.map((one) => `${one.id}: ${nodes(one).join(' | ')}`);
 }
 
 export async function closeBrowser() {

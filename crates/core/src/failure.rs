@@ -70,6 +70,30 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Recorded against asked, with the source line where known, and what to do.
     pub message: String,
+    /// The two side by side, where code and history went apart at one place.
+    pub divergence: Option<Box<Divergence>>,
+}
+
+/// Where code and history went apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// What history records there; nothing when it ends there.
+    pub recorded: Option<String>,
+    /// What the code asked for instead; nothing when it asked for nothing more.
+    pub asked: Option<String>,
+    /// File, line and column of the code that asked, where known.
+    pub location: Option<String>,
+}
+
+impl Fault {
+    /// One without sides to compare.
+    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            divergence: None,
+        }
+    }
 }
 
 /// The kinds of fault.

@@ -26,7 +26,7 @@ pub mod trace;
 
 pub use action::Action;
 pub use event::{Event, EventKind};
-pub use failure::{CANCELLED, Failure, Fault, FaultKind};
+pub use failure::{CANCELLED, Divergence, Failure, Fault, FaultKind};
 pub use id::{EntityId, Epoch, ExecutionId, ExecutionKey, InstanceId, PartitionId, TaskId};
 pub use message::{Message, Outcome};
 pub use payload::Payload;

@@ -349,10 +349,10 @@ fn mark(slot: &Slot, subject: &Target) {
 
 /// Executors catch the panics of the code they run; this one was their own.
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
-    Fault {
-        kind: FaultKind::Panicked,
-        message: format!("the executor panicked: {}", panic_text(panic)),
-    }
+    Fault::new(
+        FaultKind::Panicked,
+        format!("the executor panicked: {}", panic_text(panic)),
+    )
 }
 
 fn too_long(subject: &Target, limit: Duration) -> Fault {
@@ -364,8 +364,5 @@ fn too_long(subject: &Target, limit: Duration) -> Fault {
         "one {what} {whose} took longer than turn_ms_max, {} ms: its code loops or blocks; move slow work into an activity",
         limit.as_millis()
     );
-    Fault {
-        kind: FaultKind::BusyLoop,
-        message,
-    }
+    Fault::new(FaultKind::BusyLoop, message)
 }

@@ -9,7 +9,8 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::query::Status;
 use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
-    Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId, TaskId, Timestamp, TraceContext,
+    Action, Divergence, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId, TaskId, Timestamp,
+    TraceContext,
 };
 use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
 use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
@@ -912,28 +913,47 @@ pub(crate) fn own_name(id: i32, name: String) -> Option<Arc<str>> {
 /// the instance is parked. Servers that do not know it fail the instance.
 pub(crate) const FAULT_TYPE: &str = "dalsegno.Fault";
 const FAULT_KIND: &str = "kind";
+const RECORDED: &str = "recorded";
+const ASKED: &str = "asked";
+const LOCATION: &str = "location";
 
 /// A fault as a worker tells it.
 pub(crate) fn fault_of(fault: &Fault) -> proto::TaskFailureDetails {
-    let kind = value_of(fault.kind.as_str().into());
+    let sides = fault.divergence.as_deref();
+    let told = [
+        (FAULT_KIND, Some(fault.kind.as_str())),
+        (RECORDED, sides.and_then(|sides| sides.recorded.as_deref())),
+        (ASKED, sides.and_then(|sides| sides.asked.as_deref())),
+        (LOCATION, sides.and_then(|sides| sides.location.as_deref())),
+    ];
+    let properties = told
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.to_owned(), value_of(text?.into()))));
     proto::TaskFailureDetails {
         error_type: FAULT_TYPE.to_owned(),
         error_message: fault.message.clone(),
         is_non_retriable: true,
-        properties: [(FAULT_KIND.to_owned(), kind)].into(),
+        properties: properties.collect(),
         ..Default::default()
     }
 }
 
 fn fault(mut details: proto::TaskFailureDetails) -> Fault {
-    let named = details.properties.remove(FAULT_KIND).map(json);
-    let named = named.as_ref().and_then(|kind| kind.as_str());
-    let mut known = FaultKind::ALL.into_iter();
+    let mut text = |name: &str| Some(json(details.properties.remove(name)?).as_str()?.to_owned());
+    let named = text(FAULT_KIND);
+    let kind = FaultKind::ALL
+        .into_iter()
+        .find(|kind| named.as_deref() == Some(kind.as_str()))
+        .unwrap_or(FaultKind::Diverged);
+    let divergence = Divergence {
+        recorded: text(RECORDED),
+        asked: text(ASKED),
+        location: text(LOCATION),
+    };
+    let is_known = divergence.recorded.is_some() || divergence.asked.is_some();
     Fault {
-        kind: known
-            .find(|kind| named == Some(kind.as_str()))
-            .unwrap_or(FaultKind::Diverged),
-        message: details.error_message,
+        divergence: is_known.then(|| Box::new(divergence)),
+        ..Fault::new(kind, details.error_message)
     }
 }
 

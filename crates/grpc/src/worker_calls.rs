@@ -185,7 +185,7 @@ async fn give_up(served: &Served, work: Work, (kind, error_type): (FaultKind, &s
     let (durable, _) = oneshot::channel();
     match work.answer {
         Pending::Turn(address) => {
-            let fault = Fault { kind, message };
+            let fault = Fault::new(kind, message);
             if let Err(error) = served.hub.end_turn(address, TurnAnswer::Fault(fault)).await {
                 tracing::debug!(
                     error = error.detail,

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use dalsegno_core::{EventKind, Fault, FaultKind, Payload};
+use dalsegno_core::{Divergence, EventKind, Fault, FaultKind, Payload};
 use serde_json::Value;
 
 /// Longest part of an input that a fault shows, in characters.
@@ -25,35 +25,50 @@ pub(crate) fn diverged(recorded: &EventKind, asked: &EventKind, location: &Locat
         true => "The input changed: was a field added, or does it come from a HashMap, a clock or chance?",
         false => "Was the code changed, or does it depend on a HashMap, a clock or chance?",
     };
-    Fault {
-        kind: FaultKind::Diverged,
-        message: format!(
-            "history records {}; the code asked for {} at {location}. {advice} {CURES}",
-            describe(recorded),
-            describe(asked)
-        ),
-    }
+    let (recorded, asked) = (describe(recorded), describe(asked));
+    let message =
+        format!("history records {recorded}; the code asked for {asked} at {location}. {advice} {CURES}");
+    fault(
+        FaultKind::Diverged,
+        message,
+        Some(recorded),
+        Some(asked),
+        Some(location),
+    )
 }
 
 /// The fault of code that asked for more than history records in a turn.
 pub(crate) fn asked_too_much(asked: &EventKind, location: &Location<'_>) -> Fault {
-    Fault {
-        kind: FaultKind::Diverged,
-        message: format!(
-            "history records nothing more in this turn; the code asked for {} at {location}. {CURES}",
-            describe(asked)
-        ),
-    }
+    let asked = describe(asked);
+    let message = format!(
+        "history records nothing more in this turn; the code asked for {asked} at {location}. {CURES}"
+    );
+    fault(FaultKind::Diverged, message, None, Some(asked), Some(location))
 }
 
 /// The fault of code that asked for less than history records in a turn.
 pub(crate) fn asked_too_little(recorded: &EventKind) -> Fault {
+    let recorded = describe(recorded);
+    let message =
+        format!("history records {recorded}; the code asked for nothing more in that turn. {CURES}");
+    fault(FaultKind::Surplus, message, Some(recorded), None, None)
+}
+
+fn fault(
+    kind: FaultKind,
+    message: String,
+    recorded: Option<String>,
+    asked: Option<String>,
+    location: Option<&Location<'_>>,
+) -> Fault {
+    let divergence = Divergence {
+        recorded,
+        asked,
+        location: location.map(ToString::to_string),
+    };
     Fault {
-        kind: FaultKind::Surplus,
-        message: format!(
-            "history records {}; the code asked for nothing more in that turn. {CURES}",
-            describe(recorded)
-        ),
+        divergence: Some(Box::new(divergence)),
+        ..Fault::new(kind, message)
     }
 }
 

@@ -331,10 +331,7 @@ fn is_recorded_action(kind: &EventKind) -> bool {
 }
 
 fn fault(kind: FaultKind, message: impl Into<String>) -> Fault {
-    Fault {
-        kind,
-        message: message.into(),
-    }
+    Fault::new(kind, message)
 }
 
 fn busy_loop() -> Fault {

@@ -204,7 +204,7 @@ impl Shared {
 
     /// Stops the code here and parks the instance.
     pub(crate) fn fault(&self, kind: FaultKind, message: String) -> ! {
-        self.lock().fault.get_or_insert(Fault { kind, message });
+        self.lock().fault.get_or_insert(Fault::new(kind, message));
         resume_unwind(Box::new(FaultSignal))
     }
 
@@ -608,12 +608,12 @@ impl TaskKind {
 }
 
 fn unknown_task(task: TaskId, kind: TaskKind, asked: &str) -> Fault {
-    Fault {
-        kind: FaultKind::UnknownTask,
-        message: format!(
+    Fault::new(
+        FaultKind::UnknownTask,
+        format!(
             "history records that task {task}, {}, ended; the code {asked}. Deploy the code that fits, \
              register this one as a new version, or rewind",
             kind.words()
         ),
-    }
+    )
 }

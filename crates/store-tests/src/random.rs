@@ -182,10 +182,10 @@ impl Generator {
                 row.created = at(self.random.below(5) as i64);
                 row.updated = self.time();
                 row.events = *end;
-                row.parked = self.random.one_in(4).then(|| Fault {
-                    kind: FaultKind::Missing,
-                    message: "no code".into(),
-                });
+                row.parked = self
+                    .random
+                    .one_in(4)
+                    .then(|| Fault::new(FaultKind::Missing, "no code"));
                 if self.random.one_in(4) {
                     row.output = None;
                     row.apart.set(Field::Output, true);

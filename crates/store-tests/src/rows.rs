@@ -4,8 +4,8 @@ use dalsegno_core::event::Parent;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{Apart, Commit, EntityRow, InstanceRow, Lsn, Op, Owner, Store};
 use dalsegno_core::{
-    EntityId, Epoch, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId, Payload,
-    TaskId, Timestamp,
+    Divergence, EntityId, Epoch, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId,
+    PartitionId, Payload, TaskId, Timestamp,
 };
 
 /// Partitions of every hub under test.
@@ -81,6 +81,11 @@ pub(crate) fn full_row(key: u64, id: &str) -> InstanceRow {
         parked: Some(Fault {
             kind: FaultKind::Diverged,
             message: "recorded this, asked that".into(),
+            divergence: Some(Box::new(Divergence {
+                recorded: Some("this".into()),
+                asked: Some("that".into()),
+                location: None,
+            })),
         }),
         events: 3,
         extra: vec![0, 255, 1],

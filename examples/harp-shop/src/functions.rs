@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -246,6 +247,37 @@ pub async fn maintain(ctx: &OrchestrationContext, machine: String) -> Result<Str
 #[activity]
 pub async fn oil(machine: String) -> String {
     format!("{machine} is oiled")
+}
+
+/// Does this start run the code as somebody rewrote it?
+static IS_REWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// From now on the code of [`wrap`] is another, as after an edit.
+pub fn rewrite_wrap() {
+    IS_REWRITTEN.store(true, Ordering::Relaxed);
+}
+
+/// Wraps it and waits for a yes. With its code rewritten it takes foil, which no history of the old code records.
+#[orchestrator(name = "Wrap")]
+pub async fn wrap(ctx: &OrchestrationContext, what: String) -> Result<String> {
+    let wrapped = match IS_REWRITTEN.load(Ordering::Relaxed) {
+        false => ctx.call(wrap_in_paper, what).await?,
+        true => ctx.call(wrap_in_foil, what).await?,
+    };
+    let by = ctx.wait_for_event(APPROVED).await?;
+    Ok(format!("{wrapped}, approved by {by}"))
+}
+
+/// As it was always done.
+#[activity]
+pub async fn wrap_in_paper(what: String) -> String {
+    format!("{what} in paper")
+}
+
+/// As somebody likes it better.
+#[activity]
+pub async fn wrap_in_foil(what: String) -> String {
+    format!("{what} in foil")
 }
 
 /// Has a history of any length: calls in rows of a hundred.

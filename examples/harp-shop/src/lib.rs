@@ -12,7 +12,7 @@ use dalsegno::{App, Client, ExternalEvent, HostSettings, RemoteWorkers, Result};
 
 pub use functions::{
     ask_for_approval, bench, concert, cut_letters, engrave, fail_with, idle, maintain, order_everything,
-    process_order, refund, ship_by_drone, stock_taking, tour, tune, use_till,
+    process_order, refund, rewrite_wrap, ship_by_drone, stock_taking, tour, tune, use_till, wrap,
 };
 pub use stock::{Counter, CounterProxy, Till, TillProxy};
 
@@ -39,6 +39,9 @@ pub fn app() -> App {
         .register(order_everything)
         .register(use_till)
         .register(maintain)
+        .register(wrap)
+        .register(functions::wrap_in_paper)
+        .register(functions::wrap_in_foil)
         .register(bench)
         .register(idle)
         .register(fail_with)

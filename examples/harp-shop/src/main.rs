@@ -1,4 +1,5 @@
-//! `harp-shop [--folder DIR] [--port N] [--empty] [--fill N] [--long N] [--until-stdin-ends] [--generous]`, or
+//! `harp-shop [--folder DIR] [--port N] [--empty] [--fill N] [--long N] [--until-stdin-ends] [--generous]
+//! [--rewritten]`, or
 //! `harp-shop --drone ADDRESS`.
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
@@ -15,6 +16,7 @@ struct Arguments {
     is_empty: bool,
     ends_with_stdin: bool,
     is_generous: bool,
+    is_rewritten: bool,
 }
 
 #[tokio::main]
@@ -28,6 +30,9 @@ async fn main() -> Result<()> {
     let mut settings = harp_shop::settings(folder);
     if arguments.is_generous {
         settings.limits.turn_actions_max = HostSettings::in_folder(folder).limits.turn_actions_max;
+    }
+    if arguments.is_rewritten {
+        harp_shop::rewrite_wrap();
     }
     settings.listen = Some(([127, 0, 0, 1], arguments.port).into());
     let host = harp_shop::app().start(settings).await?;
@@ -65,6 +70,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
             "--drone" => arguments.drone = Some(value()?),
             "--fill" => arguments.fill = value()?.parse()?,
             "--long" => arguments.long = value()?.parse()?,
+            "--rewritten" => arguments.is_rewritten = true,
             "--generous" => arguments.is_generous = true,
             "--empty" => arguments.is_empty = true,
             "--until-stdin-ends" => arguments.ends_with_stdin = true,

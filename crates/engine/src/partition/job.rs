@@ -154,10 +154,7 @@ pub(super) fn checked(actions: Vec<Action>, actions_max: usize, sizes: Sizes) ->
             "one turn asked for {} things, turn_actions_max is {actions_max}: start children, or wait in between",
             actions.len(),
         );
-        return Err(Fault {
-            kind: FaultKind::BusyLoop,
-            message,
-        });
+        return Err(Fault::new(FaultKind::BusyLoop, message));
     }
     Ok(checked_actions(actions, sizes))
 }
@@ -172,10 +169,7 @@ fn missing(info: &ExecutionInfo) -> Fault {
         "no orchestrator \"{}\"{version} is registered here: register it, then the instance goes on",
         info.name
     );
-    Fault {
-        kind: FaultKind::Missing,
-        message,
-    }
+    Fault::new(FaultKind::Missing, message)
 }
 
 /// One operation of an entity.

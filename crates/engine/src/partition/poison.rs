@@ -77,10 +77,10 @@ impl Partition {
         tracing::warn!(instance_id = %id, kills, "a turn of this instance ran when the process died");
         if kills >= most {
             let batch = take_batch(slot);
-            let fault = Fault {
-                kind: FaultKind::Poisoned,
-                message: self.kills_text("a turn of this instance", kills),
-            };
+            let fault = Fault::new(
+                FaultKind::Poisoned,
+                self.kills_text("a turn of this instance", kills),
+            );
             return self.park(id, fault, batch);
         }
         let was_new = std::mem::take(&mut resident.is_new);

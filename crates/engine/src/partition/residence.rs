@@ -46,7 +46,7 @@ impl Partition {
         }
         if let Some(Unread { text: message, .. }) = damage {
             let kind = FaultKind::Damaged;
-            self.park(id, Fault { kind, message }, Vec::new());
+            self.park(id, Fault::new(kind, message), Vec::new());
         }
         self.make_ready(id);
         self.release_if_vacant(id);

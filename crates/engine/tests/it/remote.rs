@@ -782,10 +782,7 @@ fn a_fault_parks_the_instance_with_what_waits() {
     ground.begin();
     let first = ground.turn();
     ground.raise("a");
-    let fault = Fault {
-        kind: FaultKind::Missing,
-        message: "no such code there".to_owned(),
-    };
+    let fault = Fault::new(FaultKind::Missing, "no such code there");
     assert!(ground.end(&first, TurnAnswer::Fault(fault)));
     let parked = ground.row().parked.expect("it is parked");
     assert_eq!(parked.message, "no such code there");

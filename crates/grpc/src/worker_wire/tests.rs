@@ -5,7 +5,7 @@ use std::time::Duration;
 use dalsegno_core::action::ChildOptions;
 use dalsegno_core::event::{ChildLink, ParentClosePolicy};
 use dalsegno_core::retry::RetryPolicy;
-use dalsegno_core::{EntityId, Failure, Fault, FaultKind, TraceContext};
+use dalsegno_core::{Divergence, EntityId, Failure, Fault, FaultKind, TraceContext};
 use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo, TurnAddress};
 
 use super::*;
@@ -371,10 +371,17 @@ fn a_custom_status_that_is_not_touched_stays() {
 #[test]
 fn a_fault_arrives_as_a_fault() {
     for kind in FaultKind::ALL {
-        let told = Fault {
-            kind,
-            message: "the code changed".into(),
-        };
+        let told = Fault::new(kind, "the code changed");
+        assert_eq!(sent(fault(&told)).fault, Some(told));
+    }
+    let activity = || Some("activity \"a\"".to_owned());
+    for (recorded, asked) in [(activity(), activity()), (activity(), None), (None, activity())] {
+        let mut told = Fault::new(FaultKind::Diverged, "the code changed");
+        told.divergence = Some(Box::new(Divergence {
+            recorded,
+            asked,
+            location: Some("src/main.rs:7:9".to_owned()),
+        }));
         assert_eq!(sent(fault(&told)).fault, Some(told));
     }
 }

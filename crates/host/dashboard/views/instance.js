@@ -7,7 +7,7 @@ import { clock, count, duration, failureLine, millis, relative, size } from '../
 import { isFinal } from '../model/filter.js';
 import { VERBS } from '../model/commands.js';
 import { command, offered } from './actions.js';
-import { save } from './payload.js';
+import { Divergence, save } from './payload.js';
 import { Timeline } from './timeline.js';
 
 /** What comes by the stream is shown at most so often. */
@@ -224,8 +224,16 @@ function Alert({ row, explained, history }) {
     return html`<div class="alert" role="alert"><b>${name}</b> has failed ${times === 1 ? 'once' : `${times} times`}${found.due ? html` — next attempt <b>${relative(found.due, now.value)}</b>` : ''}${found.attemptsMax ? ` (${found.attempt} of ${found.attemptsMax})` : ''} · <a href=${go_to}>go to the task</a>${may('control') && html` · <button class="plain" onClick=${() => command('retry-now', row, { task: String(found.task) })}>retry now</button>`}
       ${failure && html`<pre>${failure}</pre>`}</div>`;
   }
+  if (row.parked?.divergence) {
+    return html`<div class="alert" role="alert"><b>Parked</b> — the code does not fit what history records
+      <${Divergence} divergence=${row.parked.divergence} /><${ParkedSteps} row=${row} /></div>`;
+  }
   return html`<div class="alert" role="alert"><b>${{ parked: 'Parked', noWorker: 'No worker', code: 'Code does not fit' }[found.kind] ?? found.kind}</b> — ${found.text}
     ${row.parked?.message && !found.text.includes(row.parked.message) && html`<pre>${row.parked.message}</pre>`}
-    <div class="more"><a href=${href(['instances', row.id], { tab: 'explain' })}>what to do</a>${row.parked && may('control') && html`<button class="plain" onClick=${() => command('rewind', row)}>rewind</button>`}</div></div>`;
+    <${ParkedSteps} row=${row} /></div>`;
+}
+
+function ParkedSteps({ row }) {
+  return html`<div class="more"><a href=${href(['instances', row.id], { tab: 'explain' })}>what to do</a>${row.parked && may('control') && html`<button class="plain" onClick=${() => command('rewind', row)}>rewind</button>`}</div>`;
 }
 

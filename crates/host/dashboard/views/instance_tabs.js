@@ -10,7 +10,7 @@ import { sequence } from '../model/sequence.js';
 import { command, here } from './actions.js';
 import { save } from './payload.js';
 import { Audit } from './audit.js';
-import { Chain } from './payload.js';
+import { Chain, Divergence } from './payload.js';
 
 const LANE = 170;
 const STEP = 30;
@@ -64,7 +64,7 @@ export function State({ id, row }) {
   const state = useLoad((abort) => get(`instances/${encodeURIComponent(id)}`, abort), [id, row.status, row.updated, row.executionId]);
   return html`<${Loaded} state=${state} isNone=${() => false}>${(whole) => html`
     ${whole.failure && html`<section class="panel" aria-label="Failure"><h2>Failure</h2><div class="body"><${Chain} failure=${whole.failure} /></div></section>`}
-    ${whole.parked && html`<section class="panel" aria-label="Fault"><h2>Fault <small>${whole.parked.kind}</small></h2><pre class="json">${whole.parked.message}</pre></section>`}
+    ${whole.parked && html`<section class="panel" aria-label="Fault"><h2>Fault <small>${whole.parked.kind}</small></h2>${whole.parked.divergence && html`<div class="body"><${Divergence} divergence=${whole.parked.divergence} /></div>`}<pre class="json">${whole.parked.message}</pre></section>`}
     <div class="grid values"><${Value} label="Input" value=${whole.input} /><${Value} label="Output" value=${whole.output} /><${Value} label="Custom status" value=${whole.customStatus} />
     <section aria-label="About"><h2>About</h2><div class="body"><dl class="kv">
       <dt>Execution</dt><dd class="mono">${whole.executionId}</dd><dt>Partition</dt><dd>${whole.partition}</dd>

@@ -35,6 +35,15 @@ export function Chain({ failure }) {
   return html`<ol class="chain">${causes(failure).map((one, index) => html`<li key=${index}>${index > 0 && html`<small>caused by </small>`}<b class="mono">${one.kind}</b> ${failureLine({ message: one.message })}${one.permanent && html` <span class="badge">not retried</span>`}${one.stack && html`<pre>${one.stack}</pre>`}</li>`)}</ol>`;
 }
 
+/** What history records beside what the code asked for. @param {{divergence: {recorded?: string, asked?: string, location?: string}}} props */
+export function Divergence({ divergence }) {
+  const { recorded, asked, location } = divergence;
+  return html`<dl class="divergence">
+    <div><dt>History records</dt><dd class=${recorded ? 'mono' : ''}>${recorded ?? 'nothing more in this turn'}</dd></div>
+    <div><dt>The code asked for</dt><dd class=${asked ? 'mono' : ''}>${asked ?? 'nothing more in this turn'}${location && html`<small>at ${location} <${Copy} text=${location} what="the place" /></small>`}</dd></div>
+  </dl>`;
+}
+
 /** Gives a text to whoever looks, as a file. @param {string} content @param {string} type @param {string} name */
 export function save(content, type, name) {
   const link = document.createElement('a');

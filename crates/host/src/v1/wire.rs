@@ -13,8 +13,8 @@ use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{
-    EntityId, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId, Payload, TaskId,
-    Timestamp, TraceContext,
+    Divergence, EntityId, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId,
+    Payload, TaskId, Timestamp, TraceContext,
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
@@ -281,9 +281,27 @@ impl From<FailureWire> for Failure {
 
 /// Why an instance is parked.
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct FaultWire {
     kind: String,
     message: String,
+    /// The two sides, where code and history went apart at one place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    divergence: Option<DivergenceWire>,
+}
+
+/// Where code and history went apart.
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct DivergenceWire {
+    /// What history records there; nothing when it ends there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded: Option<String>,
+    /// What the code asked for instead; nothing when it asked for nothing more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<String>,
+    /// File, line and column of the code that asked, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
 }
 
 impl From<&Fault> for FaultWire {
@@ -291,6 +309,11 @@ impl From<&Fault> for FaultWire {
         Self {
             kind: fault.kind.as_str().to_owned(),
             message: fault.message.clone(),
+            divergence: fault.divergence.as_deref().map(|sides| DivergenceWire {
+                recorded: sides.recorded.clone(),
+                asked: sides.asked.clone(),
+                location: sides.location.clone(),
+            }),
         }
     }
 }
@@ -303,6 +326,13 @@ impl TryFrom<FaultWire> for Fault {
         Ok(Self {
             kind: kind.ok_or_else(|| Unfit(format!("{:?} is no kind of fault", wire.kind)))?,
             message: wire.message,
+            divergence: wire.divergence.map(|sides| {
+                Box::new(Divergence {
+                    recorded: sides.recorded,
+                    asked: sides.asked,
+                    location: sides.location,
+                })
+            }),
         })
     }
 }
@@ -903,8 +933,12 @@ mod tests {
             ..Failure::new("A", "a")
         });
         full.parked = Some(Fault {
-            kind: FaultKind::Missing,
-            message: "no code".into(),
+            divergence: Some(Box::new(Divergence {
+                recorded: Some("an activity".into()),
+                asked: None,
+                location: Some("src/main.rs:7:9".into()),
+            })),
+            ..Fault::new(FaultKind::Surplus, "no code")
         });
         let status = InstanceStatus {
             row: full,

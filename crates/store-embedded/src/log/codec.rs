@@ -9,8 +9,8 @@ use dalsegno_core::event::Parent;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{Apart, Commit, EntityRow, InstanceRow, Op, Owner};
 use dalsegno_core::{
-    EntityId, Epoch, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId, PartitionId, Payload,
-    TaskId, Timestamp,
+    Divergence, EntityId, Epoch, ExecutionId, ExecutionKey, Failure, Fault, FaultKind, InstanceId,
+    PartitionId, Payload, TaskId, Timestamp,
 };
 
 /// Causes of a failure that are kept, the outermost first.
@@ -254,6 +254,7 @@ const OUTPUT: u64 = 1 << 6;
 const FAILURE: u64 = 1 << 7;
 const PARKED: u64 = 1 << 8;
 const APART: u64 = 1 << 9;
+const DIVERGENCE: u64 = 1 << 10;
 
 fn encode_row(row: &InstanceRow, to: &mut Vec<u8>) {
     encode_row_at(row, row.updated, row.events, to);
@@ -270,7 +271,8 @@ pub(crate) fn encode_row_at(row: &InstanceRow, updated: Timestamp, events: u64, 
         | flag(row.output.is_some(), OUTPUT)
         | flag(row.failure.is_some(), FAILURE)
         | flag(row.parked.is_some(), PARKED)
-        | flag(row.apart != Apart::default(), APART);
+        | flag(row.apart != Apart::default(), APART)
+        | flag(divergence(row).is_some(), DIVERGENCE);
     number(present, to);
     number(row.key.0, to);
     number(u64::from(row.partition.0), to);
@@ -314,12 +316,40 @@ pub(crate) fn encode_row_at(row: &InstanceRow, updated: Timestamp, events: u64, 
     if row.apart != Apart::default() {
         to.push(row.apart.bits());
     }
+    if let Some(sides) = divergence(row) {
+        encode_divergence(sides, to);
+    }
+}
+
+fn divergence(row: &InstanceRow) -> Option<&Divergence> {
+    row.parked.as_ref()?.divergence.as_deref()
+}
+
+fn encode_divergence(divergence: &Divergence, to: &mut Vec<u8>) {
+    let sides = [&divergence.recorded, &divergence.asked, &divergence.location];
+    let present = (0..)
+        .zip(sides)
+        .map(|(bit, side)| u8::from(side.is_some()) << bit);
+    to.push(present.sum());
+    for side in sides.into_iter().flatten() {
+        block(side.as_bytes(), to);
+    }
+}
+
+fn decode_divergence(reader: &mut Reader<'_>) -> Result<Divergence, Damage> {
+    let present = reader.byte()?;
+    let mut side = |bit: u8| reader.when(present & 1 << bit != 0, |reader| Ok(reader.text()?.to_owned()));
+    Ok(Divergence {
+        recorded: side(0)?,
+        asked: side(1)?,
+        location: side(2)?,
+    })
 }
 
 fn decode_row(reader: &mut Reader<'_>) -> Result<InstanceRow, Damage> {
     let present = reader.number()?;
     let has = |flag: u64| present & flag != 0;
-    if present >= APART << 1 {
+    if present >= DIVERGENCE << 1 {
         return Err("a row with unknown fields");
     }
     let mut row = InstanceRow {
@@ -359,13 +389,15 @@ fn decode_row(reader: &mut Reader<'_>) -> Result<InstanceRow, Damage> {
     row.output = reader.when(has(OUTPUT), Reader::payload)?;
     row.failure = reader.when(has(FAILURE), |reader| decode_failure(reader, CAUSES_MAX))?;
     row.parked = reader.when(has(PARKED), |reader| {
-        Ok(Fault {
-            kind: fault_kind(reader.byte()?).ok_or("an unknown kind of fault")?,
-            message: reader.text()?.to_owned(),
-        })
+        let kind = fault_kind(reader.byte()?).ok_or("an unknown kind of fault")?;
+        Ok(Fault::new(kind, reader.text()?))
     })?;
     if has(APART) {
         row.apart = Apart::from_bits(reader.byte()?).ok_or("a row with unknown values")?;
+    }
+    if has(DIVERGENCE) {
+        let parked = row.parked.as_mut().ok_or("two sides of no fault")?;
+        parked.divergence = Some(Box::new(decode_divergence(reader)?));
     }
     Ok(row)
 }

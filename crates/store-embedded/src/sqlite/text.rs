@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dalsegno_core::event::Parent;
-use dalsegno_core::{ExecutionKey, Failure, Fault, FaultKind, InstanceId, Payload, TaskId};
+use dalsegno_core::{Divergence, ExecutionKey, Failure, Fault, FaultKind, InstanceId, Payload, TaskId};
 use serde_json::{Value, json};
 
 /// Causes of a failure that are kept, the outermost first.
@@ -52,7 +52,12 @@ pub(super) fn read_failure(text: &str) -> Option<Failure> {
 }
 
 pub(super) fn fault_text(fault: &Fault) -> String {
-    json!({"kind": fault.kind.as_str(), "message": fault.message}).to_string()
+    let mut value = json!({"kind": fault.kind.as_str(), "message": fault.message});
+    if let Some(sides) = &fault.divergence {
+        value["divergence"] =
+            json!({"recorded": sides.recorded, "asked": sides.asked, "location": sides.location});
+    }
+    value.to_string()
 }
 
 pub(super) fn read_fault(text: &str) -> Option<Fault> {
@@ -60,6 +65,14 @@ pub(super) fn read_fault(text: &str) -> Option<Fault> {
     Some(Fault {
         kind: fault_kind(value["kind"].as_str()?)?,
         message: value["message"].as_str()?.to_owned(),
+        divergence: value.get("divergence").map(|sides| {
+            let side = |name: &str| sides[name].as_str().map(str::to_owned);
+            Box::new(Divergence {
+                recorded: side("recorded"),
+                asked: side("asked"),
+                location: side("location"),
+            })
+        }),
     })
 }
 
