@@ -358,6 +358,8 @@ impl Orchestration {
             return self.perform_one(Action::Fail { failure }, at, turn);
         }
         turn.events.reserve_exact(actions.len() + 1);
+        let is_task = |action: &&Action| matches!(action, Action::ScheduleTask { .. });
+        turn.tasks.reserve_exact(actions.iter().filter(is_task).count());
         for action in actions {
             self.perform_one(action, at, turn);
             if self.row.status.is_final() || turn.next.is_some() {

@@ -314,11 +314,11 @@ impl Partition {
         let before = resident.orchestration.row.status;
         let delayed = delayed_start(&resident.orchestration.row);
         let draft = resident.orchestration.draft(std::iter::once(&terminate), now);
-        let result = resident.orchestration.conclude(draft, Vec::new(), u64::MAX);
+        let mut result = resident.orchestration.conclude(draft, Vec::new(), u64::MAX);
         let key = resident.orchestration.row.key;
         let after = resident.orchestration.row.status;
         self.forget_start(delayed, turn);
-        self.write_tasks(id, key, &result, turn);
+        self.write_tasks(id, key, &mut result, turn);
         self.note_trail(id, &result.events, true, turn);
         turn.moves.push((Some(before), Some(after)));
         for (target, message) in result.outgoing {

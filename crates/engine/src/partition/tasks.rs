@@ -30,34 +30,38 @@ impl Partition {
         &mut self,
         id: &InstanceId,
         key: ExecutionKey,
-        result: &TurnResult,
+        result: &mut TurnResult,
         turn: &mut Turn,
     ) {
         let Some(resident) = self.slots.get(id).and_then(Slot::resident) else {
             return;
         };
         let execution_id = resident.orchestration.row.execution_id;
-        for new in &result.tasks {
+        // Taken out of the result, which lives on until all is written: there may be very many of them.
+        let tasks = std::mem::take(&mut result.tasks);
+        turn.ops.reserve(tasks.len());
+        turn.effects.reserve(tasks.len());
+        for new in tasks {
             let record = TaskRecord {
                 instance: id.clone(),
                 key,
                 execution_id,
                 task: new.task,
-                name: new.name.clone(),
-                input: new.input.clone(),
-                options: new.options.clone(),
+                name: new.name,
+                input: new.input,
+                options: new.options,
                 scheduled: self.now,
                 failed_attempts: 0,
                 due: None,
                 last_heartbeat: None,
                 failures: Vec::new(),
                 kills: 0,
-                trace: new.trace.clone(),
+                trace: new.trace,
             };
             if !planted::has(Bug::TaskNotStored) {
                 turn.ops.push(self.put_task(&record));
             }
-            self.attempts.insert((key, new.task), 0);
+            self.attempts.insert((key, record.task), 0);
             turn.effects.push(Effect::Dispatch(Arc::new(record)));
         }
         for (due, task) in &result.timers {

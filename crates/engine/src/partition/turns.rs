@@ -182,7 +182,7 @@ impl Partition {
         if is_over {
             self.forget_start(delayed, &mut turn);
         }
-        self.write_tasks(id, key, &result, &mut turn);
+        self.write_tasks(id, key, &mut result, &mut turn);
         self.note_trail(id, &result.events, is_over || result.next.is_some(), &mut turn);
         match result.next.clone() {
             Some(next) => {
