@@ -93,7 +93,9 @@ pub use watch::{Change, Seen, Watch, WatchEvent};
 pub use dalsegno_core::event::{Event, EventKind};
 pub use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
 pub use dalsegno_core::retry::RetryPolicy;
-pub use dalsegno_core::{EntityId, Failure, Fault, FaultKind, InstanceId, Timestamp, TraceContext};
+pub use dalsegno_core::{
+    Divergence, EntityId, Failure, Fault, FaultKind, InstanceId, Timestamp, TraceContext,
+};
 pub use dalsegno_engine::executor::CancelReason;
 pub use dalsegno_engine::hub::NewId;
 pub use dalsegno_engine::request::{InstanceStatus, LimiterStatus, PurgeQuery};

@@ -69,6 +69,36 @@ fn check(fault: &Fault, expected: &Expect) {
     expected.assert_eq(&cut);
 }
 
+/// What is recorded, what is asked, and whether a place in the code is told.
+fn sides(fault: &Fault) -> (Option<&str>, Option<&str>, bool) {
+    let sides = fault.divergence.as_deref().expect("it has two sides");
+    let place = sides.location.as_deref();
+    assert!(
+        place.is_none_or(|place| place.contains("faults.rs:")),
+        "{place:?}"
+    );
+    (sides.recorded.as_deref(), sides.asked.as_deref(), place.is_some())
+}
+
+#[test]
+fn a_divergence_has_its_two_sides() {
+    let mut play = Play::new(order);
+    play.start(());
+    play.turn(vec![done(0, 100)]);
+    let charge = r#"activity "charge" with 100 (task 0)"#;
+    let ship = r#"activity "ship" with "seven" (task 0)"#;
+    let timer = "a timer for 3600000001µs (task 1)";
+    assert_eq!(
+        sides(&play.replay_with(other_activity)),
+        (Some(charge), Some(ship), true)
+    );
+    assert_eq!(sides(&play.replay_with(one_behind)), (None, Some(timer), true));
+    let mut play = Play::new(two);
+    play.start(());
+    let second = r#"activity "charge" with 2 (task 1)"#;
+    assert_eq!(sides(&play.replay_with(only_one)), (Some(second), None, false));
+}
+
 fn diverges<Out: serde::Serialize + 'static>(code: fn() -> Orchestrator<(), Out>, expected: &Expect) {
     let mut play = Play::new(order);
     play.start(());
