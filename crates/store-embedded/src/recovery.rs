@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::backup;
 use crate::error::OpenError;
 use crate::identity::{self, Identity, Stage};
 use crate::log::disk::Folder;
@@ -45,6 +46,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     }
     check_folder(folder)?;
     let lock = take_lock(folder)?;
+    backup::tidy(folder).map_err(|error| OpenError::io("remove the rest of a backup", error))?;
     let identity = match Identity::read(folder)? {
         Some(identity) if identity.stage == Stage::Ready => identity,
         Some(half) => create(folder, half)?,
