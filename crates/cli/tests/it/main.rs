@@ -6,6 +6,7 @@
 mod app;
 mod demo;
 mod dev;
+mod hubs;
 mod looking;
 mod service;
 mod steering;
