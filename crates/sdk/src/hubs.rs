@@ -375,6 +375,13 @@ fn check_name(name: &str) -> std::result::Result<(), HubRefusal> {
 
 #[cfg(test)]
 mod tests {
+    use dalsegno_engine::request::{RequestErrorKind, StartOptions};
+    use dalsegno_grpc::filter::Filter;
+    use dalsegno_grpc::stream::WorkItems;
+    use dalsegno_grpc::tonic::Code;
+    use dalsegno_grpc::workers::Abilities;
+    use futures::StreamExt;
+
     use super::*;
 
     #[tokio::test]
@@ -397,6 +404,134 @@ mod tests {
         assert_eq!(shelf.list().names(), ["default", "orders"]);
         shelf.main().hub.shutdown(Duration::ZERO).await;
         shelf.close_others(Duration::ZERO).await;
+    }
+
+    /// A shelf that makes hubs, in a folder.
+    async fn shelf(folder: &Path) -> Arc<Shelf> {
+        let settings = HostSettings {
+            remote_workers: RemoteWorkers::AnyHub,
+            partitions: 2,
+            ..HostSettings::in_folder(folder)
+        };
+        let registry = Arc::new(Registry::default());
+        Shelf::open(&registry, &settings, None).await.unwrap()
+    }
+
+    fn order() -> StartOptions {
+        StartOptions {
+            name: "Order".into(),
+            ..StartOptions::default()
+        }
+    }
+
+    async fn close(shelf: &Shelf) {
+        shelf.main().hub.shutdown(Duration::ZERO).await;
+        shelf.close_others(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_works_with_a_hub_that_is_deleted_is_told_so() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let orders = shelf.hub("orders", Absent::Made).await.unwrap();
+        let stream = orders
+            .workers
+            .connect("w".into(), Filter::new(None), [0; 3], Abilities::default())
+            .unwrap();
+        let mut items = WorkItems::new(orders.clone(), stream);
+        assert!(items.next().await.unwrap().is_ok(), "the first is a ping");
+        let started = orders.hub.start(order()).await.unwrap();
+        assert!(items.next().await.unwrap().is_ok(), "and then there is work");
+        let (hub, id) = (orders.hub.clone(), started.id.clone());
+        let waiter = tokio::spawn(async move { hub.wait_for_completion(&id, None).await });
+        while orders.hub.measure().await.unwrap().waiters == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(HubKeeper::delete(&*shelf, "orders").await, Ok(()));
+        let reason = "the task hub \"orders\" was deleted";
+        let status = items.next().await.unwrap().unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::NotFound, reason));
+        assert!(items.next().await.is_none());
+        let error = waiter.await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind, error.detail.as_str()),
+            (RequestErrorKind::NotFound, reason)
+        );
+        let error = orders.hub.start(order()).await.unwrap_err();
+        assert_eq!(error.detail, reason);
+        let error = orders.hub.status(&started.id).await.unwrap_err();
+        assert_eq!(error.detail, reason);
+        assert_eq!(&*orders.hub.until_retired().await, reason);
+        assert_eq!(shelf.list().names(), ["default"]);
+        assert_eq!(fs::read_dir(shelf.folder()).unwrap().count(), 0);
+        close(&shelf).await;
+    }
+
+    #[tokio::test]
+    async fn calls_make_and_delete_the_hub_that_they_name() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let code = |answer: std::result::Result<(), Status>| answer.map_err(|status| status.code());
+        let create = async |name: &str, again: bool| code(Hubs::create(&*shelf, name, again).await);
+        assert_eq!(create("orders", false).await, Ok(()));
+        let orders = shelf.hub("orders", Absent::Refused).await.unwrap();
+        orders.hub.start(order()).await.unwrap();
+        assert_eq!(create("orders", false).await, Ok(()));
+        assert_eq!(orders.hub.retired(), None, "one that is there stays");
+        assert_eq!(create("orders", true).await, Ok(()));
+        assert!(orders.hub.retired().is_some());
+        let orders = shelf.hub("orders", Absent::Refused).await.unwrap();
+        let counts = orders.hub.counts().await.unwrap();
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 0);
+        assert_eq!(create("a/b", false).await, Err(Code::InvalidArgument));
+        assert_eq!(create("default", true).await, Err(Code::FailedPrecondition));
+        for (name, wanted) in [
+            ("orders", Ok(())),
+            ("orders", Err(Code::NotFound)),
+            ("default", Err(Code::FailedPrecondition)),
+        ] {
+            assert_eq!(code(Hubs::delete(&*shelf, name).await), wanted, "{name}");
+        }
+        close(&shelf).await;
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let first = shelf(folder.path()).await;
+        assert!(first.hub("orders", Absent::Made).await.is_ok());
+        let hubs = first.folder();
+        close(&first).await;
+        drop(first);
+        let gone = hubs.join(format!("{DELETED_PREFIX}orders"));
+        fs::rename(hubs.join("orders"), &gone).unwrap();
+        fs::remove_file(gone.join("hub.db")).unwrap();
+        let second = shelf(folder.path()).await;
+        assert!(!gone.exists());
+        assert_eq!(second.list().names(), ["default"]);
+        close(&second).await;
+    }
+
+    #[tokio::test]
+    async fn a_host_with_its_own_hub_alone_makes_and_deletes_none() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let settings = HostSettings {
+            remote_workers: RemoteWorkers::ThisHub,
+            partitions: 2,
+            ..HostSettings::in_folder(folder.path())
+        };
+        let registry = Arc::new(Registry::default());
+        let shelf = Shelf::open(&registry, &settings, None).await.unwrap();
+        for absent in [Absent::Made, Absent::Refused] {
+            let refused = shelf.hub("orders", absent).await.unwrap_err();
+            assert_eq!(refused.code(), Code::NotFound);
+        }
+        let created = HubKeeper::create(&*shelf, "orders").await;
+        assert!(matches!(created, Err(HubRefusal::Fixed(text)) if text.contains("any-hub")));
+        let deleted = HubKeeper::delete(&*shelf, "default").await;
+        assert!(matches!(deleted, Err(HubRefusal::Fixed(_))));
+        assert!(!shelf.folder().exists());
+        close(&shelf).await;
     }
 
     #[test]

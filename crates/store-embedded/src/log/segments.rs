@@ -11,8 +11,6 @@ use super::segment;
 
 /// Files kept for the next segments; more are removed.
 const SPARES_MAX: usize = 4;
-/// Bytes written at a time when a file is filled.
-const FILL_BYTES: usize = 1 << 20;
 /// The first segment of an opening is a segment of full length divided by this: a hub in which
 /// nothing happens takes little room.
 const FIRST_PART: u64 = 256;
@@ -87,7 +85,7 @@ impl Segments {
         };
         let from = match fitting {
             Some(spare) => spare,
-            None => self.fill(bytes)?,
+            None => self.make(bytes, |file, bytes| file.reserve(bytes))?,
         };
         self.grow(from.bytes);
         let name = segment::name(segment);
@@ -149,13 +147,18 @@ impl Segments {
         if !self.wants_spare.swap(false, Ordering::Relaxed) || !self.lock().spares.is_empty() {
             return Ok(());
         }
-        let spare = self.fill(0)?;
+        let spare = self.make(0, |file, bytes| file.fill(bytes))?;
         self.lock().spares.push(spare);
         Ok(())
     }
 
-    /// A spare of the next length or of at least `bytes`, written in full.
-    fn fill(&self, bytes: u64) -> io::Result<Spare> {
+    /// A spare of the next length or of at least `bytes`. Whoever has time fills it: writing into one
+    /// that has only room costs a little more with each sync.
+    fn make(
+        &self,
+        bytes: u64,
+        extend: impl FnOnce(&dyn DiskFile, u64) -> io::Result<()>,
+    ) -> io::Result<Spare> {
         let (number, bytes) = {
             let mut files = self.lock();
             files.next_spare += 1;
@@ -163,7 +166,7 @@ impl Segments {
         };
         let name = segment::spare_name(number);
         let file = self.disk.create(&name)?;
-        let filled = fill_file(file.as_ref(), bytes);
+        let filled = extend(file.as_ref(), bytes).and_then(|()| file.sync());
         if filled.is_err() {
             // Half a file would only hold the space that is missing.
             let _ = self.disk.remove(&name);
@@ -174,15 +177,4 @@ impl Segments {
     fn lock(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn fill_file(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
-    let zeros = vec![0; FILL_BYTES];
-    let mut position = 0;
-    while position < bytes {
-        let part = (bytes - position).min(FILL_BYTES as u64);
-        file.write_at(position, &zeros[..part as usize])?;
-        position += part;
-    }
-    file.sync()
 }
