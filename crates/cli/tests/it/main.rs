@@ -485,6 +485,17 @@ fn a_new_app_is_made_once() {
         lost.contains("--sdk CHECKOUT/crates/sdk") && lost.ends_with("exit 2"),
         "{lost}"
     );
+    assert!(!folder.path().join("other").exists());
+    let elsewhere = world.run_in(
+        folder.path(),
+        "init -q far --git https://git.example.com/dalsegno",
+    );
+    assert_eq!(elsewhere, "exit 0");
+    let manifest = std::fs::read_to_string(folder.path().join("far/Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains("dalsegno = { git = \"https://git.example.com/dalsegno\" }"),
+        "{manifest}"
+    );
 }
 
 /// Builds what `init` made and speaks to it. Slow: it compiles a whole app.
