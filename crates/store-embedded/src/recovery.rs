@@ -82,6 +82,11 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     };
     note_opening(&writer, &identity, &position)
         .map_err(|error| OpenError::sqlite("note the opening", error))?;
+    // The tables name the segment of this opening now, and an idle hub has no checkpoint that would
+    // give the others back.
+    if let Err(error) = log.segments().recycle(position.applied) {
+        tracing::warn!(%error, "log segments could not be recycled");
+    }
     Ok(Opened {
         lock,
         identity,

@@ -36,7 +36,7 @@ pub(crate) enum Durable {
     /// Delete finished instances, as purge --yes does
     #[command(after_help = "Example: dalsegno durable purge-history --created-before 2026-01-01")]
     PurgeHistory(PurgeHistory),
-    /// Delete a task hub with all that is in it, as hub delete --yes does
+    /// Delete a task hub, as hub delete --yes does
     #[command(after_help = "Example: dalsegno durable delete-task-hub --task-hub-name orders")]
     DeleteTaskHub(DeleteTaskHub),
 }
