@@ -180,18 +180,20 @@ fn an_empty_hub_is_small_and_its_numbers_are_told() {
     );
 }
 
+/// Of all instances.
+fn ids(dev: &Dev) -> Vec<String> {
+    let told = dev.run("list --top 1000 -o id");
+    let mut ids: Vec<String> = told.lines().map(str::to_owned).collect();
+    assert_eq!(ids.pop().as_deref(), Some("exit 0"), "{told}");
+    ids.sort();
+    ids
+}
+
 #[test]
 fn a_backup_of_a_host_under_load_brings_its_instances_back() {
     let folder = tempfile::tempdir().unwrap();
     let (hub, file) = (folder.path().join("hub"), folder.path().join("hub.backup"));
     let dev = Dev::start(&hub);
-    let ids = |dev: &Dev| {
-        let told = dev.run("list --top 1000 -o id");
-        let mut ids: Vec<String> = told.lines().map(str::to_owned).collect();
-        assert_eq!(ids.pop().as_deref(), Some("exit 0"), "{told}");
-        ids.sort();
-        ids
-    };
     for n in 0..5 {
         dev.run(&format!("start Order --id before-{n} -i {n} -q"));
     }
@@ -241,9 +243,23 @@ fn a_backup_of_a_host_under_load_brings_its_instances_back() {
     assert!(before.iter().all(|id| found.contains(id)), "{found:?}");
     assert!(dev.run("get before-3 --json").contains("\"input\":3"));
     assert_eq!(dev.run("start Order --id new -q -o id"), "new\nexit 0");
-    dev.kill();
+}
 
-    // Without a host, and of what only its log has.
+#[test]
+fn a_folder_is_backed_up_without_a_host_and_a_damaged_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&folder.path().join("hub"));
+    assert_eq!(dev.run("start Order --id new -q -o id"), "new\nexit 0");
+    let here = |line: &str| run(folder.path(), None, line);
+    let open = here("backup --path hub --to offline.backup");
+    assert!(
+        open.contains("hub is in use by pid") && open.ends_with("exit 4"),
+        "{open}"
+    );
+    // What was started a moment ago may be in the log alone.
+    dev.kill();
+    let none = here("backup --path nowhere --to offline.backup");
+    assert!(none.ends_with("exit 78"), "{none}");
     let offline = here("backup --path hub --to offline.backup");
     assert!(offline.starts_with("result      backed up\n"), "{offline}");
     let mut bytes = fs::read(folder.path().join("offline.backup")).unwrap();
