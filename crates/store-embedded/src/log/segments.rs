@@ -17,7 +17,7 @@ const FIRST_PART: u64 = 256;
 /// And no shorter than this.
 const FIRST_BYTES_MIN: u64 = 4096;
 /// Each segment is so many times as long as the one before, up to the full length.
-const GROWTH: u64 = 8;
+const GROWTH: u64 = 16;
 
 /// Shared by the committer, who takes segments, and the checkpoint, which gives them back.
 #[derive(Debug)]
@@ -85,6 +85,7 @@ impl Segments {
         };
         let from = match fitting {
             Some(spare) => spare,
+            // Whoever takes it writes its header and syncs both.
             None => self.make(bytes, |file, bytes| file.reserve(bytes))?,
         };
         self.grow(from.bytes);
@@ -147,7 +148,7 @@ impl Segments {
         if !self.wants_spare.swap(false, Ordering::Relaxed) || !self.lock().spares.is_empty() {
             return Ok(());
         }
-        let spare = self.make(0, |file, bytes| file.fill(bytes))?;
+        let spare = self.make(0, |file, bytes| file.fill(bytes).and_then(|()| file.sync()))?;
         self.lock().spares.push(spare);
         Ok(())
     }
@@ -166,7 +167,7 @@ impl Segments {
         };
         let name = segment::spare_name(number);
         let file = self.disk.create(&name)?;
-        let filled = extend(file.as_ref(), bytes).and_then(|()| file.sync());
+        let filled = extend(file.as_ref(), bytes);
         if filled.is_err() {
             // Half a file would only hold the space that is missing.
             let _ = self.disk.remove(&name);
