@@ -127,6 +127,19 @@ test('a host with several hubs: one is chosen, and stays in the address', async 
   await choice.selectOption((await server.api('GET', 'hub')).body.name);
   await tab.page.locator('[aria-label="Getting started"]').waitFor();
   assert.equal(new URL(tab.page.url()).search, '');
+  // Its own hub is not deleted, another one by its name.
+  await tab.to('#/hub', '[aria-label="Size"] .kv');
+  assert.equal(await tab.page.getByRole('button', { name: 'Delete this hub…' }).count(), 0);
+  await tab.page.goto(`${server.address}/dashboard/?hub=second#/hub`);
+  await tab.page.locator('[aria-label="Size"]', { hasText: '1: Pending 1' }).waitFor();
+  await tab.page.getByRole('button', { name: 'Delete this hub…' }).click();
+  const remove = dialog.locator('footer button.main');
+  assert.ok(await remove.isDisabled());
+  await dialog.locator('[name="confirm"]').fill('second');
+  assert.ok((await dialog.textContent()).includes('hub delete second'));
+  await remove.click();
+  await tab.page.waitForURL(/\/dashboard\/#\/$/);
+  assert.equal((await server.api('GET', 'hubs')).body.includes('second'), false);
   await tab.close();
   await server.end();
 });

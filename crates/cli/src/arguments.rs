@@ -180,7 +180,7 @@ pub(crate) enum Command {
     Durable(commands::durable::Durable),
     /// Say what works between here and a host, and what does not
     Doctor(commands::doctor::Doctor),
-    /// Look at the task hubs of the host
+    /// Look at the task hubs of the host, make and delete them
     #[command(subcommand)]
     Hub(commands::hub::Hub),
     /// Look at the configuration
@@ -191,6 +191,10 @@ pub(crate) enum Command {
     Key(commands::key::Key),
     /// Tell the version of this program and of the host
     Version(commands::version::Version),
+    /// Write a hub into one file, while it goes on
+    Backup(commands::backup::Backup),
+    /// Make a hub of such a file, or prove that one could
+    Restore(commands::backup::Restore),
     /// Check a hub that is not open: its files, then what they mean
     Verify(commands::verify::Verify),
     /// Show it: 881 packages, one rate limit, a crash if you like

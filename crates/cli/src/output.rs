@@ -132,6 +132,15 @@ fn padded(cell: &str, width: usize) -> String {
     cell.to_owned() + &" ".repeat(missing)
 }
 
+/// A number of bytes for people.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    match units.into_iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// The beginning of what may be long, for a column.
 pub(crate) fn cut(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 60;

@@ -427,6 +427,28 @@ pub fn page_of(chunks: Vec<HistoryChunk>, first: u64, bytes_max: usize) -> Vec<H
     page
 }
 
+/// What a hub takes on its disk, and how much there is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Of the log: what was committed last, and files that wait to be used.
+    pub log_bytes: u64,
+    /// Of the tables.
+    pub database_bytes: u64,
+    /// Of these, large values that are kept apart, as they are stored.
+    pub payload_bytes: u64,
+    /// Large values that are kept apart.
+    pub payloads: u64,
+    /// Instances.
+    pub instances: u64,
+    /// Of these, those that were created since the time that was asked for.
+    pub created_since: u64,
+    /// History events of all instances.
+    pub events: u64,
+}
+
+/// A whole hub as of one position, piece by piece: what a file of a backup holds, from its first byte.
+pub type BackupPieces = Box<dyn Iterator<Item = Result<Vec<u8>, ReadError>> + Send>;
+
 /// A place where commits are kept.
 ///
 /// `append` is called by one thread at a time; reads may come from any thread meanwhile. A read
@@ -528,6 +550,23 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Bytes its disk has free for new work; `None` where that is not known or does not matter.
     fn free_bytes(&self) -> Option<u64> {
         None
+    }
+
+    /// What it takes on disk; `None` for a store that has none. May read much.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn size(&self, _since: Timestamp) -> Result<Option<StoreSize>, ReadError> {
+        Ok(None)
+    }
+
+    /// A copy of everything that was appended before the call, while appends go on. It says which hub
+    /// of that name it is. `None` for a store that has no such copies.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or has no room for the copy.
+    fn backup(&self, _hub: &str) -> Result<Option<BackupPieces>, ReadError> {
+        Ok(None)
     }
 
     /// Lets go of what the store holds, such as the lock on its folder, though handles of it live

@@ -112,6 +112,26 @@ impl TaskHub {
         self.runtime.abandon();
     }
 
+    /// Ends for good, at once: activities that run are told to end, whoever waits is told this reason,
+    /// and so is whoever asks later. Returns when the store has let go of its files.
+    pub async fn retire(&self, reason: impl Into<Arc<str>>) {
+        self.runtime.retired.send_replace(Some(reason.into()));
+        self.runtime.shutdown(Duration::ZERO).await;
+    }
+
+    /// Why the hub was ended for good, if it was.
+    pub fn retired(&self) -> Option<Arc<str>> {
+        self.runtime.retired.borrow().clone()
+    }
+
+    /// Ready when the hub is ended for good; with the reason.
+    pub async fn until_retired(&self) -> Arc<str> {
+        let mut retired = self.runtime.retired.subscribe();
+        // The sender lives as long as the hub, which is held here.
+        let told = retired.wait_for(Option::is_some).await;
+        told.ok().and_then(|told| told.clone()).unwrap_or_default()
+    }
+
     /// Takes no more activities, lets those that run finish within `grace`, syncs and stops.
     /// Says how many activities were still running then; they begin again after the next start.
     pub async fn shutdown(&self, grace: Duration) -> usize {

@@ -37,10 +37,40 @@ pub struct Served {
     pub workers: Arc<Workers>,
 }
 
+/// What a call does where the hub that it names is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// It is refused: whoever only looks makes nothing.
+    Refused,
+    /// It is made, where the server allows that: workers and starts bring work.
+    Made,
+}
+
 /// The hubs of a server, by name.
 pub trait Hubs: Send + Sync + 'static {
-    /// The hub of that name, made if that is allowed.
-    fn hub(&self, name: &str) -> BoxFuture<'_, Result<Arc<Served>, Status>>;
+    /// The hub of that name.
+    fn hub(&self, name: &str, absent: Absent) -> BoxFuture<'_, Result<Arc<Served>, Status>>;
+
+    /// Makes the hub of that name, empty; one that is there stays, or is deleted first.
+    fn create(&self, name: &str, recreate: bool) -> BoxFuture<'_, Result<(), Status>> {
+        let known = self.hub(name, Absent::Refused);
+        Box::pin(async move {
+            match recreate {
+                true => Err(fixed()),
+                false => known.await.map(drop),
+            }
+        })
+    }
+
+    /// Deletes the hub of that name with all that is in it.
+    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), Status>> {
+        let known = self.hub(name, Absent::Refused);
+        Box::pin(async move { known.await.and(Err(fixed())) })
+    }
+}
+
+fn fixed() -> Status {
+    Status::failed_precondition("this server's only task hub is neither made nor deleted by a call")
 }
 
 /// The only hub of a server.
@@ -55,7 +85,7 @@ impl OneHub {
 }
 
 impl Hubs for OneHub {
-    fn hub(&self, name: &str) -> BoxFuture<'_, Result<Arc<Served>, Status>> {
+    fn hub(&self, name: &str, _absent: Absent) -> BoxFuture<'_, Result<Arc<Served>, Status>> {
         let own = self.0.hub.name();
         let answer = match name == own || name == DEFAULT_HUB {
             true => Ok(self.0.clone()),
@@ -105,29 +135,53 @@ impl Sidecar {
             .max_encoding_message_size(usize::MAX)
     }
 
+    /// The hub of a call that makes none.
     async fn served<T>(&self, request: &Request<T>) -> Result<Arc<Served>, Status> {
-        let named = |key| request.metadata().get(key).and_then(|value| value.to_str().ok());
-        let name = named("taskhub").or_else(|| named("durable-taskhub"));
-        self.hubs
-            .hub(name.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_HUB))
-            .await
+        self.hubs.hub(&hub_name(request), Absent::Refused).await
     }
-}
 
-impl Sidecar {
+    /// The hub of a worker.
+    async fn served_or_made<T>(&self, request: &Request<T>) -> Result<Arc<Served>, Status> {
+        self.hubs.hub(&hub_name(request), Absent::Made).await
+    }
+
     /// The hub of a call that changes an instance; says which, for the record.
     async fn served_about<T>(
         &self,
         request: &Request<T>,
         subject: impl Fn(&T) -> &String,
     ) -> Result<Arc<Served>, Status> {
-        if let Some(told) = request.extensions().get::<CallSubject>() {
-            let subject = subject(request.get_ref());
-            if !subject.is_empty() {
-                told.tell(&subject.chars().take(SUBJECT_CHARS_MAX).collect::<String>());
-            }
-        }
+        tell(request, subject);
         self.served(request).await
+    }
+
+    /// The same, of a call that brings something new.
+    async fn made_about<T>(
+        &self,
+        request: &Request<T>,
+        subject: impl Fn(&T) -> &String,
+    ) -> Result<Arc<Served>, Status> {
+        tell(request, subject);
+        self.served_or_made(request).await
+    }
+}
+
+/// The hub that a call names.
+fn hub_name<T>(request: &Request<T>) -> String {
+    let named = |key| request.metadata().get(key).and_then(|value| value.to_str().ok());
+    let name = named("taskhub").or_else(|| named("durable-taskhub"));
+    name.filter(|name| !name.is_empty())
+        .unwrap_or(DEFAULT_HUB)
+        .to_owned()
+}
+
+/// Says which instance a call is about, for the record.
+fn tell<T>(request: &Request<T>, subject: impl Fn(&T) -> &String) {
+    if let Some(told) = request.extensions().get::<CallSubject>() {
+        let subject = subject(request.get_ref());
+        if !subject.is_empty() {
+            told.tell(&subject.chars().take(SUBJECT_CHARS_MAX).collect::<String>());
+        }
     }
 }
 
@@ -178,7 +232,7 @@ impl TaskHubWorkerService for Sidecar {
 #[tonic::async_trait]
 impl TaskHubSidecarService for Sidecar {
     async fn hello(&self, request: Request<()>) -> Answer<()> {
-        let served = self.served(&request).await?;
+        let served = self.served_or_made(&request).await?;
         match served.workers.is_draining() {
             true => Err(Status::unavailable(
                 "the server is going down: connect again in a moment",
@@ -193,7 +247,7 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::GetWorkItemsRequest>,
     ) -> Answer<Self::GetWorkItemsStream> {
-        let served = self.served(&request).await?;
+        let served = self.served_or_made(&request).await?;
         let name = worker_name(&request);
         tracing::info!(hub = served.hub.name(), worker = name, "a worker connected");
         let mut request = request.into_inner();
@@ -263,9 +317,7 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::CreateInstanceRequest>,
     ) -> Answer<proto::CreateInstanceResponse> {
-        let served = self
-            .served_about(&request, |request| &request.instance_id)
-            .await?;
+        let served = self.made_about(&request, |request| &request.instance_id).await?;
         let subject = request.extensions().get::<CallSubject>().cloned();
         let instance_id = client::start(&served, request.into_inner()).await?;
         if let Some(subject) = subject {
@@ -427,9 +479,7 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::SignalEntityRequest>,
     ) -> Answer<proto::SignalEntityResponse> {
-        let served = self
-            .served_about(&request, |request| &request.instance_id)
-            .await?;
+        let served = self.made_about(&request, |request| &request.instance_id).await?;
         client::signal(&served, request.into_inner()).await?;
         Ok(Response::new(proto::SignalEntityResponse {}))
     }
@@ -467,22 +517,18 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::CreateTaskHubRequest>,
     ) -> Answer<proto::CreateTaskHubResponse> {
-        self.served(&request).await?;
-        match request.into_inner().recreate_if_exists {
-            true => Err(Status::unimplemented(
-                "a task hub is not deleted over the network: stop the server and delete its folder",
-            )),
-            false => Ok(Response::new(proto::CreateTaskHubResponse {})),
-        }
+        let name = hub_name(&request);
+        let recreate = request.into_inner().recreate_if_exists;
+        self.hubs.create(&name, recreate).await?;
+        Ok(Response::new(proto::CreateTaskHubResponse {}))
     }
 
     async fn delete_task_hub(
         &self,
-        _request: Request<proto::DeleteTaskHubRequest>,
+        request: Request<proto::DeleteTaskHubRequest>,
     ) -> Answer<proto::DeleteTaskHubResponse> {
-        Err(Status::unimplemented(
-            "a task hub is not deleted over the network: stop the server and delete its folder",
-        ))
+        self.hubs.delete(&hub_name(&request)).await?;
+        Ok(Response::new(proto::DeleteTaskHubResponse {}))
     }
 }
 

@@ -23,6 +23,7 @@ pub struct WorkItems {
     served: Arc<Served>,
     id: u64,
     pings: Interval,
+    is_over: bool,
 }
 
 impl WorkItems {
@@ -30,7 +31,12 @@ impl WorkItems {
     pub fn new(served: Arc<Served>, id: u64) -> Self {
         let mut pings = tokio::time::interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { served, id, pings }
+        Self {
+            served,
+            id,
+            pings,
+            is_over: false,
+        }
     }
 }
 
@@ -38,6 +44,9 @@ impl Stream for WorkItems {
     type Item = Result<proto::WorkItem, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
         if self.pings.poll_tick(context).is_ready() {
             let ping = proto::WorkItem {
                 completion_token: String::new(),
@@ -48,7 +57,12 @@ impl Stream for WorkItems {
         match self.served.workers.next(self.id, context.waker()) {
             Next::Item(item) => Poll::Ready(Some(Ok(*item))),
             Next::Nothing => Poll::Pending,
-            Next::Ended => Poll::Ready(None),
+            Next::Ended => {
+                self.is_over = true;
+                // One that was deleted says so; of a server that goes down the end says enough.
+                let reason = self.served.hub.retired();
+                Poll::Ready(reason.map(|reason| Err(Status::not_found(reason.to_string()))))
+            }
         }
     }
 }

@@ -192,7 +192,31 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "unknown_hub",
         "No task hub of that name is served here.",
         "`taskHub`, `hub` or `--hub` names a hub that this host has not.",
-        "`dalsegno hub list` shows those that it has.",
+        "`dalsegno hub list` shows those that it has, `dalsegno hub create NAME` makes another.",
+    ),
+    entry(
+        "invalid_hub_name",
+        "This is no name of a task hub.",
+        "A hub that is to be made has a name that is empty, too long, or has other letters in it than A to Z, digits, `-` and `_`.",
+        "Choose another name.",
+    ),
+    entry(
+        "hub_is_fixed",
+        "This task hub is not made or deleted by a request.",
+        "It is the host's own, which goes with the host; or the host serves its own hub alone.",
+        "For the host's own: stop the host and remove its folder, or `dalsegno purge` what is in it. To have others: `grpc.workers = \"any-hub\"`.",
+    ),
+    entry(
+        "too_many_hubs",
+        "The host has as many task hubs as it may have.",
+        "A hub is to be made and there are a hundred.",
+        "`dalsegno hub delete` one that is not needed, or start another host.",
+    ),
+    entry(
+        "not_on_disk",
+        "This task hub is not kept on a disk.",
+        "A backup is asked for of a hub that is kept in memory.",
+        "Ask a host whose hub is in a folder.",
     ),
     entry(
         "unknown_parameter",

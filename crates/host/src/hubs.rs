@@ -1,9 +1,66 @@
 //! The hubs that one host serves, by name.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dalsegno_engine::TaskHub;
+use futures::future::BoxFuture;
+
+/// Who makes and deletes hubs beside the host's own.
+pub trait HubKeeper: fmt::Debug + Send + Sync {
+    /// Makes a hub of that name, unless it is there.
+    fn create(&self, name: &str) -> BoxFuture<'_, Result<Created, HubRefusal>>;
+
+    /// Ends the hub of that name and deletes what is in it. When this returns, it is gone for good.
+    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), HubRefusal>>;
+}
+
+/// What a wish for a hub came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It was made.
+    New,
+    /// It was there, and is as it was.
+    Known,
+}
+
+/// Why a hub is not made or deleted, with its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HubRefusal {
+    /// No hub can have that name.
+    InvalidName(String),
+    /// There is no such hub.
+    Unknown(String),
+    /// This host's hubs, or this one, are not made and deleted by requests.
+    Fixed(String),
+    /// There are as many as a host may have.
+    TooMany(String),
+    /// Files could not be made or removed.
+    Failed(String),
+}
+
+impl HubRefusal {
+    /// What is wrong and what to do.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::InvalidName(text)
+            | Self::Unknown(text)
+            | Self::Fixed(text)
+            | Self::TooMany(text)
+            | Self::Failed(text) => text,
+        }
+    }
+}
+
+/// What is told of a hub that is not here.
+pub fn unknown_hub(name: &str, names: &[String]) -> String {
+    format!(
+        "there is no task hub \"{name}\" here, this host has {}: make it with `dalsegno hub create {name}`, \
+         or by a worker or a start over gRPC that names it, where the host allows new ones",
+        names.join(", ")
+    )
+}
 
 /// The hubs of a host: its own, and those that were opened beside it. A clone is the same list.
 #[derive(Clone, Debug)]
@@ -40,6 +97,12 @@ impl HubList {
     pub fn insert(&self, hub: TaskHub) {
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         others.insert(hub.name().to_owned(), hub);
+    }
+
+    /// This other hub is served no more.
+    pub fn remove(&self, name: &str) {
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        others.remove(name);
     }
 
     /// No other hub is served any more.

@@ -35,7 +35,7 @@ pub use app_routes::{AppRoutes, AuthLevel};
 pub use error_codes::{ERROR_CODES, ErrorCode, error_code};
 pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::{RequestLinks, trace_in};
-pub use hubs::HubList;
+pub use hubs::{Created, HubKeeper, HubList, HubRefusal, unknown_hub};
 pub use nearest::nearest;
 pub use observer::Observer;
 pub use openapi::document as openapi_document;

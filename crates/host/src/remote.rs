@@ -30,7 +30,10 @@ use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
     SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
-use crate::v1::{DeliveryWire, EntityTold, ExplanationWire, HubInfo, LogLevelWire, StuckWire, WorkerWire};
+use crate::v1::{
+    DeliveryWire, EntityTold, ExplanationWire, HubCreatedWire, HubInfo, HubStatsWire, LogLevelWire,
+    StuckWire, WorkerWire,
+};
 use crate::webhooks::innermost;
 
 /// How long a connection may take.
@@ -47,6 +50,23 @@ pub struct RemoteHub {
     key: Option<Secret>,
     /// The host's own when `None`.
     hub: Option<Arc<str>>,
+}
+
+/// A copy of a hub on its way here.
+#[derive(Debug)]
+pub struct RemoteBackup(reqwest::Response);
+
+impl RemoteBackup {
+    /// What comes next; `None` at the end. Whether it is whole, only its reader can tell.
+    ///
+    /// # Errors
+    /// `Unreachable` when the host breaks it off.
+    pub async fn next(&mut self) -> Answer<Option<impl AsRef<[u8]> + use<>>> {
+        self.0.chunk().await.map_err(|error| {
+            let text = format!("the host broke off the backup: {}", innermost(&error));
+            RequestError::new(RequestErrorKind::Unreachable, text)
+        })
+    }
 }
 
 /// Printed as stars.
@@ -140,6 +160,49 @@ impl RemoteHub {
     /// As all requests: the kind says what to do.
     pub async fn hubs(&self) -> Answer<Vec<String>> {
         self.get("/hubs".into()).await
+    }
+
+    /// Makes a hub, unless it is there; says whether it was made.
+    ///
+    /// # Errors
+    /// As all requests: the kind says what to do.
+    pub async fn create_hub(&self, name: &str) -> Answer<bool> {
+        let path = format!("/hubs/{}", segment(name)?);
+        let created: HubCreatedWire = self.send(Method::PUT, path, None::<&()>).await?;
+        Ok(created.created)
+    }
+
+    /// Deletes a hub with all that is in it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name, `WrongState` when it cannot be deleted.
+    pub async fn delete_hub(&self, name: &str) -> Answer<()> {
+        let path = format!("/hubs/{}?confirm={}", segment(name)?, encode(name));
+        self.done(self.request(Method::DELETE, &path)).await
+    }
+
+    /// What a hub takes, and how much is in it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name.
+    pub async fn hub_stats(&self, name: &str) -> Answer<HubStatsWire> {
+        self.get(format!("/hubs/{}/stats", segment(name)?)).await
+    }
+
+    /// A copy of a hub, to be read piece by piece.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name.
+    pub async fn backup(&self, name: &str) -> Answer<RemoteBackup> {
+        let path = format!("/hubs/{}/backup", segment(name)?);
+        let request = self.request(Method::GET, &path);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let code = response.status();
+        if code.is_success() {
+            return Ok(RemoteBackup(response));
+        }
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        Err(refusal(code, &text))
     }
 
     /// Where it speaks to.

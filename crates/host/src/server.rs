@@ -28,7 +28,7 @@ pub use crate::http::request::HttpSettings;
 use crate::http::request::State;
 use crate::http::unread::Unread;
 use crate::http::waits::Waits;
-use crate::hubs::HubList;
+use crate::hubs::{HubKeeper, HubList};
 use crate::observer::Observer;
 use crate::schedule::Schedules;
 use crate::tls::Tls;
@@ -56,6 +56,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     hubs: HubList,
+    keeper: Option<Arc<dyn HubKeeper>>,
     settings: HttpSettings,
     access: Access,
     routes: AppRoutes,
@@ -73,6 +74,7 @@ impl Server {
     pub fn new(hub: TaskHub) -> Self {
         Self {
             hubs: HubList::new(hub),
+            keeper: None,
             settings: HttpSettings::default(),
             access: Access::Loopback { hosts: Vec::new() },
             routes: AppRoutes::new(),
@@ -90,6 +92,13 @@ impl Server {
     #[must_use]
     pub fn hubs(mut self, hubs: HubList) -> Self {
         self.hubs = hubs;
+        self
+    }
+
+    /// Who makes and deletes hubs; without, nobody does.
+    #[must_use]
+    pub fn keeper(mut self, keeper: Arc<dyn HubKeeper>) -> Self {
+        self.keeper = Some(keeper);
         self
     }
 
@@ -205,6 +214,7 @@ impl Server {
         State {
             hub: self.hubs.main().clone(),
             hubs: self.hubs.clone(),
+            keeper: self.keeper.clone(),
             settings: self.settings.clone(),
             access: self.access.clone(),
             bad_keys: Mutex::default(),

@@ -549,12 +549,9 @@ impl Host {
                 None => server,
             };
             match &host.shelf {
-                Some(shelf) => server
-                    .hubs(shelf.list().clone())
-                    .grpc(dalsegno_grpc::service::router(
-                        shelf.clone(),
-                        settings.worker_limits.message_bytes_max,
-                    )),
+                Some(shelf) => server.hubs(shelf.list().clone()).keeper(shelf.clone()).grpc(
+                    dalsegno_grpc::service::router(shelf.clone(), settings.worker_limits.message_bytes_max),
+                ),
                 None => server,
             }
         };

@@ -1,15 +1,17 @@
 //! Workers in other languages, and the hubs that they and their clients name.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_grpc::executor::RemoteExecutor;
-use dalsegno_grpc::service::{DEFAULT_HUB, Hubs, Served};
+use dalsegno_grpc::service::{Absent, DEFAULT_HUB, Hubs, Served};
 use dalsegno_grpc::tonic::Status;
 use dalsegno_grpc::workers::Workers;
-use dalsegno_host::HubList;
 use dalsegno_host::traces::TraceExporter;
+use dalsegno_host::{Created, HubKeeper, HubList, HubRefusal, unknown_hub};
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 use tokio::sync::Mutex;
@@ -22,8 +24,11 @@ use crate::registry::Registry;
 /// Characters of the name of a hub that is made on demand.
 const NAME_CHARS_MAX: usize = 45;
 
-/// Hubs that are made because somebody names them.
+/// Hubs beside the host's own.
 const HUBS_MAX: usize = 100;
+
+/// How the folder of a hub begins that is being deleted: no hub has such a name.
+const DELETED_PREFIX: &str = ".deleted.";
 
 /// Whether programs in other languages may connect as workers and clients, over gRPC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,10 +48,24 @@ pub(crate) struct Shelf {
     main: Arc<Served>,
     settings: HostSettings,
     traces: Option<Arc<TraceExporter>>,
-    others: Mutex<HashMap<String, Arc<Served>>>,
+    others: Mutex<HashMap<String, Other>>,
     /// The same hubs, for those that ask over HTTP.
     list: HubList,
-    clocks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    clock: JoinHandle<()>,
+}
+
+/// A hub beside the host's own.
+#[derive(Debug)]
+struct Other {
+    served: Arc<Served>,
+    /// Keeps the time of its workers.
+    clock: JoinHandle<()>,
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.clock.abort();
+    }
 }
 
 impl Shelf {
@@ -59,7 +78,7 @@ impl Shelf {
         let main = open(registry, settings, traces.as_ref()).await?;
         let list = HubList::new(main.hub.clone());
         let shelf = Self {
-            clocks: std::sync::Mutex::new(vec![tokio::spawn(main.workers.clone().keep_time())]),
+            clock: tokio::spawn(main.workers.clone().keep_time()),
             main: Arc::new(main),
             settings: settings.clone(),
             traces,
@@ -83,8 +102,10 @@ impl Shelf {
         };
         for folder in folders.flatten() {
             let name = folder.file_name().to_string_lossy().into_owned();
-            if let Err(error) = self.other(&name).await {
-                tracing::warn!(hub = name, error = error.message(), "a task hub was not opened");
+            if name.starts_with(DELETED_PREFIX) {
+                finish_deletion(folder.path()).await;
+            } else if let Err(refusal) = self.open_other(&name).await {
+                tracing::warn!(hub = name, error = refusal.text(), "a task hub was not opened");
             }
         }
     }
@@ -108,7 +129,7 @@ impl Shelf {
     pub(crate) async fn drain(&self) {
         self.main.workers.drain();
         for other in self.others.lock().await.values() {
-            other.workers.drain();
+            other.served.workers.drain();
         }
     }
 
@@ -116,21 +137,42 @@ impl Shelf {
     pub(crate) async fn close_others(&self, grace: Duration) {
         self.list.close_others();
         for (_, other) in self.others.lock().await.drain() {
-            other.hub.shutdown(grace).await;
+            other.served.hub.shutdown(grace).await;
         }
     }
 
-    async fn other(&self, name: &str) -> std::result::Result<Arc<Served>, Status> {
+    /// May there be hubs beside the host's own?
+    fn has_others(&self) -> bool {
+        self.settings.remote_workers == RemoteWorkers::AnyHub
+    }
+
+    /// Does that name mean the host's own?
+    fn is_own(&self, name: &str) -> bool {
+        name == self.main.hub.name() || (name == DEFAULT_HUB && !self.has_others())
+    }
+
+    /// One that is open.
+    async fn known(&self, name: &str) -> Option<Arc<Served>> {
+        let others = self.others.lock().await;
+        others.get(name).map(|other| other.served.clone())
+    }
+
+    /// The hub of that name, made where it is not there; says whether it was.
+    async fn open_other(&self, name: &str) -> std::result::Result<(Arc<Served>, Created), HubRefusal> {
         check_name(name)?;
         let mut others = self.others.lock().await;
         if let Some(known) = others.get(name) {
-            return Ok(known.clone());
+            return Ok((known.served.clone(), Created::Known));
         }
         let folder = self.folder().join(name);
-        if others.len() >= HUBS_MAX && !folder.exists() {
-            return Err(Status::resource_exhausted(format!(
+        let created = match folder.exists() {
+            true => Created::Known,
+            false => Created::New,
+        };
+        if others.len() >= HUBS_MAX && created == Created::New {
+            return Err(HubRefusal::TooMany(format!(
                 "there are {HUBS_MAX} task hubs on this server, and \"{name}\" is none of them: \
-                 delete the folder of one that is not needed, or start another server"
+                 delete one that is not needed (dalsegno hub delete NAME), or start another server"
             )));
         }
         let settings = HostSettings {
@@ -140,46 +182,171 @@ impl Shelf {
         };
         let opened = open(&Arc::new(Registry::default()), &settings, self.traces.as_ref())
             .await
-            .map_err(|error| Status::unavailable(format!("task hub \"{name}\" cannot be opened: {error}")))?;
+            .map_err(|error| HubRefusal::Failed(format!("task hub \"{name}\" cannot be opened: {error}")))?;
         tracing::info!(hub = name, "a task hub was opened");
-        if let Ok(mut clocks) = self.clocks.lock() {
-            clocks.push(tokio::spawn(opened.workers.clone().keep_time()));
+        let clock = tokio::spawn(opened.workers.clone().keep_time());
+        let served = Arc::new(opened);
+        self.list.insert(served.hub.clone());
+        let other = Other {
+            served: served.clone(),
+            clock,
+        };
+        others.insert(name.to_owned(), other);
+        Ok((served, created))
+    }
+
+    fn check_keeps(&self, name: &str) -> std::result::Result<(), HubRefusal> {
+        let own = self.main.hub.name();
+        match self.has_others() {
+            true => Ok(()),
+            false => Err(HubRefusal::Fixed(format!(
+                "this host serves its own task hub \"{own}\" alone, so \"{name}\" is neither made nor deleted \
+                 here: start it with grpc.workers = \"any-hub\""
+            ))),
         }
-        let opened = Arc::new(opened);
-        self.list.insert(opened.hub.clone());
-        others.insert(name.to_owned(), opened.clone());
-        Ok(opened)
+    }
+
+    async fn create_hub(&self, name: &str) -> std::result::Result<Created, HubRefusal> {
+        if self.is_own(name) {
+            return Ok(Created::Known);
+        }
+        self.check_keeps(name)?;
+        self.open_other(name).await.map(|(_, created)| created)
+    }
+
+    /// Ends it for whoever works with it, takes its folder away at once, then removes what is in it. A
+    /// crash meanwhile leaves the hub whole, or a folder that the next start removes.
+    async fn delete_hub(&self, name: &str) -> std::result::Result<(), HubRefusal> {
+        if self.is_own(name) {
+            return Err(HubRefusal::Fixed(format!(
+                "\"{name}\" is the host's own task hub and goes with it: stop the host and remove its folder, \
+                 or delete what is in it with `dalsegno purge`"
+            )));
+        }
+        self.check_keeps(name)?;
+        // Held until it is gone, so that nobody makes it again meanwhile.
+        let mut others = self.others.lock().await;
+        let Some(other) = others.remove(name) else {
+            return Err(HubRefusal::Unknown(unknown_hub(name, &self.list.names())));
+        };
+        self.list.remove(name);
+        let reason = format!("the task hub \"{name}\" was deleted");
+        other.served.hub.retire(reason).await;
+        other.served.workers.drain();
+        let folder = self.folder();
+        let (hub, gone) = (folder.join(name), folder.join(format!("{DELETED_PREFIX}{name}")));
+        let removed = tokio::task::spawn_blocking(move || take_away(&folder, &hub, &gone)).await;
+        let removed = removed.unwrap_or_else(|error| Err(io::Error::other(error)));
+        removed.map_err(|error| {
+            HubRefusal::Failed(format!(
+                "the files of task hub \"{name}\" cannot be removed: {error}"
+            ))
+        })?;
+        tracing::info!(hub = name, "a task hub was deleted");
+        Ok(())
     }
 }
 
 impl Hubs for Shelf {
-    fn hub(&self, name: &str) -> BoxFuture<'_, std::result::Result<Arc<Served>, Status>> {
-        let own = self.main.hub.name();
+    fn hub(&self, name: &str, absent: Absent) -> BoxFuture<'_, std::result::Result<Arc<Served>, Status>> {
         let name = name.to_owned();
         Box::pin(async move {
-            if name == own || (name == DEFAULT_HUB && self.settings.remote_workers != RemoteWorkers::AnyHub) {
+            if self.is_own(&name) {
                 return Ok(self.main.clone());
             }
-            match self.settings.remote_workers {
-                RemoteWorkers::AnyHub => self.other(&name).await,
-                _ => Err(Status::not_found(format!(
-                    "there is no task hub \"{name}\" here; this server has \"{own}\""
-                ))),
+            if !self.has_others() {
+                return Err(Status::not_found(format!(
+                    "there is no task hub \"{name}\" here; this server has \"{}\"",
+                    self.main.hub.name()
+                )));
+            }
+            match absent {
+                Absent::Made => self
+                    .open_other(&name)
+                    .await
+                    .map(|(served, _)| served)
+                    .map_err(status),
+                Absent::Refused => match self.known(&name).await {
+                    Some(known) => Ok(known),
+                    None => Err(Status::not_found(unknown_hub(&name, &self.list.names()))),
+                },
             }
         })
+    }
+
+    fn create(&self, name: &str, recreate: bool) -> BoxFuture<'_, std::result::Result<(), Status>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            if recreate {
+                match self.delete_hub(&name).await {
+                    Ok(()) | Err(HubRefusal::Unknown(_)) => {}
+                    Err(refusal) => return Err(status(refusal)),
+                }
+            }
+            self.create_hub(&name).await.map(drop).map_err(status)
+        })
+    }
+
+    fn delete(&self, name: &str) -> BoxFuture<'_, std::result::Result<(), Status>> {
+        let name = name.to_owned();
+        Box::pin(async move { self.delete_hub(&name).await.map_err(status) })
+    }
+}
+
+impl HubKeeper for Shelf {
+    fn create(&self, name: &str) -> BoxFuture<'_, std::result::Result<Created, HubRefusal>> {
+        let name = name.to_owned();
+        Box::pin(async move { self.create_hub(&name).await })
+    }
+
+    fn delete(&self, name: &str) -> BoxFuture<'_, std::result::Result<(), HubRefusal>> {
+        let name = name.to_owned();
+        Box::pin(async move { self.delete_hub(&name).await })
+    }
+}
+
+fn status(refusal: HubRefusal) -> Status {
+    let text = refusal.text().to_owned();
+    match refusal {
+        HubRefusal::InvalidName(_) => Status::invalid_argument(text),
+        HubRefusal::Unknown(_) => Status::not_found(text),
+        HubRefusal::Fixed(_) => Status::failed_precondition(text),
+        HubRefusal::TooMany(_) => Status::resource_exhausted(text),
+        HubRefusal::Failed(_) => Status::unavailable(text),
+    }
+}
+
+/// The folder of a hub loses its name first, durably; then what is in it goes.
+fn take_away(hubs: &Path, hub: &Path, gone: &Path) -> io::Result<()> {
+    remove_if_there(gone)?;
+    fs::rename(hub, gone)?;
+    File::open(hubs)?.sync_all()?;
+    remove_if_there(gone)
+}
+
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Of a hub whose deletion was cut off.
+async fn finish_deletion(folder: PathBuf) {
+    let removed = tokio::task::spawn_blocking(move || remove_if_there(&folder)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "the rest of a task hub that was deleted cannot be removed");
     }
 }
 
 impl Drop for Shelf {
     fn drop(&mut self) {
-        let clocks = self.clocks.get_mut();
-        let clocks = clocks.unwrap_or_else(std::sync::PoisonError::into_inner);
-        clocks.iter().for_each(JoinHandle::abort);
+        self.clock.abort();
         self.main.hub.abandon();
         self.others
             .get_mut()
             .values()
-            .for_each(|other| other.hub.abandon());
+            .for_each(|other| other.served.hub.abandon());
         self.list.close_others();
     }
 }
@@ -196,11 +363,11 @@ async fn open(
     Ok(Served { hub, workers })
 }
 
-fn check_name(name: &str) -> std::result::Result<(), Status> {
+fn check_name(name: &str) -> std::result::Result<(), HubRefusal> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     match !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(is_plain) {
         true => Ok(()),
-        false => Err(Status::invalid_argument(format!(
+        false => Err(HubRefusal::InvalidName(format!(
             "\"{name}\" is no name of a task hub: 1 to {NAME_CHARS_MAX} letters, digits, - and _"
         ))),
     }
@@ -208,6 +375,13 @@ fn check_name(name: &str) -> std::result::Result<(), Status> {
 
 #[cfg(test)]
 mod tests {
+    use dalsegno_engine::request::{RequestErrorKind, StartOptions};
+    use dalsegno_grpc::filter::Filter;
+    use dalsegno_grpc::stream::WorkItems;
+    use dalsegno_grpc::tonic::Code;
+    use dalsegno_grpc::workers::Abilities;
+    use futures::StreamExt;
+
     use super::*;
 
     #[tokio::test]
@@ -220,7 +394,9 @@ mod tests {
         };
         let registry = Arc::new(Registry::default());
         let shelf = Shelf::open(&registry, &settings, None).await.unwrap();
-        assert!(shelf.hub("orders").await.is_ok());
+        assert!(shelf.hub("orders", Absent::Refused).await.is_err());
+        assert_eq!(shelf.list().names(), ["default"]);
+        assert!(shelf.hub("orders", Absent::Made).await.is_ok());
         shelf.main().hub.shutdown(Duration::ZERO).await;
         shelf.close_others(Duration::ZERO).await;
         drop(shelf);
@@ -228,6 +404,134 @@ mod tests {
         assert_eq!(shelf.list().names(), ["default", "orders"]);
         shelf.main().hub.shutdown(Duration::ZERO).await;
         shelf.close_others(Duration::ZERO).await;
+    }
+
+    /// A shelf that makes hubs, in a folder.
+    async fn shelf(folder: &Path) -> Arc<Shelf> {
+        let settings = HostSettings {
+            remote_workers: RemoteWorkers::AnyHub,
+            partitions: 2,
+            ..HostSettings::in_folder(folder)
+        };
+        let registry = Arc::new(Registry::default());
+        Shelf::open(&registry, &settings, None).await.unwrap()
+    }
+
+    fn order() -> StartOptions {
+        StartOptions {
+            name: "Order".into(),
+            ..StartOptions::default()
+        }
+    }
+
+    async fn close(shelf: &Shelf) {
+        shelf.main().hub.shutdown(Duration::ZERO).await;
+        shelf.close_others(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_works_with_a_hub_that_is_deleted_is_told_so() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let orders = shelf.hub("orders", Absent::Made).await.unwrap();
+        let stream = orders
+            .workers
+            .connect("w".into(), Filter::new(None), [0; 3], Abilities::default())
+            .unwrap();
+        let mut items = WorkItems::new(orders.clone(), stream);
+        assert!(items.next().await.unwrap().is_ok(), "the first is a ping");
+        let started = orders.hub.start(order()).await.unwrap();
+        assert!(items.next().await.unwrap().is_ok(), "and then there is work");
+        let (hub, id) = (orders.hub.clone(), started.id.clone());
+        let waiter = tokio::spawn(async move { hub.wait_for_completion(&id, None).await });
+        while orders.hub.measure().await.unwrap().waiters == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(HubKeeper::delete(&*shelf, "orders").await, Ok(()));
+        let reason = "the task hub \"orders\" was deleted";
+        let status = items.next().await.unwrap().unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::NotFound, reason));
+        assert!(items.next().await.is_none());
+        let error = waiter.await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind, error.detail.as_str()),
+            (RequestErrorKind::NotFound, reason)
+        );
+        let error = orders.hub.start(order()).await.unwrap_err();
+        assert_eq!(error.detail, reason);
+        let error = orders.hub.status(&started.id).await.unwrap_err();
+        assert_eq!(error.detail, reason);
+        assert_eq!(&*orders.hub.until_retired().await, reason);
+        assert_eq!(shelf.list().names(), ["default"]);
+        assert_eq!(fs::read_dir(shelf.folder()).unwrap().count(), 0);
+        close(&shelf).await;
+    }
+
+    #[tokio::test]
+    async fn calls_make_and_delete_the_hub_that_they_name() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let code = |answer: std::result::Result<(), Status>| answer.map_err(|status| status.code());
+        let create = async |name: &str, again: bool| code(Hubs::create(&*shelf, name, again).await);
+        assert_eq!(create("orders", false).await, Ok(()));
+        let orders = shelf.hub("orders", Absent::Refused).await.unwrap();
+        orders.hub.start(order()).await.unwrap();
+        assert_eq!(create("orders", false).await, Ok(()));
+        assert_eq!(orders.hub.retired(), None, "one that is there stays");
+        assert_eq!(create("orders", true).await, Ok(()));
+        assert!(orders.hub.retired().is_some());
+        let orders = shelf.hub("orders", Absent::Refused).await.unwrap();
+        let counts = orders.hub.counts().await.unwrap();
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 0);
+        assert_eq!(create("a/b", false).await, Err(Code::InvalidArgument));
+        assert_eq!(create("default", true).await, Err(Code::FailedPrecondition));
+        for (name, wanted) in [
+            ("orders", Ok(())),
+            ("orders", Err(Code::NotFound)),
+            ("default", Err(Code::FailedPrecondition)),
+        ] {
+            assert_eq!(code(Hubs::delete(&*shelf, name).await), wanted, "{name}");
+        }
+        close(&shelf).await;
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let first = shelf(folder.path()).await;
+        assert!(first.hub("orders", Absent::Made).await.is_ok());
+        let hubs = first.folder();
+        close(&first).await;
+        drop(first);
+        let gone = hubs.join(format!("{DELETED_PREFIX}orders"));
+        fs::rename(hubs.join("orders"), &gone).unwrap();
+        fs::remove_file(gone.join("hub.db")).unwrap();
+        let second = shelf(folder.path()).await;
+        assert!(!gone.exists());
+        assert_eq!(second.list().names(), ["default"]);
+        close(&second).await;
+    }
+
+    #[tokio::test]
+    async fn a_host_with_its_own_hub_alone_makes_and_deletes_none() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let settings = HostSettings {
+            remote_workers: RemoteWorkers::ThisHub,
+            partitions: 2,
+            ..HostSettings::in_folder(folder.path())
+        };
+        let registry = Arc::new(Registry::default());
+        let shelf = Shelf::open(&registry, &settings, None).await.unwrap();
+        for absent in [Absent::Made, Absent::Refused] {
+            let refused = shelf.hub("orders", absent).await.unwrap_err();
+            assert_eq!(refused.code(), Code::NotFound);
+        }
+        let created = HubKeeper::create(&*shelf, "orders").await;
+        assert!(matches!(created, Err(HubRefusal::Fixed(text)) if text.contains("any-hub")));
+        let deleted = HubKeeper::delete(&*shelf, "default").await;
+        assert!(matches!(deleted, Err(HubRefusal::Fixed(_))));
+        assert!(!shelf.folder().exists());
+        close(&shelf).await;
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Identity {
         format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()))
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
         let damaged = || OpenError::damaged("the file identity is damaged");
         let text = std::str::from_utf8(bytes).map_err(|_| damaged())?;
         let (body, crc) = text

@@ -4,6 +4,7 @@
 //! into `hub.db`. Opening is recovery; there is no other start-up path. See the modules: [`mod@verify`]
 //! checks a hub that is not open.
 
+pub mod backup;
 mod checkpoint;
 mod error;
 mod identity;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::backup;
 use crate::error::OpenError;
 use crate::identity::{self, Identity, Stage};
 use crate::log::disk::Folder;
@@ -45,6 +46,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     }
     check_folder(folder)?;
     let lock = take_lock(folder)?;
+    backup::tidy(folder).map_err(|error| OpenError::io("remove the rest of a backup", error))?;
     let identity = match Identity::read(folder)? {
         Some(identity) if identity.stage == Stage::Ready => identity,
         Some(half) => create(folder, half)?,
@@ -80,6 +82,11 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     };
     note_opening(&writer, &identity, &position)
         .map_err(|error| OpenError::sqlite("note the opening", error))?;
+    // The tables name the segment of this opening now, and an idle hub has no checkpoint that would
+    // give the others back.
+    if let Err(error) = log.segments().recycle(position.applied) {
+        tracing::warn!(%error, "log segments could not be recycled");
+    }
     Ok(Opened {
         lock,
         identity,

@@ -121,6 +121,10 @@ impl Remains {
             segment: log.active_segment(),
             ..known
         };
+        // As the real opening does, once the tables name the new segment.
+        if let Err(error) = log.segments().recycle(known.applied) {
+            tracing::debug!(%error, "log segments could not be recycled");
+        }
         Ok(SimStore {
             epoch: Epoch(log.epoch()),
             log: Mutex::new(log),

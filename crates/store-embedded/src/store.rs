@@ -1,6 +1,7 @@
 //! The store itself: the trait's answers out of log, overlay and tables.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +9,12 @@ use std::thread::{self, JoinHandle};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner,
-    PayloadDigest, ReadError, Store, page_of,
+    BackupPieces, Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op,
+    Owner, PayloadDigest, ReadError, Store, StoreSize, page_of,
 };
-use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
+use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload, Timestamp};
 
+use crate::backup;
 use crate::checkpoint::{Checkpoint, Need, Stop};
 use crate::error::OpenError;
 use crate::log::{AppendError, Log};
@@ -20,7 +22,7 @@ use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::recovery::{self, Opened};
 use crate::sqlite::schema;
-use crate::sqlite::{Readers, read, value};
+use crate::sqlite::{self, Readers, read, value};
 
 /// Events that one history can hold; the engine's own limit is far below.
 const HISTORY_EVENTS_MAX: u64 = 1 << 24;
@@ -107,6 +109,18 @@ impl EmbeddedStore {
             return Err(ReadError("the hub was shut down".into()));
         }
         Ok(())
+    }
+
+    /// A copy of the tables takes as much room as they do, for as long as it is read.
+    fn check_room(&self) -> Result<(), ReadError> {
+        let (_, needed) = file_sizes(&self.folder).map_err(|error| ReadError(error.into()))?;
+        match self.free_bytes() {
+            Some(free) if free < needed => Err(ReadError(
+                format!("a backup needs {needed} bytes beside the hub for a while, the disk has {free}")
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn end(&self, stop: Stop) {
@@ -302,6 +316,29 @@ impl Store for EmbeddedStore {
         applied.map(Lsn).map_err(|error| ReadError(error.into()))
     }
 
+    fn size(&self, since: Timestamp) -> Result<Option<StoreSize>, ReadError> {
+        let files = file_sizes(&self.folder).map_err(|error| ReadError(error.into()))?;
+        let (log_bytes, database_bytes) = files;
+        self.read_tables(Need::Shared, |connection| {
+            let rows = read::sizes(connection, since)?;
+            Ok(Some(StoreSize {
+                log_bytes,
+                database_bytes,
+                ..rows
+            }))
+        })
+    }
+
+    fn backup(&self, hub: &str) -> Result<Option<BackupPieces>, ReadError> {
+        self.check()?;
+        self.checkpoint
+            .wait(Need::Now)
+            .map_err(|error| ReadError(error.into()))?;
+        self.check_room()?;
+        let tables = sqlite::open_reader(&self.folder.join(sqlite::FILE)).map_err(read_error)?;
+        backup::pieces(&tables, &self.folder, self.partitions, hub).map(Some)
+    }
+
     /// What the file system gives to processes like this one, without its reserve for others.
     fn free_bytes(&self) -> Option<u64> {
         let found = rustix::fs::statvfs(&self.folder).ok()?;
@@ -325,6 +362,23 @@ impl Drop for EmbeddedStore {
             Stop::Clean
         });
     }
+}
+
+/// Bytes of the log and of the tables, as their files take them.
+fn file_sizes(folder: &Path) -> io::Result<(u64, u64)> {
+    let (mut log, mut tables) = (0, 0);
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // One that went meanwhile takes nothing.
+        let bytes = || entry.metadata().map_or(0, |metadata| metadata.len());
+        match () {
+            () if name.starts_with("log.") => log += bytes(),
+            () if name.starts_with(sqlite::FILE) => tables += bytes(),
+            () => {}
+        }
+    }
+    Ok((log, tables))
 }
 
 /// What the tables cannot hold is refused before it is in the log.

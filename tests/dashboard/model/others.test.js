@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
 import { addressOf, chips, filterOf, fits, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
-import { batch, batchCli, curl, deleteCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
+import { batch, batchCli, curl, deleteCli, deleteHub, deleteHubCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
 import { ARROWS_MAX, sequence } from '../../../crates/host/dashboard/model/sequence.js';
 import { alarm, kindText, qualifier, stepOf } from '../../../crates/host/dashboard/model/explain.js';
 
@@ -125,6 +125,8 @@ test('commands are typed for the server and hub that are looked at', () => {
   assert.equal(located('dalsegno stuck', 'https://orders.example', 'eu west'), "dalsegno --server=https://orders.example --hub='eu west' stuck");
   assert.equal(deleteCli({ name: 'counter', key: '' }), "dalsegno entity delete counter ''");
   assert.equal(deleteCli({ name: 'counter', key: '-k' }), 'dalsegno entity delete -- counter -k');
+  assert.equal(deleteHubCli('orders'), 'dalsegno hub delete orders');
+  assert.deepEqual(deleteHub('a b'), { method: 'DELETE', path: 'hubs/a%20b?confirm=a%20b' });
   assert.equal(runCli('nightly'), 'dalsegno schedule run nightly');
 });
 

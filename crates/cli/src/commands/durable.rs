@@ -36,6 +36,9 @@ pub(crate) enum Durable {
     /// Delete finished instances, as purge --yes does
     #[command(after_help = "Example: dalsegno durable purge-history --created-before 2026-01-01")]
     PurgeHistory(PurgeHistory),
+    /// Delete a task hub, as hub delete --yes does
+    #[command(after_help = "Example: dalsegno durable delete-task-hub --task-hub-name orders")]
+    DeleteTaskHub(DeleteTaskHub),
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +113,13 @@ pub(crate) struct PurgeHistory {
     runtime_status: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DeleteTaskHub {
+    /// Name of the hub
+    #[arg(long, value_name = "NAME")]
+    task_hub_name: String,
+}
+
 impl Durable {
     /// The command that is meant.
     pub(crate) fn meant(self) -> Result<Command, Failure> {
@@ -147,6 +157,9 @@ impl Durable {
                 .flag("until", purge.created_before)
                 .flag("status", joined(&purge.runtime_status))
                 .words_of(["--yes"]),
+            Self::DeleteTaskHub(hub) => Line::new("hub")
+                .words_of(["delete", "--yes"])
+                .words([hub.task_hub_name]),
         }
     }
 }
@@ -197,6 +210,10 @@ mod tests {
                 "dalsegno list --status=failed,running --since=2026-01-01 --top=10",
             ),
             ("get-history --id order-9", "dalsegno history -- order-9"),
+            (
+                "delete-task-hub --task-hub-name orders",
+                "dalsegno hub delete --yes -- orders",
+            ),
             (
                 "raise-event --id a --event-name b --event-data 1",
                 "dalsegno raise --data=1 -- a b",

@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+pub(crate) mod backup;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -100,6 +101,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Serve(serve) => serve.run().await,
         Command::Key(key) => key.run(&session),
         Command::Version(version) => version.run(&session).await,
+        Command::Backup(backup) => backup.run(&session).await,
+        Command::Restore(restore) => restore.run(&session).await,
         Command::Verify(verify) => verify.run(&session).await,
         Command::Init(init) => init.run(&session),
         Command::Help(_)

@@ -65,7 +65,7 @@ impl Verify {
     }
 }
 
-fn read(folder: &Path) -> Result<Report, Failure> {
+pub(super) fn read(folder: &Path) -> Result<Report, Failure> {
     verify(folder).map_err(|error| {
         if error.is_in_use() {
             Failure::in_use(&format_args!("{}: {error}", folder.display()))
@@ -77,7 +77,7 @@ fn read(folder: &Path) -> Result<Report, Failure> {
 }
 
 /// What records and tables say together. For that the hub is opened as every start does it.
-fn check_meaning(folder: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn check_meaning(folder: &Path) -> Result<Vec<String>, Failure> {
     let store =
         EmbeddedStore::open(folder, Options::default()).map_err(|error| Failure::configuration(&error))?;
     let findings = dalsegno_engine::verify::verify(&store).map_err(|error| Failure::unexpected(&error))?;

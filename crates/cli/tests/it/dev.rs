@@ -186,7 +186,7 @@ fn a_command_reaches_every_hub_of_the_host() {
     line(
         "list --hub order",
         expect![[r#"
-        2| error[invalid]: this host does not serve the task hub, it has default, orders: a worker or client over gRPC makes a new one by naming it, where the host allows that
+        2| error[invalid]: there is no task hub "order" here, this host has default, orders: make it with `dalsegno hub create order`, or by a worker or a start over gRPC that names it, where the host allows new ones
         exit 2"#]],
     );
 }

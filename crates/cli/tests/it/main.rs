@@ -6,6 +6,7 @@
 mod app;
 mod demo;
 mod dev;
+mod hubs;
 mod looking;
 mod service;
 mod steering;
@@ -483,6 +484,17 @@ fn a_new_app_is_made_once() {
     assert!(
         lost.contains("--sdk CHECKOUT/crates/sdk") && lost.ends_with("exit 2"),
         "{lost}"
+    );
+    assert!(!folder.path().join("other").exists());
+    let elsewhere = world.run_in(
+        folder.path(),
+        "init -q far --git https://git.example.com/dalsegno",
+    );
+    assert_eq!(elsewhere, "exit 0");
+    let manifest = std::fs::read_to_string(folder.path().join("far/Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains("dalsegno = { git = \"https://git.example.com/dalsegno\" }"),
+        "{manifest}"
     );
 }
 

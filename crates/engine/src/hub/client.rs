@@ -48,14 +48,20 @@ pub(super) async fn ask<T: Send + 'static>(
         let _ = sender.send(answer);
     });
     runtime.send(partition, command(reply));
-    receiver.await.unwrap_or_else(|_| Err(going_down()))
+    receiver.await.unwrap_or_else(|_| Err(runtime.why_closed()))
 }
 
-fn going_down() -> RequestError {
-    RequestError::new(
-        RequestErrorKind::Unavailable,
-        "the hub is going down: try again in a moment",
-    )
+impl Runtime {
+    /// Why a question has no answer: for good, or until the next start.
+    fn why_closed(&self) -> RequestError {
+        match &*self.retired.borrow() {
+            Some(reason) => RequestError::new(RequestErrorKind::NotFound, reason.to_string()),
+            None => RequestError::new(
+                RequestErrorKind::Unavailable,
+                "the hub is going down: try again in a moment",
+            ),
+        }
+    }
 }
 
 fn internal(error: &ReadError) -> RequestError {
@@ -165,7 +171,11 @@ impl Runtime {
     ) -> Answer<T> {
         let store = self.store.clone();
         let done = tokio::task::spawn_blocking(move || read(&*store)).await;
-        done.map_err(|_| going_down())?.map_err(|error| internal(&error))
+        done.map_err(|_| self.why_closed())?
+            .map_err(|error| match self.retired.borrow().is_some() {
+                true => self.why_closed(),
+                false => internal(&error),
+            })
     }
 }
 
@@ -177,7 +187,7 @@ impl TaskHub {
     pub async fn start(&self, mut options: StartOptions) -> Answer<Started> {
         let runtime = &self.runtime;
         if runtime.is_draining() {
-            return Err(going_down());
+            return Err(runtime.why_closed());
         }
         let name = runtime.orchestrator_named(&options.name)?;
         name.as_ref().clone_into(&mut options.name);
@@ -264,7 +274,7 @@ impl TaskHub {
         });
         let input = Input::TurnEnded { turn, answer, reply };
         self.runtime.mailboxes.send(partition, input);
-        receiver.await.unwrap_or_else(|_| Err(going_down()))
+        receiver.await.unwrap_or_else(|_| Err(self.runtime.why_closed()))
     }
 
     pub(super) async fn ask<T: Send + 'static>(

@@ -1,6 +1,7 @@
 //! What a hub measures, put together for whoever reads it.
 
-use dalsegno_core::PartitionId;
+use dalsegno_core::store::{BackupPieces, StoreSize};
+use dalsegno_core::{PartitionId, Timestamp};
 use prometheus_client::registry::Registry;
 
 use super::TaskHub;
@@ -43,6 +44,24 @@ impl TaskHub {
             partitions = partitions.plus(&here.await?);
         }
         Ok(self.runtime.measure(partitions))
+    }
+
+    /// What the hub takes on its disk; `None` where it is kept in memory. May read much.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read, `NotFound` when the hub was deleted.
+    pub async fn size(&self, since: Timestamp) -> Answer<Option<StoreSize>> {
+        self.runtime.blocking(move |store| store.size(since)).await
+    }
+
+    /// A copy of the hub as of one position, while it goes on; `None` where it is kept in memory. The
+    /// pieces are read from disk as they are asked for: not on a thread that others wait for.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read, `NotFound` when the hub was deleted.
+    pub async fn backup(&self) -> Answer<Option<BackupPieces>> {
+        let name = self.runtime.name.clone();
+        self.runtime.blocking(move |store| store.backup(&name)).await
     }
 
     /// Puts the instruments of this hub where a reader finds them.

@@ -107,6 +107,8 @@ pub(super) struct Runtime {
     /// Rounds of each station when they were last seen to rise.
     seen: Mutex<Vec<(u64, Instant)>>,
     is_draining: AtomicBool,
+    /// Why it is gone for good.
+    pub(super) retired: tokio::sync::watch::Sender<Option<Arc<str>>>,
     stuck: Arc<AtomicUsize>,
     marks: Marks,
     alarm: Arc<Alarm>,
@@ -209,6 +211,7 @@ impl Runtime {
             stations: OnceLock::new(),
             seen: Mutex::default(),
             is_draining: AtomicBool::new(false),
+            retired: tokio::sync::watch::Sender::default(),
             stuck: Arc::default(),
             marks,
             alarm: Arc::default(),

@@ -140,6 +140,17 @@ export function runCli(name) {
 
 const PERIODS = [['d', 864e5], ['h', 36e5], ['m', 6e4], ['s', 1e3], ['ms', 1]];
 
+/** Deletes a hub; the name once more is what confirms it. @param {string} name */
+export function deleteHub(name) {
+  const encoded = encodeURIComponent(name);
+  return { method: 'DELETE', path: `hubs/${encoded}?confirm=${encoded}` };
+}
+
+/** @param {string} name */
+export function deleteHubCli(name) {
+  return `dalsegno hub delete ${quote(name)}`;
+}
+
 /** `5000/1h` of a rate. @param {{count: number, periodMs: number} | undefined} rate */
 export function rateText(rate) {
   if (!rate) return '';

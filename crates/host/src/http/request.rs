@@ -20,7 +20,7 @@ use super::problem::{Place, Problem};
 use super::query::{self, Query, invalid};
 use super::route::{Parameter, Route};
 use super::waits::{WaitSlot, Waits};
-use crate::hubs::HubList;
+use crate::hubs::{HubKeeper, HubList, unknown_hub};
 use crate::keys::{LinkOperation, Scope};
 use crate::nearest::nearest;
 use crate::observer::Observer;
@@ -93,6 +93,7 @@ pub(crate) struct State {
     /// The host's own.
     pub(crate) hub: TaskHub,
     pub(crate) hubs: HubList,
+    pub(crate) keeper: Option<Arc<dyn HubKeeper>>,
     pub(crate) settings: HttpSettings,
     pub(crate) access: Access,
     pub(crate) bad_keys: Mutex<BadKeys>,
@@ -236,17 +237,13 @@ impl Call {
         let known: Vec<&'static str> = self.parameters.iter().map(|parameter| parameter.name).collect();
         let query = Query::parse(self.parts.uri.query(), &known)?;
         match query.text("taskHub") {
-            Some(hub) if !hub.is_empty() && self.state.hubs.find(hub).is_none() => Err(Problem::bad_request(
-                "unknown_hub",
-                format!(
-                    "this host does not serve the task hub, it has {}: a worker or client over gRPC \
-                         makes a new one by naming it, where the host allows that",
-                    self.state.hubs.names().join(", ")
-                ),
-            )
-            .param("taskHub")
-            .got(hub)
-            .expected(self.state.hubs.names().join(", "))),
+            Some(hub) if !hub.is_empty() && self.state.hubs.find(hub).is_none() => {
+                let names = self.state.hubs.names();
+                Err(Problem::bad_request("unknown_hub", unknown_hub(hub, &names))
+                    .param("taskHub")
+                    .got(hub)
+                    .expected(names.join(", ")))
+            }
             _ => Ok(query),
         }
     }

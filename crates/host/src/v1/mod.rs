@@ -7,6 +7,7 @@ mod delivery_wire;
 mod entity_wire;
 pub(crate) mod event_wire;
 mod explain_wire;
+mod hubs;
 pub(crate) mod instances;
 pub mod json;
 mod log_level;
@@ -27,6 +28,7 @@ use crate::http::request::Call;
 pub use delivery_wire::DeliveryWire;
 pub use entity_wire::{EntityTold, EntityWaiterWire};
 pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
+pub use hubs::{HubCreatedWire, HubStatsWire, StatusCountWire};
 pub use log_level::LogLevelWire;
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
@@ -86,6 +88,10 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::SetLogLevel => log_level::set(call).await,
         Ours::Hub => others::hub(call).await,
         Ours::Hubs => others::hubs(&call),
+        Ours::CreateHub { name } => hubs::create(call, name).await,
+        Ours::DeleteHub { name } => hubs::delete(call, name).await,
+        Ours::HubStats { name } => hubs::stats(call, name).await,
+        Ours::Backup { name } => hubs::backup(call, name).await,
         Ours::Schedules => schedules::list(&call),
         Ours::RunSchedule { name } => schedules::run(&call, &name),
         Ours::Operations => operations::list(&call),

@@ -12,7 +12,8 @@ use super::wire::{
     PurgeBody, SignalBody, StartBody, StartedWire,
 };
 use super::{
-    DeliveryWire, ExplanationWire, HubInfo, LogLevelWire, OperationWire, ScheduleWire, StuckWire, WorkerWire,
+    DeliveryWire, ExplanationWire, HubCreatedWire, HubInfo, HubStatsWire, LogLevelWire, OperationWire,
+    ScheduleWire, StuckWire, WorkerWire,
 };
 use crate::audit::{AuditRecord, RECORDS_KEPT};
 use crate::http::list::PAGE_ROWS;
@@ -466,5 +467,42 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             200,
             "The names.",
             Schemas::subschema_for::<Vec<String>>,
+        )]),
+    Route::new(Verb::Put, "hubs/{hub}", |path| Ours::CreateHub { name: path.text(0) })
+        .told("createHub", "Make a task hub, unless it is there.")
+        .scope(Scope::Admin)
+        .refuses(&[409])
+        .answers(&[
+            Answer::json(200, "It was there.", Schemas::subschema_for::<HubCreatedWire>),
+            Answer::json(201, "It was made.", Schemas::subschema_for::<HubCreatedWire>),
+        ]),
+    Route::new(Verb::Delete, "hubs/{hub}", |path| Ours::DeleteHub { name: path.text(0) })
+        .told(
+            "deleteHub",
+            "Delete a task hub with all that is in it: its workers and waits end, its files go.",
+        )
+        .scope(Scope::Admin)
+        .query(&[Parameter::new("confirm", Shape::Text, "The name of the hub, once more.").required()])
+        .refuses(&[404, 409])
+        .answers(&[Answer::empty(204, "It is gone.")]),
+    get("hubs/{hub}/stats", |path| Ours::HubStats { name: path.text(0) })
+        .told("hubStats", "What a task hub takes on disk, and how much is in it.")
+        .refuses(&[404])
+        .answers(&[Answer::json(
+            200,
+            "The numbers.",
+            Schemas::subschema_for::<HubStatsWire>,
+        )]),
+    get("hubs/{hub}/backup", |path| Ours::Backup { name: path.text(0) })
+        .told(
+            "backup",
+            "A copy of a task hub as of one position, while it goes on: the file that `dalsegno restore` reads.",
+        )
+        .scope(Scope::Admin)
+        .refuses(&[404, 409])
+        .answers(&[Answer::text(
+            200,
+            "The file. One that is cut off is refused when it is read.",
+            "application/octet-stream",
         )]),
 ];

@@ -12,9 +12,10 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use dalsegno_core::query::InstanceQuery;
+use dalsegno_engine::TaskHub;
 use dalsegno_engine::changes::{HubChange, HubChanges, RowChange};
 use dalsegno_engine::hub::{Change, Watch, WatchEvent};
-use dalsegno_engine::request::RequestError;
+use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use dalsegno_engine::seen::Seen;
 use futures::stream;
 use serde::Serialize;
@@ -106,6 +107,7 @@ fn streamed(feed: Feed) -> Response {
 /// What is left to send to one reader.
 struct Feed {
     source: Source,
+    hub: TaskHub,
     heartbeat: Duration,
     closing: watch::Receiver<bool>,
     #[expect(dead_code, reason = "counts the reader for as long as it is here")]
@@ -138,6 +140,7 @@ impl Feed {
     fn new(source: Source, call: &Call, slot: WaitSlot) -> Self {
         Self {
             source,
+            hub: call.hub().clone(),
             heartbeat: call.state.settings.heartbeat,
             closing: call.state.closing.subscribe(),
             slot,
@@ -158,6 +161,11 @@ impl Feed {
         let next = tokio::select! {
             biased;
             _ = self.closing.wait_for(|closing| *closing) => return None,
+            reason = self.hub.until_retired() => {
+                self.state = FeedState::Over;
+                let error = RequestError::new(RequestErrorKind::NotFound, reason.to_string());
+                return Some(problem_frame(error).into());
+            }
             next = next => next,
         };
         match next {

@@ -11,6 +11,8 @@ use crate::world::{P, Reply, World, world_with_keys};
 fn scope(method: &str, path: &str) -> Scope {
     match (method, path) {
         ("PUT", _) => Scope::Admin,
+        ("GET", path) if path.ends_with("/backup") => Scope::Admin,
+        ("DELETE", path) if path.contains("/hubs/") => Scope::Admin,
         ("GET", _) => Scope::Read,
         // And what the verb in the body needs.
         (_, path) if path.contains("/operations") => Scope::Read,

@@ -179,6 +179,11 @@ pub(crate) const ROUTES: &[(&str, &str, &[&str])] = &[
     ("POST", "/runtime/dalsegno/v1/operations", &[]),
     ("GET", "/runtime/dalsegno/v1/operations/x", &[]),
     ("DELETE", "/runtime/dalsegno/v1/operations/x", &[]),
+    ("GET", "/runtime/dalsegno/v1/hubs", &[]),
+    ("PUT", "/runtime/dalsegno/v1/hubs/orders", &[]),
+    ("DELETE", "/runtime/dalsegno/v1/hubs/orders", &["confirm"]),
+    ("GET", "/runtime/dalsegno/v1/hubs/orders/stats", &[]),
+    ("GET", "/runtime/dalsegno/v1/hubs/orders/backup", &[]),
 ];
 
 const NAMES: [&str; 12] = [

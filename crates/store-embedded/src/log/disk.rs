@@ -8,6 +8,12 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+/// Bytes written at a time when a file is filled.
+const FILL_BYTES: usize = 1 << 20;
+
 /// A folder.
 pub(crate) trait Disk: Send + Sync + fmt::Debug {
     /// Names of all files.
@@ -32,6 +38,21 @@ pub(crate) trait DiskFile: Send + Sync + fmt::Debug {
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// Writes all bytes at a position; the file grows as needed.
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes it that long, with room for all of it; what was never written reads as zeros.
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.fill(bytes)
+    }
+    /// The same, all of it written, so that no later write changes more than data.
+    fn fill(&self, bytes: u64) -> io::Result<()> {
+        let zeros = vec![0; FILL_BYTES];
+        let mut position = 0;
+        while position < bytes {
+            let part = (bytes - position).min(FILL_BYTES as u64);
+            self.write_at(position, &zeros[..part as usize])?;
+            position += part;
+        }
+        Ok(())
+    }
     /// Makes what was written durable, and the length.
     fn sync(&self) -> io::Result<()>;
 }
@@ -105,6 +126,15 @@ impl DiskFile for File {
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_all_at(bytes, position)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(self, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(()),
+            // Not every file system can.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.fill(bytes),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

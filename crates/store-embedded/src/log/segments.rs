@@ -11,14 +11,19 @@ use super::segment;
 
 /// Files kept for the next segments; more are removed.
 const SPARES_MAX: usize = 4;
-/// Bytes written at a time when a file is filled.
-const FILL_BYTES: usize = 1 << 20;
+/// The first segment of an opening is a segment of full length divided by this: a hub in which
+/// nothing happens takes little room.
+const FIRST_PART: u64 = 256;
+/// And no shorter than this.
+const FIRST_BYTES_MIN: u64 = 4096;
+/// Each segment is so many times as long as the one before, up to the full length.
+const GROWTH: u64 = 16;
 
 /// Shared by the committer, who takes segments, and the checkpoint, which gives them back.
 #[derive(Debug)]
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
-    /// Length of a segment, unless one batch needs more.
+    /// Full length of a segment, unless one batch needs more. Only such are used again.
     segment_bytes: u64,
     files: Mutex<Files>,
     /// The active segment is more than half full and no spare is there.
@@ -28,8 +33,17 @@ pub(crate) struct Segments {
 #[derive(Debug, Default)]
 struct Files {
     full: Vec<Full>,
-    spares: Vec<u64>,
+    spares: Vec<Spare>,
     next_spare: u64,
+    /// Length of the next file that is filled.
+    next_bytes: u64,
+}
+
+/// A file that waits to become a segment.
+#[derive(Clone, Copy, Debug)]
+struct Spare {
+    number: u64,
+    bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +55,22 @@ struct Full {
 }
 
 impl Segments {
+    /// With spares of full length.
     pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, spares: Vec<u64>) -> Self {
         let next_spare = spares.iter().max().map_or(0, |max| max + 1);
+        let spares = spares.into_iter().map(|number| Spare {
+            number,
+            bytes: segment_bytes,
+        });
         Self {
             disk,
             segment_bytes,
             files: Mutex::new(Files {
                 full: Vec::new(),
-                spares,
+                spares: spares.collect(),
                 next_spare,
+                next_bytes: (segment_bytes / FIRST_PART)
+                    .clamp(FIRST_BYTES_MIN.min(segment_bytes), segment_bytes),
             }),
             wants_spare: AtomicBool::new(false),
         }
@@ -57,19 +78,29 @@ impl Segments {
 
     /// A file of at least `bytes` for a segment, under its name, which is durable.
     pub(crate) fn take(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
-        let spare = if bytes <= self.segment_bytes {
-            self.lock().spares.pop()
-        } else {
-            None
+        let fitting = {
+            let mut files = self.lock();
+            let fitting = files.spares.iter().rposition(|spare| spare.bytes >= bytes);
+            fitting.map(|index| files.spares.remove(index))
         };
-        let from = match spare {
+        let from = match fitting {
             Some(spare) => spare,
-            None => self.fill(bytes.max(self.segment_bytes))?,
+            // Whoever takes it writes its header and syncs both.
+            None => self.make(bytes, |file, bytes| file.reserve(bytes))?,
         };
+        self.grow(from.bytes);
         let name = segment::name(segment);
-        self.disk.rename(&segment::spare_name(from), &name)?;
+        self.disk.rename(&segment::spare_name(from.number), &name)?;
         self.disk.sync_names()?;
         self.disk.open(&name)
+    }
+
+    /// A segment of such a length is written: the next is longer.
+    fn grow(&self, bytes: u64) {
+        let mut files = self.lock();
+        files.next_bytes = files
+            .next_bytes
+            .max(bytes.saturating_mul(GROWTH).min(self.segment_bytes));
     }
 
     /// A segment is full; it is needed until `last_lsn` is folded.
@@ -92,10 +123,13 @@ impl Segments {
             let full = files.full.remove(index);
             let name = segment::name(full.segment);
             if full.bytes == self.segment_bytes && files.spares.len() < SPARES_MAX {
-                let spare = files.next_spare;
+                let number = files.next_spare;
                 files.next_spare += 1;
-                self.disk.rename(&name, &segment::spare_name(spare))?;
-                files.spares.push(spare);
+                self.disk.rename(&name, &segment::spare_name(number))?;
+                files.spares.push(Spare {
+                    number,
+                    bytes: full.bytes,
+                });
             } else {
                 self.disk.remove(&name)?;
             }
@@ -114,40 +148,34 @@ impl Segments {
         if !self.wants_spare.swap(false, Ordering::Relaxed) || !self.lock().spares.is_empty() {
             return Ok(());
         }
-        let spare = self.fill(self.segment_bytes)?;
+        let spare = self.make(0, |file, bytes| file.fill(bytes).and_then(|()| file.sync()))?;
         self.lock().spares.push(spare);
         Ok(())
     }
 
-    /// A spare of such a length, written in full.
-    fn fill(&self, bytes: u64) -> io::Result<u64> {
-        let spare = {
+    /// A spare of the next length or of at least `bytes`. Whoever has time fills it: writing into one
+    /// that has only room costs a little more with each sync.
+    fn make(
+        &self,
+        bytes: u64,
+        extend: impl FnOnce(&dyn DiskFile, u64) -> io::Result<()>,
+    ) -> io::Result<Spare> {
+        let (number, bytes) = {
             let mut files = self.lock();
             files.next_spare += 1;
-            files.next_spare - 1
+            (files.next_spare - 1, bytes.max(files.next_bytes))
         };
-        let name = segment::spare_name(spare);
+        let name = segment::spare_name(number);
         let file = self.disk.create(&name)?;
-        let filled = fill_file(file.as_ref(), bytes);
+        let filled = extend(file.as_ref(), bytes);
         if filled.is_err() {
             // Half a file would only hold the space that is missing.
             let _ = self.disk.remove(&name);
         }
-        filled.map(|()| spare)
+        filled.map(|()| Spare { number, bytes })
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn fill_file(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
-    let zeros = vec![0; FILL_BYTES];
-    let mut position = 0;
-    while position < bytes {
-        let part = (bytes - position).min(FILL_BYTES as u64);
-        file.write_at(position, &zeros[..part as usize])?;
-        position += part;
-    }
-    file.sync()
 }

@@ -13,7 +13,10 @@ use super::sim_disk::SimDisk;
 use super::*;
 
 const STORE: u128 = 0x00112233_44556677_8899aabb_ccddeeff;
+/// So short that the first segment has the full length.
 const SEGMENT_BYTES: u64 = 4096;
+/// So long that the first segment of an opening is shorter.
+const GROWING_BYTES: u64 = 64 * 1024;
 
 /// What the tables would hold: the last position of each opening that they know, and how far they are.
 fn unknown() -> Known {
@@ -40,8 +43,12 @@ fn batch(n: u64, len: usize) -> Vec<Commit> {
 }
 
 fn open_sim(disk: &SimDisk, known: &Known) -> Result<(Log, Vec<Batch>), LogError> {
-    let found = find(disk, known, SEGMENT_BYTES)?;
-    begin(Arc::new(disk.clone()), known, SEGMENT_BYTES, found)
+    open_sized(disk, known, SEGMENT_BYTES)
+}
+
+fn open_sized(disk: &SimDisk, known: &Known, segment_bytes: u64) -> Result<(Log, Vec<Batch>), LogError> {
+    let found = find(disk, known, segment_bytes)?;
+    begin(Arc::new(disk.clone()), known, segment_bytes, found)
 }
 
 /// Opens and notes the opening, as the tables do.
@@ -98,6 +105,38 @@ fn what_was_appended_comes_back_over_many_segments() {
 }
 
 #[test]
+fn an_empty_log_is_short_and_its_segments_grow_with_what_is_written() {
+    let disk = SimDisk::default();
+    let lengths = |disk: &SimDisk| -> Vec<usize> {
+        let names = disk.names().unwrap();
+        let logs = names.iter().filter(|name| segment::number_of(name).is_some());
+        logs.map(|name| disk.content(name).len()).collect()
+    };
+    let mut known = unknown();
+    for _ in 0..3 {
+        let (log, _) = open_sized(&disk, &known, GROWING_BYTES).unwrap();
+        note(&mut known, &log);
+        log.segments().recycle(0).unwrap();
+        log.segments().prepare().unwrap();
+        assert_eq!(lengths(&disk), [4096], "an opening adds nothing");
+        assert!(!disk.names().unwrap().iter().any(|name| name.contains("spare")));
+    }
+    let (mut log, _) = open_sized(&disk, &known, GROWING_BYTES).unwrap();
+    note(&mut known, &log);
+    for n in 1..=120 {
+        log.append(&batch(n, 1_000)).unwrap();
+        log.segments().prepare().unwrap();
+    }
+    assert_eq!(lengths(&disk), [4096, 4096, 64 * 1024, 64 * 1024]);
+    note(&mut known, &log);
+    known.applied = 60;
+    log.segments().recycle(60).unwrap();
+    let (log, batches) = open_sized(&disk.after_kill(), &known, GROWING_BYTES).unwrap();
+    assert_eq!(positions(&batches), (61..=120).collect::<Vec<u64>>());
+    assert_eq!(log.last(), 120);
+}
+
+#[test]
 fn a_batch_longer_than_a_segment_gets_one_of_its_own() {
     let disk = SimDisk::default();
     let mut known = unknown();
@@ -136,12 +175,17 @@ fn crash_many_times(seed: u64, lives: usize) -> usize {
     let mut random = Random::new(seed);
     let mut disk = SimDisk::default();
     let mut known = unknown();
+    let segment_bytes = if seed.is_multiple_of(2) {
+        SEGMENT_BYTES
+    } else {
+        GROWING_BYTES
+    };
     let mut acknowledged = 0;
     // Appends whose outcome nobody knows, beyond the acknowledged.
     let mut crashes = 0;
     for life in 0..lives {
         disk.crash_after(20 + random.below(400) as usize);
-        if let Ok((mut log, batches)) = open_sim(&disk, &known) {
+        if let Ok((mut log, batches)) = open_sized(&disk, &known, segment_bytes) {
             assert_eq!(
                 positions(&batches),
                 (known.applied + 1..=log.last()).collect::<Vec<u64>>(),
@@ -171,7 +215,7 @@ fn crash_many_times(seed: u64, lives: usize) -> usize {
             assert!(
                 disk.is_down(),
                 "seed {seed}, life {life}: refused: {:?}",
-                open_sim(&disk, &known).err()
+                open_sized(&disk, &known, segment_bytes).err()
             );
         }
         crashes += 1;

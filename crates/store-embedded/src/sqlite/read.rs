@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, Status};
 use dalsegno_core::store::{
-    Apart, EntityRow, HistoryChunk, InstanceRow, Loaded, Owner, PayloadDigest, TimerRow,
+    Apart, EntityRow, HistoryChunk, InstanceRow, Loaded, Owner, PayloadDigest, StoreSize, TimerRow,
 };
 use dalsegno_core::{
     EntityId, ExecutionId, ExecutionKey, InstanceId, PartitionId, Payload, TaskId, Timestamp,
@@ -55,6 +55,31 @@ pub(crate) fn history(connection: &Connection, key: ExecutionKey) -> rusqlite::R
         )?
         .query_map([key.0 as i64], history_chunk)?
         .collect()
+}
+
+/// How much is in the tables.
+pub(crate) fn sizes(connection: &Connection, since: Timestamp) -> rusqlite::Result<StoreSize> {
+    let unsigned = |row: &Row<'_>, column| row.get::<_, i64>(column).map(|number| number as u64);
+    let (instances, created_since, events) = connection.query_row(
+        "SELECT count(*), count(*) FILTER (WHERE created >= ?1), ifnull(sum(events), 0) FROM instances",
+        [since.as_micros()],
+        |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?, unsigned(row, 2)?)),
+    )?;
+    let (payloads, payload_bytes) = connection.query_row(
+        "SELECT count(*), ifnull(sum(bytes), 0) FROM
+         (SELECT octet_length(value) AS bytes FROM payloads
+          UNION ALL SELECT octet_length(value) FROM entity_payloads)",
+        [],
+        |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)),
+    )?;
+    Ok(StoreSize {
+        payload_bytes,
+        payloads,
+        instances,
+        created_since,
+        events,
+        ..StoreSize::default()
+    })
 }
 
 /// From the chunk that holds event `first` on, until there are so many bytes.

@@ -269,3 +269,28 @@ fn an_idle_hub_writes_nothing() {
     assert_eq!(snapshot(folder.path()), before);
     assert_eq!(store.unapplied_bytes(), 0);
 }
+
+#[test]
+fn openings_of_an_idle_hub_add_nothing() {
+    let folder = TempDir::new().unwrap();
+    let segments = || {
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("log.")).count()
+    };
+    fill(folder.path(), 1..3).abandon();
+    for n in 0..5 {
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        match n {
+            // What was only in the log is folded when the hub is closed.
+            0 => assert_eq!(segments(), 2),
+            _ => assert_eq!(segments(), 1),
+        }
+        drop(store);
+    }
+    let size = || -> u64 {
+        let store = EmbeddedStore::open(folder.path(), Options::default()).unwrap();
+        store.size(Timestamp::from_micros(0)).unwrap().unwrap().log_bytes
+    };
+    assert_eq!((size(), size(), size()), (256 * 1024, 256 * 1024, 256 * 1024));
+}

@@ -1,0 +1,223 @@
+//! Hubs as things: made, deleted, measured, copied.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use dalsegno_core::Timestamp;
+use dalsegno_core::store::{BackupPieces, ReadError};
+use dalsegno_engine::TaskHub;
+use futures::stream;
+use serde::{Deserialize, Serialize};
+
+use crate::http::body::{empty, json};
+use crate::http::problem::Problem;
+use crate::http::query::invalid;
+use crate::http::request::Call;
+use crate::http::wire::to_json;
+use crate::hubs::{Created, HubRefusal, unknown_hub};
+use crate::keys::Scope;
+use crate::openapi::schemas;
+
+const DAY_MICROS: i64 = 24 * 3_600_000_000;
+
+/// `PUT hubs/{hub}`: what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HubCreatedWire {
+    /// The hub's name.
+    pub name: String,
+    /// Whether it was made; else it was there and is as it was.
+    pub created: bool,
+}
+
+/// `GET hubs/{hub}/stats`: what a hub takes, and how much is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HubStatsWire {
+    /// The hub's name.
+    pub name: String,
+    /// Whether it is the host's own.
+    pub own: bool,
+    /// Bytes of its files together; nothing where it is kept in memory.
+    pub disk_bytes: u64,
+    /// Of these, the log.
+    pub log_bytes: u64,
+    /// Of these, the tables.
+    pub database_bytes: u64,
+    /// Of the tables, large values that are kept apart.
+    pub payload_bytes: u64,
+    /// How many values are kept apart.
+    pub payloads: u64,
+    /// Bytes that the disk has free, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+    /// Instances by status.
+    pub instances: Vec<StatusCountWire>,
+    /// History events of all of them.
+    pub history_events: u64,
+    /// Instances that were created within the last day and are still here.
+    pub created_last_day: u64,
+    /// Bytes that they take of the tables, if each takes as much as any other.
+    pub growth_bytes_per_day: u64,
+}
+
+/// How many instances are in a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StatusCountWire {
+    /// The status.
+    #[schemars(extend("enum" = schemas::statuses()))]
+    pub status: String,
+    /// How many.
+    pub count: u64,
+}
+
+pub(super) async fn create(call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    call.query()?;
+    let keeper = call.state.keeper.as_ref().ok_or_else(no_keeper)?;
+    let created = keeper
+        .create(&name)
+        .await
+        .map_err(|refusal| refused(refusal, &name))?;
+    let status = match created {
+        Created::New => StatusCode::CREATED,
+        Created::Known => StatusCode::OK,
+    };
+    let wire = HubCreatedWire {
+        name,
+        created: created == Created::New,
+    };
+    Ok(json(status, to_json(&wire)))
+}
+
+pub(super) async fn delete(call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    let query = call.query()?;
+    match query.text("confirm") {
+        Some(confirmed) if confirmed == name => {}
+        Some(other) => {
+            return Err(invalid(
+                "confirm",
+                other,
+                "the name of the hub, as it is in the path",
+            ));
+        }
+        None => {
+            return Err(Problem::bad_request(
+                "missing_parameter",
+                "a deleted hub does not come back: confirm it with ?confirm= and its name",
+            )
+            .param("confirm")
+            .expected("the name of the hub, as it is in the path".to_owned()));
+        }
+    }
+    let keeper = call.state.keeper.as_ref().ok_or_else(no_keeper)?;
+    keeper
+        .delete(&name)
+        .await
+        .map_err(|refusal| refused(refusal, &name))?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn stats(call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Read)?;
+    call.query()?;
+    let hub = named(&call, &name)?;
+    let day_ago = Timestamp::from_micros(hub.now().as_micros() - DAY_MICROS);
+    let size = hub.size(day_ago).await?.unwrap_or_default();
+    let counts = hub.counts().await?;
+    let share = u128::from(size.database_bytes) * u128::from(size.created_since);
+    let growth = share / u128::from(size.instances.max(1));
+    let wire = HubStatsWire {
+        name: hub.name().to_owned(),
+        own: hub.name() == call.state.hubs.main().name(),
+        disk_bytes: size.log_bytes + size.database_bytes,
+        log_bytes: size.log_bytes,
+        database_bytes: size.database_bytes,
+        payload_bytes: size.payload_bytes,
+        payloads: size.payloads,
+        free_bytes: hub.free_bytes(),
+        instances: counts
+            .into_iter()
+            .map(|(status, count)| StatusCountWire {
+                status: status.as_str().to_owned(),
+                count,
+            })
+            .collect(),
+        history_events: size.events,
+        created_last_day: size.created_since,
+        growth_bytes_per_day: u64::try_from(growth).unwrap_or(u64::MAX),
+    };
+    Ok(json(StatusCode::OK, to_json(&wire)))
+}
+
+pub(super) async fn backup(call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    call.query()?;
+    let hub = named(&call, &name)?;
+    let pieces = hub.backup().await?.ok_or_else(|| {
+        let text = format!(
+            "the task hub {} is kept in memory: there is nothing to copy",
+            hub.name()
+        );
+        Problem::new(StatusCode::CONFLICT, "not_on_disk", text)
+    })?;
+    tracing::info!(hub = hub.name(), "a backup is made");
+    let mut response = Response::new(Body::from_stream(stream::unfold(Some(pieces), next_piece)));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// The next piece of a body, read where it holds up nobody. An error cuts the connection, so that
+/// nobody takes what came for the whole.
+async fn next_piece(
+    pieces: Option<BackupPieces>,
+) -> Option<(Result<Bytes, ReadError>, Option<BackupPieces>)> {
+    let mut pieces = pieces?;
+    let read = tokio::task::spawn_blocking(move || {
+        let piece = pieces.next();
+        (piece, pieces)
+    });
+    match read.await {
+        Ok((None, _)) => None,
+        Ok((Some(Ok(piece)), pieces)) => Some((Ok(Bytes::from(piece)), Some(pieces))),
+        Ok((Some(Err(error)), _)) => {
+            tracing::error!(%error, "a backup could not be finished");
+            Some((Err(error), None))
+        }
+        Err(error) => Some((Err(ReadError(error.into())), None)),
+    }
+}
+
+fn named(call: &Call, name: &str) -> Result<TaskHub, Problem> {
+    let unknown = || unknown(name, unknown_hub(name, &call.state.hubs.names()));
+    call.state.hubs.find(name).ok_or_else(unknown)
+}
+
+fn unknown(name: &str, text: String) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "unknown_hub", text)
+        .param("hub")
+        .got(name)
+}
+
+fn no_keeper() -> Problem {
+    let text =
+        "this host serves its own task hub alone: start it with grpc.workers = \"any-hub\" to have others";
+    Problem::new(StatusCode::CONFLICT, "hub_is_fixed", text)
+}
+
+fn refused(refusal: HubRefusal, name: &str) -> Problem {
+    let text = refusal.text().to_owned();
+    match refusal {
+        HubRefusal::InvalidName(_) => Problem::bad_request("invalid_hub_name", text).got(name),
+        HubRefusal::Unknown(_) => unknown(name, text),
+        HubRefusal::Fixed(_) => Problem::new(StatusCode::CONFLICT, "hub_is_fixed", text),
+        HubRefusal::TooMany(_) => Problem::new(StatusCode::CONFLICT, "too_many_hubs", text),
+        HubRefusal::Failed(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text),
+    }
+}
