@@ -17,6 +17,7 @@ pub mod executor;
 pub mod explain;
 pub mod hub;
 pub mod input;
+pub mod limiters;
 pub mod loader;
 pub mod mailbox;
 pub mod marks;

@@ -786,7 +786,7 @@ impl TaskHub {
                 .await?,
             );
         }
-        for (name, rule) in self.runtime.dispatcher.rules() {
+        for (name, rule) in self.runtime.dispatcher.limiters().rules() {
             if !all.iter().any(|status| status.name == name) {
                 all.push(LimiterStatus {
                     name,
@@ -832,7 +832,7 @@ impl TaskHub {
         if let Some(problem) = rule.problem() {
             return Err(invalid(format!("limiter {name}: {problem}")));
         }
-        if self.runtime.dispatcher.rule(name).is_none() {
+        if self.runtime.dispatcher.limiters().rule(name).is_none() {
             let detail = format!("the hub has no limiter \"{name}\"");
             return Err(RequestError::new(RequestErrorKind::NotFound, detail).about(name));
         }
@@ -865,9 +865,9 @@ impl TaskHub {
         if known.as_ref() == Some(&data) {
             return Ok(());
         }
-        let dispatcher = &self.runtime.dispatcher;
+        let limiters = self.runtime.dispatcher.limiters();
         // What was offered before may be changed by who offers; all else is not the worker's.
-        let is_open = match dispatcher.rule(&offer.name) {
+        let is_open = match limiters.rule(&offer.name) {
             None => true,
             Some(rule) => {
                 let before = known.map(|data| record::decode_limiter_offer(&offer.name, &data));
@@ -876,7 +876,7 @@ impl TaskHub {
         };
         self.set_meta(&name, Some(data)).await?;
         for activity in &offer.activities {
-            dispatcher.limit(activity.clone(), offer.name.clone());
+            limiters.limit(activity.clone(), offer.name.clone());
         }
         if is_open {
             self.change_rule(&offer.name, &offer.rule);
@@ -886,7 +886,10 @@ impl TaskHub {
 
     fn change_rule(&self, name: &str, rule: &LimiterRule) {
         let limiter: Arc<str> = name.into();
-        self.runtime.dispatcher.set_rule(limiter.clone(), rule.clone());
+        self.runtime
+            .dispatcher
+            .limiters()
+            .set_rule(limiter.clone(), rule.clone());
         for partition in 0..self.runtime.mailboxes.partitions() {
             let input = Input::RuleChanged {
                 limiter: limiter.clone(),

@@ -366,7 +366,7 @@ impl Partition {
             Input::OperationsEnded { entity, ended } => self.end_operations(&entity, ended),
             Input::Loaded(loaded) => self.take_loaded(*loaded),
             Input::Acquire(ask) => self.acquire(ask),
-            Input::GiveBack { limiter, key } => self.give_back(&limiter, &key),
+            Input::GiveBack(bucket) => self.give_back(&bucket),
             Input::Shut { ask, retry_after } => self.shut(ask, retry_after),
             Input::RuleChanged { limiter, rule } => self.change_rule(&limiter, &rule),
             Input::Nudge => {}
