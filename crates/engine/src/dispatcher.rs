@@ -12,8 +12,8 @@ use tracing::Instrument;
 
 use crate::attempt::{AttemptLimits, run_attempt};
 use crate::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Canceller, Executor, Heartbeats,
-    cancellation, panic_text,
+    ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Cancellation, Canceller, Executor,
+    Heartbeats, Receipt, cancellation, panic_text,
 };
 use crate::input::{AttemptRun, Input};
 use crate::limiters::{Admitted, BucketName, Limiters};
@@ -81,6 +81,24 @@ impl State {
 #[derive(Debug)]
 struct Active {
     canceller: Option<Canceller>,
+}
+
+/// Where an attempt runs, and who counts it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// At a worker: it takes no slot.
+    is_elsewhere: bool,
+    /// Its name has a limit of its own here.
+    is_counted: bool,
+}
+
+impl Place {
+    fn of(settings: &ActivitySettings) -> Self {
+        Self {
+            is_elsewhere: settings.is_remote,
+            is_counted: settings.concurrency_per_host.is_some(),
+        }
+    }
 }
 
 /// Host and process, as histories name who ran an attempt.
@@ -219,39 +237,55 @@ impl Dispatcher {
         if let Some(active) = state.active.get_mut(&(record.key, record.task)) {
             active.canceller = Some(canceller);
         }
-        let heartbeats = Heartbeats::default();
-        let request = ActivityRequest::new(&record, cancelled.clone(), heartbeats.clone());
-        let receipt = request.receipt.clone();
+        let place = Place::of(&settings);
+        let limits = AttemptLimits {
+            timeout: record.options.timeout.or(settings.timeout),
+            heartbeat: settings.heartbeat,
+        };
         let this = self.clone();
-        let slot = self.marks.slot();
+        // An attempt elsewhere does not end this process.
+        let slot = (!place.is_elsewhere).then(|| self.marks.slot());
+        // It is as small as can be, for there may be very many attempts elsewhere.
         let attempts = async move {
-            // An attempt elsewhere does not end this process.
-            if !settings.is_remote {
+            if let Some(slot) = &slot {
                 slot.set(&Mark::Attempt(record.key, record.task));
             }
             let begin = Instant::now();
-            let timeout = record.options.timeout.or(settings.timeout);
-            let attempt = async { this.executor.run_activity(request).await };
+            let (heartbeats, receipt) = (Heartbeats::default(), Receipt::default());
+            let attempt = this.attempt(&record, &cancelled, &heartbeats, &receipt);
             let attempt = std::panic::AssertUnwindSafe(attempt).catch_unwind();
             let attempt = attempt.map(|result| result.unwrap_or_else(|panic| panicked(panic.as_ref())));
-            let limits = AttemptLimits {
-                timeout,
-                heartbeat: settings.heartbeat,
-            };
-            let outcome = run_attempt(attempt, &limits, &heartbeats, cancelled, || {
-                this.cancel_running(&record)
-            })
-            .await;
-            slot.clear();
+            let tell_it = || this.cancel_running(&record);
+            let outcome = run_attempt(attempt, &limits, &heartbeats, cancelled.clone(), tell_it).await;
+            if let Some(slot) = &slot {
+                slot.clear();
+            }
             let run = AttemptRun {
                 worker: this.worker.clone(),
                 took: begin.elapsed(),
                 receipt,
             };
             let admitted = Admitted { record, bucket };
-            this.end(admitted, &settings, outcome, heartbeats.latest().details, run);
+            this.end(admitted, place, outcome, heartbeats.latest().details, run);
         };
         self.runtime.spawn(attempts.instrument(self.span.clone()));
+    }
+
+    async fn attempt(
+        &self,
+        record: &TaskRecord,
+        cancelled: &Cancellation,
+        heartbeats: &Heartbeats,
+        receipt: &Receipt,
+    ) -> AttemptOutcome {
+        let running = {
+            let request = ActivityRequest {
+                receipt: receipt.clone(),
+                ..ActivityRequest::new(record, cancelled.clone(), heartbeats.clone())
+            };
+            self.executor.run_activity(request)
+        };
+        running.await
     }
 
     /// Tells a running attempt that its time is over.
@@ -267,20 +301,18 @@ impl Dispatcher {
     fn end(
         self: &Arc<Self>,
         admitted: Admitted,
-        settings: &ActivitySettings,
+        place: Place,
         outcome: Option<AttemptOutcome>,
         heartbeat: Option<Payload>,
         run: AttemptRun,
     ) {
         let record = &admitted.record;
         let mut state = self.lock();
-        if !settings.is_remote {
+        if !place.is_elsewhere {
             state.running -= 1;
+            state.is_suspect_running &= !is_suspect(record);
         }
-        if is_suspect(record) && !settings.is_remote {
-            state.is_suspect_running = false;
-        }
-        if settings.concurrency_per_host.is_some()
+        if place.is_counted
             && let Some(running) = state.running_by_name.get_mut(&record.name)
         {
             *running = running.saturating_sub(1);

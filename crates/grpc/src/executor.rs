@@ -7,7 +7,7 @@ use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
 use dalsegno_engine::Executor;
 use dalsegno_engine::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
+    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo, Heartbeats,
     OperationOutcome, OperationRequest, OperationRun, OperationsEnded, Receipt, TurnAddress, TurnSender,
 };
 use dalsegno_engine::explain::Reason;
@@ -124,7 +124,7 @@ impl Executor for RemoteExecutor {
     fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
         match self.activities.contains(&request.name) {
             true => self.local.run_activity(request),
-            false => Box::pin(run_activity(self.workers.clone(), request)),
+            false => run_activity(self.workers.clone(), request),
         }
     }
 
@@ -166,41 +166,55 @@ impl Drop for Withdrawal {
     }
 }
 
-async fn run_activity(workers: Arc<Workers>, mut request: ActivityRequest) -> AttemptOutcome {
+/// Offered at once; what waits for the answer is small, for there may be very many of it.
+fn run_activity(workers: Arc<Workers>, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
     let (answer, answered) = oneshot::channel();
     let id = workers.offer(activity_work(&request, answer));
-    let _withdrawal = Withdrawal(workers.clone(), id);
-    tokio::pin!(answered);
-    let answer = tokio::select! {
-        answer = &mut answered => answer,
-        reason = request.cancelled.wait() => match workers.cancel(id, reason) {
-            // Who cancels waits as long as it thinks right.
-            true => answered.await,
-            false => return AttemptOutcome::Failed {
-                failure: Failure::new("Cancelled", format!("{reason:?}")),
-                retry_after: None,
+    let withdrawal = Withdrawal(workers, id);
+    let ActivityRequest {
+        mut cancelled,
+        heartbeats,
+        receipt,
+        ..
+    } = request;
+    Box::pin(async move {
+        tokio::pin!(answered);
+        let answer = tokio::select! {
+            answer = &mut answered => answer,
+            reason = cancelled.wait() => match withdrawal.0.cancel(id, reason) {
+                // Who cancels waits as long as it thinks right.
+                true => answered.await,
+                false => return AttemptOutcome::Failed {
+                    failure: Failure::new("Cancelled", format!("{reason:?}")),
+                    retry_after: None,
+                },
             },
-        },
-    };
-    match answer {
-        Ok(ActivityAnswer {
-            mut response,
-            durable,
-        }) => {
-            if let Some(details) = response.last_heartbeat.take() {
-                request.heartbeats.report(Some(Payload::from(details)));
-            }
-            request.receipt.request(move || {
-                // Who asked may have gone away.
-                let _ = durable.send(());
-            });
-            wire::outcome(response)
-        }
-        Err(_) => AttemptOutcome::Failed {
+        };
+        activity_outcome(answer.ok(), &heartbeats, &receipt)
+    })
+}
+
+/// What an answer comes to; `None`: there will be none.
+fn activity_outcome(
+    answer: Option<ActivityAnswer>,
+    heartbeats: &Heartbeats,
+    receipt: &Receipt,
+) -> AttemptOutcome {
+    let Some(ActivityAnswer {
+        mut response,
+        outcome,
+    }) = answer
+    else {
+        return AttemptOutcome::Failed {
             failure: Failure::new("Unavailable", "the hub's workers were closed"),
             retry_after: None,
-        },
+        };
+    };
+    if let Some(details) = response.last_heartbeat.take() {
+        heartbeats.report(Some(Payload::from(details)));
     }
+    receipt.request(move || outcome.tell(Ok(())));
+    wire::outcome(response)
 }
 
 fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnswer>) -> Work {
@@ -253,7 +267,7 @@ async fn run_operations(
     let (answer, answered) = oneshot::channel();
     let id = workers.offer(entity_work(request, answer));
     let _withdrawal = Withdrawal(workers, id);
-    let Ok(EntityAnswer { result, durable }) = answered.await else {
+    let Ok(EntityAnswer { result, outcome }) = answered.await else {
         let closed = || {
             failed(
                 Failure::new("Unavailable", "the hub's workers were closed"),
@@ -266,10 +280,7 @@ async fn run_operations(
         };
     };
     let receipt = Receipt::default();
-    receipt.request(move || {
-        // Who asked may have gone away.
-        let _ = durable.send(());
-    });
+    receipt.request(move || outcome.tell(Ok(())));
     OperationsEnded {
         outcomes: operation_outcomes(result, state.as_ref()),
         receipt,
@@ -395,6 +406,9 @@ struct Sent {
     answered: Arc<OnceLock<Delivery>>,
 }
 
+/// Most events are no longer in the worker's words.
+const EVENT_BYTES: usize = 96;
+
 impl RemoteExecution {
     fn push(&mut self, events: Vec<Bytes>, bytes: usize) {
         Arc::make_mut(&mut self.past).extend(events);
@@ -403,19 +417,17 @@ impl RemoteExecution {
 
     /// Events as the protocol has them, in one piece of memory.
     fn encode(&mut self, events: &[Event]) -> (Vec<Bytes>, usize) {
-        let messages = events
-            .iter()
-            .filter_map(|event| self.names.event(event, &self.info));
-        let messages: Vec<_> = messages.collect();
-        let size = messages.iter().map(prost::Message::encoded_len).sum();
-        let mut buffer = Vec::with_capacity(size);
-        let mut ends = Vec::with_capacity(messages.len());
-        for message in messages {
-            // A vector takes whatever is written to it.
-            let _ = message.encode(&mut buffer);
-            ends.push(buffer.len());
+        let mut buffer = Vec::with_capacity(events.len() * EVENT_BYTES);
+        let mut ends = Vec::with_capacity(events.len());
+        for event in events {
+            if let Some(message) = self.names.event(event, &self.info) {
+                // A vector takes whatever is written to it.
+                let _ = message.encode(&mut buffer);
+                ends.push(buffer.len());
+            }
         }
-        let whole = Bytes::from(buffer);
+        // It stays for as long as the execution: without room for more.
+        let whole = Bytes::copy_from_slice(&buffer);
         let mut from = 0;
         let cut = |end| whole.slice(std::mem::replace(&mut from, end)..end);
         (ends.into_iter().map(cut).collect(), whole.len())

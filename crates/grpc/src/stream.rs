@@ -38,18 +38,19 @@ impl Stream for WorkItems {
     type Item = Result<proto::WorkItem, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.pings.poll_tick(context).is_ready() {
+        // Work is a sign of life itself.
+        match self.served.workers.next(self.id, context.waker()) {
+            Next::Item(item) => return Poll::Ready(Some(Ok(*item))),
+            Next::Ended => return Poll::Ready(None),
+            Next::Nothing => {}
+        }
+        self.pings.poll_tick(context).map(|_| {
             let ping = proto::WorkItem {
                 completion_token: String::new(),
                 request: Some(proto::work_item::Request::HealthPing(proto::HealthPing {})),
             };
-            return Poll::Ready(Some(Ok(ping)));
-        }
-        match self.served.workers.next(self.id, context.waker()) {
-            Next::Item(item) => Poll::Ready(Some(Ok(*item))),
-            Next::Nothing => Poll::Pending,
-            Next::Ended => Poll::Ready(None),
-        }
+            Some(Ok(ping))
+        })
     }
 }
 
@@ -57,7 +58,7 @@ impl Drop for WorkItems {
     fn drop(&mut self) {
         let refused = self.served.workers.disconnect(self.id);
         if !refused.is_empty() {
-            tokio::spawn(worker_calls::refuse_large(self.served.clone(), refused));
+            worker_calls::refuse_large(&self.served, refused);
         }
     }
 }

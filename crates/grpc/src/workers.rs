@@ -21,6 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::filter::Filter;
+use crate::outcome::Outcome;
 use crate::proto;
 use crate::proto::work_item::Request;
 use crate::wire::{self, Locks};
@@ -128,7 +129,7 @@ pub struct ActivityAnswer {
     /// What it said.
     pub response: proto::ActivityResponse,
     /// Told when it is durable.
-    pub durable: oneshot::Sender<()>,
+    pub outcome: Outcome,
 }
 
 /// The answer to an entity's operations.
@@ -137,7 +138,7 @@ pub struct EntityAnswer {
     /// What it said.
     pub result: proto::EntityBatchResult,
     /// Told when it is durable.
-    pub durable: oneshot::Sender<()>,
+    pub outcome: Outcome,
 }
 
 impl Work {
@@ -196,6 +197,9 @@ const RECEIVED_BYTES: usize = 4 * 1024 * 1024;
 
 /// So many names are told of what connected workers offer.
 const OFFERS_TOLD: usize = 8;
+
+/// Most tokens are no longer.
+const TOKEN_CHARS: usize = 48;
 
 /// Streams that may break over one large item.
 const BROKEN_MAX: u32 = 2;
@@ -757,19 +761,31 @@ impl Workers {
     }
 
     fn token(&self, id: u64, delivery: u64) -> String {
-        let hash = |secret: &RandomState| secret.hash_one((id, delivery));
-        let (a, b) = (hash(&self.secrets.0), hash(&self.secrets.1));
-        let mut token = String::with_capacity(80);
+        let proof = self.proof(id, delivery);
+        let mut token = String::with_capacity(TOKEN_CHARS);
         // A string takes whatever is written to it.
-        let _ = write!(token, "{id:x}.{delivery:x}.{a:016x}{b:016x}");
+        let _ = write!(token, "{id:x}.{delivery:x}.{proof:x}");
         token
     }
 
+    /// What only this server can know of a delivery.
+    fn proof(&self, id: u64, delivery: u64) -> u128 {
+        let hash = |secret: &RandomState| u128::from(secret.hash_one((id, delivery)));
+        hash(&self.secrets.0) << 64 | hash(&self.secrets.1)
+    }
+
     fn read(&self, token: &str) -> Option<(u64, u64)> {
+        // One way to write each: hexadecimal numbers are also read with a sign and in capitals.
+        let is_written_so = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'.');
+        if !token.bytes().all(is_written_so) {
+            return None;
+        }
         let mut parts = token.split('.');
         let id = u64::from_str_radix(parts.next()?, 16).ok()?;
         let delivery = u64::from_str_radix(parts.next()?, 16).ok()?;
-        (self.token(id, delivery) == token).then_some((id, delivery))
+        let proof = u128::from_str_radix(parts.next()?, 16).ok()?;
+        let is_ours = proof == self.proof(id, delivery) && parts.next().is_none();
+        is_ours.then_some((id, delivery))
     }
 }
 

@@ -256,15 +256,26 @@ impl TaskHub {
     /// # Errors
     /// `Unavailable`.
     pub async fn end_turn(&self, turn: TurnAddress, answer: TurnAnswer) -> Answer<bool> {
-        let partition = self.runtime.partition_of(turn.instance.as_str());
         let (sender, receiver) = oneshot::channel();
-        let reply = Reply::new(move |answer| {
+        self.end_turn_then(turn, answer, move |answer| {
             // Whoever asked may have gone away; the answer is then nobody's.
             let _ = sender.send(answer);
         });
+        receiver.await.unwrap_or_else(|_| Err(going_down()))
+    }
+
+    /// The same for who does not wait: calls `tell` with what [`TaskHub::end_turn`] answers, on a
+    /// thread of the hub, and drops it uncalled when the hub goes down first.
+    pub fn end_turn_then(
+        &self,
+        turn: TurnAddress,
+        answer: TurnAnswer,
+        tell: impl FnOnce(Answer<bool>) + Send + 'static,
+    ) {
+        let partition = self.runtime.partition_of(turn.instance.as_str());
+        let reply = Reply::new(tell);
         let input = Input::TurnEnded { turn, answer, reply };
         self.runtime.mailboxes.send(partition, input);
-        receiver.await.unwrap_or_else(|_| Err(going_down()))
     }
 
     pub(super) async fn ask<T: Send + 'static>(
