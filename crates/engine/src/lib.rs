@@ -22,6 +22,7 @@ pub mod loader;
 pub mod mailbox;
 pub mod marks;
 pub mod meters;
+pub mod nearest;
 pub mod partition;
 pub mod record;
 pub mod request;

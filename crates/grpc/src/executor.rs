@@ -4,16 +4,16 @@ use std::sync::{Arc, OnceLock};
 
 use dalsegno_core::Event;
 use dalsegno_core::span::SpanElsewhere;
-use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
+use dalsegno_core::{Action, EntityId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp};
 use dalsegno_engine::Executor;
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo, Heartbeats,
     OperationOutcome, OperationRequest, OperationRun, OperationsEnded, Receipt, TurnAddress, TurnSender,
 };
-use dalsegno_engine::explain::Reason;
+use dalsegno_engine::explain::{AttemptElsewhere, Reason};
 use dalsegno_engine::request::WorkerStatus;
 use futures::future::BoxFuture;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tokio::sync::oneshot;
@@ -91,10 +91,11 @@ impl Executor for RemoteExecutor {
 
     fn explain_activity(&self, name: &str) -> Option<String> {
         let is_missing = !self.activities.contains(name) && !self.workers.offers_activity(name);
-        is_missing.then(|| match self.workers.count() {
-            0 => "waits for a worker that offers it; none is connected".to_owned(),
-            count => format!("waits for a worker that offers it; none of the {count} connected does"),
-        })
+        is_missing.then(|| self.workers.explain_missing_activity(name))
+    }
+
+    fn attempts_elsewhere(&self, instance: &InstanceId) -> HashMap<TaskId, AttemptElsewhere> {
+        self.workers.attempts_of(instance.as_str())
     }
 
     fn withdraw(&self, turn: &TurnAddress) {

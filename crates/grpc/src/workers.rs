@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use dalsegno_core::span::SpanElsewhere;
 use dalsegno_engine::executor::{CancelReason, TurnAddress};
-use dalsegno_engine::explain::{Reason, ReasonKind};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use prost::bytes::Bytes;
@@ -195,9 +194,6 @@ pub(crate) const BAD_ANSWERS_MAX: u32 = 10;
 /// Most SDKs receive messages of so many bytes unless told otherwise: a larger one may break the stream.
 const RECEIVED_BYTES: usize = 4 * 1024 * 1024;
 
-/// So many names are told of what connected workers offer.
-const OFFERS_TOLD: usize = 8;
-
 /// Most tokens are no longer.
 const TOKEN_CHARS: usize = 48;
 
@@ -259,6 +255,7 @@ enum Place {
     /// On a stream, until then.
     Flying {
         stream: u64,
+        since: Instant,
         until: Option<Instant>,
     },
     Pausing {
@@ -476,8 +473,9 @@ impl Workers {
         item.deliveries += 1;
         item.work.parts = Parts::default();
         let kind = item.work.kind();
-        let until = (kind != Kind::Activity).then(|| Instant::now() + self.limits.turn_timeout);
-        item.place = Place::Flying { stream, until };
+        let since = Instant::now();
+        let until = (kind != Kind::Activity).then(|| since + self.limits.turn_timeout);
+        item.place = Place::Flying { stream, since, until };
         let message = proto::WorkItem {
             completion_token: self.token(id, item.deliveries),
             request: Some(self.request_for(&mut item.work, stream, abilities.unwrap_or_default())),
@@ -739,27 +737,6 @@ impl Workers {
         }
     }
 
-    /// Why a turn does not come back, in words.
-    pub fn explain_turn(&self, instance: &str, number: u64) -> Option<Reason> {
-        let state = self.lock();
-        let (id, _) = state.turns.get(instance).filter(|(_, of)| *of == number)?;
-        let item = state.items.get(id)?;
-        Some(match item.place {
-            Place::Flying { stream, .. } => {
-                let name = state.streams.get(&stream).map_or("", |stream| &stream.name);
-                Reason {
-                    owner: Some(name.to_owned()),
-                    ..Reason::new(ReasonKind::Turn, format!("its turn is at worker {name}"))
-                }
-            }
-            Place::Pausing { .. } => {
-                let text = "its turn was abandoned by a worker and is offered again soon";
-                Reason::new(ReasonKind::Turn, text)
-            }
-            Place::Waiting => state.explain_waiting(&item.work),
-        })
-    }
-
     fn token(&self, id: u64, delivery: u64) -> String {
         let proof = self.proof(id, delivery);
         let mut token = String::with_capacity(TOKEN_CHARS);
@@ -925,7 +902,7 @@ impl State {
     /// An item is no longer at its stream, which has room again.
     fn land(&mut self, id: u64) {
         let Some(item) = self.items.get(&id) else { return };
-        let Place::Flying { stream, until } = item.place else {
+        let Place::Flying { stream, until, .. } = item.place else {
             return;
         };
         let kind = item.work.kind();
@@ -989,57 +966,6 @@ impl State {
             _ => {}
         }
     }
-
-    /// Who is connected and does not offer it.
-    fn who_is_there(&self, wanted: &str) -> String {
-        let offered = self.streams.values().filter_map(|stream| stream.filter.offers());
-        let mut offered: Vec<String> = offered.flat_map(|offers| offers.orchestrators).collect();
-        offered.sort();
-        offered.dedup();
-        if offered.iter().any(|name| name == wanted) {
-            return format!("none of the {} connected has that version", self.streams.len());
-        }
-        offered.truncate(OFFERS_TOLD);
-        match (self.streams.len(), offered.is_empty()) {
-            (0, _) => "none is connected".to_owned(),
-            (count, true) => format!("none of the {count} connected does"),
-            (count, false) => format!(
-                "none of the {count} connected does, they offer {}",
-                offered.join(", ")
-            ),
-        }
-    }
-
-    fn explain_waiting(&self, work: &Work) -> Reason {
-        let takes = |stream: &&Stream| {
-            stream
-                .filter
-                .takes(work.kind(), &work.name, work.version.as_deref())
-        };
-        let version = work
-            .version
-            .as_ref()
-            .map(|version| format!(" version {version}"))
-            .unwrap_or_default();
-        match self.streams.values().filter(takes).count() {
-            0 => {
-                let text = format!(
-                    "waits for a worker that offers orchestrator \"{}\"{version}: {}",
-                    work.name,
-                    self.who_is_there(&work.name)
-                );
-                Reason::new(ReasonKind::NoWorker, text).named(work.name.clone())
-            }
-            1 => Reason::new(
-                ReasonKind::Turn,
-                "waits for the one worker that offers it, which is busy",
-            ),
-            count => {
-                let text = format!("waits for one of {count} workers that offer it; all are busy");
-                Reason::new(ReasonKind::Turn, text)
-            }
-        }
-    }
 }
 
 impl Stream {
@@ -1048,6 +974,8 @@ impl Stream {
         in_flight < self.most.get(&kind).copied().unwrap_or_default()
     }
 }
+
+mod explain;
 
 #[cfg(test)]
 mod tests;
