@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::proto::work_item::Request;
 use crate::wire::{self, Names};
-use crate::workers::{ActivityAnswer, Delivery, EntityAnswer, Parts, Past, Pending, Work, Workers};
+use crate::workers::{ActivityAnswer, Asked, Delivery, EntityAnswer, Parts, Past, Pending, Work, Workers};
 use crate::{guid, proto};
 
 /// What is registered here runs here; everything else is offered to workers.
@@ -170,14 +170,10 @@ impl Drop for Withdrawal {
 /// Offered at once; what waits for the answer is small, for there may be very many of it.
 fn run_activity(workers: Arc<Workers>, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
     let (answer, answered) = oneshot::channel();
-    let id = workers.offer(activity_work(&request, answer));
+    let (mut cancelled, heartbeats) = (request.cancelled.clone(), request.heartbeats.clone());
+    let receipt = request.receipt.clone();
+    let id = workers.offer(activity_work(request, answer));
     let withdrawal = Withdrawal(workers, id);
-    let ActivityRequest {
-        mut cancelled,
-        heartbeats,
-        receipt,
-        ..
-    } = request;
     Box::pin(async move {
         tokio::pin!(answered);
         let answer = tokio::select! {
@@ -218,39 +214,14 @@ fn activity_outcome(
     wire::outcome(response)
 }
 
-fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnswer>) -> Work {
+fn activity_work(request: ActivityRequest, answer: oneshot::Sender<ActivityAnswer>) -> Work {
     let labels = request.options.labels.as_deref();
-    let version = labels.and_then(|labels| labels.version.clone());
-    let task = wire::event_id(request.task);
-    let message = proto::ActivityRequest {
-        name: request.name.to_string(),
-        version: version.as_deref().map(str::to_owned),
-        input: wire::text_of(request.input.as_ref()),
-        orchestration_instance: Some(proto::OrchestrationInstance {
-            instance_id: request.instance.as_str().to_owned(),
-            execution_id: Some(request.execution_id.to_string()),
-        }),
-        task_id: task,
-        parent_trace_context: wire::trace_of(request.trace.as_ref()),
-        tags: labels
-            .map(|labels| labels.tags.iter().cloned().collect())
-            .unwrap_or_default(),
-        attempt: match request.attempt {
-            1 => 0,
-            later => i32::try_from(later).unwrap_or(i32::MAX),
-        },
-        timeout: request
-            .options
-            .timeout
-            .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
-        last_heartbeat: wire::text_of(request.last_heartbeat.as_ref()),
-    };
     Work {
-        request: Request::ActivityRequest(message),
         name: request.name.clone(),
-        version,
-        instance: request.instance.as_str().into(),
-        task,
+        version: labels.and_then(|labels| labels.version.clone()),
+        instance: request.instance.shared(),
+        task: wire::event_id(request.task),
+        asked: Asked::Attempt(Box::new(request)),
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
@@ -323,7 +294,7 @@ fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnsw
         name: name.into(),
         version: None,
         instance: request.instance_id.as_str().into(),
-        request: Request::EntityRequestV2(request),
+        asked: Asked::Message(Request::EntityRequestV2(request)),
         task: 0,
         locks: Vec::new(),
         past: Past::default(),
@@ -468,7 +439,7 @@ impl Execution for RemoteExecution {
         Some(TurnSender::new(move || {
             let request = proto::OrchestratorRequest {
                 instance_id: info.instance.as_str().to_owned(),
-                execution_id: Some(info.execution_id.to_string()),
+                execution_id: Some(wire::execution_id(info.execution_id)),
                 new_events,
                 entity_parameters: Some(proto::OrchestratorEntityParameters {
                     entity_message_reorder_window: Some(prost_types::Duration::default()),
@@ -477,10 +448,10 @@ impl Execution for RemoteExecution {
                 ..Default::default()
             };
             workers.offer(Work {
-                request: Request::OrchestratorRequest(request),
+                asked: Asked::Message(Request::OrchestratorRequest(request)),
                 name: info.name.clone(),
                 version: info.version.clone(),
-                instance: info.instance.as_str().into(),
+                instance: info.instance.shared(),
                 task: 0,
                 locks,
                 past,

@@ -1,5 +1,6 @@
 //! Between the protocol's messages and the values of the core.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::query::Status;
 use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
-    Action, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId, TaskId, Timestamp, TraceContext,
+    Action, EntityId, ExecutionId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId, TaskId, Timestamp,
+    TraceContext,
 };
-use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
+use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, ExecutionInfo};
 use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
 use hashbrown::{HashMap, HashSet};
 
@@ -54,6 +56,43 @@ pub(crate) fn trace_of(trace: Option<&TraceContext>) -> Option<proto::TraceConte
         span_id: trace.parent_id().to_owned(),
         trace_state: trace.trace_state().map(str::to_owned),
     })
+}
+
+/// Thirty-two letters.
+pub(crate) fn execution_id(id: ExecutionId) -> String {
+    let mut text = String::with_capacity(32);
+    // A string takes whatever is written to it.
+    let _ = write!(text, "{id}");
+    text
+}
+
+/// An attempt of an activity.
+pub(crate) fn activity_request(request: &ActivityRequest) -> proto::ActivityRequest {
+    let labels = request.options.labels.as_deref();
+    let version = labels.and_then(|labels| labels.version.as_deref());
+    proto::ActivityRequest {
+        name: request.name.to_string(),
+        version: version.map(str::to_owned),
+        input: text_of(request.input.as_ref()),
+        orchestration_instance: Some(proto::OrchestrationInstance {
+            instance_id: request.instance.as_str().to_owned(),
+            execution_id: Some(execution_id(request.execution_id)),
+        }),
+        task_id: event_id(request.task),
+        parent_trace_context: trace_of(request.trace.as_ref()),
+        tags: labels
+            .map(|labels| labels.tags.iter().cloned().collect())
+            .unwrap_or_default(),
+        attempt: match request.attempt {
+            1 => 0,
+            later => i32::try_from(later).unwrap_or(i32::MAX),
+        },
+        timeout: request
+            .options
+            .timeout
+            .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
+        last_heartbeat: text_of(request.last_heartbeat.as_ref()),
+    }
 }
 
 /// Operations in the older form of their work item.
@@ -340,13 +379,13 @@ impl Names {
                     input: text_of(started.input.as_ref()),
                     orchestration_instance: Some(proto::OrchestrationInstance {
                         instance_id: info.instance.as_str().to_owned(),
-                        execution_id: Some(info.execution_id.to_string()),
+                        execution_id: Some(execution_id(info.execution_id)),
                     }),
                     parent_instance: started.parent.as_ref().map(|parent| proto::ParentInstanceInfo {
                         task_scheduled_id: event_id(parent.task),
                         orchestration_instance: Some(proto::OrchestrationInstance {
                             instance_id: parent.instance.as_str().to_owned(),
-                            execution_id: name.map(|name| name.execution_id.to_string()),
+                            execution_id: name.map(|name| execution_id(name.execution_id)),
                         }),
                         name: name.map(|name| name.name.to_string()),
                         version: name.and_then(|name| Some(name.version.as_ref()?.to_string())),
@@ -474,7 +513,7 @@ impl Names {
                     operation: operation.to_string(),
                     input: text_of(input.as_ref()),
                     parent_instance_id: Some(info.instance.as_str().to_owned()),
-                    parent_execution_id: Some(info.execution_id.to_string()),
+                    parent_execution_id: Some(execution_id(info.execution_id)),
                     target_instance_id: Some(entity.to_string()),
                     ..Default::default()
                 }),
@@ -1082,7 +1121,7 @@ pub(crate) fn state_of(status: InstanceStatus, with_values: bool) -> proto::Orch
         output: value(row.output.as_ref()),
         custom_status: text_of(row.custom_status.as_ref()),
         failure_details: row.failure.as_ref().filter(|_| failed).map(failure_of),
-        execution_id: Some(row.execution_id.to_string()),
+        execution_id: Some(execution_id(row.execution_id)),
         completed_timestamp: row.completed.map(timestamp),
         parent_instance_id: row
             .parent

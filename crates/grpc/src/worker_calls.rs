@@ -11,7 +11,8 @@ use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
 use crate::workers::{
-    Abilities, ActivityAnswer, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending, TooLarge, Work,
+    Abilities, ActivityAnswer, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending,
+    TooLarge, Work,
 };
 
 /// The answer of a turn; its outcome is told when it is durable.
@@ -126,8 +127,10 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult,
 
 /// Gives who waits what a worker made of an entity's operations.
 fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work, outcome: Outcome) {
-    let asked = match &work.request {
-        proto::work_item::Request::EntityRequestV2(request) => request.operation_requests.len(),
+    let asked = match &work.asked {
+        Asked::Message(proto::work_item::Request::EntityRequestV2(request)) => {
+            request.operation_requests.len()
+        }
         _ => usize::MAX,
     };
     let answered = result.results.len();

@@ -12,7 +12,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use dalsegno_core::span::SpanElsewhere;
-use dalsegno_engine::executor::{CancelReason, TurnAddress};
+use dalsegno_engine::executor::{ActivityRequest, CancelReason, TurnAddress};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use prost::bytes::Bytes;
@@ -39,8 +39,8 @@ pub enum Kind {
 /// One piece of work.
 #[derive(Debug)]
 pub struct Work {
-    /// The message without its token, and without the past of its execution.
-    pub request: proto::work_item::Request,
+    /// What it asks for, without the past of its execution.
+    pub asked: Asked,
     /// What a turn's execution has been through.
     pub past: Past,
     /// Function name; lower case for entities.
@@ -59,6 +59,25 @@ pub struct Work {
     pub bad_answers: u32,
     /// Where the answer goes.
     pub answer: Pending,
+}
+
+/// What a worker is asked to do. It is made into a message when it is sent, for most work is sent once.
+#[derive(Debug)]
+pub enum Asked {
+    /// As a message already.
+    Message(Request),
+    /// An attempt of an activity.
+    Attempt(Box<ActivityRequest>),
+}
+
+impl Asked {
+    /// The message.
+    pub fn message(&self) -> Request {
+        match self {
+            Self::Message(message) => message.clone(),
+            Self::Attempt(attempt) => Request::ActivityRequest(wire::activity_request(attempt)),
+        }
+    }
 }
 
 /// What happened in an execution before the turn, and who is known to have it.
@@ -495,7 +514,7 @@ impl Workers {
 
     /// The message with as much of the past as this worker needs.
     fn request_for(&self, work: &mut Work, stream: u64, abilities: Abilities) -> proto::work_item::Request {
-        let mut message = work.request.clone();
+        let mut message = work.asked.message();
         if let (EntityItems::V1, Request::EntityRequestV2(request)) = (self.limits.entity_items, &message) {
             return Request::EntityRequest(wire::entity_batch(request));
         }
@@ -525,8 +544,8 @@ impl Workers {
         let (id, _) = state.turns.get(instance)?;
         let item = state.items.get(id)?;
         let is_out = matches!(item.place, Place::Flying { .. });
-        match &item.work.request {
-            proto::work_item::Request::OrchestratorRequest(request) if is_out => {
+        match &item.work.asked {
+            Asked::Message(Request::OrchestratorRequest(request)) if is_out => {
                 let execution = request.execution_id.clone().unwrap_or_default();
                 Some((item.work.past.events.clone(), execution))
             }
@@ -798,7 +817,7 @@ impl State {
     /// Counts a stream that ended with a large item; takes the item out when it is the second.
     fn break_large(&mut self, id: u64) -> Option<TooLarge> {
         let item = self.items.get_mut(&id)?;
-        let bytes = item.work.request.encoded_len() + item.work.past.bytes;
+        let bytes = item.work.asked.message().encoded_len() + item.work.past.bytes;
         if bytes <= RECEIVED_BYTES {
             return None;
         }
