@@ -294,7 +294,7 @@ fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnsw
         name: name.into(),
         version: None,
         instance: request.instance_id.as_str().into(),
-        asked: Asked::Message(Request::EntityRequestV2(request)),
+        asked: Asked::Message(Box::new(Request::EntityRequestV2(request))),
         task: 0,
         locks: Vec::new(),
         past: Past::default(),
@@ -448,7 +448,7 @@ impl Execution for RemoteExecution {
                 ..Default::default()
             };
             workers.offer(Work {
-                asked: Asked::Message(Request::OrchestratorRequest(request)),
+                asked: Asked::Message(Box::new(Request::OrchestratorRequest(request))),
                 name: info.name.clone(),
                 version: info.version.clone(),
                 instance: info.instance.shared(),

@@ -128,10 +128,11 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult,
 /// Gives who waits what a worker made of an entity's operations.
 fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work, outcome: Outcome) {
     let asked = match &work.asked {
-        Asked::Message(proto::work_item::Request::EntityRequestV2(request)) => {
-            request.operation_requests.len()
-        }
-        _ => usize::MAX,
+        Asked::Message(message) => match &**message {
+            proto::work_item::Request::EntityRequestV2(request) => request.operation_requests.len(),
+            _ => usize::MAX,
+        },
+        Asked::Attempt(_) => usize::MAX,
     };
     let answered = result.results.len();
     if answered > asked || result.results.iter().any(|result| result.kind.is_none()) {

@@ -65,7 +65,7 @@ pub struct Work {
 #[derive(Debug)]
 pub enum Asked {
     /// As a message already.
-    Message(Request),
+    Message(Box<Request>),
     /// An attempt of an activity.
     Attempt(Box<ActivityRequest>),
 }
@@ -74,7 +74,7 @@ impl Asked {
     /// The message.
     pub fn message(&self) -> Request {
         match self {
-            Self::Message(message) => message.clone(),
+            Self::Message(message) => Request::clone(message),
             Self::Attempt(attempt) => Request::ActivityRequest(wire::activity_request(attempt)),
         }
     }
@@ -544,8 +544,11 @@ impl Workers {
         let (id, _) = state.turns.get(instance)?;
         let item = state.items.get(id)?;
         let is_out = matches!(item.place, Place::Flying { .. });
-        match &item.work.asked {
-            Asked::Message(Request::OrchestratorRequest(request)) if is_out => {
+        let Asked::Message(message) = &item.work.asked else {
+            return None;
+        };
+        match &**message {
+            Request::OrchestratorRequest(request) if is_out => {
                 let execution = request.execution_id.clone().unwrap_or_default();
                 Some((item.work.past.events.clone(), execution))
             }

@@ -15,7 +15,9 @@ const ANSWERS: usize = 20_000;
 
 fn work() -> Work {
     Work {
-        asked: Asked::Message(proto::work_item::Request::OrchestratorRequest(Default::default())),
+        asked: Asked::Message(Box::new(proto::work_item::Request::OrchestratorRequest(
+            Default::default(),
+        ))),
         name: "o".into(),
         version: Some("1".into()),
         instance: "i".into(),

@@ -233,7 +233,9 @@ fn sorted_tags(tags: std::collections::HashMap<String, String>) -> Vec<(String, 
 
 fn work() -> Work {
     Work {
-        asked: Asked::Message(proto::work_item::Request::HealthPing(proto::HealthPing {})),
+        asked: Asked::Message(Box::new(proto::work_item::Request::HealthPing(
+            proto::HealthPing {},
+        ))),
         name: "walk".into(),
         version: None,
         instance: "one".into(),
