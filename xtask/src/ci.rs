@@ -11,11 +11,21 @@ type Step = (&'static str, fn() -> Result<(), String>);
 
 /// Runs all steps; the first that fails ends it.
 pub(crate) fn all() -> Result<(), String> {
-    let steps: [Step; 13] = [
+    let steps: [Step; 14] = [
         ("tools", tools),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("lints", || {
             cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        }),
+        ("fuzz target", || {
+            // No member of the workspace: whatever changes what it uses would break it unseen.
+            cargo(&[
+                "check",
+                "--manifest-path",
+                "fuzz/Cargo.toml",
+                "--target-dir",
+                "target/fuzz",
+            ])
         }),
         ("tidy", crate::tidy::check),
         ("tests", || cargo(&["test", "--workspace", "--no-fail-fast"])),

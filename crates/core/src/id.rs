@@ -79,6 +79,11 @@ impl InstanceId {
         Self(text.into())
     }
 
+    /// Its letters, shared with it.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

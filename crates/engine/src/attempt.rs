@@ -34,14 +34,15 @@ pub async fn run_attempt(
         // One that ends because it was told to has not failed.
         outcome = &mut attempt => return Some(outcome).filter(|outcome| counts(told.reason(), outcome)),
         reason = cancelled.wait() => Late::Cancelled(reason),
-        () = sleep_or_never(limits.timeout) => Late::TimedOut,
-        () = silence(limits.heartbeat, heartbeats) => Late::Silent,
+        late = over_limit(limits, heartbeats) => late,
     };
     // One that was told already keeps the reason it was told.
     if !matches!(late, Late::Cancelled(_)) {
         tell_it();
     }
-    let in_grace = tokio::time::timeout(CANCEL_GRACE, &mut attempt).await.ok();
+    let in_grace = Box::pin(tokio::time::timeout(CANCEL_GRACE, &mut attempt))
+        .await
+        .ok();
     match late {
         Late::Cancelled(CancelReason::Requested) => Some(in_grace.unwrap_or_else(cancelled_late)),
         Late::Cancelled(CancelReason::Terminated | CancelReason::Shutdown) => in_grace.filter(completed),
@@ -85,6 +86,21 @@ fn timed_out(limit: Option<Duration>, what: &str) -> AttemptOutcome {
         failure: Failure::new("Timeout", message),
         retry_after: None,
     }
+}
+
+/// Never ends without limits. Timers are large, and most attempts have none.
+async fn over_limit(limits: &AttemptLimits, heartbeats: &Heartbeats) -> Late {
+    if limits.timeout.is_none() && limits.heartbeat.is_none() {
+        return futures::future::pending().await;
+    }
+    let first = async {
+        tokio::select! {
+            biased;
+            () = sleep_or_never(limits.timeout) => Late::TimedOut,
+            () = silence(limits.heartbeat, heartbeats) => Late::Silent,
+        }
+    };
+    Box::pin(first).await
 }
 
 async fn sleep_or_never(duration: Option<Duration>) {

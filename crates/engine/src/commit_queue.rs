@@ -13,6 +13,9 @@ const LITTLE_TURNS: usize = 2;
 /// And so many bytes of them.
 const LITTLE_BYTES: usize = 16 * 1024;
 
+/// As many turns as last are expected next, up to this.
+const TURNS_EXPECTED_MAX: usize = 512;
+
 /// A turn and the partition it belongs to, by index.
 pub type QueuedTurn = (usize, Turn);
 
@@ -63,6 +66,7 @@ impl CommitQueue {
             drop(state);
             return turns.for_each(drop);
         }
+        state.turns.reserve(turns.size_hint().0);
         for turn in turns {
             state.bytes += turn.size_bytes();
             state.turns.push((partition, turn));
@@ -119,7 +123,8 @@ impl CommitQueue {
             self.drained.notify_all();
         }
         state.bytes = 0;
-        std::mem::take(&mut state.turns)
+        let expected = state.turns.len().min(TURNS_EXPECTED_MAX);
+        std::mem::replace(&mut state.turns, Vec::with_capacity(expected))
     }
 
     /// Lets the committer end when all is written.

@@ -1,10 +1,9 @@
 //! Runs activities on the async runtime, as many at once as limits allow.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::{ExecutionKey, Failure, InstanceId, PartitionId, Payload, TaskId};
 use futures::FutureExt;
 use hashbrown::HashMap;
@@ -13,10 +12,11 @@ use tracing::Instrument;
 
 use crate::attempt::{AttemptLimits, run_attempt};
 use crate::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Canceller, Executor, Heartbeats,
-    cancellation, panic_text,
+    ActivityRequest, ActivitySettings, AttemptOutcome, CancelReason, Cancellation, Canceller, Executor,
+    Heartbeats, Receipt, cancellation, panic_text,
 };
-use crate::input::{AttemptRun, Input, LimiterAsk};
+use crate::input::{AttemptRun, Input};
+use crate::limiters::{Admitted, BucketName, Limiters};
 use crate::mailbox::Mailboxes;
 use crate::marks::{Mark, Marks};
 use crate::task::TaskRecord;
@@ -40,9 +40,7 @@ pub struct Dispatcher {
     executor: Arc<dyn Executor>,
     mailboxes: Arc<Mailboxes>,
     marks: Marks,
-    rules: RwLock<HashMap<Arc<str>, LimiterRule>>,
-    /// The limiters of activities that say nothing of it themselves.
-    limited: RwLock<HashMap<Arc<str>, Arc<str>>>,
+    limiters: Limiters,
     running_max: usize,
     /// How this process is named in histories.
     worker: Arc<str>,
@@ -58,7 +56,7 @@ struct State {
     /// One that is suspected of having killed the process runs.
     is_suspect_running: bool,
     /// Let go by their limiters, in line for a slot of this host.
-    waiting: VecDeque<Arc<TaskRecord>>,
+    waiting: VecDeque<Admitted>,
     /// Instances that asked for an activity that nobody here has registered, so many as are told of.
     unregistered: BTreeSet<InstanceId>,
     is_stopping: bool,
@@ -73,9 +71,34 @@ pub enum Standing {
     Runs,
 }
 
+impl State {
+    fn place_in_line(&self, key: ExecutionKey, task: TaskId) -> Option<usize> {
+        let is_it = |admitted: &Admitted| (admitted.record.key, admitted.record.task) == (key, task);
+        self.waiting.iter().position(is_it)
+    }
+}
+
 #[derive(Debug)]
 struct Active {
     canceller: Option<Canceller>,
+}
+
+/// Where an attempt runs, and who counts it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// At a worker: it takes no slot.
+    is_elsewhere: bool,
+    /// Its name has a limit of its own here.
+    is_counted: bool,
+}
+
+impl Place {
+    fn of(settings: &ActivitySettings) -> Self {
+        Self {
+            is_elsewhere: settings.is_remote,
+            is_counted: settings.concurrency_per_host.is_some(),
+        }
+    }
 }
 
 /// Host and process, as histories name who ran an attempt.
@@ -104,8 +127,7 @@ impl Dispatcher {
             executor,
             mailboxes,
             marks,
-            rules: RwLock::default(),
-            limited: RwLock::default(),
+            limiters: Limiters::default(),
             running_max: running_max.max(1),
             worker: worker_name().into(),
             state: Mutex::default(),
@@ -116,56 +138,27 @@ impl Dispatcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a limiter allows.
-    pub fn rule(&self, limiter: &str) -> Option<LimiterRule> {
-        self.rules
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(limiter)
-            .cloned()
-    }
-
-    /// All limiters the hub has.
-    pub fn rules(&self) -> Vec<(Arc<str>, LimiterRule)> {
-        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        rules
-            .iter()
-            .map(|(name, rule)| (name.clone(), rule.clone()))
-            .collect()
-    }
-
-    /// Sets what a limiter allows.
-    pub fn set_rule(&self, limiter: Arc<str>, rule: LimiterRule) {
-        self.rules
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(limiter, rule);
-    }
-
-    /// Lets an activity pass a limiter, whoever runs it.
-    pub fn limit(&self, activity: Arc<str>, limiter: Arc<str>) {
-        self.limited
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(activity, limiter);
+    /// The limiters of the hub.
+    pub fn limiters(&self) -> &Limiters {
+        &self.limiters
     }
 
     /// A task was asked for, or is due again: it goes to its limiter, or into the line.
     pub fn dispatch(self: &Arc<Self>, record: Arc<TaskRecord>) {
-        let Some(settings) = self.executor.activity_settings(&record.name) else {
+        if self.executor.activity_settings(&record.name).is_none() {
             tracing::warn!(activity = %record.name, instance_id = %record.instance, "nobody here has registered this activity; the task waits for a start that has");
             let mut state = self.lock();
             if state.unregistered.len() < UNREGISTERED_TOLD_MAX {
                 state.unregistered.insert(record.instance.clone());
             }
             return;
-        };
+        }
         self.lock()
             .active
             .insert((record.key, record.task), Active { canceller: None });
-        match self.limiter_ask(&settings, &record) {
-            Some(ask) => self.send_to_limiter(&ask.clone(), Input::Acquire(ask)),
-            None => self.run(record),
+        match self.limiters.ask(&*self.executor, &record) {
+            Some(ask) => self.send_to_limiter(&ask.bucket.clone(), Input::Acquire(ask)),
+            None => self.run(Admitted { record, bucket: None }),
         }
     }
 
@@ -181,64 +174,29 @@ impl Dispatcher {
         if active.canceller.is_some() {
             return Some(Standing::Runs);
         }
-        let is_it = |record: &Arc<TaskRecord>| record.key == key && record.task == task;
-        let before = state.waiting.iter().position(is_it)?;
+        let before = state.place_in_line(key, task)?;
         Some(Standing::Waits { before })
     }
 
-    fn limiter_ask(&self, settings: &ActivitySettings, record: &Arc<TaskRecord>) -> Option<LimiterAsk> {
-        let of_code = settings.limiter.clone();
-        let is_of_code = of_code.is_some();
-        let of_call = || record.options.limiter().map(Into::into);
-        let limiter: Arc<str> = of_code
-            .or_else(of_call)
-            .or_else(|| self.limiter_of(&record.name))?;
-        let Some(rule) = self.rule(&limiter) else {
-            tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; running without");
-            return None;
-        };
-        // On the committer's thread, which must outlive it: the attempt will tell of the panic.
-        let key = || self.executor.limiter_key(&record.name, record.input.as_ref());
-        let key = match is_of_code {
-            true => std::panic::catch_unwind(std::panic::AssertUnwindSafe(key)).unwrap_or_default(),
-            false => record.options.limiter_key().into(),
-        };
-        Some(LimiterAsk {
-            limiter,
-            key,
-            rule,
-            record: record.clone(),
-        })
-    }
-
-    fn limiter_of(&self, activity: &str) -> Option<Arc<str>> {
-        let limited = self.limited.read().unwrap_or_else(PoisonError::into_inner);
-        limited.get(activity).cloned()
-    }
-
-    fn send_to_limiter(&self, ask: &LimiterAsk, input: Input) {
-        self.mailboxes
-            .send(self.limiter_partition(&ask.limiter, &ask.key), input);
-    }
-
-    /// The partition a bucket belongs to.
-    pub fn limiter_partition(&self, limiter: &str, key: &str) -> PartitionId {
-        PartitionId::of(&format!("{limiter}/{key}"), self.mailboxes.partitions())
+    fn send_to_limiter(&self, bucket: &BucketName, input: Input) {
+        let partition = bucket.partition(self.mailboxes.partitions());
+        self.mailboxes.send(partition, input);
     }
 
     /// A task that its limiter let go, or that has none: takes a slot or waits for one. What runs
     /// elsewhere needs none.
-    pub fn run(self: &Arc<Self>, record: Arc<TaskRecord>) {
+    pub fn run(self: &Arc<Self>, admitted: Admitted) {
+        let record = &admitted.record;
         let settings = self.executor.activity_settings(&record.name);
         let mut state = self.lock();
         if !state.active.contains_key(&(record.key, record.task)) || state.is_stopping {
             drop(state);
-            return self.give_back(&record);
+            return self.give_back(admitted.bucket);
         }
         if let Some(settings) = settings.filter(|settings| settings.is_remote) {
-            return self.spawn(&mut state, record, settings);
+            return self.spawn(&mut state, admitted, settings);
         }
-        state.waiting.push_back(record);
+        state.waiting.push_back(admitted);
         self.fill(&mut state);
     }
 
@@ -246,14 +204,15 @@ impl Dispatcher {
     fn fill(self: &Arc<Self>, state: &mut State) {
         let mut passed = 0;
         while state.running < self.running_max && passed < state.waiting.len() {
-            let Some(record) = state.waiting.get(passed).cloned() else {
+            let Some(admitted) = state.waiting.get(passed).cloned() else {
                 return;
             };
+            let record = &admitted.record;
             let Some(settings) = self.executor.activity_settings(&record.name) else {
                 state.waiting.remove(passed);
                 continue;
             };
-            if is_suspect(&record) && state.is_suspect_running {
+            if is_suspect(record) && state.is_suspect_running {
                 passed += 1;
                 continue;
             }
@@ -266,49 +225,67 @@ impl Dispatcher {
                 *running += 1;
             }
             state.waiting.remove(passed);
-            state.is_suspect_running |= is_suspect(&record);
+            state.is_suspect_running |= is_suspect(record);
             state.running += 1;
-            self.spawn(state, record, settings);
+            self.spawn(state, admitted, settings);
         }
     }
 
-    fn spawn(self: &Arc<Self>, state: &mut State, record: Arc<TaskRecord>, settings: ActivitySettings) {
+    fn spawn(self: &Arc<Self>, state: &mut State, admitted: Admitted, settings: ActivitySettings) {
+        let Admitted { record, bucket } = admitted;
         let (canceller, cancelled) = cancellation();
         if let Some(active) = state.active.get_mut(&(record.key, record.task)) {
             active.canceller = Some(canceller);
         }
-        let heartbeats = Heartbeats::default();
-        let request = ActivityRequest::new(&record, cancelled.clone(), heartbeats.clone());
-        let receipt = request.receipt.clone();
+        let place = Place::of(&settings);
+        let limits = AttemptLimits {
+            timeout: record.options.timeout.or(settings.timeout),
+            heartbeat: settings.heartbeat,
+        };
         let this = self.clone();
-        let slot = self.marks.slot();
+        // An attempt elsewhere does not end this process.
+        let slot = (!place.is_elsewhere).then(|| self.marks.slot());
+        // It is as small as can be, for there may be very many attempts elsewhere.
         let attempts = async move {
-            // An attempt elsewhere does not end this process.
-            if !settings.is_remote {
+            if let Some(slot) = &slot {
                 slot.set(&Mark::Attempt(record.key, record.task));
             }
             let begin = Instant::now();
-            let timeout = record.options.timeout.or(settings.timeout);
-            let attempt = async { this.executor.run_activity(request).await };
+            let (heartbeats, receipt) = (Heartbeats::default(), Receipt::default());
+            let attempt = this.attempt(&record, &cancelled, &heartbeats, &receipt);
             let attempt = std::panic::AssertUnwindSafe(attempt).catch_unwind();
             let attempt = attempt.map(|result| result.unwrap_or_else(|panic| panicked(panic.as_ref())));
-            let limits = AttemptLimits {
-                timeout,
-                heartbeat: settings.heartbeat,
-            };
-            let outcome = run_attempt(attempt, &limits, &heartbeats, cancelled, || {
-                this.cancel_running(&record)
-            })
-            .await;
-            slot.clear();
+            let tell_it = || this.cancel_running(&record);
+            let outcome = run_attempt(attempt, &limits, &heartbeats, cancelled.clone(), tell_it).await;
+            if let Some(slot) = &slot {
+                slot.clear();
+            }
             let run = AttemptRun {
                 worker: this.worker.clone(),
                 took: begin.elapsed(),
                 receipt,
             };
-            this.end(&record, &settings, outcome, heartbeats.latest().details, run);
+            let admitted = Admitted { record, bucket };
+            this.end(admitted, place, outcome, heartbeats.latest().details, run);
         };
         self.runtime.spawn(attempts.instrument(self.span.clone()));
+    }
+
+    async fn attempt(
+        &self,
+        record: &TaskRecord,
+        cancelled: &Cancellation,
+        heartbeats: &Heartbeats,
+        receipt: &Receipt,
+    ) -> AttemptOutcome {
+        let running = {
+            let request = ActivityRequest {
+                receipt: receipt.clone(),
+                ..ActivityRequest::new(record, cancelled.clone(), heartbeats.clone())
+            };
+            self.executor.run_activity(request)
+        };
+        running.await
     }
 
     /// Tells a running attempt that its time is over.
@@ -323,20 +300,19 @@ impl Dispatcher {
 
     fn end(
         self: &Arc<Self>,
-        record: &Arc<TaskRecord>,
-        settings: &ActivitySettings,
+        admitted: Admitted,
+        place: Place,
         outcome: Option<AttemptOutcome>,
         heartbeat: Option<Payload>,
         run: AttemptRun,
     ) {
+        let record = &admitted.record;
         let mut state = self.lock();
-        if !settings.is_remote {
+        if !place.is_elsewhere {
             state.running -= 1;
+            state.is_suspect_running &= !is_suspect(record);
         }
-        if is_suspect(record) && !settings.is_remote {
-            state.is_suspect_running = false;
-        }
-        if settings.concurrency_per_host.is_some()
+        if place.is_counted
             && let Some(running) = state.running_by_name.get_mut(&record.name)
         {
             *running = running.saturating_sub(1);
@@ -345,10 +321,10 @@ impl Dispatcher {
         self.fill(&mut state);
         drop(state);
         match outcome {
-            Some(outcome) if was_wanted => self.report(record, settings, outcome, heartbeat, run),
+            Some(outcome) if was_wanted => self.report(admitted, outcome, heartbeat, run),
             _ => {
                 run.receipt.give();
-                self.give_back(record);
+                self.give_back(admitted.bucket);
             }
         }
     }
@@ -356,50 +332,36 @@ impl Dispatcher {
     /// Tells the limiter and the instance how it went.
     fn report(
         &self,
-        record: &Arc<TaskRecord>,
-        settings: &ActivitySettings,
+        admitted: Admitted,
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
         run: AttemptRun,
     ) {
-        let ask = self.limiter_ask(settings, record);
-        match (ask, outcome) {
-            (Some(ask), AttemptOutcome::Limited { retry_after }) => {
-                run.receipt.give();
-                self.lock()
-                    .active
-                    .insert((record.key, record.task), Active { canceller: None });
-                self.send_to_limiter(&ask.clone(), Input::Shut { ask, retry_after });
-            }
-            (ask, outcome) => {
-                if let Some(ask) = ask {
-                    self.give_back_to(&ask);
-                }
-                let partition = PartitionId::of(record.instance.as_str(), self.mailboxes.partitions());
-                let input = Input::AttemptEnded {
-                    record: record.clone(),
-                    outcome,
-                    heartbeat,
-                    run,
-                };
-                self.mailboxes.send(partition, input);
-            }
+        let record = &admitted.record;
+        if let AttemptOutcome::Limited { retry_after } = outcome
+            && let Some(ask) = self.limiters.ask_again(&admitted)
+        {
+            run.receipt.give();
+            self.lock()
+                .active
+                .insert((record.key, record.task), Active { canceller: None });
+            return self.send_to_limiter(&ask.bucket.clone(), Input::Shut { ask, retry_after });
         }
-    }
-
-    fn give_back(&self, record: &Arc<TaskRecord>) {
-        let settings = self.executor.activity_settings(&record.name);
-        if let Some(ask) = settings.and_then(|settings| self.limiter_ask(&settings, record)) {
-            self.give_back_to(&ask);
-        }
-    }
-
-    fn give_back_to(&self, ask: &LimiterAsk) {
-        let input = Input::GiveBack {
-            limiter: ask.limiter.clone(),
-            key: ask.key.clone(),
+        self.give_back(admitted.bucket);
+        let partition = PartitionId::of(record.instance.as_str(), self.mailboxes.partitions());
+        let input = Input::AttemptEnded {
+            record: admitted.record,
+            outcome,
+            heartbeat,
+            run,
         };
-        self.send_to_limiter(ask, input);
+        self.mailboxes.send(partition, input);
+    }
+
+    fn give_back(&self, bucket: Option<BucketName>) {
+        if let Some(bucket) = bucket {
+            self.send_to_limiter(&bucket, Input::GiveBack(bucket.clone()));
+        }
     }
 
     /// The orchestration was terminated: its task is not wanted any more. One that stood in line
@@ -412,15 +374,11 @@ impl Dispatcher {
         {
             canceller.cancel(CancelReason::Terminated);
         }
-        let in_line = state
-            .waiting
-            .iter()
-            .position(|record| (record.key, record.task) == (key, task));
-        let withdrawn = in_line.and_then(|at| state.waiting.remove(at));
+        let withdrawn = state
+            .place_in_line(key, task)
+            .and_then(|at| state.waiting.remove(at));
         drop(state);
-        if let Some(record) = withdrawn {
-            self.give_back(&record);
-        }
+        self.give_back(withdrawn.and_then(|admitted| admitted.bucket));
     }
 
     /// The orchestration was asked to end. A running attempt is told, and its outcome counts; what
@@ -434,15 +392,11 @@ impl Dispatcher {
             return canceller.cancel(CancelReason::Requested);
         }
         state.active.remove(&(key, task));
-        let in_line = state
-            .waiting
-            .iter()
-            .position(|record| (record.key, record.task) == (key, task));
-        let withdrawn = in_line.and_then(|at| state.waiting.remove(at));
+        let withdrawn = state
+            .place_in_line(key, task)
+            .and_then(|at| state.waiting.remove(at));
         drop(state);
-        if let Some(record) = withdrawn {
-            self.give_back(&record);
-        }
+        self.give_back(withdrawn.and_then(|admitted| admitted.bucket));
         let partition = PartitionId::of(instance.as_str(), self.mailboxes.partitions());
         let input = Input::TaskWithdrawn { instance, key, task };
         self.mailboxes.send(partition, input);

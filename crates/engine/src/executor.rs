@@ -17,8 +17,9 @@ use dalsegno_core::{
     Action, EntityId, ExecutionId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp, TraceContext,
 };
 use futures::future::BoxFuture;
+use hashbrown::HashMap;
 
-use crate::explain::Reason;
+use crate::explain::{AttemptElsewhere, Reason};
 use crate::request::WorkerStatus;
 use crate::task::TaskRecord;
 
@@ -465,6 +466,11 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
     /// Why an activity that runs elsewhere is not at work, in words; `None` when there is nothing to say.
     fn explain_activity(&self, _name: &str) -> Option<String> {
         None
+    }
+
+    /// Where the attempts of an instance's activities are that run elsewhere.
+    fn attempts_elsewhere(&self, _instance: &InstanceId) -> HashMap<TaskId, AttemptElsewhere> {
+        HashMap::new()
     }
 
     /// A turn that was sent is wanted no more.

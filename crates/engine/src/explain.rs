@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{EntityId, Event, EventKind, InstanceId, TaskId, Timestamp};
@@ -36,6 +37,20 @@ pub struct Reason {
     pub location: Option<String>,
     /// Who has what is waited for: the orchestration that holds a lock, the worker that has a turn.
     pub owner: Option<String>,
+}
+
+/// Where an attempt is that runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptElsewhere {
+    /// A worker has it, for so long.
+    At {
+        /// As the list of workers names it.
+        worker: String,
+        /// Since it was handed over.
+        time: Duration,
+    },
+    /// None has it: why, in words.
+    Waits(String),
 }
 
 /// What holds an instance.

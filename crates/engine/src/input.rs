@@ -11,6 +11,7 @@ use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId
 
 use crate::executor::{AttemptOutcome, OperationsEnded, Receipt, TurnAddress, TurnAnswer};
 use crate::explain::Reason;
+use crate::limiters::BucketName;
 use crate::partition::Counters;
 use crate::request::{EntityQueue, InstanceStatus, LimiterStatus, StartOptions, Started};
 use crate::seen::Seen;
@@ -54,7 +55,7 @@ pub enum Input {
     /// An activity asks a limiter bucket of this partition to be let go.
     Acquire(LimiterAsk),
     /// One that was let go has ended.
-    GiveBack { limiter: Arc<str>, key: Arc<str> },
+    GiveBack(BucketName),
     /// An upstream said 429: shuts the bucket; the task asks again.
     Shut { ask: LimiterAsk, retry_after: Duration },
     /// A limiter's rule changed.
@@ -77,10 +78,8 @@ pub struct AttemptRun {
 /// An activity that waits for a limiter.
 #[derive(Clone, Debug)]
 pub struct LimiterAsk {
-    /// Limiter name.
-    pub limiter: Arc<str>,
-    /// Bucket key.
-    pub key: Arc<str>,
+    /// In which bucket.
+    pub bucket: BucketName,
     /// The rule, if this bucket does not exist yet.
     pub rule: LimiterRule,
     /// Who waits.

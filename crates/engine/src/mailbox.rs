@@ -8,6 +8,9 @@ use dalsegno_core::PartitionId;
 
 use crate::input::Input;
 
+/// As many inputs as last are expected next, up to this.
+const INPUTS_EXPECTED_MAX: usize = 256;
+
 /// Inputs for the partitions of one thread, by partition index.
 #[derive(Debug, Default)]
 pub struct Mailbox {
@@ -81,7 +84,8 @@ impl Mailbox {
 
     fn empty(&self, state: &mut State) -> Vec<(usize, Input)> {
         self.is_filled.store(false, Ordering::Release);
-        std::mem::take(&mut state.inputs)
+        let expected = state.inputs.len().min(INPUTS_EXPECTED_MAX);
+        std::mem::replace(&mut state.inputs, Vec::with_capacity(expected))
     }
 
     fn close(&self) {

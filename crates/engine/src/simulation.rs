@@ -17,7 +17,7 @@ use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::store::{Commit, CommitError, Store};
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload, TaskId, Timestamp};
 use futures::future::BoxFuture;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 use crate::choices::ChoiceTree;
 use crate::committer::append;
@@ -25,7 +25,8 @@ use crate::executor::{
     ActivityRequest, AttemptOutcome, CancelReason, Cancellation, Executor, Heartbeats, OperationsEnded,
     TurnAddress, TurnAnswer, cancellation,
 };
-use crate::input::{AttemptRun, Command, Input, LimiterAsk, Load};
+use crate::input::{AttemptRun, Command, Input, Load};
+use crate::limiters::{Admitted, BucketName, Limiters};
 use crate::loader;
 use crate::marks::Suspects;
 use crate::partition::{Counters, Entropy, Numbers, Partition, PartitionConfig, Step, partition_of};
@@ -128,11 +129,11 @@ pub struct SimHub {
     is_over: bool,
     /// Durable, not yet let out.
     effects: VecDeque<(usize, Effect)>,
-    running: Vec<Arc<TaskRecord>>,
+    running: Vec<Admitted>,
     /// Those among them that were told to end.
     told: HashSet<(ExecutionKey, TaskId)>,
     operations: Vec<(EntityId, BoxFuture<'static, OperationsEnded>)>,
-    rules: HashMap<Arc<str>, LimiterRule>,
+    limiters: Limiters,
     duplicates: f64,
     batch_turns_max: usize,
     chooser: Option<Arc<Mutex<ChoiceTree>>>,
@@ -197,7 +198,7 @@ impl SimHub {
             duplicates: options.duplicates,
             batch_turns_max: options.batch_turns_max,
             chooser: options.choices,
-            rules: options.limiters.iter().cloned().collect(),
+            limiters: Limiters::new(options.limiters.iter().cloned()),
             run_attempt,
             run_operation,
             attempts_run: 0,
@@ -234,12 +235,16 @@ impl SimHub {
             self.partitions.push(partition);
         }
         for (limiter, key, data) in &loaded.limiters {
-            let Some(rule) = self.rules.get(limiter).cloned() else {
+            let Some(rule) = self.limiters.rule(limiter) else {
                 continue;
             };
             let bucket = record::decode_bucket(data).map_err(|error| error.to_string())?;
-            let place = self.limiter_partition(limiter, key);
-            self.partitions[place].restore_bucket((limiter.clone(), key.clone()), rule, bucket);
+            let name = BucketName {
+                limiter: limiter.clone(),
+                key: key.clone(),
+            };
+            let place = name.partition(loaded.partitions).0 as usize;
+            self.partitions[place].restore_bucket(name, rule, bucket);
         }
         for index in 0..self.partitions.len() {
             self.carry_away(index);
@@ -249,7 +254,8 @@ impl SimHub {
 
     /// Activities that run at this moment: those that are suspected if the process died now.
     pub fn running_tasks(&self) -> impl Iterator<Item = (ExecutionKey, TaskId)> + '_ {
-        self.running.iter().map(|record| (record.key, record.task))
+        let running = self.running.iter();
+        running.map(|admitted| (admitted.record.key, admitted.record.task))
     }
 
     /// How many entities are in memory.
@@ -376,8 +382,8 @@ impl SimHub {
                 self.inboxes[index].push_back(Input::Loaded(Box::new(loader::read(&*self.store, load))));
             }
             Choice::EndAttempt(at) => {
-                let record = self.running.swap_remove(at);
-                self.attempt(record);
+                let admitted = self.running.swap_remove(at);
+                self.attempt(admitted);
             }
             Choice::EndOperation(at) => {
                 let (entity, future) = self.operations.swap_remove(at);
@@ -480,7 +486,7 @@ impl SimHub {
     fn release(&mut self, index: usize, effect: Effect) {
         match effect {
             Effect::Dispatch(record) => self.dispatch(record),
-            Effect::Run(record) => self.running.push(record),
+            Effect::Run(admitted) => self.running.push(admitted),
             Effect::SendTurn(sender) => sender.send(),
             Effect::WithdrawTurn(turn) => self.executor.withdraw(&turn),
             Effect::Cancel { key, task } => self.cancel(key, task),
@@ -495,9 +501,9 @@ impl SimHub {
         let found = self
             .running
             .iter()
-            .position(|record| (record.key, record.task) == (key, task));
-        if let Some(record) = found.map(|at| self.running.swap_remove(at)) {
-            self.give_back(&record);
+            .position(|admitted| (admitted.record.key, admitted.record.task) == (key, task));
+        if let Some(admitted) = found.map(|at| self.running.swap_remove(at)) {
+            self.give_back(admitted.bucket);
         }
     }
 
@@ -506,7 +512,7 @@ impl SimHub {
         let is_running = self
             .running
             .iter()
-            .any(|record| (record.key, record.task) == (key, task));
+            .any(|admitted| (admitted.record.key, admitted.record.task) == (key, task));
         if is_running && self.entropy.share() < 0.5 {
             self.told.insert((key, task));
             return;
@@ -515,46 +521,29 @@ impl SimHub {
         self.inboxes[index].push_back(Input::TaskWithdrawn { instance, key, task });
     }
 
-    fn give_back(&mut self, record: &Arc<TaskRecord>) {
-        if let Some(ask) = self.limiter_ask(record) {
-            let input = Input::GiveBack {
-                limiter: ask.limiter.clone(),
-                key: ask.key.clone(),
-            };
-            self.send_to_limiter(&ask, input);
+    fn give_back(&mut self, bucket: Option<BucketName>) {
+        if let Some(bucket) = bucket {
+            self.send_to_limiter(&bucket, Input::GiveBack(bucket.clone()));
         }
     }
 
     fn dispatch(&mut self, record: Arc<TaskRecord>) {
-        match self.limiter_ask(&record) {
-            Some(ask) => self.send_to_limiter(&ask.clone(), Input::Acquire(ask)),
-            None if self.executor.activity_settings(&record.name).is_some() => self.running.push(record),
-            None => {}
+        if self.executor.activity_settings(&record.name).is_none() {
+            return;
+        }
+        match self.limiters.ask(&*self.executor, &record) {
+            Some(ask) => self.send_to_limiter(&ask.bucket.clone(), Input::Acquire(ask)),
+            None => self.running.push(Admitted { record, bucket: None }),
         }
     }
 
-    fn limiter_ask(&self, record: &Arc<TaskRecord>) -> Option<LimiterAsk> {
-        let limiter = self.executor.activity_settings(&record.name)?.limiter?;
-        let rule = self.rules.get(&limiter)?.clone();
-        let key = self.executor.limiter_key(&record.name, record.input.as_ref());
-        Some(LimiterAsk {
-            limiter,
-            key,
-            rule,
-            record: record.clone(),
-        })
-    }
-
-    fn limiter_partition(&self, limiter: &str, key: &str) -> usize {
-        PartitionId::of(&format!("{limiter}/{key}"), self.durable.len() as u32).0 as usize
-    }
-
-    fn send_to_limiter(&mut self, ask: &LimiterAsk, input: Input) {
-        let place = self.limiter_partition(&ask.limiter, &ask.key);
+    fn send_to_limiter(&mut self, bucket: &BucketName, input: Input) {
+        let place = bucket.partition(self.durable.len() as u32).0 as usize;
         self.inboxes[place].push_back(input);
     }
 
-    fn attempt(&mut self, record: Arc<TaskRecord>) {
+    fn attempt(&mut self, admitted: Admitted) {
+        let record = &admitted.record;
         self.attempts_run += 1;
         let heartbeats = Heartbeats::default();
         let (mut canceller, mut cancelled) = (None, Cancellation::never());
@@ -563,7 +552,7 @@ impl SimHub {
             tells.cancel(CancelReason::Requested);
             (canceller, cancelled) = (Some(tells), told);
         }
-        let request = ActivityRequest::new(&record, cancelled, heartbeats.clone());
+        let request = ActivityRequest::new(record, cancelled, heartbeats.clone());
         let future = self.executor.run_activity(request.clone());
         let outcome = (self.run_attempt)(&request, future);
         drop(canceller);
@@ -572,42 +561,34 @@ impl SimHub {
             took: Duration::ZERO,
             receipt: request.receipt,
         };
-        self.report(record, outcome, heartbeats.latest().details, run);
+        self.report(admitted, outcome, heartbeats.latest().details, run);
     }
 
     fn report(
         &mut self,
-        record: Arc<TaskRecord>,
+        admitted: Admitted,
         outcome: AttemptOutcome,
         heartbeat: Option<Payload>,
         run: AttemptRun,
     ) {
-        match (self.limiter_ask(&record), outcome) {
-            (Some(ask), AttemptOutcome::Limited { retry_after }) => {
-                self.send_to_limiter(&ask.clone(), Input::Shut { ask, retry_after });
-            }
-            (ask, outcome) => {
-                if let Some(ask) = ask {
-                    let input = Input::GiveBack {
-                        limiter: ask.limiter.clone(),
-                        key: ask.key.clone(),
-                    };
-                    self.send_to_limiter(&ask, input);
-                }
-                let place =
-                    PartitionId::of(record.instance.as_str(), self.partitions.len() as u32).0 as usize;
-                let ended = |record| Input::AttemptEnded {
-                    record,
-                    outcome: outcome.clone(),
-                    heartbeat: heartbeat.clone(),
-                    run: run.clone(),
-                };
-                if self.entropy.share() < self.duplicates {
-                    self.inboxes[place].push_back(ended(record.clone()));
-                }
-                self.inboxes[place].push_back(ended(record));
-            }
+        if let AttemptOutcome::Limited { retry_after } = outcome
+            && let Some(ask) = self.limiters.ask_again(&admitted)
+        {
+            return self.send_to_limiter(&ask.bucket.clone(), Input::Shut { ask, retry_after });
         }
+        let Admitted { record, bucket } = admitted;
+        self.give_back(bucket);
+        let place = PartitionId::of(record.instance.as_str(), self.partitions.len() as u32).0 as usize;
+        let ended = |record| Input::AttemptEnded {
+            record,
+            outcome: outcome.clone(),
+            heartbeat: heartbeat.clone(),
+            run: run.clone(),
+        };
+        if self.entropy.share() < self.duplicates {
+            self.inboxes[place].push_back(ended(record.clone()));
+        }
+        self.inboxes[place].push_back(ended(record));
     }
 
     /// Lets time pass; what becomes due happens in the next steps.

@@ -323,17 +323,18 @@ impl Station {
                 .iter_mut()
                 .flat_map(|turn| std::mem::take(&mut turn.deliveries))
                 .collect();
-            self.queue.push(index, outbox.turns.into_iter());
+            self.queue.push(index, outbox.turns.drain(..));
             for delivery in deliveries {
                 let target = partition_of(&delivery.target, self.mailboxes.partitions());
                 self.mailboxes.send(target, Input::Deliver(delivery));
             }
             self.queue.wait_for_room();
         }
-        for load in outbox.loads {
+        for load in outbox.loads.drain(..) {
             // The receiver lives as long as the hub; after that nobody waits for the answer.
             let _ = self.loads.send((index, load));
         }
+        partition.return_outbox(outbox);
     }
 }
 

@@ -10,6 +10,7 @@ use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, TaskId};
 use futures::future::BoxFuture;
 
 use crate::executor::{OperationsEnded, TurnAddress, TurnSender};
+use crate::limiters::Admitted;
 use crate::request::Answer;
 use crate::task::TaskRecord;
 
@@ -65,7 +66,7 @@ pub enum Effect {
     /// Run an activity, limits permitting.
     Dispatch(Arc<TaskRecord>),
     /// A limiter let it go: run it, host limits permitting.
-    Run(Arc<TaskRecord>),
+    Run(Admitted),
     /// Send a turn to where its code runs.
     SendTurn(TurnSender),
     /// That turn is not wanted any more.
@@ -93,7 +94,7 @@ impl fmt::Debug for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dispatch(record) => write!(f, "Dispatch({})", record.name),
-            Self::Run(record) => write!(f, "Run({})", record.name),
+            Self::Run(admitted) => write!(f, "Run({})", admitted.record.name),
             Self::SendTurn(_) => f.write_str("SendTurn"),
             Self::WithdrawTurn(turn) => write!(f, "WithdrawTurn({}, {})", turn.instance, turn.number),
             Self::Cancel { key, task } => write!(f, "Cancel({key:?}, {task})"),

@@ -11,13 +11,15 @@ use dalsegno_core::orchestration::json_string;
 use dalsegno_core::query::Status;
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::store::InstanceRow;
-use dalsegno_core::{EntityId, InstanceId, Payload, Timestamp};
+use dalsegno_core::{EntityId, InstanceId, Payload, TaskId, Timestamp};
 use futures::future::BoxFuture;
+use hashbrown::HashMap;
 
 use crate::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationRequest,
     OperationRun, OperationsEnded, TurnAddress,
 };
+use crate::explain::AttemptElsewhere;
 use crate::request::WorkerStatus;
 use crate::task::TaskRecord;
 
@@ -199,6 +201,10 @@ impl Executor for WithWebhooks {
 
     fn explain_activity(&self, name: &str) -> Option<String> {
         self.code.explain_activity(name)
+    }
+
+    fn attempts_elsewhere(&self, instance: &InstanceId) -> HashMap<TaskId, AttemptElsewhere> {
+        self.code.attempts_elsewhere(instance)
     }
 
     fn withdraw(&self, turn: &TurnAddress) {

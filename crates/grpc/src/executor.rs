@@ -4,23 +4,23 @@ use std::sync::{Arc, OnceLock};
 
 use dalsegno_core::Event;
 use dalsegno_core::span::SpanElsewhere;
-use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, Timestamp};
+use dalsegno_core::{Action, EntityId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp};
 use dalsegno_engine::Executor;
 use dalsegno_engine::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo,
+    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo, Heartbeats,
     OperationOutcome, OperationRequest, OperationRun, OperationsEnded, Receipt, TurnAddress, TurnSender,
 };
-use dalsegno_engine::explain::Reason;
+use dalsegno_engine::explain::{AttemptElsewhere, Reason};
 use dalsegno_engine::request::WorkerStatus;
 use futures::future::BoxFuture;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::proto::work_item::Request;
 use crate::wire::{self, Names};
-use crate::workers::{ActivityAnswer, Delivery, EntityAnswer, Parts, Past, Pending, Work, Workers};
+use crate::workers::{ActivityAnswer, Asked, Delivery, EntityAnswer, Parts, Past, Pending, Work, Workers};
 use crate::{guid, proto};
 
 /// What is registered here runs here; everything else is offered to workers.
@@ -91,10 +91,11 @@ impl Executor for RemoteExecutor {
 
     fn explain_activity(&self, name: &str) -> Option<String> {
         let is_missing = !self.activities.contains(name) && !self.workers.offers_activity(name);
-        is_missing.then(|| match self.workers.count() {
-            0 => "waits for a worker that offers it; none is connected".to_owned(),
-            count => format!("waits for a worker that offers it; none of the {count} connected does"),
-        })
+        is_missing.then(|| self.workers.explain_missing_activity(name))
+    }
+
+    fn attempts_elsewhere(&self, instance: &InstanceId) -> HashMap<TaskId, AttemptElsewhere> {
+        self.workers.attempts_of(instance.as_str())
     }
 
     fn withdraw(&self, turn: &TurnAddress) {
@@ -124,7 +125,7 @@ impl Executor for RemoteExecutor {
     fn run_activity(&self, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
         match self.activities.contains(&request.name) {
             true => self.local.run_activity(request),
-            false => Box::pin(run_activity(self.workers.clone(), request)),
+            false => run_activity(self.workers.clone(), request),
         }
     }
 
@@ -166,76 +167,61 @@ impl Drop for Withdrawal {
     }
 }
 
-async fn run_activity(workers: Arc<Workers>, mut request: ActivityRequest) -> AttemptOutcome {
+/// Offered at once; what waits for the answer is small, for there may be very many of it.
+fn run_activity(workers: Arc<Workers>, request: ActivityRequest) -> BoxFuture<'static, AttemptOutcome> {
     let (answer, answered) = oneshot::channel();
-    let id = workers.offer(activity_work(&request, answer));
-    let _withdrawal = Withdrawal(workers.clone(), id);
-    tokio::pin!(answered);
-    let answer = tokio::select! {
-        answer = &mut answered => answer,
-        reason = request.cancelled.wait() => match workers.cancel(id, reason) {
-            // Who cancels waits as long as it thinks right.
-            true => answered.await,
-            false => return AttemptOutcome::Failed {
-                failure: Failure::new("Cancelled", format!("{reason:?}")),
-                retry_after: None,
+    let (mut cancelled, heartbeats) = (request.cancelled.clone(), request.heartbeats.clone());
+    let receipt = request.receipt.clone();
+    let id = workers.offer(activity_work(request, answer));
+    let withdrawal = Withdrawal(workers, id);
+    Box::pin(async move {
+        tokio::pin!(answered);
+        let answer = tokio::select! {
+            answer = &mut answered => answer,
+            reason = cancelled.wait() => match withdrawal.0.cancel(id, reason) {
+                // Who cancels waits as long as it thinks right.
+                true => answered.await,
+                false => return AttemptOutcome::Failed {
+                    failure: Failure::new("Cancelled", format!("{reason:?}")),
+                    retry_after: None,
+                },
             },
-        },
-    };
-    match answer {
-        Ok(ActivityAnswer {
-            mut response,
-            durable,
-        }) => {
-            if let Some(details) = response.last_heartbeat.take() {
-                request.heartbeats.report(Some(Payload::from(details)));
-            }
-            request.receipt.request(move || {
-                // Who asked may have gone away.
-                let _ = durable.send(());
-            });
-            wire::outcome(response)
-        }
-        Err(_) => AttemptOutcome::Failed {
-            failure: Failure::new("Unavailable", "the hub's workers were closed"),
-            retry_after: None,
-        },
-    }
+        };
+        activity_outcome(answer.ok(), &heartbeats, &receipt)
+    })
 }
 
-fn activity_work(request: &ActivityRequest, answer: oneshot::Sender<ActivityAnswer>) -> Work {
-    let labels = request.options.labels.as_deref();
-    let version = labels.and_then(|labels| labels.version.clone());
-    let task = wire::event_id(request.task);
-    let message = proto::ActivityRequest {
-        name: request.name.to_string(),
-        version: version.as_deref().map(str::to_owned),
-        input: wire::text_of(request.input.as_ref()),
-        orchestration_instance: Some(proto::OrchestrationInstance {
-            instance_id: request.instance.as_str().to_owned(),
-            execution_id: Some(request.execution_id.to_string()),
-        }),
-        task_id: task,
-        parent_trace_context: wire::trace_of(request.trace.as_ref()),
-        tags: labels
-            .map(|labels| labels.tags.iter().cloned().collect())
-            .unwrap_or_default(),
-        attempt: match request.attempt {
-            1 => 0,
-            later => i32::try_from(later).unwrap_or(i32::MAX),
-        },
-        timeout: request
-            .options
-            .timeout
-            .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
-        last_heartbeat: wire::text_of(request.last_heartbeat.as_ref()),
+/// What an answer comes to; `None`: there will be none.
+fn activity_outcome(
+    answer: Option<ActivityAnswer>,
+    heartbeats: &Heartbeats,
+    receipt: &Receipt,
+) -> AttemptOutcome {
+    let Some(ActivityAnswer {
+        mut response,
+        outcome,
+    }) = answer
+    else {
+        return AttemptOutcome::Failed {
+            failure: Failure::new("Unavailable", "the hub's workers were closed"),
+            retry_after: None,
+        };
     };
+    if let Some(details) = response.last_heartbeat.take() {
+        heartbeats.report(Some(Payload::from(details)));
+    }
+    receipt.request(move || outcome.tell(Ok(())));
+    wire::outcome(response)
+}
+
+fn activity_work(request: ActivityRequest, answer: oneshot::Sender<ActivityAnswer>) -> Work {
+    let labels = request.options.labels.as_deref();
     Work {
-        request: Request::ActivityRequest(message),
         name: request.name.clone(),
-        version,
-        instance: request.instance.as_str().into(),
-        task,
+        version: labels.and_then(|labels| labels.version.clone()),
+        instance: request.instance.shared(),
+        task: wire::event_id(request.task),
+        asked: Asked::Attempt(Box::new(request)),
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
@@ -253,7 +239,7 @@ async fn run_operations(
     let (answer, answered) = oneshot::channel();
     let id = workers.offer(entity_work(request, answer));
     let _withdrawal = Withdrawal(workers, id);
-    let Ok(EntityAnswer { result, durable }) = answered.await else {
+    let Ok(EntityAnswer { result, outcome }) = answered.await else {
         let closed = || {
             failed(
                 Failure::new("Unavailable", "the hub's workers were closed"),
@@ -266,10 +252,7 @@ async fn run_operations(
         };
     };
     let receipt = Receipt::default();
-    receipt.request(move || {
-        // Who asked may have gone away.
-        let _ = durable.send(());
-    });
+    receipt.request(move || outcome.tell(Ok(())));
     OperationsEnded {
         outcomes: operation_outcomes(result, state.as_ref()),
         receipt,
@@ -311,7 +294,7 @@ fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnsw
         name: name.into(),
         version: None,
         instance: request.instance_id.as_str().into(),
-        request: Request::EntityRequestV2(request),
+        asked: Asked::Message(Box::new(Request::EntityRequestV2(request))),
         task: 0,
         locks: Vec::new(),
         past: Past::default(),
@@ -395,6 +378,9 @@ struct Sent {
     answered: Arc<OnceLock<Delivery>>,
 }
 
+/// Most events are no longer in the worker's words.
+const EVENT_BYTES: usize = 96;
+
 impl RemoteExecution {
     fn push(&mut self, events: Vec<Bytes>, bytes: usize) {
         Arc::make_mut(&mut self.past).extend(events);
@@ -403,19 +389,17 @@ impl RemoteExecution {
 
     /// Events as the protocol has them, in one piece of memory.
     fn encode(&mut self, events: &[Event]) -> (Vec<Bytes>, usize) {
-        let messages = events
-            .iter()
-            .filter_map(|event| self.names.event(event, &self.info));
-        let messages: Vec<_> = messages.collect();
-        let size = messages.iter().map(prost::Message::encoded_len).sum();
-        let mut buffer = Vec::with_capacity(size);
-        let mut ends = Vec::with_capacity(messages.len());
-        for message in messages {
-            // A vector takes whatever is written to it.
-            let _ = message.encode(&mut buffer);
-            ends.push(buffer.len());
+        let mut buffer = Vec::with_capacity(events.len() * EVENT_BYTES);
+        let mut ends = Vec::with_capacity(events.len());
+        for event in events {
+            if let Some(message) = self.names.event(event, &self.info) {
+                // A vector takes whatever is written to it.
+                let _ = message.encode(&mut buffer);
+                ends.push(buffer.len());
+            }
         }
-        let whole = Bytes::from(buffer);
+        // It stays for as long as the execution: without room for more.
+        let whole = Bytes::copy_from_slice(&buffer);
         let mut from = 0;
         let cut = |end| whole.slice(std::mem::replace(&mut from, end)..end);
         (ends.into_iter().map(cut).collect(), whole.len())
@@ -455,7 +439,7 @@ impl Execution for RemoteExecution {
         Some(TurnSender::new(move || {
             let request = proto::OrchestratorRequest {
                 instance_id: info.instance.as_str().to_owned(),
-                execution_id: Some(info.execution_id.to_string()),
+                execution_id: Some(wire::execution_id(info.execution_id)),
                 new_events,
                 entity_parameters: Some(proto::OrchestratorEntityParameters {
                     entity_message_reorder_window: Some(prost_types::Duration::default()),
@@ -464,10 +448,10 @@ impl Execution for RemoteExecution {
                 ..Default::default()
             };
             workers.offer(Work {
-                request: Request::OrchestratorRequest(request),
+                asked: Asked::Message(Box::new(Request::OrchestratorRequest(request))),
                 name: info.name.clone(),
                 version: info.version.clone(),
-                instance: info.instance.as_str().into(),
+                instance: info.instance.shared(),
                 task: 0,
                 locks,
                 past,

@@ -9,6 +9,7 @@ pub mod answers;
 pub mod codec;
 pub mod executor;
 pub mod filter;
+pub mod outcome;
 pub mod service;
 pub mod stream;
 pub mod worker;

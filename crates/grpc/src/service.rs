@@ -10,10 +10,12 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use prost::Message as _;
 use prost::bytes::Bytes;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::answers::{self, Outcomes};
 use crate::client_calls::{self as client, Until};
+use crate::outcome::Outcome;
 use crate::proto;
 use crate::proto::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
 use crate::proto::task_hub_worker_service_server::{TaskHubWorkerService, TaskHubWorkerServiceServer};
@@ -216,6 +218,12 @@ pub(crate) fn refused(error: RequestError) -> Status {
 
 type Answer<T> = Result<Response<T>, Status>;
 
+/// How an answer of a worker came out.
+async fn come_out(told: oneshot::Receiver<Result<(), Status>>) -> Result<(), Status> {
+    told.await
+        .expect("an outcome is told at the latest when it is dropped")
+}
+
 #[tonic::async_trait]
 impl TaskHubWorkerService for Sidecar {
     type AnswerWorkItemsStream = Outcomes;
@@ -264,7 +272,9 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::OrchestratorResponse>,
     ) -> Answer<proto::CompleteTaskResponse> {
         let served = self.served(&request).await?;
-        worker::complete_turn(&served, request.into_inner()).await?;
+        let (outcome, told) = Outcome::awaited();
+        worker::complete_turn(&served, request.into_inner(), outcome);
+        come_out(told).await?;
         Ok(Response::new(proto::CompleteTaskResponse {}))
     }
 
@@ -273,7 +283,9 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::ActivityResponse>,
     ) -> Answer<proto::CompleteTaskResponse> {
         let served = self.served(&request).await?;
-        worker::complete_activity(&served, request.into_inner()).await?;
+        let (outcome, told) = Outcome::awaited();
+        worker::complete_activity(&served, request.into_inner(), outcome);
+        come_out(told).await?;
         Ok(Response::new(proto::CompleteTaskResponse {}))
     }
 
@@ -282,7 +294,9 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::EntityBatchResult>,
     ) -> Answer<proto::CompleteTaskResponse> {
         let served = self.served(&request).await?;
-        worker::complete_entity(&served, request.into_inner()).await?;
+        let (outcome, told) = Outcome::awaited();
+        worker::complete_entity(&served, request.into_inner(), outcome);
+        come_out(told).await?;
         Ok(Response::new(proto::CompleteTaskResponse {}))
     }
 

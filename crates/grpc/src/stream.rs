@@ -47,23 +47,24 @@ impl Stream for WorkItems {
         if self.is_over {
             return Poll::Ready(None);
         }
-        if self.pings.poll_tick(context).is_ready() {
-            let ping = proto::WorkItem {
-                completion_token: String::new(),
-                request: Some(proto::work_item::Request::HealthPing(proto::HealthPing {})),
-            };
-            return Poll::Ready(Some(Ok(ping)));
-        }
+        // Work is a sign of life itself.
         match self.served.workers.next(self.id, context.waker()) {
-            Next::Item(item) => Poll::Ready(Some(Ok(*item))),
-            Next::Nothing => Poll::Pending,
+            Next::Item(item) => return Poll::Ready(Some(Ok(*item))),
             Next::Ended => {
                 self.is_over = true;
                 // One that was deleted says so; of a server that goes down the end says enough.
                 let reason = self.served.hub.retired();
-                Poll::Ready(reason.map(|reason| Err(Status::not_found(reason.to_string()))))
+                return Poll::Ready(reason.map(|reason| Err(Status::not_found(reason.to_string()))));
             }
+            Next::Nothing => {}
         }
+        self.pings.poll_tick(context).map(|_| {
+            let ping = proto::WorkItem {
+                completion_token: String::new(),
+                request: Some(proto::work_item::Request::HealthPing(proto::HealthPing {})),
+            };
+            Some(Ok(ping))
+        })
     }
 }
 
@@ -71,7 +72,7 @@ impl Drop for WorkItems {
     fn drop(&mut self) {
         let refused = self.served.workers.disconnect(self.id);
         if !refused.is_empty() {
-            tokio::spawn(worker_calls::refuse_large(self.served.clone(), refused));
+            worker_calls::refuse_large(&self.served, refused);
         }
     }
 }

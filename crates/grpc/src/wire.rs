@@ -1,5 +1,6 @@
 //! Between the protocol's messages and the values of the core.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::query::Status;
 use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
-    Action, Divergence, EntityId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId, TaskId, Timestamp,
-    TraceContext,
+    Action, Divergence, EntityId, ExecutionId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId,
+    TaskId, Timestamp, TraceContext,
 };
-use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo};
+use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, ExecutionInfo};
 use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
 use hashbrown::{HashMap, HashSet};
 
@@ -21,6 +22,11 @@ use crate::proto::history_event::Kind as WireEvent;
 use crate::proto::orchestrator_action::Kind as WireAction;
 use crate::workers::Work;
 use crate::{options, plain};
+
+mod events;
+
+/// An event in the protocol's words, and its number.
+type Told = (i32, WireEvent);
 
 /// Causes of a failure that are taken from a message, the outermost first.
 const CAUSES_MAX: usize = 64;
@@ -55,6 +61,43 @@ pub(crate) fn trace_of(trace: Option<&TraceContext>) -> Option<proto::TraceConte
         span_id: trace.parent_id().to_owned(),
         trace_state: trace.trace_state().map(str::to_owned),
     })
+}
+
+/// Thirty-two letters.
+pub(crate) fn execution_id(id: ExecutionId) -> String {
+    let mut text = String::with_capacity(32);
+    // A string takes whatever is written to it.
+    let _ = write!(text, "{id}");
+    text
+}
+
+/// An attempt of an activity.
+pub(crate) fn activity_request(request: &ActivityRequest) -> proto::ActivityRequest {
+    let labels = request.options.labels.as_deref();
+    let version = labels.and_then(|labels| labels.version.as_deref());
+    proto::ActivityRequest {
+        name: request.name.to_string(),
+        version: version.map(str::to_owned),
+        input: text_of(request.input.as_ref()),
+        orchestration_instance: Some(proto::OrchestrationInstance {
+            instance_id: request.instance.as_str().to_owned(),
+            execution_id: Some(execution_id(request.execution_id)),
+        }),
+        task_id: event_id(request.task),
+        parent_trace_context: trace_of(request.trace.as_ref()),
+        tags: labels
+            .map(|labels| labels.tags.iter().cloned().collect())
+            .unwrap_or_default(),
+        attempt: match request.attempt {
+            1 => 0,
+            later => i32::try_from(later).unwrap_or(i32::MAX),
+        },
+        timeout: request
+            .options
+            .timeout
+            .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
+        last_heartbeat: text_of(request.last_heartbeat.as_ref()),
+    }
 }
 
 /// Operations in the older form of their work item.
@@ -227,7 +270,7 @@ impl Names {
     }
 
     /// What was asked of entities in the plain form is told in it.
-    fn plain_event(&mut self, event: &EventKind, parent: &str) -> Option<(i32, WireEvent)> {
+    fn plain_event(&mut self, event: &EventKind, parent: &str) -> Option<Told> {
         use EventKind as Kind;
         let own = |request: &Option<Arc<str>>| {
             let name = plain::name_of(request.as_deref()?)?;
@@ -289,7 +332,7 @@ impl Names {
     }
 
     /// The same, of answers.
-    fn plain_answer(&mut self, event: &EventKind) -> Option<(i32, WireEvent)> {
+    fn plain_answer(&mut self, event: &EventKind) -> Option<Told> {
         use EventKind as Kind;
         let came = |name: String, input: String| {
             let raised = proto::EventRaisedEvent {
@@ -321,292 +364,47 @@ impl Names {
     }
 
     /// An event as workers see it; `None` for those that they are not told.
-    #[expect(clippy::too_many_lines, reason = "one match over all events")]
     pub(crate) fn event(&mut self, event: &Event, info: &ExecutionInfo) -> Option<proto::HistoryEvent> {
-        use EventKind as Kind;
-        if let Some((event_id, kind)) = self.plain_event(&event.kind, info.instance.as_str()) {
-            return Some(proto::HistoryEvent {
-                event_id,
-                timestamp: Some(timestamp(event.at)),
-                kind: Some(kind),
-            });
-        }
-        let (event_id, kind) = match &event.kind {
-            Kind::OrchestratorStarted => (-1, WireEvent::OrchestratorStarted(Default::default())),
-            Kind::ExecutionStarted(started) => {
-                let name = started.parent_name.as_deref();
-                let event = proto::ExecutionStartedEvent {
-                    name: started.name.to_string(),
-                    version: started.version.as_deref().map(str::to_owned),
-                    input: text_of(started.input.as_ref()),
-                    orchestration_instance: Some(proto::OrchestrationInstance {
-                        instance_id: info.instance.as_str().to_owned(),
-                        execution_id: Some(info.execution_id.to_string()),
-                    }),
-                    parent_instance: started.parent.as_ref().map(|parent| proto::ParentInstanceInfo {
-                        task_scheduled_id: event_id(parent.task),
-                        orchestration_instance: Some(proto::OrchestrationInstance {
-                            instance_id: parent.instance.as_str().to_owned(),
-                            execution_id: name.map(|name| name.execution_id.to_string()),
-                        }),
-                        name: name.map(|name| name.name.to_string()),
-                        version: name.and_then(|name| Some(name.version.as_ref()?.to_string())),
-                    }),
-                    scheduled_start_timestamp: started.scheduled_start.map(timestamp),
-                    parent_trace_context: trace_of(started.trace.as_ref()),
-                    orchestration_span_id: None,
-                    tags: info.tags.iter().cloned().collect(),
-                };
-                (0, WireEvent::ExecutionStarted(event))
-            }
-            Kind::TaskScheduled {
-                task,
-                name,
-                input,
-                options,
-            } => {
-                let labels = options.as_ref().and_then(|options| options.labels.as_deref());
-                (
-                    self::event_id(*task),
-                    WireEvent::TaskScheduled(proto::TaskScheduledEvent {
-                        name: name.to_string(),
-                        version: labels.and_then(|labels| labels.version.as_deref().map(str::to_owned)),
-                        input: text_of(input.as_ref()),
-                        parent_trace_context: trace_of(labels.and_then(|labels| labels.trace.as_ref())),
-                        tags: labels
-                            .map(|labels| labels.tags.iter().cloned().collect())
-                            .unwrap_or_default(),
-                    }),
-                )
-            }
-            Kind::TaskCompleted { task, result, .. } => (
-                -1,
-                WireEvent::TaskCompleted(proto::TaskCompletedEvent {
-                    task_scheduled_id: self::event_id(*task),
-                    result: text_of(result.as_ref()),
-                }),
-            ),
-            Kind::TaskFailed { task, failure, .. } => (
-                -1,
-                WireEvent::TaskFailed(proto::TaskFailedEvent {
-                    task_scheduled_id: self::event_id(*task),
-                    failure_details: Some(failure_of(failure)),
-                }),
-            ),
-            Kind::TimerCreated { task, fire_at } => (
-                self::event_id(*task),
-                WireEvent::TimerCreated(proto::TimerCreatedEvent {
-                    fire_at: Some(timestamp(*fire_at)),
-                }),
-            ),
-            Kind::TimerFired { task, fire_at } => (
-                -1,
-                WireEvent::TimerFired(proto::TimerFiredEvent {
-                    fire_at: Some(timestamp(*fire_at)),
-                    timer_id: self::event_id(*task),
-                }),
-            ),
-            Kind::SubOrchestrationInstanceCreated {
-                task,
-                name,
-                version,
-                instance,
-                input,
-                link,
-                parent_close,
-                undo,
-            } => (
-                self::event_id(*task),
-                WireEvent::SubOrchestrationInstanceCreated(proto::SubOrchestrationInstanceCreatedEvent {
-                    instance_id: instance.as_str().to_owned(),
-                    name: name.to_string(),
-                    version: version.as_deref().map(str::to_owned),
-                    input: text_of(input.as_ref()),
-                    tags: options::of_child(None, *link, *parent_close, *undo)
-                        .into_iter()
-                        .collect(),
-                    ..Default::default()
-                }),
-            ),
-            Kind::SubOrchestrationInstanceCompleted { task, result } => (
-                -1,
-                WireEvent::SubOrchestrationInstanceCompleted(proto::SubOrchestrationInstanceCompletedEvent {
-                    task_scheduled_id: self::event_id(*task),
-                    result: text_of(result.as_ref()),
-                }),
-            ),
-            Kind::SubOrchestrationInstanceFailed { task, failure } => (
-                -1,
-                WireEvent::SubOrchestrationInstanceFailed(proto::SubOrchestrationInstanceFailedEvent {
-                    task_scheduled_id: self::event_id(*task),
-                    failure_details: Some(failure_of(failure)),
-                }),
-            ),
-            Kind::EventSent {
-                task,
-                instance,
-                name,
-                input,
-            } => (
-                self::event_id(*task),
-                WireEvent::EventSent(proto::EventSentEvent {
-                    instance_id: instance.as_str().to_owned(),
-                    name: name.to_string(),
-                    input: text_of(input.as_ref()),
-                }),
-            ),
-            Kind::EventRaised { name, input, .. } => (
-                -1,
-                WireEvent::EventRaised(proto::EventRaisedEvent {
-                    name: name.to_string(),
-                    input: text_of(input.as_ref()),
-                }),
-            ),
-            Kind::EntityOperationCalled {
-                task,
-                entity,
-                operation,
-                input,
-                request,
-            } => (
-                self::event_id(*task),
-                WireEvent::EntityOperationCalled(proto::EntityOperationCalledEvent {
-                    request_id: self.note(*task, request.as_ref()),
-                    operation: operation.to_string(),
-                    input: text_of(input.as_ref()),
-                    parent_instance_id: Some(info.instance.as_str().to_owned()),
-                    parent_execution_id: Some(info.execution_id.to_string()),
-                    target_instance_id: Some(entity.to_string()),
-                    ..Default::default()
-                }),
-            ),
-            Kind::EntityOperationSignaled {
-                task,
-                entity,
-                operation,
-                input,
-                at,
-                request,
-            } => (
-                self::event_id(*task),
-                WireEvent::EntityOperationSignaled(proto::EntityOperationSignaledEvent {
-                    request_id: request
-                        .as_ref()
-                        .map_or_else(|| task.to_string(), |request| request.to_string()),
-                    operation: operation.to_string(),
-                    scheduled_time: at.map(timestamp),
-                    input: text_of(input.as_ref()),
-                    target_instance_id: Some(entity.to_string()),
-                }),
-            ),
-            Kind::EntityOperationCompleted { task, result } => (
-                -1,
-                WireEvent::EntityOperationCompleted(proto::EntityOperationCompletedEvent {
-                    request_id: self.answered(*task),
-                    output: text_of(result.as_ref()),
-                }),
-            ),
-            Kind::EntityOperationFailed { task, failure } => (
-                -1,
-                WireEvent::EntityOperationFailed(proto::EntityOperationFailedEvent {
-                    request_id: self.answered(*task),
-                    failure_details: Some(failure_of(failure)),
-                }),
-            ),
-            Kind::EntityLockRequested {
-                task,
-                entities,
-                request,
-            } => {
-                self.locks
-                    .extend(request.iter().map(|request| (request.clone(), *task)));
-                (
-                    self::event_id(*task),
-                    WireEvent::EntityLockRequested(proto::EntityLockRequestedEvent {
-                        critical_section_id: self.note(*task, request.as_ref()),
-                        lock_set: entities.iter().map(ToString::to_string).collect(),
-                        position: 0,
-                        parent_instance_id: Some(info.instance.as_str().to_owned()),
-                    }),
-                )
-            }
-            Kind::EntityLockGranted { task } => (
-                -1,
-                WireEvent::EntityLockGranted(proto::EntityLockGrantedEvent {
-                    critical_section_id: self.of(*task),
-                }),
-            ),
-            Kind::EntityUnlockSent { lock, only } => {
-                let target = only.as_ref().map(|only| only.entity.to_string());
-                (
-                    only.as_ref().map_or(-1, |only| self::event_id(only.task)),
-                    WireEvent::EntityUnlockSent(proto::EntityUnlockSentEvent {
-                        critical_section_id: self.of(*lock),
-                        parent_instance_id: Some(info.instance.as_str().to_owned()),
-                        target_instance_id: target,
-                    }),
-                )
-            }
-            Kind::ExecutionSuspended { reason } => (
-                -1,
-                WireEvent::ExecutionSuspended(proto::ExecutionSuspendedEvent {
-                    input: reason.clone(),
-                }),
-            ),
-            Kind::ExecutionResumed { reason } => (
-                -1,
-                WireEvent::ExecutionResumed(proto::ExecutionResumedEvent {
-                    input: reason.clone(),
-                }),
-            ),
-            Kind::ExecutionCompleted { result } => (
-                -1,
-                WireEvent::ExecutionCompleted(proto::ExecutionCompletedEvent {
-                    orchestration_status: proto::OrchestrationStatus::Completed.into(),
-                    result: text_of(result.as_ref()),
-                    failure_details: None,
-                }),
-            ),
-            Kind::ExecutionFailed { failure } => (
-                -1,
-                WireEvent::ExecutionCompleted(proto::ExecutionCompletedEvent {
-                    orchestration_status: proto::OrchestrationStatus::Failed.into(),
-                    result: None,
-                    failure_details: Some(failure_of(failure)),
-                }),
-            ),
-            // The protocol has no word for it: code elsewhere waits for an event of this name.
-            Kind::CancelRequested { reason } => (
-                -1,
-                WireEvent::EventRaised(proto::EventRaisedEvent {
-                    name: CANCEL_EVENT.to_owned(),
-                    input: reason
-                        .as_deref()
-                        .map(|reason| serde_json::Value::from(reason).to_string()),
-                }),
-            ),
-            Kind::ExecutionCanceled { failure } => (
-                -1,
-                WireEvent::ExecutionCompleted(proto::ExecutionCompletedEvent {
-                    orchestration_status: proto::OrchestrationStatus::Canceled.into(),
-                    result: None,
-                    failure_details: Some(failure_of(failure)),
-                }),
-            ),
-            Kind::ExecutionTerminated { reason } => (
-                -1,
-                WireEvent::ExecutionTerminated(proto::ExecutionTerminatedEvent {
-                    input: reason.clone(),
-                    recurse: false,
-                }),
-            ),
-            Kind::OrchestratorCompleted | Kind::ExecutionRewound { .. } => return None,
-        };
+        let plain = self.plain_event(&event.kind, info.instance.as_str());
+        let (event_id, kind) = plain.or_else(|| self.usual_event(&event.kind, info))?;
         Some(proto::HistoryEvent {
             event_id,
             timestamp: Some(timestamp(event.at)),
             kind: Some(kind),
         })
+    }
+
+    /// An event as all workers see it that are not plain.
+    fn usual_event(&mut self, event: &EventKind, info: &ExecutionInfo) -> Option<Told> {
+        use EventKind as Kind;
+        match event {
+            Kind::OrchestratorStarted
+            | Kind::ExecutionStarted(_)
+            | Kind::ExecutionSuspended { .. }
+            | Kind::ExecutionResumed { .. }
+            | Kind::ExecutionCompleted { .. }
+            | Kind::ExecutionFailed { .. }
+            | Kind::CancelRequested { .. }
+            | Kind::ExecutionCanceled { .. }
+            | Kind::ExecutionTerminated { .. } => events::of_execution(event, info),
+            Kind::TaskScheduled { .. }
+            | Kind::TaskCompleted { .. }
+            | Kind::TaskFailed { .. }
+            | Kind::TimerCreated { .. }
+            | Kind::TimerFired { .. } => events::of_task(event),
+            Kind::SubOrchestrationInstanceCreated { .. }
+            | Kind::SubOrchestrationInstanceCompleted { .. }
+            | Kind::SubOrchestrationInstanceFailed { .. } => events::of_child(event),
+            Kind::EventSent { .. } | Kind::EventRaised { .. } => events::of_event(event),
+            Kind::EntityOperationCalled { .. }
+            | Kind::EntityOperationSignaled { .. }
+            | Kind::EntityOperationCompleted { .. }
+            | Kind::EntityOperationFailed { .. } => self.of_operation(event, info),
+            Kind::EntityLockRequested { .. }
+            | Kind::EntityLockGranted { .. }
+            | Kind::EntityUnlockSent { .. } => self.of_lock(event, info),
+            Kind::OrchestratorCompleted | Kind::ExecutionRewound { .. } => None,
+        }
     }
 }
 
@@ -1102,7 +900,7 @@ pub(crate) fn state_of(status: InstanceStatus, with_values: bool) -> proto::Orch
         output: value(row.output.as_ref()),
         custom_status: text_of(row.custom_status.as_ref()),
         failure_details: row.failure.as_ref().filter(|_| failed).map(failure_of),
-        execution_id: Some(row.execution_id.to_string()),
+        execution_id: Some(execution_id(row.execution_id)),
         completed_timestamp: row.completed.map(timestamp),
         parent_instance_id: row
             .parent

@@ -4,41 +4,48 @@ use std::sync::Arc;
 
 use dalsegno_core::{Fault, FaultKind};
 use dalsegno_engine::executor::{TurnAddress, TurnAnswer};
-use tokio::sync::oneshot;
 use tonic::Status;
 
+use crate::outcome::Outcome;
 use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
 use crate::workers::{
-    Abilities, ActivityAnswer, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending, TooLarge, Work,
+    Abilities, ActivityAnswer, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending,
+    TooLarge, Work,
 };
 
-/// The answer of a turn.
-pub(crate) async fn complete_turn(
-    served: &Served,
-    mut response: proto::OrchestratorResponse,
-) -> Result<(), Status> {
-    let instance = response.instance_id.clone();
+/// The answer of a turn; its outcome is told when it is durable.
+pub(crate) fn complete_turn(served: &Served, response: proto::OrchestratorResponse, outcome: Outcome) {
+    let token = &response.completion_token;
     if response.is_partial {
-        let part = served.workers.keep_part(
-            &response.completion_token,
-            response.actions,
-            response.num_events_processed,
-        );
-        return match part {
+        let (actions, taken) = (response.actions, response.num_events_processed);
+        let part = served.workers.keep_part(token, actions, taken);
+        return outcome.tell(match part {
             Err(NoWork::Unknown) => Err(unknown_token()),
             _ => Ok(()),
-        };
+        });
     }
-    let Some((mut work, delivery)) = take(served, &response.completion_token, Kind::Turn, &instance, 0)?
-    else {
-        return Ok(());
-    };
-    if response.requires_history {
-        served.workers.offer_with_past(work);
-        return Ok(());
+    match take(served, token, Kind::Turn, &response.instance_id, 0) {
+        Err(status) => outcome.tell(Err(status)),
+        Ok(None) => outcome.tell(Ok(())),
+        Ok(Some((work, _))) if response.requires_history => {
+            served.workers.offer_with_past(work);
+            outcome.tell(Ok(()));
+        }
+        Ok(Some((work, delivery))) => end_turn(served, response, work, delivery, outcome),
     }
+}
+
+/// Gives the hub what a worker made of a turn.
+fn end_turn(
+    served: &Served,
+    mut response: proto::OrchestratorResponse,
+    mut work: Work,
+    delivery: Option<Delivery>,
+    outcome: Outcome,
+) {
+    let instance = work.instance.clone();
     let span = wire::span_elsewhere(response.orchestration_trace_context.take());
     let parts = std::mem::take(&mut work.parts);
     let events_taken = match parts.has_begun {
@@ -51,13 +58,12 @@ pub(crate) async fn complete_turn(
     let turn = match wire::turn(response, &work) {
         Ok(turn) => turn,
         Err(error) => {
-            refuse_answer(served, work, &error).await;
             let text = format!("turn of instance {instance}: {error}");
-            return Err(Status::invalid_argument(text));
+            return refuse_answer(served, work, &error, (text, outcome));
         }
     };
     let Pending::Turn(address) = work.answer else {
-        return Ok(());
+        return outcome.tell(Ok(()));
     };
     if let Some(delivery) = delivery.filter(|_| turn.fault.is_none() && events_taken.is_none()) {
         // The first answer is the one that counts.
@@ -78,44 +84,55 @@ pub(crate) async fn complete_turn(
             span,
         },
     };
-    served.hub.end_turn(address, answer).await.map_err(refused)?;
-    Ok(())
+    let tell = |answer: Result<bool, _>| outcome.tell(answer.map(drop).map_err(refused));
+    served.hub.end_turn_then(address, answer, tell);
 }
 
-/// The answer of an activity; returns when it is durable.
-pub(crate) async fn complete_activity(
-    served: &Served,
-    response: proto::ActivityResponse,
-) -> Result<(), Status> {
-    let (token, instance) = (response.completion_token.clone(), response.instance_id.clone());
-    let Some((work, _)) = take(served, &token, Kind::Activity, &instance, response.task_id)? else {
-        return Ok(());
+/// The answer of an activity; its outcome is told when it is durable.
+pub(crate) fn complete_activity(served: &Served, response: proto::ActivityResponse, outcome: Outcome) {
+    let token = &response.completion_token;
+    let taken = take(
+        served,
+        token,
+        Kind::Activity,
+        &response.instance_id,
+        response.task_id,
+    );
+    let work = match taken {
+        Err(status) => return outcome.tell(Err(status)),
+        Ok(None) => return outcome.tell(Ok(())),
+        Ok(Some((work, _))) => work,
     };
     let Pending::Activity(waiting) = work.answer else {
-        return Ok(());
+        return outcome.tell(Ok(()));
     };
-    let (durable, is_durable) = oneshot::channel();
     // Who waited may be gone: the answer is then stale.
-    if waiting.send(ActivityAnswer { response, durable }).is_err() {
-        return Ok(());
+    if let Err(unread) = waiting.send(ActivityAnswer { response, outcome }) {
+        unread.outcome.tell(Ok(()));
     }
-    is_durable.await.map_err(|_| {
-        Status::unavailable("the server goes down before the result is durable: the activity runs again")
-    })
 }
 
-/// The answer of an entity; returns when it is durable.
-pub(crate) async fn complete_entity(served: &Served, result: proto::EntityBatchResult) -> Result<(), Status> {
-    let token = result.completion_token.clone();
+/// The answer of an entity; its outcome is told when it is durable.
+pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult, outcome: Outcome) {
+    let token = &result.completion_token;
     if result.failure_details.is_some() {
-        return abandon(served, &token, Kind::Entity);
+        return outcome.tell(abandon(served, token, Kind::Entity));
     }
-    let Some((work, _)) = take(served, &token, Kind::Entity, "", 0)? else {
-        return Ok(());
-    };
-    let asked = match &work.request {
-        proto::work_item::Request::EntityRequestV2(request) => request.operation_requests.len(),
-        _ => usize::MAX,
+    match take(served, token, Kind::Entity, "", 0) {
+        Err(status) => outcome.tell(Err(status)),
+        Ok(None) => outcome.tell(Ok(())),
+        Ok(Some((work, _))) => end_operations(served, result, work, outcome),
+    }
+}
+
+/// Gives who waits what a worker made of an entity's operations.
+fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work, outcome: Outcome) {
+    let asked = match &work.asked {
+        Asked::Message(message) => match &**message {
+            proto::work_item::Request::EntityRequestV2(request) => request.operation_requests.len(),
+            _ => usize::MAX,
+        },
+        Asked::Attempt(_) => usize::MAX,
     };
     let answered = result.results.len();
     if answered > asked || result.results.iter().any(|result| result.kind.is_none()) {
@@ -124,57 +141,67 @@ pub(crate) async fn complete_entity(served: &Served, result: proto::EntityBatchR
              nor failure",
             work.instance
         );
-        refuse_answer(served, work, &error).await;
-        return Err(Status::invalid_argument(error));
+        return refuse_answer(served, work, &error, (error.clone(), outcome));
     }
     if answered == 0 || result.requires_state {
         // It has got all of it: what was sent is sent again.
         served.workers.offer_again(work);
-        return Ok(());
+        return outcome.tell(Ok(()));
     }
     let Pending::Entity(waiting) = work.answer else {
-        return Ok(());
+        return outcome.tell(Ok(()));
     };
-    let (durable, is_durable) = oneshot::channel();
     // Who waited may be gone: the answer is then stale.
-    if waiting.send(EntityAnswer { result, durable }).is_err() {
-        return Ok(());
+    if let Err(unread) = waiting.send(EntityAnswer { result, outcome }) {
+        unread.outcome.tell(Ok(()));
     }
-    is_durable.await.map_err(|_| {
-        Status::unavailable("the server goes down before the result is durable: the operations run again")
-    })
 }
 
 /// Work whose answer cannot be used is offered again, to somebody who may do better; after so many
-/// such answers it is given up.
-async fn refuse_answer(served: &Served, mut work: Work, error: &str) {
+/// such answers it is given up, and who gave the last one is told then.
+fn refuse_answer(served: &Served, mut work: Work, error: &str, (text, outcome): (String, Outcome)) {
+    let refusal = Status::invalid_argument(text);
     work.bad_answers += 1;
     if work.bad_answers < BAD_ANSWERS_MAX {
-        return served.workers.offer_again(work);
+        served.workers.offer_again(work);
+        return outcome.tell(Err(refusal));
     }
     let message = format!(
         "workers answered \"{}\" {BAD_ANSWERS_MAX} times with what cannot be used, the last time: {error}; correct the \
          worker, then rewind the instance",
         work.name
     );
-    give_up(served, work, (FaultKind::Poisoned, "BadAnswer"), message).await;
+    let told = move || outcome.tell(Err(refusal));
+    give_up(served, work, (FaultKind::Poisoned, "BadAnswer"), message, told);
 }
 
 /// Ends work that workers cannot receive.
-pub(crate) async fn refuse_large(served: Arc<Served>, refused: Vec<TooLarge>) {
+pub(crate) fn refuse_large(served: &Served, refused: Vec<TooLarge>) {
     for TooLarge { work, bytes } in refused {
         let message = format!(
             "the work item \"{}\" has {bytes} bytes and broke two connections of workers: let workers receive larger \
              messages (grpc.max_receive_message_length), pass references instead of values, or continue as new",
             work.name
         );
-        give_up(&served, work, (FaultKind::Oversized, "PayloadTooLarge"), message).await;
+        give_up(
+            served,
+            work,
+            (FaultKind::Oversized, "PayloadTooLarge"),
+            message,
+            || {},
+        );
     }
 }
 
 /// Ends work that workers cannot do: the instance is parked, the activity fails, the entity's
-/// first operation fails.
-async fn give_up(served: &Served, work: Work, (kind, error_type): (FaultKind, &str), message: String) {
+/// first operation fails. Calls `then` when the hub has taken it.
+fn give_up(
+    served: &Served,
+    work: Work,
+    (kind, error_type): (FaultKind, &str),
+    message: String,
+    then: impl FnOnce() + Send + 'static,
+) {
     tracing::warn!(instance_id = %work.instance, message, "a work item is given up");
     let details = proto::TaskFailureDetails {
         error_type: error_type.to_owned(),
@@ -182,16 +209,14 @@ async fn give_up(served: &Served, work: Work, (kind, error_type): (FaultKind, &s
         is_non_retriable: true,
         ..Default::default()
     };
-    let (durable, _) = oneshot::channel();
+    let outcome = Outcome::new(move |_| then());
     match work.answer {
         Pending::Turn(address) => {
-            let fault = Fault::new(kind, message);
-            if let Err(error) = served.hub.end_turn(address, TurnAnswer::Fault(fault)).await {
-                tracing::debug!(
-                    error = error.detail,
-                    "the turn is offered again after the next start"
-                );
-            }
+            let fault = TurnAnswer::Fault(Fault::new(kind, message));
+            // Where the hub goes down the turn is offered again after the next start.
+            served.hub.end_turn_then(address, fault, |answer| {
+                outcome.tell(answer.map(drop).map_err(refused))
+            });
         }
         Pending::Activity(waiting) => {
             let response = proto::ActivityResponse {
@@ -199,7 +224,7 @@ async fn give_up(served: &Served, work: Work, (kind, error_type): (FaultKind, &s
                 ..Default::default()
             };
             // Who waited may be gone.
-            let _ = waiting.send(ActivityAnswer { response, durable });
+            let _ = waiting.send(ActivityAnswer { response, outcome });
         }
         Pending::Entity(waiting) => {
             let failure = proto::OperationResultFailure {
@@ -213,7 +238,7 @@ async fn give_up(served: &Served, work: Work, (kind, error_type): (FaultKind, &s
                 ..Default::default()
             };
             // Who waited may be gone.
-            let _ = waiting.send(EntityAnswer { result, durable });
+            let _ = waiting.send(EntityAnswer { result, outcome });
         }
     }
 }

@@ -12,8 +12,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use dalsegno_core::span::SpanElsewhere;
-use dalsegno_engine::executor::{CancelReason, TurnAddress};
-use dalsegno_engine::explain::{Reason, ReasonKind};
+use dalsegno_engine::executor::{ActivityRequest, CancelReason, TurnAddress};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use prost::bytes::Bytes;
@@ -21,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::filter::Filter;
+use crate::outcome::Outcome;
 use crate::proto;
 use crate::proto::work_item::Request;
 use crate::wire::{self, Locks};
@@ -39,8 +39,8 @@ pub enum Kind {
 /// One piece of work.
 #[derive(Debug)]
 pub struct Work {
-    /// The message without its token, and without the past of its execution.
-    pub request: proto::work_item::Request,
+    /// What it asks for, without the past of its execution.
+    pub asked: Asked,
     /// What a turn's execution has been through.
     pub past: Past,
     /// Function name; lower case for entities.
@@ -59,6 +59,25 @@ pub struct Work {
     pub bad_answers: u32,
     /// Where the answer goes.
     pub answer: Pending,
+}
+
+/// What a worker is asked to do. It is made into a message when it is sent, for most work is sent once.
+#[derive(Debug)]
+pub enum Asked {
+    /// As a message already.
+    Message(Box<Request>),
+    /// An attempt of an activity.
+    Attempt(Box<ActivityRequest>),
+}
+
+impl Asked {
+    /// The message.
+    pub fn message(&self) -> Request {
+        match self {
+            Self::Message(message) => Request::clone(message),
+            Self::Attempt(attempt) => Request::ActivityRequest(wire::activity_request(attempt)),
+        }
+    }
 }
 
 /// What happened in an execution before the turn, and who is known to have it.
@@ -128,7 +147,7 @@ pub struct ActivityAnswer {
     /// What it said.
     pub response: proto::ActivityResponse,
     /// Told when it is durable.
-    pub durable: oneshot::Sender<()>,
+    pub outcome: Outcome,
 }
 
 /// The answer to an entity's operations.
@@ -137,7 +156,7 @@ pub struct EntityAnswer {
     /// What it said.
     pub result: proto::EntityBatchResult,
     /// Told when it is durable.
-    pub durable: oneshot::Sender<()>,
+    pub outcome: Outcome,
 }
 
 impl Work {
@@ -194,8 +213,8 @@ pub(crate) const BAD_ANSWERS_MAX: u32 = 10;
 /// Most SDKs receive messages of so many bytes unless told otherwise: a larger one may break the stream.
 const RECEIVED_BYTES: usize = 4 * 1024 * 1024;
 
-/// So many names are told of what connected workers offer.
-const OFFERS_TOLD: usize = 8;
+/// Most tokens are no longer.
+const TOKEN_CHARS: usize = 48;
 
 /// Streams that may break over one large item.
 const BROKEN_MAX: u32 = 2;
@@ -255,6 +274,7 @@ enum Place {
     /// On a stream, until then.
     Flying {
         stream: u64,
+        since: Instant,
         until: Option<Instant>,
     },
     Pausing {
@@ -472,8 +492,9 @@ impl Workers {
         item.deliveries += 1;
         item.work.parts = Parts::default();
         let kind = item.work.kind();
-        let until = (kind != Kind::Activity).then(|| Instant::now() + self.limits.turn_timeout);
-        item.place = Place::Flying { stream, until };
+        let since = Instant::now();
+        let until = (kind != Kind::Activity).then(|| since + self.limits.turn_timeout);
+        item.place = Place::Flying { stream, since, until };
         let message = proto::WorkItem {
             completion_token: self.token(id, item.deliveries),
             request: Some(self.request_for(&mut item.work, stream, abilities.unwrap_or_default())),
@@ -493,7 +514,7 @@ impl Workers {
 
     /// The message with as much of the past as this worker needs.
     fn request_for(&self, work: &mut Work, stream: u64, abilities: Abilities) -> proto::work_item::Request {
-        let mut message = work.request.clone();
+        let mut message = work.asked.message();
         if let (EntityItems::V1, Request::EntityRequestV2(request)) = (self.limits.entity_items, &message) {
             return Request::EntityRequest(wire::entity_batch(request));
         }
@@ -523,8 +544,11 @@ impl Workers {
         let (id, _) = state.turns.get(instance)?;
         let item = state.items.get(id)?;
         let is_out = matches!(item.place, Place::Flying { .. });
-        match &item.work.request {
-            proto::work_item::Request::OrchestratorRequest(request) if is_out => {
+        let Asked::Message(message) = &item.work.asked else {
+            return None;
+        };
+        match &**message {
+            Request::OrchestratorRequest(request) if is_out => {
                 let execution = request.execution_id.clone().unwrap_or_default();
                 Some((item.work.past.events.clone(), execution))
             }
@@ -735,41 +759,32 @@ impl Workers {
         }
     }
 
-    /// Why a turn does not come back, in words.
-    pub fn explain_turn(&self, instance: &str, number: u64) -> Option<Reason> {
-        let state = self.lock();
-        let (id, _) = state.turns.get(instance).filter(|(_, of)| *of == number)?;
-        let item = state.items.get(id)?;
-        Some(match item.place {
-            Place::Flying { stream, .. } => {
-                let name = state.streams.get(&stream).map_or("", |stream| &stream.name);
-                Reason {
-                    owner: Some(name.to_owned()),
-                    ..Reason::new(ReasonKind::Turn, format!("its turn is at worker {name}"))
-                }
-            }
-            Place::Pausing { .. } => {
-                let text = "its turn was abandoned by a worker and is offered again soon";
-                Reason::new(ReasonKind::Turn, text)
-            }
-            Place::Waiting => state.explain_waiting(&item.work),
-        })
-    }
-
     fn token(&self, id: u64, delivery: u64) -> String {
-        let hash = |secret: &RandomState| secret.hash_one((id, delivery));
-        let (a, b) = (hash(&self.secrets.0), hash(&self.secrets.1));
-        let mut token = String::with_capacity(80);
+        let proof = self.proof(id, delivery);
+        let mut token = String::with_capacity(TOKEN_CHARS);
         // A string takes whatever is written to it.
-        let _ = write!(token, "{id:x}.{delivery:x}.{a:016x}{b:016x}");
+        let _ = write!(token, "{id:x}.{delivery:x}.{proof:x}");
         token
     }
 
+    /// What only this server can know of a delivery.
+    fn proof(&self, id: u64, delivery: u64) -> u128 {
+        let hash = |secret: &RandomState| u128::from(secret.hash_one((id, delivery)));
+        hash(&self.secrets.0) << 64 | hash(&self.secrets.1)
+    }
+
     fn read(&self, token: &str) -> Option<(u64, u64)> {
+        // One way to write each: hexadecimal numbers are also read with a sign and in capitals.
+        let is_written_so = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'.');
+        if !token.bytes().all(is_written_so) {
+            return None;
+        }
         let mut parts = token.split('.');
         let id = u64::from_str_radix(parts.next()?, 16).ok()?;
         let delivery = u64::from_str_radix(parts.next()?, 16).ok()?;
-        (self.token(id, delivery) == token).then_some((id, delivery))
+        let proof = u128::from_str_radix(parts.next()?, 16).ok()?;
+        let is_ours = proof == self.proof(id, delivery) && parts.next().is_none();
+        is_ours.then_some((id, delivery))
     }
 }
 
@@ -805,7 +820,7 @@ impl State {
     /// Counts a stream that ended with a large item; takes the item out when it is the second.
     fn break_large(&mut self, id: u64) -> Option<TooLarge> {
         let item = self.items.get_mut(&id)?;
-        let bytes = item.work.request.encoded_len() + item.work.past.bytes;
+        let bytes = item.work.asked.message().encoded_len() + item.work.past.bytes;
         if bytes <= RECEIVED_BYTES {
             return None;
         }
@@ -909,7 +924,7 @@ impl State {
     /// An item is no longer at its stream, which has room again.
     fn land(&mut self, id: u64) {
         let Some(item) = self.items.get(&id) else { return };
-        let Place::Flying { stream, until } = item.place else {
+        let Place::Flying { stream, until, .. } = item.place else {
             return;
         };
         let kind = item.work.kind();
@@ -973,57 +988,6 @@ impl State {
             _ => {}
         }
     }
-
-    /// Who is connected and does not offer it.
-    fn who_is_there(&self, wanted: &str) -> String {
-        let offered = self.streams.values().filter_map(|stream| stream.filter.offers());
-        let mut offered: Vec<String> = offered.flat_map(|offers| offers.orchestrators).collect();
-        offered.sort();
-        offered.dedup();
-        if offered.iter().any(|name| name == wanted) {
-            return format!("none of the {} connected has that version", self.streams.len());
-        }
-        offered.truncate(OFFERS_TOLD);
-        match (self.streams.len(), offered.is_empty()) {
-            (0, _) => "none is connected".to_owned(),
-            (count, true) => format!("none of the {count} connected does"),
-            (count, false) => format!(
-                "none of the {count} connected does, they offer {}",
-                offered.join(", ")
-            ),
-        }
-    }
-
-    fn explain_waiting(&self, work: &Work) -> Reason {
-        let takes = |stream: &&Stream| {
-            stream
-                .filter
-                .takes(work.kind(), &work.name, work.version.as_deref())
-        };
-        let version = work
-            .version
-            .as_ref()
-            .map(|version| format!(" version {version}"))
-            .unwrap_or_default();
-        match self.streams.values().filter(takes).count() {
-            0 => {
-                let text = format!(
-                    "waits for a worker that offers orchestrator \"{}\"{version}: {}",
-                    work.name,
-                    self.who_is_there(&work.name)
-                );
-                Reason::new(ReasonKind::NoWorker, text).named(work.name.clone())
-            }
-            1 => Reason::new(
-                ReasonKind::Turn,
-                "waits for the one worker that offers it, which is busy",
-            ),
-            count => {
-                let text = format!("waits for one of {count} workers that offer it; all are busy");
-                Reason::new(ReasonKind::Turn, text)
-            }
-        }
-    }
 }
 
 impl Stream {
@@ -1032,6 +996,8 @@ impl Stream {
         in_flight < self.most.get(&kind).copied().unwrap_or_default()
     }
 }
+
+mod explain;
 
 #[cfg(test)]
 mod tests;

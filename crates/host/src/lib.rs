@@ -15,7 +15,7 @@ mod http;
 mod hubs;
 pub mod key_file;
 pub mod keys;
-mod nearest;
+use dalsegno_engine::nearest;
 mod observer;
 mod openapi;
 pub mod remote;

@@ -19,6 +19,11 @@ const {
 const server = require("./server");
 
 const WAIT = 30;
+const CONFIGURATION = `
+[limiter.one]
+concurrency = 1
+activities = ["limited"]
+`;
 const attempts = new Map();
 
 const sayHello = async (_, name) => `Hello ${name}!`;
@@ -32,6 +37,16 @@ const brokenUntilMended = async (_, key) => {
   if (!attempts.has(key)) throw new Error("not mended yet");
   return "mended";
 };
+// How many run at once, of those that pass through it together.
+let inside = 0;
+const passThrough = async () => {
+  inside += 1;
+  const seen = inside;
+  // Time for all others that may run to come in.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  inside -= 1;
+  return seen;
+};
 const fail = async () => {
   throw new Error("boom");
 };
@@ -39,6 +54,11 @@ const fail = async () => {
 const sequence = async function* (ctx, name) {
   const first = yield ctx.callActivity(sayHello, name);
   return [first, yield ctx.callActivity(sayHello, first)];
+};
+const mostAtOnce = async function* (ctx, name) {
+  const tags = name === "tagged" ? { "dalsegno.limiter": "one", "dalsegno.limiter.key": "k" } : undefined;
+  const tasks = Array.from({ length: 5 }, () => ctx.callActivity(name, undefined, { tags }));
+  return Math.max(...(yield whenAll(tasks)));
 };
 const fanOut = async function* (ctx, count) {
   const tasks = Array.from({ length: count }, (_, n) => ctx.callActivity(increment, n));
@@ -155,9 +175,12 @@ const withLock = async function* (ctx, key) {
 const orchestrators = {
   sequence, fanOut, sleeper, twoEvents, approval, child, parent, failing, forgivingParent,
   retrying, mendable, eternal, withStatus, withEntity, withFailingOperation, withLock,
-  versioned, parentOf, tellsItsParent, cancellable,
+  versioned, parentOf, tellsItsParent, cancellable, mostAtOnce,
 };
-const activities = { sayHello, increment, flaky, brokenUntilMended, fail };
+const activities = {
+  sayHello, increment, flaky, brokenUntilMended, fail,
+  limited: passThrough, tagged: passThrough, free: passThrough,
+};
 
 const finish = (client, id) => client.waitForOrchestrationCompletion(id, true, WAIT);
 const run = async (client, ...start) => finish(client, await client.scheduleNewOrchestration(...start));
@@ -323,6 +346,11 @@ const tests = {
     assert.equal((await fetch(url, { method: "POST" })).status, 202);
     assert.match((await finish(client, id)).serializedOutput, /enough/);
   },
+  async aLimiterHoldsByConfigurationAndByTag(client) {
+    assert.equal(output(await run(client, mostAtOnce, "limited")), 1);
+    assert.equal(output(await run(client, mostAtOnce, "tagged")), 1);
+    assert.ok(output(await run(client, mostAtOnce, "free")) > 1, "others run at once");
+  },
   async historyIsRead(client) {
     const { instanceId } = await run(client, sequence, "x");
     const events = await client.getOrchestrationHistory(instanceId);
@@ -331,7 +359,7 @@ const tests = {
 };
 
 async function main(names) {
-  const at = await server.start();
+  const at = await server.start(CONFIGURATION);
   const options = { hostAddress: at.address, logger: new NoOpLogger() };
   const worker = new TaskHubGrpcWorker({ ...options, workItemFilters: "auto" });
   for (const [name, run] of Object.entries(orchestrators)) worker.addNamedOrchestrator(name, run);

@@ -25,10 +25,16 @@ function isOpen(port) {
   });
 }
 
-async function start() {
+// `dalsegno dev`, or `dalsegno serve` with this configuration.
+async function start(configuration = "") {
   const port = await freePort();
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "dalsegno-sdk-"));
-  const flags = ["dev", "--no-compat-ports", "--port", String(port), "--data-dir", folder];
+  const file = path.join(folder, "dalsegno.toml");
+  const place = `[store]\npath = "${folder}/hub"\n`;
+  fs.writeFileSync(file, `listen = "127.0.0.1:${port}"\n${configuration}\n${place}`);
+  const flags = configuration
+    ? ["serve", "--config", file]
+    : ["dev", "--no-compat-ports", "--port", String(port), "--data-dir", folder];
   const child = spawn(process.env.DALSEGNO, flags, { stdio: "ignore" });
   for (let tries = 0; !(await isOpen(port)); tries++) {
     if (tries === 600) throw new Error("the server did not start within 30 s");

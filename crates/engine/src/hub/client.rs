@@ -266,15 +266,26 @@ impl TaskHub {
     /// # Errors
     /// `Unavailable`.
     pub async fn end_turn(&self, turn: TurnAddress, answer: TurnAnswer) -> Answer<bool> {
-        let partition = self.runtime.partition_of(turn.instance.as_str());
         let (sender, receiver) = oneshot::channel();
-        let reply = Reply::new(move |answer| {
+        self.end_turn_then(turn, answer, move |answer| {
             // Whoever asked may have gone away; the answer is then nobody's.
             let _ = sender.send(answer);
         });
+        receiver.await.unwrap_or_else(|_| Err(self.runtime.why_closed()))
+    }
+
+    /// The same for who does not wait: calls `tell` with what [`TaskHub::end_turn`] answers, on a
+    /// thread of the hub, and drops it uncalled when the hub goes down first.
+    pub fn end_turn_then(
+        &self,
+        turn: TurnAddress,
+        answer: TurnAnswer,
+        tell: impl FnOnce(Answer<bool>) + Send + 'static,
+    ) {
+        let partition = self.runtime.partition_of(turn.instance.as_str());
+        let reply = Reply::new(tell);
         let input = Input::TurnEnded { turn, answer, reply };
         self.runtime.mailboxes.send(partition, input);
-        receiver.await.unwrap_or_else(|_| Err(self.runtime.why_closed()))
     }
 
     pub(super) async fn ask<T: Send + 'static>(
@@ -796,7 +807,7 @@ impl TaskHub {
                 .await?,
             );
         }
-        for (name, rule) in self.runtime.dispatcher.rules() {
+        for (name, rule) in self.runtime.dispatcher.limiters().rules() {
             if !all.iter().any(|status| status.name == name) {
                 all.push(LimiterStatus {
                     name,
@@ -842,7 +853,7 @@ impl TaskHub {
         if let Some(problem) = rule.problem() {
             return Err(invalid(format!("limiter {name}: {problem}")));
         }
-        if self.runtime.dispatcher.rule(name).is_none() {
+        if self.runtime.dispatcher.limiters().rule(name).is_none() {
             let detail = format!("the hub has no limiter \"{name}\"");
             return Err(RequestError::new(RequestErrorKind::NotFound, detail).about(name));
         }
@@ -875,9 +886,9 @@ impl TaskHub {
         if known.as_ref() == Some(&data) {
             return Ok(());
         }
-        let dispatcher = &self.runtime.dispatcher;
+        let limiters = self.runtime.dispatcher.limiters();
         // What was offered before may be changed by who offers; all else is not the worker's.
-        let is_open = match dispatcher.rule(&offer.name) {
+        let is_open = match limiters.rule(&offer.name) {
             None => true,
             Some(rule) => {
                 let before = known.map(|data| record::decode_limiter_offer(&offer.name, &data));
@@ -886,7 +897,7 @@ impl TaskHub {
         };
         self.set_meta(&name, Some(data)).await?;
         for activity in &offer.activities {
-            dispatcher.limit(activity.clone(), offer.name.clone());
+            limiters.limit(activity.clone(), offer.name.clone());
         }
         if is_open {
             self.change_rule(&offer.name, &offer.rule);
@@ -896,7 +907,10 @@ impl TaskHub {
 
     fn change_rule(&self, name: &str, rule: &LimiterRule) {
         let limiter: Arc<str> = name.into();
-        self.runtime.dispatcher.set_rule(limiter.clone(), rule.clone());
+        self.runtime
+            .dispatcher
+            .limiters()
+            .set_rule(limiter.clone(), rule.clone());
         for partition in 0..self.runtime.mailboxes.partitions() {
             let input = Input::RuleChanged {
                 limiter: limiter.clone(),

@@ -11,7 +11,7 @@ use super::TaskHub;
 use super::client::ask;
 use crate::dispatcher::Standing;
 use crate::executor::ExecutionInfo;
-use crate::explain::{Explanation, Reason, ReasonKind};
+use crate::explain::{AttemptElsewhere, Explanation, Reason, ReasonKind};
 use crate::input::{Command, Explained, LimiterPlace};
 use crate::loader;
 use crate::partition::in_words;
@@ -147,6 +147,7 @@ impl TaskHub {
         }
         places.retain(|place: &LimiterPlace| place.execution == row.key);
         let now = self.now();
+        let mut elsewhere = self.runtime.executor.attempts_elsewhere(&row.id);
         for reason in reasons
             .iter_mut()
             .filter(|reason| reason.kind == ReasonKind::Activity)
@@ -161,7 +162,10 @@ impl TaskHub {
                     reason.kind = ReasonKind::Slot;
                     reason.text += &format!(" waits for a slot of this host; {before} are before it");
                 }
-                (None, Some(Standing::Runs)) => reason.text += " is at work",
+                (None, Some(Standing::Runs)) => {
+                    let at = reason.task.and_then(|task| elsewhere.remove(&task));
+                    tell_attempt(reason, at, now);
+                }
                 (None, None) => {}
             }
         }
@@ -211,6 +215,18 @@ impl TaskHub {
             reason.text += &format!(": {}", first.text);
         }
         Ok(())
+    }
+}
+
+fn tell_attempt(reason: &mut Reason, at: Option<AttemptElsewhere>, now: Timestamp) {
+    match at {
+        None => reason.text += " is at work",
+        Some(AttemptElsewhere::Waits(why)) => reason.text += &format!(" {why}"),
+        Some(AttemptElsewhere::At { worker, time }) => {
+            reason.text += &format!(" is at worker {worker}, for {}", in_words(time));
+            reason.since = Some(now - time);
+            reason.owner = Some(worker);
+        }
     }
 }
 

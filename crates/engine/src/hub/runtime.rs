@@ -27,6 +27,7 @@ use crate::disk_space::DiskSpace;
 use crate::dispatcher::Dispatcher;
 use crate::executor::{Executor, OperationOutcome, OperationsEnded, panic_text};
 use crate::input::{Command, Input, Load, Measure};
+use crate::limiters::BucketName;
 use crate::loader;
 use crate::mailbox::Mailboxes;
 use crate::marks::{Mark, Marks, Suspects};
@@ -237,20 +238,22 @@ impl Runtime {
         };
         for (name, data) in named(OFFERED_META) {
             let offer = record::decode_limiter_offer(name, data).map_err(unreadable)?;
-            self.dispatcher.set_rule(offer.name.clone(), offer.rule);
+            self.dispatcher
+                .limiters()
+                .set_rule(offer.name.clone(), offer.rule);
             for activity in offer.activities {
-                self.dispatcher.limit(activity, offer.name.clone());
+                self.dispatcher.limiters().limit(activity, offer.name.clone());
             }
         }
         for (name, rule) in defined {
-            self.dispatcher.set_rule(name, rule);
+            self.dispatcher.limiters().set_rule(name, rule);
         }
         for (activity, limiter) in limited {
-            self.dispatcher.limit(activity, limiter);
+            self.dispatcher.limiters().limit(activity, limiter);
         }
         for (name, data) in named(LIMITER_META) {
             let rule = record::decode_limiter_rule(data).map_err(unreadable)?;
-            self.dispatcher.set_rule(name.into(), rule);
+            self.dispatcher.limiters().set_rule(name.into(), rule);
         }
         Ok(())
     }
@@ -366,12 +369,16 @@ impl Runtime {
             partitions.push(partition);
         }
         for (limiter, key, data) in &loaded.limiters {
-            let Some(rule) = self.dispatcher.rule(limiter) else {
+            let Some(rule) = self.dispatcher.limiters().rule(limiter) else {
                 continue;
             };
             let record = record::decode_bucket(data).map_err(|error| failed(&error))?;
-            let place = self.dispatcher.limiter_partition(limiter, key).0 as usize;
-            partitions[place].restore_bucket((limiter.clone(), key.clone()), rule, record);
+            let name = BucketName {
+                limiter: limiter.clone(),
+                key: key.clone(),
+            };
+            let place = name.partition(loaded.partitions).0 as usize;
+            partitions[place].restore_bucket(name, rule, record);
         }
         Ok(partitions)
     }
@@ -572,7 +579,7 @@ impl Release for Released {
         for effect in effects {
             match effect {
                 Effect::Dispatch(record) => self.dispatcher.dispatch(record),
-                Effect::Run(record) => self.dispatcher.run(record),
+                Effect::Run(admitted) => self.dispatcher.run(admitted),
                 Effect::SendTurn(sender) => sender.send(),
                 Effect::WithdrawTurn(turn) => self.executor.withdraw(&turn),
                 Effect::Cancel { key, task } => self.dispatcher.cancel(key, task),

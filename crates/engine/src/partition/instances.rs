@@ -20,6 +20,10 @@ impl Partition {
             load = Some(Load::Instance(id.clone()));
             Slot::new(SlotState::Loading)
         });
+        if slot.queue.is_empty() {
+            // Most have one thing at a time, and there may be very many of them.
+            slot.queue.reserve_exact(1);
+        }
         slot.queue.push_back(item);
         if let Some(load) = load {
             self.outbox.loads.push(load);

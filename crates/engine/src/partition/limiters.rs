@@ -13,12 +13,11 @@ use dalsegno_core::{InstanceId, Timestamp};
 
 use super::Partition;
 use crate::input::{LimiterAsk, LimiterPlace};
+use crate::limiters::{Admitted, BucketName};
 use crate::record;
 use crate::request::LimiterStatus;
 use crate::task::TaskRecord;
 use crate::turn::{Effect, Reply, Turn};
-
-type BucketName = (Arc<str>, Arc<str>);
 
 /// Buckets of a partition are looked through for idle ones when there are this many.
 const BUCKETS_KEPT: usize = 64;
@@ -103,10 +102,10 @@ impl Partition {
         }
         let now = self.now;
         let mut ops = Vec::new();
-        self.limiters.buckets.retain(|(name, key), line| {
+        self.limiters.buckets.retain(|bucket, line| {
             let is_used = !line.waiting.is_empty() || !line.bucket.is_as_new(now);
             if !is_used {
-                let (name, key) = (name.clone(), key.clone());
+                let (name, key) = (bucket.limiter.clone(), bucket.key.clone());
                 ops.push(Op::DeleteLimiter { name, key });
             }
             is_used
@@ -121,7 +120,7 @@ impl Partition {
     pub(super) fn acquire(&mut self, ask: LimiterAsk) {
         self.sweep_limiters();
         let now = self.now;
-        let name = (ask.limiter, ask.key);
+        let name = ask.bucket;
         let line = self.limiters.buckets.entry(name.clone()).or_insert_with(|| Line {
             bucket: Bucket::new(ask.rule, now),
             waiting: VecDeque::new(),
@@ -134,18 +133,17 @@ impl Partition {
         }
     }
 
-    pub(super) fn give_back(&mut self, limiter: &Arc<str>, key: &Arc<str>) {
-        let name = (limiter.clone(), key.clone());
-        if let Some(line) = self.limiters.buckets.get_mut(&name) {
+    pub(super) fn give_back(&mut self, name: &BucketName) {
+        if let Some(line) = self.limiters.buckets.get_mut(name) {
             line.bucket.give_back();
-            self.grant(&name);
+            self.grant(name);
         }
     }
 
     /// A 429: the shared bucket is shut for all, and the task waits at its head.
     pub(super) fn shut(&mut self, ask: LimiterAsk, retry_after: Duration) {
         let now = self.now;
-        let name = (ask.limiter, ask.key);
+        let name = ask.bucket;
         let line = self.limiters.buckets.entry(name.clone()).or_insert_with(|| Line {
             bucket: Bucket::new(ask.rule, now),
             waiting: VecDeque::new(),
@@ -167,7 +165,7 @@ impl Partition {
             .limiters
             .buckets
             .keys()
-            .filter(|(name, _)| name == limiter)
+            .filter(|name| name.limiter == *limiter)
             .cloned()
             .collect();
         for name in names {
@@ -221,7 +219,10 @@ impl Partition {
             self.config
                 .meters
                 .granted(first.due.unwrap_or(first.scheduled), now);
-            turn.effects.push(Effect::Run(first.clone()));
+            turn.effects.push(Effect::Run(Admitted {
+                record: first.clone(),
+                bucket: Some(name.clone()),
+            }));
             line.waiting.pop_front();
         }
         self.push_turn(turn);
@@ -230,14 +231,14 @@ impl Partition {
     /// Where the tasks of an instance stand in the lines here.
     pub(super) fn answer_places(&mut self, instance: &InstanceId, reply: Reply<Vec<LimiterPlace>>) {
         let mut places = Vec::new();
-        for ((limiter, key), line) in &self.limiters.buckets {
+        for (name, line) in &self.limiters.buckets {
             let own = line.waiting.iter().enumerate();
             let own = own.filter(|(_, record)| record.instance == *instance);
             places.extend(own.take(PLACES_TOLD_MAX).map(|(before, record)| LimiterPlace {
                 execution: record.key,
                 task: record.task,
-                limiter: limiter.clone(),
-                key: key.clone(),
+                limiter: name.limiter.clone(),
+                key: name.key.clone(),
                 before,
                 next_grant: line.next_grant,
             }));
@@ -247,23 +248,19 @@ impl Partition {
 
     pub(super) fn answer_limiters(&mut self, reply: Reply<Vec<LimiterStatus>>) {
         let now = self.now;
-        let statuses = self
-            .limiters
-            .buckets
-            .iter()
-            .map(|((name, key), line)| LimiterStatus {
-                name: name.clone(),
-                key: key.clone(),
-                rate: line.bucket.rule.rate,
-                burst: line.bucket.rule.burst_tokens(),
-                concurrency: line.bucket.rule.concurrency,
-                tokens: line.bucket.tokens(now),
-                running: line.bucket.running,
-                waiting: line.waiting.len(),
-                blocked_until: line.bucket.record.blocked_until.filter(|until| *until > now),
-                next_grant: line.next_grant.filter(|_| !line.waiting.is_empty()),
-                waiters: line.first_waiters(),
-            });
+        let statuses = self.limiters.buckets.iter().map(|(name, line)| LimiterStatus {
+            name: name.limiter.clone(),
+            key: name.key.clone(),
+            rate: line.bucket.rule.rate,
+            burst: line.bucket.rule.burst_tokens(),
+            concurrency: line.bucket.rule.concurrency,
+            tokens: line.bucket.tokens(now),
+            running: line.bucket.running,
+            waiting: line.waiting.len(),
+            blocked_until: line.bucket.record.blocked_until.filter(|until| *until > now),
+            next_grant: line.next_grant.filter(|_| !line.waiting.is_empty()),
+            waiters: line.first_waiters(),
+        });
         let answer = reply.with(Ok(statuses.collect()));
         self.answer_now(answer);
     }
@@ -272,8 +269,8 @@ impl Partition {
 fn put_limiter(name: &BucketName, bucket: &Bucket) -> Op {
     let data = record::encode_bucket(&bucket.record);
     Op::PutLimiter {
-        name: name.0.clone(),
-        key: name.1.clone(),
+        name: name.limiter.clone(),
+        key: name.key.clone(),
         data,
     }
 }

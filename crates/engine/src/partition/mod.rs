@@ -217,6 +217,9 @@ pub struct Partition {
     pub counters: Counters,
 }
 
+/// So much room is kept in an outbox for the turns to come.
+const OUTBOX_TURNS_KEPT: usize = 1_024;
+
 /// What waits to be carried away.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -366,7 +369,7 @@ impl Partition {
             Input::OperationsEnded { entity, ended } => self.end_operations(&entity, ended),
             Input::Loaded(loaded) => self.take_loaded(*loaded),
             Input::Acquire(ask) => self.acquire(ask),
-            Input::GiveBack { limiter, key } => self.give_back(&limiter, &key),
+            Input::GiveBack(bucket) => self.give_back(&bucket),
             Input::Shut { ask, retry_after } => self.shut(ask, retry_after),
             Input::RuleChanged { limiter, rule } => self.change_rule(&limiter, &rule),
             Input::Nudge => {}
@@ -415,6 +418,13 @@ impl Partition {
     /// What collected since the last time.
     pub fn take_outbox(&mut self) -> Outbox {
         std::mem::take(&mut self.outbox)
+    }
+
+    /// Takes back an outbox that was emptied: its room is used again.
+    pub fn return_outbox(&mut self, emptied: Outbox) {
+        if self.outbox.turns.is_empty() && emptied.turns.capacity() <= OUTBOX_TURNS_KEPT {
+            self.outbox.turns = emptied.turns;
+        }
     }
 
     /// When the clock alone makes something due.

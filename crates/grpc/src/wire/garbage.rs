@@ -8,14 +8,16 @@ use prost::Message;
 use super::*;
 use crate::filter::Filter;
 use crate::proto::orchestrator_action::Kind as Wire;
-use crate::workers::{Kind, Pending};
+use crate::workers::{Asked, Kind, Pending};
 
 /// Answers per test.
 const ANSWERS: usize = 20_000;
 
 fn work() -> Work {
     Work {
-        request: proto::work_item::Request::OrchestratorRequest(Default::default()),
+        asked: Asked::Message(Box::new(proto::work_item::Request::OrchestratorRequest(
+            Default::default(),
+        ))),
         name: "o".into(),
         version: Some("1".into()),
         instance: "i".into(),

@@ -10,7 +10,7 @@ use dalsegno_engine::executor::{AttemptOutcome, ExecutionInfo, TurnAddress};
 
 use super::*;
 use crate::wire::Names;
-use crate::workers::{Pending, Work};
+use crate::workers::{Asked, Pending, Work};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -233,7 +233,9 @@ fn sorted_tags(tags: std::collections::HashMap<String, String>) -> Vec<(String, 
 
 fn work() -> Work {
     Work {
-        request: proto::work_item::Request::HealthPing(proto::HealthPing {}),
+        asked: Asked::Message(Box::new(proto::work_item::Request::HealthPing(
+            proto::HealthPing {},
+        ))),
         name: "walk".into(),
         version: None,
         instance: "one".into(),

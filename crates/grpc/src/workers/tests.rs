@@ -26,7 +26,7 @@ fn turn(instance: &str, number: u64, name: &str, version: Option<&str>) -> Work 
         ..Default::default()
     };
     Work {
-        request: Request::OrchestratorRequest(request),
+        asked: Asked::Message(Box::new(Request::OrchestratorRequest(request))),
         name: name.into(),
         version: version.map(Arc::from),
         instance: instance.into(),
@@ -50,7 +50,7 @@ fn activity(instance: &str, task: i32, name: &str) -> (Work, oneshot::Receiver<A
         ..Default::default()
     };
     let work = Work {
-        request: Request::ActivityRequest(request),
+        asked: Asked::Message(Box::new(Request::ActivityRequest(request))),
         name: name.into(),
         version: None,
         instance: instance.into(),
@@ -144,7 +144,9 @@ fn in_flight(workers: &Workers) -> [usize; 3] {
 fn what_breaks_two_streams_by_its_size_is_taken_out() {
     let workers = workers();
     let (mut large, _answered) = activity("i", 1, "large");
-    if let Request::ActivityRequest(request) = &mut large.request {
+    if let Asked::Message(message) = &mut large.asked
+        && let Request::ActivityRequest(request) = &mut **message
+    {
         request.input = Some("x".repeat(RECEIVED_BYTES + 1));
     }
     workers.offer(large);

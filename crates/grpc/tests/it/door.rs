@@ -45,7 +45,7 @@ fn every_call_takes_any_bytes_and_the_hub_works_afterwards() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(run(seed, &mut answers));
     }
-    for call in CALLS {
+    for call in CALLS.iter().copied() {
         let [taken, refused] = answers[call];
         let is_served = taken > 0 || call == "DeleteTaskHub";
         assert!(!is_many || is_served && refused > 0, "{call}: {taken} {refused}");
@@ -70,7 +70,7 @@ async fn run(seed: u64, answers: &mut Answers) {
             panic!("DOOR_SEED={seed}: something waits for ever: {workers:?}");
         };
         // What ends the work comes last, in no order of its own.
-        for (number, call) in CALLS.iter().enumerate().rev() {
+        for (number, call) in CALLS.iter().copied().enumerate().rev() {
             let good = messages::good(call, &id, &tokens);
             for _ in 0..KNOCKS {
                 let bytes = random.mutate(&good);

@@ -161,6 +161,26 @@ async fn a_call_names_its_limiter_and_its_bucket_by_tags() {
 }
 
 #[tokio::test]
+async fn what_began_before_there_was_a_limiter_gives_nothing_back_to_it() {
+    // The limiter was looked up again at the end of an attempt, and got back a place that it had
+    // not given: one too many could go.
+    let (served, _workers) = served();
+    let hub = served.hub.clone();
+    let mut client = client_of(served);
+    let mut stream = connect(&mut client, Vec::new()).await;
+    ask(&mut client, &mut stream, "a", vec![schedule(0, &[])]).await;
+    let (token, early) = activity(&mut stream).await;
+    let other = connect(&mut client, vec![one(&["act"])]).await;
+    drop(other);
+    let tasks = vec![schedule(0, &[]), schedule(1, &[])];
+    ask(&mut client, &mut stream, "b", tasks).await;
+    activity(&mut stream).await;
+    assert_eq!(buckets(&hub).await, [(String::new(), 1, 1)]);
+    end(&mut client, token, early).await;
+    assert_eq!(buckets(&hub).await, [(String::new(), 1, 1)]);
+}
+
+#[tokio::test]
 async fn an_offer_gives_way_to_the_operator_and_is_checked() {
     let (served, _workers) = served();
     let hub = served.hub.clone();

@@ -14,51 +14,16 @@ use tower::ServiceExt;
 
 use super::auth::KEY_HEADER;
 use super::dispatch::{check_bad_keys, note_stranger};
+use super::grpc_calls::Call;
 use super::request::State;
 use super::time;
 use crate::audit::AuditRecord;
-use crate::keys::Scope;
 
 /// Codes of gRPC that the door itself answers with.
 const UNIMPLEMENTED: u32 = 12;
 const RESOURCE_EXHAUSTED: u32 = 8;
 const PERMISSION_DENIED: u32 = 7;
 const UNAUTHENTICATED: u32 = 16;
-
-/// The calls there are, by the names that are counted.
-const CALLS: [&str; 31] = [
-    "Hello",
-    "GetWorkItems",
-    "AnswerWorkItems",
-    "CompleteOrchestratorTask",
-    "CompleteActivityTask",
-    "CompleteEntityTask",
-    "AbandonTaskOrchestratorWorkItem",
-    "AbandonTaskActivityWorkItem",
-    "AbandonTaskEntityWorkItem",
-    "StartInstance",
-    "GetInstance",
-    "WaitForInstanceStart",
-    "WaitForInstanceCompletion",
-    "RaiseEvent",
-    "TerminateInstance",
-    "SuspendInstance",
-    "ResumeInstance",
-    "RestartInstance",
-    "RewindInstance",
-    "SkipGracefulOrchestrationTerminations",
-    "PurgeInstances",
-    "QueryInstances",
-    "ListInstanceIds",
-    "StreamInstanceHistory",
-    "SignalEntity",
-    "GetEntity",
-    "QueryEntities",
-    "CleanEntityStorage",
-    "CreateTaskHub",
-    "DeleteTaskHub",
-    "Check",
-];
 
 /// Is it a call of gRPC?
 pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
@@ -74,16 +39,18 @@ pub(crate) async fn answer(
     peer: SocketAddr,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let call = known_call(request.uri().path());
+    let call = Call::of(request.uri().path());
     let subject = CallSubject::default();
     request.extensions_mut().insert(subject.clone());
-    let change = changes(call).then(|| change(&state, call, peer, request.headers()));
-    let response = passed(&state, service, peer, request).await;
+    let change = call
+        .is_change()
+        .then(|| change(&state, call.name, peer, request.headers()));
+    let response = passed(&state, service, peer, (call, request)).await;
     // The code of a call that began well follows its body.
     let code = response.headers().get("grpc-status");
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let code = code.unwrap_or_default();
-    state.observer.http.called(call, code);
+    state.observer.http.called(call.name, code);
     if let Some(change) = change {
         state.observer.audit.note(AuditRecord {
             subject: subject.told().map(str::to_owned),
@@ -92,20 +59,6 @@ pub(crate) async fn answer(
         });
     }
     response
-}
-
-/// Calls have names of their own in what is counted; those that nobody knows share one.
-fn known_call(path: &str) -> &'static str {
-    let call = path.rsplit('/').next().unwrap_or_default();
-    let known = CALLS.iter().find(|known| **known == call);
-    known.copied().unwrap_or("other")
-}
-
-/// Is it more than a look, and not a worker's?
-fn changes(call: &str) -> bool {
-    let scopes = scopes_of(call);
-    let looks = [Scope::Read, Scope::Worker];
-    call != "other" && !scopes.is_empty() && !scopes.iter().any(|scope| looks.contains(scope))
 }
 
 /// The record of a call, but for its outcome.
@@ -129,7 +82,7 @@ async fn passed(
     state: &Arc<State>,
     service: Option<Router>,
     peer: SocketAddr,
-    request: Request<Body>,
+    (call, request): (Call, Request<Body>),
 ) -> Response<Body> {
     let Some(service) = service else {
         return refusal(
@@ -155,23 +108,19 @@ async fn passed(
             "a key is needed: send it as x-functions-key, or as authorization: Bearer <key>",
         );
     }
-    let call = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let may = scopes_of(call);
+    let may = call.scopes;
     if !may.is_empty() && may.iter().all(|scope| identity.permit(*scope).is_err()) {
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
         let needed: Vec<String> = may
             .iter()
             .map(|scope| format!("{scope:?}").to_lowercase())
             .collect();
         return refusal(
             PERMISSION_DENIED,
-            &format!("{call} needs a key with the scope {}", needed.join(" or ")),
+            &format!("{name} needs a key with the scope {}", needed.join(" or ")),
         );
     }
-    if state.settings.is_read_only
-        && !may
-            .iter()
-            .all(|scope| matches!(scope, Scope::Read | Scope::Worker))
-    {
+    if state.settings.is_read_only && !call.only_shows() {
         return refusal(
             PERMISSION_DENIED,
             "this host only shows: read_only is set in its configuration",
@@ -200,40 +149,6 @@ pub(super) fn with_key(headers: &HeaderMap) -> Cow<'_, HeaderMap> {
     Cow::Owned(headers)
 }
 
-/// Any of these is enough; none: every key is.
-fn scopes_of(call: &str) -> &'static [Scope] {
-    match call {
-        "Hello" => &[],
-        "GetWorkItems"
-        | "AnswerWorkItems"
-        | "CompleteOrchestratorTask"
-        | "CompleteActivityTask"
-        | "CompleteEntityTask"
-        | "AbandonTaskOrchestratorWorkItem"
-        | "AbandonTaskActivityWorkItem"
-        | "AbandonTaskEntityWorkItem" => &[Scope::Worker],
-        "StartInstance" => &[Scope::Start],
-        "RaiseEvent" => &[Scope::Signal],
-        "GetInstance"
-        | "WaitForInstanceStart"
-        | "WaitForInstanceCompletion"
-        | "QueryInstances"
-        | "ListInstanceIds"
-        | "GetEntity"
-        | "QueryEntities" => &[Scope::Read],
-        "StreamInstanceHistory" => &[Scope::Read, Scope::Worker],
-        "PurgeInstances" => &[Scope::Purge],
-        "SignalEntity" | "CleanEntityStorage" => &[Scope::Entity],
-        "TerminateInstance"
-        | "SuspendInstance"
-        | "ResumeInstance"
-        | "RestartInstance"
-        | "RewindInstance"
-        | "SkipGracefulOrchestrationTerminations" => &[Scope::Control],
-        _ => &[Scope::Admin],
-    }
-}
-
 /// An answer without a body: gRPC's code and text in the headers.
 fn refusal(code: u32, text: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
@@ -258,12 +173,5 @@ mod tests {
         assert_eq!(with_key(&headers).get(KEY_HEADER).unwrap(), "secret");
         headers.insert(KEY_HEADER, HeaderValue::from_static("other"));
         assert_eq!(with_key(&headers).get(KEY_HEADER).unwrap(), "other");
-    }
-
-    #[test]
-    fn a_call_that_nobody_knows_needs_the_most() {
-        assert_eq!(scopes_of("DeleteTaskHub"), [Scope::Admin]);
-        assert_eq!(scopes_of("GetWorkItems"), [Scope::Worker]);
-        assert!(scopes_of("Hello").is_empty());
     }
 }

@@ -10,6 +10,7 @@ mod commands;
 pub(crate) mod dispatch;
 mod entities;
 pub(crate) mod grpc;
+mod grpc_calls;
 pub(crate) mod health;
 mod history;
 pub(crate) mod links;

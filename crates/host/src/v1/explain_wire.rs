@@ -1,5 +1,8 @@
 //! Explanations as JSON, with what can be done about each.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use dalsegno_core::InstanceId;
 use dalsegno_engine::executor::Executor;
 use dalsegno_engine::explain::{Explanation, Reason, ReasonKind};
@@ -202,10 +205,7 @@ fn steps(id: &InstanceId, reason: &Reason, executor: &dyn Executor) -> Vec<StepW
 /// Who could offer it, and which name may have been meant.
 fn missing(reason: &Reason, executor: &dyn Executor) -> Option<StepWire> {
     let name = reason.name.as_deref()?;
-    let known = match reason.task {
-        Some(_) => executor.activities(),
-        None => executor.orchestrators(),
-    };
+    let known = offered(reason, executor);
     let mut text = format!("start a host or a worker that offers \"{name}\"");
     let near = nearest(name, known.iter().map(|known| &**known)).filter(|near| *near != name);
     if let Some(near) = near {
@@ -227,6 +227,21 @@ fn missing(reason: &Reason, executor: &dyn Executor) -> Option<StepWire> {
         method: Some("GET".to_owned()),
         path: Some("/runtime/dalsegno/v1/workers".to_owned()),
     })
+}
+
+/// What this host and the connected workers offer of the kind that is missing, by name.
+fn offered(reason: &Reason, executor: &dyn Executor) -> BTreeSet<Arc<str>> {
+    let is_activity = reason.task.is_some();
+    let here = match is_activity {
+        true => executor.activities(),
+        false => executor.orchestrators(),
+    };
+    let offers = executor.workers().into_iter().filter_map(|worker| worker.offers);
+    let elsewhere = offers.flat_map(|offers| match is_activity {
+        true => offers.activities,
+        false => offers.orchestrators,
+    });
+    here.into_iter().chain(elsewhere.map(Arc::from)).collect()
 }
 
 fn event(id: &InstanceId, reason: &Reason) -> Option<StepWire> {

@@ -1,7 +1,7 @@
 //! Any bytes at any call of the service, as they come off the wire. The fuzz target in `fuzz/`
 //! uses this file too.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,38 +12,15 @@ use dalsegno_grpc::tonic::Code;
 use dalsegno_grpc::tonic::codegen::{Body as _, Service};
 use futures::future::poll_fn;
 
+const PROTOCOL: &str = include_str!("../../../proto/durabletask.proto");
+
 /// Every call that takes one message.
-pub(crate) const CALLS: [&str; 29] = [
-    "Hello",
-    "GetWorkItems",
-    "CompleteOrchestratorTask",
-    "CompleteActivityTask",
-    "CompleteEntityTask",
-    "AbandonTaskOrchestratorWorkItem",
-    "AbandonTaskActivityWorkItem",
-    "AbandonTaskEntityWorkItem",
-    "StartInstance",
-    "GetInstance",
-    "WaitForInstanceStart",
-    "WaitForInstanceCompletion",
-    "RaiseEvent",
-    "TerminateInstance",
-    "SuspendInstance",
-    "ResumeInstance",
-    "RestartInstance",
-    "RewindInstance",
-    "SkipGracefulOrchestrationTerminations",
-    "PurgeInstances",
-    "QueryInstances",
-    "ListInstanceIds",
-    "StreamInstanceHistory",
-    "SignalEntity",
-    "GetEntity",
-    "QueryEntities",
-    "CleanEntityStorage",
-    "CreateTaskHub",
-    "DeleteTaskHub",
-];
+pub(crate) static CALLS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let lines = PROTOCOL.lines().map(str::trim);
+    let calls = lines.filter_map(|line| line.strip_prefix("rpc ")?.split_once('('));
+    let of_one = calls.filter(|(_, message)| !message.starts_with("stream "));
+    of_one.map(|(call, _)| call).collect()
+});
 
 /// An answer that does not come within this does not come.
 const ANSWER: Duration = Duration::from_secs(30);

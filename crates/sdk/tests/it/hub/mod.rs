@@ -6,6 +6,7 @@ mod disk;
 mod entities;
 mod explain;
 mod functions;
+mod held;
 mod limits;
 mod receivers;
 mod restarts;

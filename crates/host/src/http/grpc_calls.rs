@@ -1,0 +1,101 @@
+//! The calls of gRPC, and what a key must allow for each. A call that is not here needs the most,
+//! and shares its name in what is counted with all others that nobody knows.
+
+use crate::keys::Scope;
+
+/// Each call with the scopes of which any is enough; with none every key is.
+const CALLS: [(&str, &[Scope]); 31] = [
+    ("Hello", &[]),
+    ("GetWorkItems", &[Scope::Worker]),
+    ("AnswerWorkItems", &[Scope::Worker]),
+    ("CompleteOrchestratorTask", &[Scope::Worker]),
+    ("CompleteActivityTask", &[Scope::Worker]),
+    ("CompleteEntityTask", &[Scope::Worker]),
+    ("AbandonTaskOrchestratorWorkItem", &[Scope::Worker]),
+    ("AbandonTaskActivityWorkItem", &[Scope::Worker]),
+    ("AbandonTaskEntityWorkItem", &[Scope::Worker]),
+    ("StartInstance", &[Scope::Start]),
+    ("GetInstance", &[Scope::Read]),
+    ("WaitForInstanceStart", &[Scope::Read]),
+    ("WaitForInstanceCompletion", &[Scope::Read]),
+    ("RaiseEvent", &[Scope::Signal]),
+    ("TerminateInstance", &[Scope::Control]),
+    ("SuspendInstance", &[Scope::Control]),
+    ("ResumeInstance", &[Scope::Control]),
+    ("RestartInstance", &[Scope::Control]),
+    ("RewindInstance", &[Scope::Control]),
+    ("SkipGracefulOrchestrationTerminations", &[Scope::Control]),
+    ("PurgeInstances", &[Scope::Purge]),
+    ("QueryInstances", &[Scope::Read]),
+    ("ListInstanceIds", &[Scope::Read]),
+    ("StreamInstanceHistory", &[Scope::Read, Scope::Worker]),
+    ("SignalEntity", &[Scope::Entity]),
+    ("GetEntity", &[Scope::Read]),
+    ("QueryEntities", &[Scope::Read]),
+    ("CleanEntityStorage", &[Scope::Entity]),
+    ("CreateTaskHub", &[Scope::Admin]),
+    ("DeleteTaskHub", &[Scope::Admin]),
+    // Of the protocol for health checks.
+    ("Check", &[Scope::Admin]),
+];
+
+/// What is known of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// By which it is counted.
+    pub(super) name: &'static str,
+    /// Any of these is enough; none: every key is.
+    pub(super) scopes: &'static [Scope],
+}
+
+impl Call {
+    /// The call of a path.
+    pub(super) fn of(path: &str) -> Self {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let known = CALLS.iter().find(|(known, _)| *known == name);
+        let (name, scopes) = known.copied().unwrap_or(("other", &[Scope::Admin]));
+        Self { name, scopes }
+    }
+
+    /// Does it look at most, or does what workers do to go on with what there is?
+    pub(super) fn only_shows(self) -> bool {
+        let looks = |scope: &Scope| matches!(scope, Scope::Read | Scope::Worker);
+        self.scopes.iter().all(looks)
+    }
+
+    /// Is it one that we know and that changes something?
+    pub(super) fn is_change(self) -> bool {
+        self.name != "other" && !self.only_shows()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROTOCOL: &str = include_str!("../../../grpc/proto/durabletask.proto");
+
+    fn of_the_protocol() -> impl Iterator<Item = &'static str> {
+        let lines = PROTOCOL.lines().map(str::trim);
+        lines.filter_map(|line| line.strip_prefix("rpc ")?.split('(').next())
+    }
+
+    #[test]
+    fn every_call_of_the_protocol_is_in_the_table_and_no_other() {
+        // They once stood in three lists, and a new call was easily forgotten in one.
+        let mut calls: Vec<&str> = of_the_protocol().chain(["Check"]).collect();
+        let mut known: Vec<&str> = CALLS.iter().map(|(name, _)| *name).collect();
+        calls.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(known, calls);
+    }
+
+    #[test]
+    fn a_call_that_nobody_knows_needs_the_most() {
+        let unknown = Call::of("/Service/Nonsense");
+        assert_eq!((unknown.name, unknown.scopes), ("other", &[Scope::Admin][..]));
+        assert!(!unknown.only_shows() && !unknown.is_change());
+        assert!(Call::of("/TaskHubSidecarService/Hello").only_shows());
+        assert!(Call::of("/TaskHubSidecarService/DeleteTaskHub").is_change());
+    }
+}
