@@ -36,7 +36,8 @@ pub(crate) struct Batch {
 }
 
 const LONG: &str = "All that this finds, as a job of the host.
-Words: status=A,B name=N prefix=P tag=N=V since=T until=T, or all.
+Words: status=A,B name=N prefix=P tag=N=V parent=ID waiting-for=EVENT
+failed-activity=NAME since=T until=T, or all.
 T is a time, or so long ago, like 2h.
 A value with spaces stands in double quotes";
 

@@ -31,6 +31,9 @@ const HOST_CHARS_MAX: usize = 64;
 /// Instances remembered that asked for an activity that nobody here has registered.
 const UNREGISTERED_TOLD_MAX: usize = 1_000;
 
+/// Limiters that the hub has not and that are told of in the log.
+const UNKNOWN_LIMITERS_TOLD_MAX: usize = 1_000;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Dispatcher {
@@ -61,7 +64,20 @@ struct State {
     waiting: VecDeque<Arc<TaskRecord>>,
     /// Instances that asked for an activity that nobody here has registered, so many as are told of.
     unregistered: BTreeSet<InstanceId>,
+    /// Limiters that were asked for and that the hub has not: each is told of once.
+    unknown_limiters: Told,
     is_stopping: bool,
+}
+
+/// Names that were told of: so many at most, for they may come from data of users. Those beyond are not
+/// told of, since what would be told is the same.
+#[derive(Debug, Default)]
+struct Told(BTreeSet<Arc<str>>);
+
+impl Told {
+    fn is_first(&mut self, name: &Arc<str>) -> bool {
+        self.0.len() < UNKNOWN_LIMITERS_TOLD_MAX && self.0.insert(name.clone())
+    }
 }
 
 /// Where a task is that was dispatched.
@@ -194,7 +210,9 @@ impl Dispatcher {
             .or_else(of_call)
             .or_else(|| self.limiter_of(&record.name))?;
         let Some(rule) = self.rule(&limiter) else {
-            tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; running without");
+            if self.lock().unknown_limiters.is_first(&limiter) {
+                tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; what asks for it runs without, which is not told again");
+            }
             return None;
         };
         // On the committer's thread, which must outlive it: the attempt will tell of the panic.
@@ -481,5 +499,23 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptOutcome {
     AttemptOutcome::Failed {
         failure,
         retry_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each attempt wrote two warnings, for as long as the name was wrong.
+    #[test]
+    fn a_limiter_that_is_not_there_is_told_of_once() {
+        let mut told = Told::default();
+        let is_first: Vec<bool> = ["a", "a", "b", "a", "b"]
+            .map(|name| told.is_first(&name.into()))
+            .into();
+        assert_eq!(is_first, [true, false, true, false, false]);
+        let most = UNKNOWN_LIMITERS_TOLD_MAX;
+        let more = (0..2 * most).filter(|number| told.is_first(&format!("{number}").into()));
+        assert_eq!(more.count(), most - 2);
     }
 }

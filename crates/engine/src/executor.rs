@@ -122,6 +122,12 @@ pub trait Execution: Send {
         Vec::new()
     }
 
+    /// Names of the external events that the code waits for, in lower case and in order, each once.
+    /// Asked after each turn, so it has to be cheap.
+    fn awaited_events(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
     /// What the code waits for, for people: filled when the status of an instance is explained.
     fn waits_for(&self) -> Vec<Reason> {
         Vec::new()

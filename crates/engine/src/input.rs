@@ -253,6 +253,11 @@ pub enum Command {
         most: usize,
         reply: Reply<Vec<InstanceId>>,
     },
+    /// Instances of this partition that are between two attempts of an activity.
+    Retrying {
+        activity: Arc<str>,
+        reply: Reply<Vec<InstanceId>>,
+    },
     /// The deliveries to webhooks of this partition.
     Deliveries { reply: Reply<Vec<DeliveryStatus>> },
     /// Store a small record by name.

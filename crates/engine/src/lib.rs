@@ -21,6 +21,7 @@ pub mod loader;
 pub mod mailbox;
 pub mod marks;
 pub mod meters;
+mod noted;
 pub mod partition;
 pub mod record;
 pub mod request;

@@ -12,8 +12,8 @@ use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{EntityId, InstanceId, TaskId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
-    Signal, StartOptions, Started, check_idempotency_key,
+    Answer, InstanceStatus, LimiterChange, LimiterStatus, PurgeQuery, RaisedEvent, RequestError,
+    RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -21,14 +21,15 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use crate::error_codes::error_code;
 use crate::http::links::{Links, encode};
 use crate::http::problem::ProblemRead;
 use crate::http::time;
 use crate::v1::event_wire::EventWire;
 use crate::v1::instances::{WAIT_SECONDS_MAX, cursor, cursor_text};
 use crate::v1::wire::{
-    CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
-    SignalBody, StartBody, StartedWire, Unfit, json, status,
+    CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterPatch, LimiterWire, PageWire,
+    PurgeBody, SignalBody, StartBody, StartedWire, Unfit, json, status,
 };
 use crate::v1::{DeliveryWire, EntityTold, ExplanationWire, HubInfo, LogLevelWire, StuckWire, WorkerWire};
 use crate::webhooks::innermost;
@@ -532,6 +533,16 @@ impl RemoteHub {
         .await
     }
 
+    /// Changes some of a limiter's definition.
+    ///
+    /// # Errors
+    /// As [`TaskHub::change_limiter`](dalsegno_engine::TaskHub::change_limiter).
+    pub async fn change_limiter(&self, name: &str, change: LimiterChange) -> Answer<()> {
+        let path = format!("/limiters/{}", segment(name)?);
+        let request = self.request(Method::PATCH, &path);
+        self.done(request.json(&LimiterPatch::from(change))).await
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let hub = self.hub.as_deref().map_or_else(String::new, |hub| {
             let mark = if path.contains('?') { '&' } else { '?' };
@@ -621,8 +632,14 @@ pub(crate) fn refusal(code: StatusCode, text: &str) -> RequestError {
         (None, RequestErrorKind::Unauthorized) => "the key is not good for this".into(),
         (None, _) => format!("the host answered {code}: is it a dalsegno host?"),
     };
+    let known = read.as_ref().and_then(|read| error_code(&read.code));
     RequestError {
         kind,
+        code: match known {
+            Some(entry) => entry.code,
+            None if code == StatusCode::FORBIDDEN => "forbidden",
+            None => kind.code(),
+        },
         detail,
         id: read.and_then(|read| read.id),
     }
@@ -717,6 +734,8 @@ fn list_path(query: &InstanceQuery) -> String {
     );
     pairs.extend(narrowed(query));
     pairs.extend(query.after.as_ref().map(|after| ("after", cursor_text(after))));
+    pairs.extend(query.waiting_for.clone().map(|event| ("waitingFor", event)));
+    pairs.extend(query.failed_activity.clone().map(|name| ("failedActivity", name)));
     pairs.extend(without_large(query.large));
     with_query("/instances", &pairs)
 }
@@ -732,6 +751,8 @@ pub(crate) fn narrowed(query: &InstanceQuery) -> Vec<(&'static str, String)> {
     );
     pairs.extend(query.name.clone().map(|name| ("name", name)));
     pairs.extend(query.id_prefix.clone().map(|prefix| ("prefix", prefix)));
+    let parent = query.parent.as_ref();
+    pairs.extend(parent.map(|parent| ("parent", parent.to_string())));
     pairs.extend(query.created_from.map(|at| ("createdFrom", time::exact(at))));
     pairs.extend(query.created_to.map(|at| ("createdTo", time::exact(at))));
     pairs
@@ -786,6 +807,35 @@ mod tests {
                 wanted,
                 "{code}"
             );
+        }
+    }
+
+    #[test]
+    fn the_code_is_the_hosts_own_and_the_kind_follows_from_the_status() {
+        for (status, body, kind, code) in [
+            (
+                403,
+                r#"{"code":"read_only","detail":"d"}"#,
+                RequestErrorKind::Unauthorized,
+                "read_only",
+            ),
+            (
+                400,
+                r#"{"code":"unknown_hub","detail":"d"}"#,
+                RequestErrorKind::Invalid,
+                "unknown_hub",
+            ),
+            (
+                400,
+                r#"{"code":"of_a_later_version","detail":"d"}"#,
+                RequestErrorKind::Invalid,
+                "invalid",
+            ),
+            (403, "", RequestErrorKind::Unauthorized, "forbidden"),
+            (401, "", RequestErrorKind::Unauthorized, "unauthorized"),
+        ] {
+            let error = refusal(StatusCode::from_u16(status).unwrap(), body);
+            assert_eq!((error.kind, error.code), (kind, code), "{status} {body}");
         }
     }
 

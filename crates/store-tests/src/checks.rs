@@ -1,8 +1,9 @@
 //! The checks, one behaviour each.
 
+use dalsegno_core::event::Parent;
 use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
 use dalsegno_core::store::{Commit, CommitError, Field, HistoryChunk, Op, Owner, TimerRow};
-use dalsegno_core::{Epoch, ExecutionKey, PartitionId, TaskId};
+use dalsegno_core::{Epoch, ExecutionKey, InstanceId, PartitionId, TaskId};
 
 use crate::Subject;
 use crate::compare::{all_entities, all_instances, joined};
@@ -578,6 +579,13 @@ fn lists_filter_and_page(subject: &mut dyn Subject) {
         row.created = at((n / 4) as i64);
         row.status = Status::ALL[n as usize % 6];
         row.name = ["Order", "order"][n as usize % 2].into();
+        if n % 7 == 3 {
+            row.parent = Some(Parent {
+                instance: InstanceId::trusted(["the \"parent\"", "The"][n as usize % 2]),
+                execution: ExecutionKey(n),
+                task: TaskId(1),
+            });
+        }
         if n % 5 == 0 {
             row.tags = vec![("team".into(), "red".into()), ("x".into(), n.to_string())];
         }
@@ -613,6 +621,19 @@ fn lists_filter_and_page(subject: &mut dyn Subject) {
         },
         InstanceQuery {
             name: Some("nobody".into()),
+            ..any()
+        },
+        InstanceQuery {
+            parent: Some(InstanceId::trusted("the \"parent\"")),
+            ..any()
+        },
+        InstanceQuery {
+            parent: Some(InstanceId::trusted("the \"parent\"")),
+            statuses: vec![Status::Running],
+            ..any()
+        },
+        InstanceQuery {
+            parent: Some(InstanceId::trusted("the")),
             ..any()
         },
     ];

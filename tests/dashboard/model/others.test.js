@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
-import { addressOf, chips, filterOf, fits, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
+import { addressOf, chips, filterOf, fits, isOfLists, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
 import { batch, batchCli, curl, deleteCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
 import { ARROWS_MAX, sequence } from '../../../crates/host/dashboard/model/sequence.js';
 import { alarm, kindText, qualifier, stepOf } from '../../../crates/host/dashboard/model/explain.js';
@@ -48,6 +48,21 @@ test('what is no filter is told', () => {
   const none = filterOf(new URLSearchParams());
   for (const text of ['status:Finished', 'tag:x', 'since:tomorrow', 'color:red', 'name:']) assert.ok(typed(text, none).problem, text);
   assert.equal(timeOf('nonsense', 0), undefined);
+});
+
+test('filters that a hub looks at are typed, kept in the address, and sent', () => {
+  const now = Date.parse('2026-03-01T00:00:00Z');
+  const none = filterOf(new URLSearchParams());
+  const { filter } = typed('parent:order-9 waiting-for:approved failed-activity:charge', none);
+  assert.deepEqual(filterOf(addressOf(filter)), filter);
+  assert.equal(queryOf(filter, now).toString(), 'parent=order-9&waitingFor=approved&failedActivity=charge');
+  assert.deepEqual(whereOf(filter, now), { parent: 'order-9', waitingFor: 'approved', failedActivity: 'charge' });
+  assert.deepEqual(chips(filter).map((one) => one.label), ['parent: order-9', 'waiting-for: approved', 'failed-activity: charge']);
+  assert.equal(isOfLists(filter), true);
+  assert.equal(isOfLists({ ...filter, waitingFor: '', failedActivity: '' }), false);
+  const row = { id: 'a', status: 'Running', created: '2026-03-01T00:00:00Z' };
+  assert.equal(fits({ ...row, parent: { instanceId: 'order-9' } }, filter, now), true);
+  assert.equal(fits(row, filter, now), false);
 });
 
 test('commands are quoted for a shell', () => {
@@ -116,6 +131,7 @@ test('a batch is typed as it is asked', () => {
   assert.equal(batchCli('terminate', { all: true }, {}), 'dalsegno terminate --where=all');
   const where = { statuses: ['Failed', 'Running'], name: 'My Order', prefix: 'x', tags: { team: 'a"b\\c', n: '1' }, createdFrom: '2026-03-01T10:00:00.000Z' };
   assert.equal(whereText(where), 'status=Failed,Running name="My Order" prefix=x tag="team=a\\"b\\\\c" tag=n=1 since=2026-03-01T10:00:00.000Z');
+  assert.equal(whereText({ parent: 'order-9', waitingFor: 'go on', failedActivity: 'charge' }), 'parent=order-9 waiting-for="go on" failed-activity=charge');
   assert.equal(batchCli('raise', { name: 'P' }, { event: '-go', data: '-1', reason: '' }), 'dalsegno raise --where=name=P -d=-1 -- -go');
   assert.equal(batchCli('purge', { prefix: "it's" }, { recursive: true, data: '1' }), `dalsegno purge --where='prefix=it'\\''s' --recursive`);
 });

@@ -47,7 +47,10 @@ pub(crate) fn in_words(explanation: &ExplanationWire) -> String {
         lines.push(format!("  {}", explanation.summary));
     }
     for reason in &explanation.reasons {
-        lines.push(format!("  {}: {}", reason.kind, reason.text));
+        // Some texts begin with the word for it.
+        let lead = format!("{}: ", reason.kind);
+        let text = reason.text.strip_prefix(&lead).unwrap_or(&reason.text);
+        lines.push(format!("  {lead}{text}"));
         if let Some(location) = &reason.location {
             lines.push(format!("    at {location}"));
         }

@@ -29,7 +29,7 @@ const HEAD: [&str; 5] = ["NO", "TIME", "EVENT", "TASK", "WHAT"];
 impl History {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         if self.follow {
-            return follow(&self.id, session).await;
+            return session.follow(Some(&self.id), follow(&self.id, session)).await;
         }
         let events = session.ask(session.hub.history(&self.id)).await?;
         let rows: Vec<Row> = events

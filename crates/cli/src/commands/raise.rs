@@ -55,7 +55,13 @@ impl Raise {
             idempotency_key: self.idempotency_key,
             trace: None,
         };
-        session.ask(session.hub.raise_event(&id, raised)).await?;
+        let answer = session.ask(session.hub.raise_event(&id, raised)).await;
+        answer.map_err(|failure| match failure.has_code("finished") {
+            true => failure.help(format!(
+                "dalsegno restart {id}, or list the waiting: dalsegno list --waiting-for {event}"
+            )),
+            false => failure,
+        })?;
         session.say(&format!("raised {event} for {id}"));
         if let Some(meant) = meant {
             session.say(&format!(

@@ -40,7 +40,7 @@ impl Trace {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let is_picture = session.is_for_people() && !self.once;
         match Screen::of_terminal().filter(|_| is_picture) {
-            Some(screen) => self.live(session, screen).await,
+            Some(screen) => session.follow(Some(&self.id), self.live(session, screen)).await,
             None => self.once(session).await,
         }
     }

@@ -126,7 +126,7 @@ fn what_a_host_logs_is_shown_and_changed_while_it_runs() {
     line(
         "log-level loud",
         expect![[r#"
-        2| error[invalid]: "loud" is no level: write error, warn, info, debug, trace, or a filter such as info,dalsegno_engine=debug
+        2| error[invalid_body]: "loud" is no level: write error, warn, info, debug, trace, or a filter such as info,dalsegno_engine=debug
         exit 2"#]],
     );
     line(
@@ -186,7 +186,8 @@ fn a_command_reaches_every_hub_of_the_host() {
     line(
         "list --hub order",
         expect![[r#"
-        2| error[invalid]: this host does not serve the task hub, it has default, orders: a worker or client over gRPC makes a new one by naming it, where the host allows that
+        2| error[unknown_hub]: this host does not serve the task hub, it has default, orders: a worker or client over gRPC makes a new one by naming it, where the host allows that
+        2|   help: dalsegno hub list shows those that are here
         exit 2"#]],
     );
 }

@@ -282,6 +282,69 @@ fn nobody_waits_in_silence() {
     );
 }
 
+/// They went on for ever, whatever `--timeout` said.
+#[test]
+fn what_follows_keeps_to_its_time() {
+    let world = World::new();
+    world.run("start Wait --id w");
+    for line in ["tail", "list --watch -o id", "tail --where all"] {
+        let told = world.run(&format!("{line} --timeout 300ms -q"));
+        let (_, told) = told.split_at(told.find("2|").unwrap_or_default());
+        assert_eq!(
+            told,
+            "2| error[timed_out]: the 300ms of --timeout are over\n2|   help: without --timeout it goes on until Ctrl-C\nexit 6",
+            "{line}"
+        );
+    }
+    let told = world.run("history w --follow --timeout 300ms -q");
+    assert!(
+        told.ends_with("2| error[timed_out]: w has not ended within 300ms\n2|   help: it goes on: dalsegno wait w\nexit 6"),
+        "{told}"
+    );
+    // Asked twice of the host, told as one time.
+    assert!(world.run("wait w --timeout 2s").ends_with(
+        "2| error[timed_out]: w has not ended within 2s\n2|   help: it goes on: dalsegno wait w\nexit 6"
+    ));
+}
+
+#[test]
+fn the_code_of_a_refusal_is_the_hosts_own() {
+    let world = World::new();
+    let told = world.run("counts --hub nowhere");
+    assert!(
+        told.starts_with("2| error[unknown_hub]: ")
+            && told.contains("2|   help: dalsegno hub list shows those that are here")
+            && told.ends_with("exit 2"),
+        "{told}"
+    );
+    let told = world.run("stuck --top 100000");
+    assert!(
+        told.starts_with("2| error[out_of_range]: ") && told.ends_with("exit 2"),
+        "{told}"
+    );
+    assert!(
+        world
+            .run("help out_of_range")
+            .starts_with("out_of_range: A value is out of range.")
+    );
+    let read_only = World::read_only();
+    assert_eq!(
+        read_only.run("start Echo"),
+        "2| error[read_only]: this host only shows: read_only is set in its configuration\n2|   help: ask a host that is not read-only\nexit 7"
+    );
+}
+
+#[test]
+fn a_reason_is_told_once() {
+    let world = World::new();
+    world.run("start Wait --id w");
+    world.run_until("explain w -o id", "w\nexit 0");
+    world.run("suspend w");
+    world.run_until("stuck -o id", "w\nexit 0");
+    let told = world.run("explain w");
+    assert!(told.contains("\n  suspended: resume it\n"), "{told}");
+}
+
 #[test]
 fn a_follower_is_told_what_holds_an_instance() {
     let world = World::new();

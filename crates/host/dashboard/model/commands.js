@@ -222,7 +222,7 @@ export function batch(verb, where, values, dryRun) {
 export function whereText(where) {
   if (where.all) return 'all';
   const found = where.statuses?.length ? [`status=${where.statuses.join(',')}`] : [];
-  for (const [key, value] of [['name', where.name], ['prefix', where.prefix], ...Object.entries(where.tags ?? {}).map((tag) => ['tag', tag.join('=')]), ['since', where.createdFrom], ['until', where.createdTo]]) {
+  for (const [key, value] of [['name', where.name], ['prefix', where.prefix], ...Object.entries(where.tags ?? {}).map((tag) => ['tag', tag.join('=')]), ['parent', where.parent], ['waiting-for', where.waitingFor], ['failed-activity', where.failedActivity], ['since', where.createdFrom], ['until', where.createdTo]]) {
     if (value) found.push(`${key}=${/[\s"\\]/.test(value) ? `"${value.replace(/["\\]/g, '\\$&')}"` : value}`);
   }
   return found.join(' ');

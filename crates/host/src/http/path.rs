@@ -74,6 +74,7 @@ pub(crate) enum Ours {
     DeleteEntity { name: String, key: String },
     Limiters,
     SetLimiter { name: String },
+    ChangeLimiter { name: String },
     Webhooks,
     Workers,
     LogLevel,

@@ -76,6 +76,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::DeleteEntity { name, key } => others::delete_entity(call, name, key).await,
         Ours::Limiters => others::limiters(call).await,
         Ours::SetLimiter { name } => others::set_limiter(call, name).await,
+        Ours::ChangeLimiter { name } => others::change_limiter(call, name).await,
         Ours::Changes => stream::hub(call).await,
         Ours::Webhooks => others::webhooks(call).await,
         Ours::Explain { id } => instances::explain(call, id).await,

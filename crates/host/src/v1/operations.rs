@@ -22,7 +22,7 @@ use crate::http::body::{self, json};
 use crate::http::problem::{Place, Problem};
 use crate::http::purge::purge;
 use crate::http::query::invalid;
-use crate::http::request::{Call, State};
+use crate::http::request::{Call, State, instance_id};
 use crate::http::time;
 use crate::http::wire::to_json;
 use crate::keys::Scope;
@@ -147,6 +147,15 @@ pub struct OperationFilter {
     /// With all of these tags.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub tags: std::collections::BTreeMap<String, String>,
+    /// Children of this instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Whose code waits for an event of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// Failed, or not finished, and this activity is what failed last or waits for its next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_activity: Option<String>,
     /// Created at or after.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -166,6 +175,9 @@ impl OperationFilter {
             && self.name.is_none()
             && self.prefix.as_ref().is_none_or(String::is_empty)
             && self.tags.is_empty()
+            && self.parent.is_none()
+            && self.waiting_for.is_none()
+            && self.failed_activity.is_none()
             && self.created_from.is_none()
             && self.created_to.is_none()
     }
@@ -193,6 +205,7 @@ impl OperationFilter {
             let fitting: Vec<&str> = verb.statuses().iter().map(|status| status.as_str()).collect();
             return Err(invalid("statuses", &self.statuses.join(","), &fitting.join(", ")).at(Place::Body));
         }
+        let parent = self.parent.as_deref().map(instance_id).transpose();
         let to = instant_if(self.created_to.as_ref()).map_err(refuse)?;
         Ok(InstanceQuery {
             statuses,
@@ -201,6 +214,9 @@ impl OperationFilter {
             id_prefix: self.prefix.clone().filter(|prefix| !prefix.is_empty()),
             name: self.name.clone(),
             tags: self.tags.clone().into_iter().collect(),
+            parent: parent.map_err(|problem| problem.param("parent").at(Place::Body))?,
+            waiting_for: self.waiting_for.clone(),
+            failed_activity: self.failed_activity.clone(),
             limit: PAGE_ROWS,
             after: None,
             large: LargeValues::LeaveOut,

@@ -9,8 +9,8 @@ use dalsegno_engine::request::Signal;
 use super::DeliveryWire;
 use super::entity_wire::EntityWire;
 use super::wire::{
-    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, WorkerWire,
-    instant_if, payload,
+    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterPatch, LimiterWire, PageWire, SignalBody,
+    WorkerWire, instant_if, payload,
 };
 use crate::audit::RECORDS_KEPT;
 use crate::http::body::{self, empty, json};
@@ -138,6 +138,15 @@ pub(super) async fn set_limiter(mut call: Call, name: String) -> Result<Response
     call.query()?;
     let body: LimiterBody = body::ours(&call.body().await?)?;
     call.hub().set_limiter(&name, body.into()).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// Some of it; the rest stays.
+pub(super) async fn change_limiter(mut call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    call.query()?;
+    let body: LimiterPatch = body::ours(&call.body().await?)?;
+    call.hub().change_limiter(&name, body.into()).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

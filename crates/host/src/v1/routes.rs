@@ -8,8 +8,8 @@ use super::instances::{STUCK_ROWS, WAIT_SECONDS_MAX};
 use super::operations::OperationBody;
 use super::overview::{BUCKETS, BUCKETS_MAX, OverviewWire};
 use super::wire::{
-    CancelBody, CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire,
-    PurgeBody, SignalBody, StartBody, StartedWire,
+    CancelBody, CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterPatch, LimiterWire,
+    PageWire, PurgeBody, SignalBody, StartBody, StartedWire,
 };
 use super::{
     DeliveryWire, ExplanationWire, HubInfo, LogLevelWire, OperationWire, ScheduleWire, StuckWire, WorkerWire,
@@ -36,6 +36,17 @@ const PREFIX: Parameter = Parameter::new(
     "prefix",
     Shape::Text,
     "How the id begins; may be empty, not begin with `@`.",
+);
+const PARENT: Parameter = Parameter::new("parent", Shape::Text, "Children of this instance.");
+const WAITING_FOR: Parameter = Parameter::new(
+    "waitingFor",
+    Shape::Text,
+    "Whose code waits for an event of this name.",
+);
+const FAILED_ACTIVITY: Parameter = Parameter::new(
+    "failedActivity",
+    Shape::Text,
+    "Failed, or not finished, and this activity is what failed last or waits for its next attempt.",
 );
 const CREATED_FROM: Parameter = Parameter::new("createdFrom", Shape::Time, "Created then or later.");
 const CREATED_TO: Parameter = Parameter::new("createdTo", Shape::Time, "Created then or earlier.");
@@ -102,6 +113,9 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             NAME,
             TAG,
             PREFIX,
+            PARENT,
+            WAITING_FOR,
+            FAILED_ACTIVITY,
             CREATED_FROM,
             CREATED_TO,
             TOP,
@@ -312,6 +326,17 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     .body(RequestBody::Is(Schemas::subschema_for::<LimiterBody>))
     .refuses(&[404])
     .answers(TAKEN),
+    Route::new(Verb::Patch, "limiters/{limiter}", |path| Ours::ChangeLimiter {
+        name: path.text(0),
+    })
+    .told(
+        "changeLimiter",
+        "Change some of what a limiter allows; what is not named stays.",
+    )
+    .scope(Scope::Admin)
+    .body(RequestBody::Is(Schemas::subschema_for::<LimiterPatch>))
+    .refuses(&[404])
+    .answers(TAKEN),
     get("log-level", |_| Ours::LogLevel)
         .told("logLevel", "What the process logs.")
         .refuses(&[409])
@@ -331,7 +356,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             "changes",
             "The rows of all instances as they change; begins with `reset`.",
         )
-        .query(&[NAME, TAG, PREFIX, CREATED_FROM, CREATED_TO])
+        .query(&[NAME, TAG, PREFIX, PARENT, CREATED_FROM, CREATED_TO])
         .answers(&[STREAM]),
     get("overview", |_| Ours::Overview)
         .told("overview", "What was started lately, and the oldest that goes on.")
@@ -349,6 +374,9 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             NAME,
             TAG,
             PREFIX,
+            PARENT,
+            WAITING_FOR,
+            FAILED_ACTIVITY,
         ])
         .answers(&[Answer::json(
             200,

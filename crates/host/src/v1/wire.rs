@@ -18,8 +18,8 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
-    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerOffers, WorkerStatus,
-    lock_holder, trace_of,
+    InstanceStatus, LimiterChange, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerOffers,
+    WorkerStatus, lock_holder, trace_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -722,6 +722,50 @@ impl From<LimiterBody> for LimiterDefinition {
             rate: body.rate.map(Into::into),
             burst: body.burst,
             concurrency: body.concurrency,
+        }
+    }
+}
+
+/// `PATCH limiters/{name}`: what is not there stays, what is `null` limits no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimiterPatch {
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schemars(with = "Option<RateWire>")]
+    rate: Option<Option<RateWire>>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given_whole")]
+    #[schemars(with = "Option<u32>")]
+    burst: Option<Option<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given_whole")]
+    #[schemars(with = "Option<u32>", range(min = 1))]
+    concurrency: Option<Option<u32>>,
+}
+
+/// Absent and `null` are two things.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn given_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    whole_if(deserializer).map(Some)
+}
+
+impl From<LimiterChange> for LimiterPatch {
+    fn from(change: LimiterChange) -> Self {
+        Self {
+            rate: change.rate.map(|rate| rate.map(RateWire::from)),
+            burst: change.burst,
+            concurrency: change.concurrency,
+        }
+    }
+}
+
+impl From<LimiterPatch> for LimiterChange {
+    fn from(patch: LimiterPatch) -> Self {
+        Self {
+            rate: patch.rate.map(|rate| rate.map(Into::into)),
+            burst: patch.burst,
+            concurrency: patch.concurrency,
         }
     }
 }
