@@ -175,6 +175,9 @@ pub(crate) enum Command {
     /// Look at the timer triggers of the host, and run them
     #[command(subcommand)]
     Schedule(commands::schedule::Schedule),
+    /// Look at commands to many instances that run, and end them
+    #[command(subcommand)]
+    Operation(commands::operation::Operation),
     /// The verbs of `func durable`, as it takes them
     #[command(subcommand)]
     Durable(commands::durable::Durable),
@@ -252,6 +255,9 @@ mod tests {
             ("list --where status", false),
             ("retry-now order-9 6", true),
             ("retry-now order-9 six", false),
+            ("purge --where all --rate 5/1s", true),
+            ("purge --where all --rate 5", false),
+            ("operation watch 1", true),
             ("count", true),
             ("wait order-9", true),
             ("raise order-9 approved -d true", true),

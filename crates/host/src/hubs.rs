@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dalsegno_engine::TaskHub;
+use tokio::sync::watch;
 
 /// The hubs of a host: its own, and those that were opened beside it. A clone is the same list.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct HubList {
     /// Another name of the host's own.
     alias: Option<&'static str>,
     others: Arc<RwLock<BTreeMap<String, TaskHub>>>,
+    /// Told of each that is opened.
+    opened: Arc<watch::Sender<()>>,
 }
 
 impl HubList {
@@ -21,6 +24,7 @@ impl HubList {
             main,
             alias: None,
             others: Arc::default(),
+            opened: Arc::new(watch::Sender::new(())),
         }
     }
 
@@ -40,6 +44,8 @@ impl HubList {
     pub fn insert(&self, hub: TaskHub) {
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         others.insert(hub.name().to_owned(), hub);
+        drop(others);
+        self.opened.send_replace(());
     }
 
     /// No other hub is served any more.
@@ -65,6 +71,20 @@ impl HubList {
             },
         };
         Some(hub.clone())
+    }
+
+    /// Those that are open, the host's own first.
+    pub(crate) fn all(&self) -> Vec<TaskHub> {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(&self.main)
+            .chain(others.values())
+            .cloned()
+            .collect()
+    }
+
+    /// Tells when one more is open.
+    pub(crate) fn opened(&self) -> watch::Receiver<()> {
+        self.opened.subscribe()
     }
 
     /// All names, the host's own first.

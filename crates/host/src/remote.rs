@@ -265,7 +265,7 @@ impl RemoteHub {
     /// # Errors
     /// As [`TaskHub::restart`](dalsegno_engine::TaskHub::restart).
     pub async fn restart(&self, id: &InstanceId, new_id: NewId) -> Answer<Started> {
-        let path = format!("{}/restart?newId={}", instance(id), new_id == NewId::Generated);
+        let path = format!("{}/restart?newId={}", instance(id), new_id != NewId::Same);
         let started: StartedWire = self.send(Method::POST, path, None::<&()>).await?;
         started.try_into().map_err(unfit)
     }

@@ -128,6 +128,9 @@ test('a step is a button, or a page', () => {
 });
 
 test('a batch is typed as it is asked', () => {
+  assert.equal(batch('purge', { all: true }, { rate: '50 / 1m' }, false).body, '{"verb":"purge","where":{"all":true},"dryRun":false,"rate":{"count":50,"periodMs":60000}}');
+  assert.equal(batch('purge', { all: true }, { rate: 'slow' }, false).body, '{"verb":"purge","where":{"all":true},"dryRun":false,"rate":"slow"}');
+  assert.equal(batchCli('purge', { all: true }, { rate: ' 50/1m ' }), 'dalsegno purge --where=all --rate=50/1m');
   assert.equal(batchCli('terminate', { all: true }, {}), 'dalsegno terminate --where=all');
   const where = { statuses: ['Failed', 'Running'], name: 'My Order', prefix: 'x', tags: { team: 'a"b\\c', n: '1' }, createdFrom: '2026-03-01T10:00:00.000Z' };
   assert.equal(whereText(where), 'status=Failed,Running name="My Order" prefix=x tag="team=a\\"b\\\\c" tag=n=1 since=2026-03-01T10:00:00.000Z');

@@ -21,6 +21,7 @@ pub(crate) mod list;
 pub(crate) mod log_level;
 pub(crate) mod man;
 pub(crate) mod openapi;
+pub(crate) mod operation;
 pub(crate) mod purge;
 pub(crate) mod raise;
 pub(crate) mod restart;
@@ -72,6 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Worker(worker) => worker.run(&session).await,
         Command::LogLevel(level) => level.run(&session).await,
         Command::Schedule(schedule) => schedule.run(&session).await,
+        Command::Operation(operation) => operation.run(&session).await,
         Command::Doctor(doctor) => doctor.run(&session).await,
         Command::Explain(explain) => explain.run(&session).await,
         Command::Stuck(stuck) => stuck.run(&session).await,

@@ -80,7 +80,11 @@ fn shown(session: &Session, one: &OperationWire) -> Row {
     ];
     cells.extend(counts.map(|count| count.to_string()));
     cells.push(session.time_text(&one.started));
-    cells.push(one.rate.map(|rate| units::rate_text(rate.into())).unwrap_or_default());
+    cells.push(
+        one.rate
+            .map(|rate| units::rate_text(rate.into()))
+            .unwrap_or_default(),
+    );
     Row {
         id: one.id.clone(),
         cells,

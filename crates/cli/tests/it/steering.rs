@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use expect_test::expect;
 
@@ -63,6 +63,83 @@ fn many_are_steered_by_a_filter() {
         "{json}"
     );
     assert!(world.run("get last").ends_with("exit 3"));
+}
+
+#[test]
+fn a_job_goes_on_when_its_caller_leaves_and_is_found_again() {
+    let world = World::new();
+    for number in 0..3 {
+        world.run(&format!("start Wait --id w{number}"));
+    }
+    world.run_until("list --name Wait --top 3 -o id", "w2\nw1\nw0\nexit 0");
+    let line = "suspend --where name=Wait --rate 1/1h --yes -q";
+    let left = world.run(&format!("{line} --timeout 500ms"));
+    let id = world.run("operation list -o id");
+    let id = id.lines().next().unwrap_or_default();
+    assert_eq!(
+        left,
+        format!(
+            "2| error[timed_out]: operation {id} goes on at the host\n2|   help: dalsegno operation watch {id}, or end it: dalsegno operation cancel {id}\nexit 6"
+        )
+    );
+    assert_eq!(
+        world.run(&format!("operation watch {id} --timeout 300ms -q")),
+        left
+    );
+    let list = world.run("operation list");
+    assert!(
+        list.starts_with("OPERATION         VERB     STATE    MATCHED  APPLIED  SKIPPED  FAILED  STARTED ")
+            && list.contains(&format!(
+                "{id}  suspend  running  2        1        0        0       "
+            ))
+            && list.contains("  1/1h\n"),
+        "{list}"
+    );
+    assert_eq!(
+        world.run(&format!("operation cancel {id}")),
+        format!("2| ends {id} after the commands under way\nexit 0")
+    );
+    let ended = world.run(&format!("operation watch {id} -q"));
+    assert!(
+        ended.contains("applied    1") && ended.ends_with("exit 1"),
+        "{ended}"
+    );
+    assert!(world.run("operation watch nobody").ends_with("exit 3"));
+    assert!(world.run("suspend w1 --rate 1/1h").ends_with("exit 2"));
+
+    // Ctrl-C leaves it, and says how to see it.
+    let mut process = world
+        .command(line.split(' '))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let running = || {
+        let list = world.run("operation list -o jsonl");
+        let line = list.lines().find(|line| line.contains(r#""state":"running""#));
+        line.map(|line| line.split('"').nth(3).unwrap_or_default().to_owned())
+    };
+    let id = loop {
+        if let Some(id) = running() {
+            break id;
+        }
+    };
+    let pid = process.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let said = BufReader::new(process.stderr.take().unwrap()).lines();
+    let said: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(
+        said[0],
+        format!("error[timed_out]: operation {id} goes on at the host")
+    );
+    assert_eq!(process.wait().unwrap().code(), Some(6));
+    assert_eq!(running(), Some(id));
 }
 
 #[test]

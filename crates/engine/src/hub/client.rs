@@ -397,6 +397,10 @@ impl TaskHub {
             name: row.name.to_string(),
             version: row.version.as_ref().map(ToString::to_string),
             id: (new_id == NewId::Same).then(|| id.clone()),
+            idempotency_key: match new_id {
+                NewId::OfKey(key) => Some(key),
+                NewId::Generated | NewId::Same => None,
+            },
             input: row.input,
             tags: row.tags,
             reuse: ReusePolicy::RejectRunning,
@@ -956,6 +960,15 @@ impl TaskHub {
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
             .cloned())
+    }
+
+    /// All whose names begin so, with the rest of their names.
+    pub fn metas(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let meta = self.runtime.meta.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = meta
+            .iter()
+            .filter_map(|(name, data)| Some((name.strip_prefix(prefix)?.to_owned(), data.clone())));
+        named.collect()
     }
 
     /// Stores or removes it; durable when answered.

@@ -215,6 +215,8 @@ export function batch(verb, where, values, dryRun) {
     if (values.data?.trim()) body.input = raw(values.data);
   }
   if (values.recursive) body.recursive = true;
+  // What is no rate goes as it is, and the server says so.
+  if (values.rate?.trim()) body.rate = rateOf(values.rate) ?? values.rate;
   return { method: 'POST', path: 'operations', body: encode(body) };
 }
 
@@ -230,6 +232,6 @@ export function whereText(where) {
 
 export function batchCli(verb, where, values) {
   const isRaise = verb === 'raise';
-  const own = flags([['--where', whereText(where)], ['--reason', values.reason], ['--recursive', values.recursive], ['-d', isRaise && values.data?.trim()]]);
+  const own = flags([['--where', whereText(where)], ['--reason', values.reason], ['--recursive', values.recursive], ['--rate', values.rate?.trim().replace(/\s+/g, '')], ['-d', isRaise && values.data?.trim()]]);
   return `dalsegno ${verb}${own}${isRaise ? ` ${words(values.event ?? '')}` : ''}`;
 }

@@ -149,7 +149,7 @@ function Batch({ where, verbs, onDone }) {
   const [problem, setProblem] = useState(/** @type {any} */ (undefined));
   const [typed, setTyped] = useState('');
   const rule = VERBS[values.verb];
-  const fields = [{ name: 'verb', label: 'What', kind: 'select', options: verbs }, ...rule.fields.filter((field) => field.name !== 'same')];
+  const fields = [{ name: 'verb', label: 'What', kind: 'select', options: verbs }, ...rule.fields.filter((field) => field.name !== 'same'), { name: 'rate', label: 'At most', hint: '50/1s, or nothing: as fast as it goes' }];
   const change = (next) => { set(next); setDry(undefined); };
   const shown = useMemo(() => batch(values.verb, where, values, false), [values]);
   const begin = async (isDry) => {

@@ -8,6 +8,7 @@ mod entity_wire;
 pub(crate) mod event_wire;
 mod explain_wire;
 pub(crate) mod instances;
+pub(crate) mod jobs;
 pub mod json;
 mod log_level;
 pub(crate) mod operations;
@@ -31,7 +32,7 @@ pub use log_level::LogLevelWire;
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
 pub use schedules::{RunWire, ScheduleWire};
-pub use wire::{HubInfo, OffersWire, WorkerWire};
+pub use wire::{HubInfo, OffersWire, RateWire, WorkerWire};
 
 use dalsegno_core::Event;
 

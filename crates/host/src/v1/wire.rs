@@ -668,13 +668,31 @@ fn number<N: TryFrom<u64>, E: serde::de::Error>(given: &serde_json::Number) -> R
 /// So many per period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RateWire {
+pub struct RateWire {
+    /// So many
     #[serde(deserialize_with = "whole")]
     #[schemars(range(min = 1))]
     count: u32,
+    /// in so many milliseconds.
     #[serde(deserialize_with = "whole")]
     #[schemars(range(min = 1))]
     period_ms: u64,
+}
+
+impl RateWire {
+    pub(super) fn is_never(self) -> bool {
+        self.count == 0 || self.period_ms == 0
+    }
+
+    /// From one to the next.
+    pub(super) fn interval(self) -> Duration {
+        Duration::from_millis(self.period_ms) / self.count.max(1)
+    }
+
+    pub(super) fn in_a_second(self) -> usize {
+        let count = u64::from(self.count).saturating_mul(1000) / self.period_ms.max(1);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
 }
 
 impl From<(u32, Duration)> for RateWire {

@@ -10,7 +10,7 @@ use crate::world::{P, Reply, World, world_with_keys};
 /// The scope that a route needs.
 fn scope(method: &str, path: &str) -> Scope {
     match (method, path) {
-        ("PUT", _) => Scope::Admin,
+        ("PUT" | "PATCH", _) => Scope::Admin,
         ("GET", _) => Scope::Read,
         // And what the verb in the body needs.
         (_, path) if path.contains("/operations") => Scope::Read,

@@ -7,6 +7,7 @@ mod auth;
 mod described;
 mod ends;
 mod hubs;
+mod jobs;
 mod large;
 mod limits;
 mod management;
