@@ -468,6 +468,11 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
         Vec::new()
     }
 
+    /// Gives no more work to workers of this name, which finish what they have; says how many those are.
+    fn drain_worker(&self, _name: &str) -> usize {
+        0
+    }
+
     /// Why an activity that runs elsewhere is not at work, in words; `None` when there is nothing to say.
     fn explain_activity(&self, _name: &str) -> Option<String> {
         None

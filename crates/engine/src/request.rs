@@ -208,6 +208,16 @@ pub fn lock_holder(row: &EntityRow) -> Option<InstanceId> {
     holder.map(|holder| holder.instance)
 }
 
+/// What is done about a holder of a lock that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LivingHolder {
+    /// It keeps the lock: the unlock is refused.
+    #[default]
+    Keeps,
+    /// It loses the lock, and goes on as if it had it.
+    Loses,
+}
+
 /// What stands before an entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntityQueue {
@@ -257,6 +267,8 @@ pub struct WorkerStatus {
     pub operations: usize,
     /// What it said it offers; `None` when it takes whatever there is.
     pub offers: Option<WorkerOffers>,
+    /// It gets no more work, and finishes what it has.
+    pub is_draining: bool,
 }
 
 /// Names of what a worker offers, in order.

@@ -12,8 +12,8 @@ use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{EntityId, InstanceId, TaskId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterChange, LimiterStatus, PurgeQuery, RaisedEvent, RequestError,
-    RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
+    Answer, InstanceStatus, LimiterChange, LimiterStatus, LivingHolder, PurgeQuery, RaisedEvent,
+    RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -29,7 +29,7 @@ use crate::v1::event_wire::EventWire;
 use crate::v1::instances::{WAIT_SECONDS_MAX, cursor, cursor_text};
 use crate::v1::wire::{
     CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterPatch, LimiterWire, PageWire,
-    PurgeBody, SignalBody, StartBody, StartedWire, Unfit, json, status,
+    PurgeBody, SignalBody, StartBody, StartedWire, Unfit, UnlockBody, json, status,
 };
 use crate::v1::{DeliveryWire, EntityTold, ExplanationWire, HubInfo, LogLevelWire, StuckWire, WorkerWire};
 use crate::webhooks::innermost;
@@ -475,6 +475,20 @@ impl RemoteHub {
         Ok(deleted.deleted > 0)
     }
 
+    /// Frees an entity of a lock whose holder will not do so.
+    ///
+    /// # Errors
+    /// As [`TaskHub::unlock_entity`](dalsegno_engine::TaskHub::unlock_entity).
+    pub async fn unlock_entity(
+        &self,
+        id: &EntityId,
+        holder: &InstanceId,
+        living: LivingHolder,
+    ) -> Answer<()> {
+        let request = self.request(Method::POST, &format!("{}/unlock", entity(id)));
+        self.done(request.json(&UnlockBody::new(holder, living))).await
+    }
+
     /// All limiter buckets.
     ///
     /// # Errors
@@ -497,6 +511,15 @@ impl RemoteHub {
     /// `Unreachable`, `Unauthorized`.
     pub async fn workers(&self) -> Answer<Vec<WorkerWire>> {
         self.get("/workers".into()).await
+    }
+
+    /// Gives no more work to the workers of a name, until they connect anew.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unreachable`, `Unauthorized`.
+    pub async fn drain_worker(&self, name: &str) -> Answer<()> {
+        let path = format!("/workers/{}/drain", segment(name)?);
+        self.done(self.request(Method::POST, &path)).await
     }
 
     /// What the host logs.

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
 import { addressOf, chips, filterOf, fits, isOfLists, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
-import { batch, batchCli, curl, deleteCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
+import { batch, batchCli, curl, deleteCli, drain, drainCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, unlock, unlockCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
 import { ARROWS_MAX, sequence } from '../../../crates/host/dashboard/model/sequence.js';
 import { alarm, kindText, qualifier, stepOf } from '../../../crates/host/dashboard/model/explain.js';
 
@@ -131,6 +131,11 @@ test('a batch is typed as it is asked', () => {
   assert.equal(batch('purge', { all: true }, { rate: '50 / 1m' }, false).body, '{"verb":"purge","where":{"all":true},"dryRun":false,"rate":{"count":50,"periodMs":60000}}');
   assert.equal(batch('purge', { all: true }, { rate: 'slow' }, false).body, '{"verb":"purge","where":{"all":true},"dryRun":false,"rate":"slow"}');
   assert.equal(batchCli('purge', { all: true }, { rate: ' 50/1m ' }), 'dalsegno purge --where=all --rate=50/1m');
+  assert.equal(drain('web 1/7').path, 'workers/web%201%2F7/drain');
+  assert.equal(drainCli('web 1'), "dalsegno worker drain 'web 1'");
+  assert.equal(unlock({ name: 'counter', key: '', lockHolder: 'order-9' }, { force: true }).path, 'entities/counter/%24/unlock');
+  assert.equal(unlock({ name: 'counter', key: 'a', lockHolder: 'order-9' }, { force: true }).body, '{"holder":"order-9","force":true}');
+  assert.equal(unlockCli({ name: 'counter', key: 'a', lockHolder: 'order-9' }, {}), 'dalsegno entity unlock --holder=order-9 counter a');
   assert.equal(batchCli('terminate', { all: true }, {}), 'dalsegno terminate --where=all');
   const where = { statuses: ['Failed', 'Running'], name: 'My Order', prefix: 'x', tags: { team: 'a"b\\c', n: '1' }, createdFrom: '2026-03-01T10:00:00.000Z' };
   assert.equal(whereText(where), 'status=Failed,Running name="My Order" prefix=x tag="team=a\\"b\\\\c" tag=n=1 since=2026-03-01T10:00:00.000Z');

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use dalsegno_core::query::EntityQuery;
-use dalsegno_core::{EntityId, Timestamp};
-use dalsegno_engine::request::{self, RequestError, RequestErrorKind};
+use dalsegno_core::{EntityId, InstanceId, Timestamp};
+use dalsegno_engine::request::{self, LivingHolder, RequestError, RequestErrorKind};
 use dalsegno_host::v1::{EntityTold, EntityWaiterWire, json};
 
 use crate::arguments::Format;
@@ -26,6 +26,8 @@ pub(crate) enum Entity {
     Get(Named),
     /// Signal an operation; nobody waits for it
     Signal(Signal),
+    /// Free an entity of a lock whose holder is gone
+    Unlock(Unlock),
     /// Delete an entity with its state
     #[command(after_help = "Example: dalsegno entity delete counter a")]
     Delete(Named),
@@ -66,12 +68,28 @@ pub(crate) struct Signal {
     at: Option<Timestamp>,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno entity unlock counter a --holder order-9")]
+pub(crate) struct Unlock {
+    /// Name of the entity
+    name: String,
+    /// Its key
+    key: String,
+    /// The instance that has the lock, as entity get tells
+    #[arg(long, value_parser = input::id, value_name = "ID")]
+    holder: InstanceId,
+    /// Take it from one that lives, too: it goes on as if it had it
+    #[arg(long)]
+    force: bool,
+}
+
 impl Entity {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         match self {
             Self::List(list) => list.run(session).await,
             Self::Get(named) => named.get(session).await,
             Self::Signal(signal) => signal.run(session).await,
+            Self::Unlock(unlock) => unlock.run(session).await,
             Self::Delete(named) => named.delete(session).await,
         }
     }
@@ -131,6 +149,21 @@ impl Named {
             return Err(unknown(&id));
         }
         session.say(&format!("deleted {id}"));
+        Ok(Exit::Ok)
+    }
+}
+
+impl Unlock {
+    async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let id = EntityId::new(&self.name, &self.key).map_err(|invalid| Failure::usage(invalid.reason))?;
+        let living = match self.force {
+            true => LivingHolder::Loses,
+            false => LivingHolder::Keeps,
+        };
+        session
+            .ask(session.hub.unlock_entity(&id, &self.holder, living))
+            .await?;
+        session.say(&format!("freed {id} of the lock of {}", self.holder));
         Ok(Exit::Ok)
     }
 }

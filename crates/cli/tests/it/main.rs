@@ -295,6 +295,22 @@ fn entities_and_limiters() {
     );
     check(
         &world,
+        "entity unlock counter a --holder order-9",
+        &expect![[r"
+        2| error[wrong_state]: entity @counter@a is not locked
+        2|   help: dalsegno entity list shows who has its lock
+        exit 4"]],
+    );
+    check(
+        &world,
+        "worker drain web-1",
+        &expect![[r"
+        2| error[not_found]: there is no worker web-1 connected: none is connected
+        2|   help: dalsegno worker list shows those that are connected
+        exit 3"]],
+    );
+    check(
+        &world,
         "entity delete counter a",
         &expect![[r"
         2| deleted @counter@a

@@ -245,11 +245,11 @@ fn wide_tables_tell_who_waits_and_what_is_offered() {
     let world = World::new();
     assert_eq!(
         world.run("worker list -o wide"),
-        "WORKER  TURNS  ACTIVITIES  OPERATIONS  OFFERS\nexit 0"
+        "WORKER  TURNS  ACTIVITIES  OPERATIONS  STATE  OFFERS\nexit 0"
     );
     assert_eq!(
         world.run("worker list"),
-        "WORKER  TURNS  ACTIVITIES  OPERATIONS\nexit 0"
+        "WORKER  TURNS  ACTIVITIES  OPERATIONS  STATE\nexit 0"
     );
     let limiters = world.run("limiter list -o csv");
     assert!(

@@ -24,8 +24,9 @@ use crate::noted::{self, Noted};
 use crate::partition::{in_words, parked};
 use crate::record;
 use crate::request::{
-    Answer, EntityQueue, InstanceStatus, LimiterChange, LimiterOffer, LimiterStatus, Outline, PurgeQuery,
-    RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
+    Answer, EntityQueue, InstanceStatus, LimiterChange, LimiterOffer, LimiterStatus, LivingHolder, Outline,
+    PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started,
+    check_idempotency_key,
 };
 use crate::seen::Seen;
 use crate::task::EventMark;
@@ -804,6 +805,47 @@ impl TaskHub {
         let entity = id.clone();
         ask(&self.runtime, partition, |reply| Command::DeleteEntity {
             entity,
+            reply,
+        })
+        .await
+    }
+
+    /// Frees an entity of a lock whose holder will not do so: it was purged, or ended without a
+    /// release. Other entities of the same lock stay locked.
+    ///
+    /// # Errors
+    /// `WrongState` when that instance does not hold it, or holds it and lives, unless it is to lose it.
+    pub async fn unlock_entity(
+        &self,
+        id: &EntityId,
+        holder: &InstanceId,
+        living: LivingHolder,
+    ) -> Answer<()> {
+        let refused = |detail| RequestError::new(RequestErrorKind::WrongState, detail).about(id);
+        let row = self.entity(id).await?;
+        let held = row.and_then(|row| record::decode_holder(&row.queue).ok()?.0);
+        let Some(held) = held else {
+            return Err(refused(format!("entity {id} is not locked")));
+        };
+        if held.instance != *holder {
+            let other = &held.instance;
+            return Err(refused(format!(
+                "entity {id} is locked by instance {other}, not by {holder}"
+            )));
+        }
+        let status = self.status_with(holder, LargeValues::LeaveOut).await?;
+        let lives = status.filter(|status| status.row.key == held.execution && !status.row.status.is_final());
+        if let Some(status) = lives.filter(|_| living == LivingHolder::Keeps) {
+            let state = status.row.status.as_str();
+            return Err(refused(format!(
+                "instance {holder} has the lock of {id} and is {state}: end it, or take the lock from it by force"
+            )));
+        }
+        let partition = self.runtime.partition_of_entity(id);
+        let entity = id.clone();
+        ask(&self.runtime, partition, |reply| Command::UnlockEntity {
+            entity,
+            holder: Box::new(held),
             reply,
         })
         .await

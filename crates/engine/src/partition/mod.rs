@@ -489,6 +489,18 @@ impl Partition {
                 };
                 self.push_entity_item(entity, Item::Command(command));
             }
+            Command::UnlockEntity {
+                entity,
+                holder,
+                reply,
+            } => {
+                let command = Command::UnlockEntity {
+                    entity: entity.clone(),
+                    holder,
+                    reply,
+                };
+                self.push_entity_item(entity, Item::Command(command));
+            }
             Command::Measure { reply } => self.answer_measure(reply),
             Command::Limiters { reply } => self.answer_limiters(reply),
             Command::Places { instance, reply } => self.answer_places(&instance, reply),

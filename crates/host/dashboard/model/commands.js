@@ -134,6 +134,25 @@ export function deleteCli(entity) {
   return `dalsegno entity delete ${words(entity.name, entity.key)}`;
 }
 
+/** Gives a worker no more work. @param {string} name */
+export function drain(name) {
+  return { method: 'POST', path: `workers/${enc(name)}/drain` };
+}
+
+export function drainCli(name) {
+  return `dalsegno worker drain ${words(name)}`;
+}
+
+export function unlock(entity, values) {
+  const body = { holder: entity.lockHolder };
+  if (values.force) body.force = true;
+  return { method: 'POST', path: `entities/${enc(entity.name)}/${enc(entity.key || '$')}/unlock`, body: encode(body) };
+}
+
+export function unlockCli(entity, values) {
+  return `dalsegno entity unlock${flags([['--holder', entity.lockHolder], ['--force', values.force]])} ${words(entity.name, entity.key)}`;
+}
+
 export function runCli(name) {
   return `dalsegno schedule run ${words(name)}`;
 }

@@ -2,7 +2,7 @@
 
 import { addressed, chosenHub, get, key, origin, send, server } from '../api.js';
 import { Command, dialog, go, href, html, hub, tell, useEffect, useMemo, useState } from '../ui.js';
-import { batch, batchCli, curl, isOffered, jsonProblem, limiter, limiterCli, located, rateOf, rateText, signal, signalCli, start, startCli, VERBS } from '../model/commands.js';
+import { batch, batchCli, curl, isOffered, jsonProblem, limiter, limiterCli, located, rateOf, rateText, signal, signalCli, start, startCli, VERBS, unlock, unlockCli } from '../model/commands.js';
 import { count } from '../model/format.js';
 
 function close() {
@@ -113,6 +113,13 @@ export function signalDialog(entity, onDone) {
   const fields = [{ name: 'operation', label: 'Operation', required: true }, { name: 'input', label: 'Input', kind: 'json', hint: 'JSON, or nothing' }];
   dialog.value = () => html`<${ActionForm} title=${`Signal @${entity.name}@${entity.key}`} effect="The operation runs after those that wait before it. Nobody is told its result." fields=${fields}
     label="Signal" request=${(values) => signal(entity, values)} cli=${(values) => signalCli(entity, values)} onDone=${() => { tell('Signal sent'); onDone?.(); }} />`;
+}
+
+/** Frees an entity whose holder is gone. */
+export function unlockDialog(entity, onDone) {
+  const fields = [{ name: 'force', label: 'From a holder that lives, too: it goes on as if it had the lock', kind: 'check' }];
+  dialog.value = () => html`<${ActionForm} title=${`Unlock @${entity.name}@${entity.key}`} effect=${`Takes the lock from ${entity.lockHolder}, which is refused while that lives. Other entities of the same lock stay locked.`} fields=${fields}
+    label="Unlock" isDestructive=${true} request=${(values) => unlock(entity, values)} cli=${(values) => unlockCli(entity, values)} onDone=${() => { tell('Unlocked'); onDone?.(); }} />`;
 }
 
 export function limiterDialog(bucket, onDone) {

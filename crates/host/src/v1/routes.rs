@@ -9,7 +9,7 @@ use super::operations::OperationBody;
 use super::overview::{BUCKETS, BUCKETS_MAX, OverviewWire};
 use super::wire::{
     CancelBody, CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterPatch, LimiterWire,
-    PageWire, PurgeBody, SignalBody, StartBody, StartedWire,
+    PageWire, PurgeBody, SignalBody, StartBody, StartedWire, UnlockBody,
 };
 use super::{
     DeliveryWire, ExplanationWire, HubInfo, LogLevelWire, OperationWire, ScheduleWire, StuckWire, WorkerWire,
@@ -301,6 +301,20 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     .body(RequestBody::Is(Schemas::subschema_for::<SignalBody>))
     .refuses(&[507])
     .answers(TAKEN),
+    Route::new(Verb::Post, "entities/{entityName}/{entityKey}/unlock", |path| {
+        Ours::UnlockEntity {
+            name: path.text(0),
+            key: path.key(1),
+        }
+    })
+    .told(
+        "unlockEntity",
+        "Free an entity of a lock whose holder is gone; other entities of the same lock stay locked.",
+    )
+    .scope(Scope::Entity)
+    .body(RequestBody::Is(Schemas::subschema_for::<UnlockBody>))
+    .refuses(&[409])
+    .answers(TAKEN),
     Route::new(Verb::Delete, "entities/{entityName}/{entityKey}", |path| {
         Ours::DeleteEntity {
             name: path.text(0),
@@ -466,6 +480,16 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             "The workers.",
             Schemas::subschema_for::<Vec<WorkerWire>>,
         )]),
+    Route::new(Verb::Post, "workers/{worker}/drain", |path| Ours::DrainWorker {
+        name: path.text(0),
+    })
+    .told(
+        "drainWorker",
+        "Give a worker no more work; it finishes what it has, and gets work again when it connects anew.",
+    )
+    .scope(Scope::Admin)
+    .refuses(&[404])
+    .answers(&[Answer::empty(202, "It gets none from now on.")]),
     get("audit", |_| Ours::Audit)
         .told("audit", "Who changed what, newest first.")
         .scope(Scope::Admin)

@@ -18,8 +18,8 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
-    InstanceStatus, LimiterChange, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerOffers,
-    WorkerStatus, lock_holder, trace_of,
+    InstanceStatus, LimiterChange, LimiterStatus, LivingHolder, PurgeQuery, StartOptions, Started,
+    WorkerOffers, WorkerStatus, lock_holder, trace_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -788,6 +788,26 @@ impl From<LimiterPatch> for LimiterChange {
     }
 }
 
+/// `POST entities/{name}/{key}/unlock`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnlockBody {
+    /// The instance that has the lock, as `lockHolder` of the entity tells.
+    pub(super) holder: String,
+    /// Take it from one that lives too, which goes on as if it had the lock.
+    #[serde(default)]
+    pub(super) force: bool,
+}
+
+impl UnlockBody {
+    pub(crate) fn new(holder: &InstanceId, living: LivingHolder) -> Self {
+        Self {
+            holder: holder.to_string(),
+            force: living == LivingHolder::Loses,
+        }
+    }
+}
+
 /// A bucket.
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -902,6 +922,9 @@ pub struct WorkerWire {
     /// What it said it offers; without it, it takes whatever there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offers: Option<OffersWire>,
+    /// It gets no more work, and finishes what it has.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// Names of what a worker offers.
@@ -932,6 +955,7 @@ impl From<WorkerStatus> for WorkerWire {
             turns: status.turns,
             activities: status.activities,
             operations: status.operations,
+            draining: status.is_draining,
             offers: status.offers.map(OffersWire::from),
         }
     }

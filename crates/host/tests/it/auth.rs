@@ -11,6 +11,7 @@ use crate::world::{P, Reply, World, world_with_keys};
 fn scope(method: &str, path: &str) -> Scope {
     match (method, path) {
         ("PUT" | "PATCH", _) => Scope::Admin,
+        ("POST", path) if path.contains("/workers/") => Scope::Admin,
         ("GET", _) => Scope::Read,
         // And what the verb in the body needs.
         (_, path) if path.contains("/operations") => Scope::Read,

@@ -18,4 +18,5 @@ mod stream;
 mod tables;
 mod timers;
 mod tls;
+mod unlocks;
 mod world;

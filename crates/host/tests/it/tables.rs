@@ -163,6 +163,8 @@ pub(crate) const ROUTES: &[(&str, &str, &[&str])] = &[
     ),
     ("GET", "/runtime/dalsegno/v1/entities/counter/a", &[]),
     ("POST", "/runtime/dalsegno/v1/entities/counter/a/signal", &[]),
+    ("POST", "/runtime/dalsegno/v1/entities/counter/a/unlock", &[]),
+    ("POST", "/runtime/dalsegno/v1/workers/w/drain", &[]),
     ("DELETE", "/runtime/dalsegno/v1/entities/counter/a", &[]),
     ("GET", "/runtime/dalsegno/v1/log-level", &[]),
     ("PUT", "/runtime/dalsegno/v1/log-level", &[]),
