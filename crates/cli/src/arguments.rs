@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_host::config::units;
 
 use crate::commands;
+use crate::complete;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 4 conflict or wrong state,
 5 cannot connect, 6 timed out (the instance goes on), 7 not authorised,
@@ -32,7 +34,7 @@ pub(crate) struct Global {
     #[arg(long, short, global = true, env = "DALSEGNO_SERVER", value_name = "URL")]
     pub(crate) server: Option<String>,
     /// Task hub of the host, instead of its own
-    #[arg(long, global = true, env = "DALSEGNO_HUB", value_name = "NAME")]
+    #[arg(long, global = true, env = "DALSEGNO_HUB", value_name = "NAME", add = ArgValueCompleter::new(complete::hubs))]
     pub(crate) hub: Option<String>,
     /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]

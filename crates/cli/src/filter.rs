@@ -1,12 +1,14 @@
 //! Which instances are meant: flags of lists, and `--where`.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::query::{InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::InstanceRow;
 use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_host::nearest;
 use dalsegno_host::v1::{OperationFilter, json};
 
+use crate::complete;
 use crate::input;
 
 /// The flags that narrow a list.
@@ -16,7 +18,7 @@ pub(crate) struct Narrow {
     #[arg(long, value_parser = input::status, value_delimiter = ',')]
     pub(crate) status: Vec<Status>,
     /// Only this orchestrator
-    #[arg(long)]
+    #[arg(long, add = ArgValueCompleter::new(complete::orchestrators))]
     name: Option<String>,
     /// Only ids that start so
     #[arg(long)]
@@ -25,13 +27,13 @@ pub(crate) struct Narrow {
     #[arg(long = "tag", value_parser = input::tag, value_name = "NAME=VALUE")]
     tags: Vec<(String, String)>,
     /// Only children of this instance
-    #[arg(long, value_parser = input::id, value_name = "ID")]
+    #[arg(long, add = ArgValueCompleter::new(complete::instances), value_parser = input::id, value_name = "ID")]
     parent: Option<InstanceId>,
     /// Only those that wait for an event of this name
     #[arg(long, value_name = "EVENT")]
     waiting_for: Option<String>,
     /// Only those that this activity failed, or keeps busy with retries
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::activities))]
     failed_activity: Option<String>,
     /// Created at or after: a time, or so long ago, like 2h
     #[arg(long, value_parser = input::past, value_name = "TIME")]

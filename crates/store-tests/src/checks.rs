@@ -2,7 +2,7 @@
 
 use dalsegno_core::event::Parent;
 use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
-use dalsegno_core::store::{Commit, CommitError, Field, HistoryChunk, Op, Owner, TimerRow};
+use dalsegno_core::store::{Commit, CommitError, Field, HistoryChunk, InstanceRow, Op, Owner, TimerRow};
 use dalsegno_core::{Epoch, ExecutionKey, InstanceId, PartitionId, TaskId};
 
 use crate::Subject;
@@ -572,7 +572,8 @@ fn limiters_and_meta(subject: &mut dyn Subject) {
     });
 }
 
-fn lists_filter_and_page(subject: &mut dyn Subject) {
+/// Of every kind that a filter looks at.
+fn rows_to_list() -> Vec<InstanceRow> {
     let mut rows = Vec::new();
     for n in 0..40_u64 {
         let mut row = plain_row(n + 1, &format!("{}-{n:02}", ["ab", "AB", "a%"][n as usize % 3]));
@@ -591,6 +592,11 @@ fn lists_filter_and_page(subject: &mut dyn Subject) {
         }
         rows.push(row);
     }
+    rows
+}
+
+fn lists_filter_and_page(subject: &mut dyn Subject) {
+    let mut rows = rows_to_list();
     append(subject.store(), rows.iter().cloned().map(put).collect());
     rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     let any = InstanceQuery::default;

@@ -1,12 +1,14 @@
 //! `dalsegno entity`
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::query::EntityQuery;
 use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use dalsegno_engine::request::{self, LivingHolder, RequestError, RequestErrorKind};
 use dalsegno_host::v1::{EntityTold, EntityWaiterWire, json};
 
 use crate::arguments::Format;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::{Row, cut};
@@ -36,6 +38,7 @@ pub(crate) enum Entity {
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// Only this name
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
     name: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
@@ -45,9 +48,10 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     /// Name of the entity
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
     name: String,
     /// Its key
-    #[arg(default_value = "")]
+    #[arg(default_value = "", add = ArgValueCompleter::new(complete::entity_keys))]
     key: String,
 }
 
@@ -55,8 +59,10 @@ pub(crate) struct Named {
 #[command(after_help = "Example: dalsegno entity signal counter a add -d 5")]
 pub(crate) struct Signal {
     /// Name of the entity
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
     name: String,
     /// Its key
+    #[arg(add = ArgValueCompleter::new(complete::entity_keys))]
     key: String,
     /// The operation
     operation: String,
@@ -72,11 +78,13 @@ pub(crate) struct Signal {
 #[command(after_help = "Example: dalsegno entity unlock counter a --holder order-9")]
 pub(crate) struct Unlock {
     /// Name of the entity
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
     name: String,
     /// Its key
+    #[arg(add = ArgValueCompleter::new(complete::entity_keys))]
     key: String,
     /// The instance that has the lock, as entity get tells
-    #[arg(long, value_parser = input::id, value_name = "ID")]
+    #[arg(long, add = ArgValueCompleter::new(complete::instances), value_parser = input::id, value_name = "ID")]
     holder: InstanceId,
     /// Take it from one that lives, too: it goes on as if it had it
     #[arg(long)]

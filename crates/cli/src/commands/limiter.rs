@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_engine::request::{LimiterChange, LimiterStatus};
 use dalsegno_host::config::units;
 use dalsegno_host::v1::json;
 
 use crate::arguments::Format;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
@@ -41,6 +43,7 @@ pub(crate) enum Limiter {
 #[command(group = clap::ArgGroup::new("rule").required(true).multiple(true))]
 pub(crate) struct Set {
     /// Name of the limiter
+    #[arg(add = ArgValueCompleter::new(complete::limiters))]
     name: String,
     /// So many starts per time, like 5000/1h; none: no rate
     #[arg(long, value_parser = rate, group = "rule")]

@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     // These need nothing: a profile that is refused must not take away what explains it.
     let arguments = match arguments.command {
         Command::Help(help) => return help.run(),
-        Command::Completions(completions) => return Ok(completions.run()),
+        Command::Completions(completions) => return completions.run(),
         Command::Man(man) => return man.run(),
         Command::OpenApi(openapi) => return Ok(openapi.run()),
         Command::Durable(durable) => Arguments {

@@ -1,10 +1,12 @@
 //! `dalsegno operation`: jobs that command many instances.
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_host::config::units;
 use dalsegno_host::v1::{OperationWire, json};
 
 use crate::batch;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::output::Row;
 use crate::session::Session;
@@ -37,6 +39,7 @@ pub(crate) enum Operation {
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// Id of the operation
+    #[arg(add = ArgValueCompleter::new(complete::operations))]
     operation: String,
 }
 

@@ -1,9 +1,11 @@
 //! `dalsegno workers`
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_host::v1::{WorkerWire, json};
 
 use crate::arguments::Format;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::output::Row;
 use crate::session::Session;
@@ -27,6 +29,7 @@ pub(crate) enum Worker {
 #[command(after_help = "Example: dalsegno worker drain web-1")]
 pub(crate) struct Drain {
     /// Its name, as worker list tells; all of this name are meant
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
     worker: String,
 }
 

@@ -4,6 +4,7 @@
 
 #[path = "../../../host/tests/it/app.rs"]
 mod app;
+mod completing;
 mod demo;
 mod dev;
 mod looking;
@@ -339,6 +340,13 @@ fn entities_and_limiters() {
         github       5000/1h  10     1        10.0    0        0
         exit 0"]],
     );
+}
+
+/// What was not named was no limit any more.
+#[test]
+fn a_limiter_is_changed_in_part() {
+    let world = World::new();
+    world.run("limiter set github --rate 5000/1h --burst 10");
     for (change, rest) in [
         ("--burst 20", "5000/1h,20,1"),
         ("--concurrency 7", "5000/1h,20,7"),

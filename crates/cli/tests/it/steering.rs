@@ -106,8 +106,15 @@ fn a_job_goes_on_when_its_caller_leaves_and_is_found_again() {
     );
     assert!(world.run("operation watch nobody").ends_with("exit 3"));
     assert!(world.run("suspend w1 --rate 1/1h").ends_with("exit 2"));
+}
 
-    // Ctrl-C leaves it, and says how to see it.
+#[test]
+fn an_interrupt_leaves_a_job_and_says_how_to_see_it() {
+    let world = World::new();
+    world.run("start Wait --id w0");
+    world.run("start Wait --id w1");
+    world.run_until("list --name Wait --top 2 -o id", "w1\nw0\nexit 0");
+    let line = "suspend --where name=Wait --rate 1/1h --yes -q";
     let mut process = world
         .command(line.split(' '))
         .stderr(Stdio::piped())
@@ -309,9 +316,11 @@ fn codes_commands_and_shells_are_explained() {
         exit 2"]]
     .assert_eq(&world.run("help wrong_stat"));
     for (shell, mark) in [
-        ("bash", "complete -F"),
+        ("bash", "-F _clap_complete_dalsegno dalsegno"),
         ("zsh", "#compdef dalsegno"),
-        ("fish", "complete -c dalsegno"),
+        ("elvish", "edit:completion:arg-completer[dalsegno]"),
+        ("powershell", "Register-ArgumentCompleter"),
+        ("fish", "--command dalsegno"),
     ] {
         let script = world.run(&format!("completions {shell}"));
         assert!(

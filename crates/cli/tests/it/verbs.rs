@@ -58,6 +58,7 @@ fn a_list_takes_the_filter_of_a_batch() {
     assert_eq!(world.run("list --name Wait -o id"), "exit 0");
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn instances_are_found_by_parent_awaited_event_and_failed_activity() {
     let world = World::new();

@@ -1,7 +1,5 @@
 //! Locks of entities whose holder is gone.
 
-use std::sync::Arc;
-
 use dalsegno_core::message::Caller;
 use dalsegno_core::store::{Commit, EntityRow, Op, Store};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, PartitionId, TaskId};
