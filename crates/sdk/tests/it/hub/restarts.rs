@@ -78,7 +78,7 @@ async fn who_waits_and_what_failed_is_found_after_a_restart() {
     let client = host.client();
     client.start(waiter, ()).id("w").await.unwrap();
     client
-        .start(fragile, 1)
+        .start(fragile, 2)
         .id("f")
         .await
         .unwrap()
