@@ -85,25 +85,24 @@ async fn who_waits_and_what_failed_is_found_after_a_restart() {
         .wait()
         .await
         .unwrap_err();
-    eventually(async || ids(&client, &waiting).await == ["w"]).await;
-    assert_eq!(ids(&client, &failed).await, ["f"]);
-    drop(client);
+    eventually(async || ids(client, &waiting).await == ["w"]).await;
+    assert_eq!(ids(client, &failed).await, ["f"]);
     host.shutdown().await;
 
     let host = app_with(&probe).embedded(folder.path()).await.unwrap();
     let client = host.client();
-    assert_eq!(ids(&client, &waiting).await, ["w"]);
-    assert_eq!(ids(&client, &failed).await, ["f"]);
+    assert_eq!(ids(client, &waiting).await, ["w"]);
+    assert_eq!(ids(client, &failed).await, ["f"]);
     let instance = client.instance(waiter, "w").unwrap();
     instance.raise_event(GO, "x".into()).await.unwrap();
     instance.wait().await.unwrap();
-    assert!(ids(&client, &waiting).await.is_empty());
+    assert!(ids(client, &waiting).await.is_empty());
     // Once rewound it is well.
     let instance = client.instance(fragile, "f").unwrap();
     instance.rewind("again").await.unwrap();
     instance.wait().await.unwrap();
-    assert!(ids(&client, &failed).await.is_empty());
-    drop((instance, client));
+    assert!(ids(client, &failed).await.is_empty());
+    drop(instance);
     host.shutdown().await;
 }
 
