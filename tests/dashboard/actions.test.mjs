@@ -174,6 +174,8 @@ test('signal an entity, and delete it', async () => {
   await field('confirm').fill('@counter@by-hand');
   await submit();
   await until(async () => (await server.api('GET', 'entities/counter/by-hand')).status === 404, 'it is still there');
+  // The page leaves by itself, and would take the next test along.
+  await tab.page.waitForURL(/#\/entities$/);
 });
 
 test('a lock shows its holder', async () => {

@@ -259,19 +259,22 @@ fn try_out(folder: &Path, name: &str, version: &str) -> Result<(), String> {
         &program,
         &["config", "check", "--config", &text(&tree.join(CONFIG))],
     )?;
-    try_completions(&tree)?;
+    try_completions(&tree, &program)?;
     try_pages(&tree, &program)?;
     fs::remove_dir_all(&place).map_err(|error| error.to_string())
 }
 
 /// Each shell that is here reads its own; bash completes a word.
-fn try_completions(tree: &Path) -> Result<(), String> {
+fn try_completions(tree: &Path, program: &Path) -> Result<(), String> {
     for (shell, path) in SHELLS {
         let file = tree.join(path);
         if shell == "bash" {
-            let script = "source \"$0\"; complete -p dalsegno >&2 || exit 1; COMP_WORDS=(dalsegno expl); \
-                          COMP_CWORD=1; _dalsegno dalsegno expl dalsegno; echo \"${COMPREPLY[*]}\"";
-            let offered = said(Path::new("bash"), &["--norc", "-c", script, &text(&file)])?;
+            let script = "PATH=\"$1:$PATH\"; source \"$0\"; complete -p dalsegno >&2 || exit 1; \
+                          COMP_WORDS=(dalsegno expl); COMP_CWORD=1; \
+                          _clap_complete_dalsegno dalsegno expl dalsegno; echo \"${COMPREPLY[*]}\"";
+            let folder = program.parent().unwrap_or(tree);
+            let arguments = ["--norc", "-c", script, &text(&file), &text(folder)];
+            let offered = said(Path::new("bash"), &arguments)?;
             if offered.trim() != "explain" {
                 return Err(format!("bash completes expl to {offered:?}"));
             }

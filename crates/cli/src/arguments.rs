@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_host::config::units;
 
 use crate::commands;
+use crate::complete;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 not found, 4 conflict or wrong state,
 5 cannot connect, 6 timed out (the instance goes on), 7 not authorised,
@@ -32,7 +34,7 @@ pub(crate) struct Global {
     #[arg(long, short, global = true, env = "DALSEGNO_SERVER", value_name = "URL")]
     pub(crate) server: Option<String>,
     /// Task hub of the host, instead of its own
-    #[arg(long, global = true, env = "DALSEGNO_HUB", value_name = "NAME")]
+    #[arg(long, global = true, env = "DALSEGNO_HUB", value_name = "NAME", add = ArgValueCompleter::new(complete::hubs))]
     pub(crate) hub: Option<String>,
     /// Key to show the host (or in the file DALSEGNO_TOKEN_FILE)
     #[arg(long, global = true, env = "DALSEGNO_TOKEN", hide_env_values = true)]
@@ -175,6 +177,9 @@ pub(crate) enum Command {
     /// Look at the timer triggers of the host, and run them
     #[command(subcommand)]
     Schedule(commands::schedule::Schedule),
+    /// Look at commands to many instances that run, and end them
+    #[command(subcommand)]
+    Operation(commands::operation::Operation),
     /// The verbs of `func durable`, as it takes them
     #[command(subcommand)]
     Durable(commands::durable::Durable),
@@ -256,6 +261,9 @@ mod tests {
             ("list --where status", false),
             ("retry-now order-9 6", true),
             ("retry-now order-9 six", false),
+            ("purge --where all --rate 5/1s", true),
+            ("purge --where all --rate 5", false),
+            ("operation watch 1", true),
             ("count", true),
             ("wait order-9", true),
             ("raise order-9 approved -d true", true),

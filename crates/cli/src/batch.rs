@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::failure::{Exit, Failure};
 use crate::filter::filter;
+use crate::input;
 use crate::output::{Row, shown};
 use crate::progress::Progress;
 use crate::session::Session;
@@ -33,10 +34,14 @@ pub(crate) struct Batch {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    /// No more than so many per time, like 50/1s
+    #[arg(long, value_parser = input::rate, value_name = "N/PERIOD", requires = "filter", conflicts_with = "id")]
+    rate: Option<(u32, Duration)>,
 }
 
 const LONG: &str = "All that this finds, as a job of the host.
-Words: status=A,B name=N prefix=P tag=N=V since=T until=T, or all.
+Words: status=A,B name=N prefix=P tag=N=V parent=ID waiting-for=EVENT
+failed-activity=NAME since=T until=T, or all.
 T is a time, or so long ago, like 2h.
 A value with spaces stands in double quotes";
 
@@ -69,7 +74,12 @@ impl Order {
         self
     }
 
-    fn operation(&self, filter: &OperationFilter, dry_run: bool) -> NewOperation {
+    fn operation(
+        &self,
+        filter: &OperationFilter,
+        dry_run: bool,
+        rate: Option<(u32, Duration)>,
+    ) -> NewOperation {
         NewOperation {
             verb: self.verb,
             filter: filter.clone(),
@@ -77,6 +87,7 @@ impl Order {
             reason: self.reason.clone(),
             event: self.event.clone(),
             recursive: self.recursive,
+            rate,
         }
     }
 }
@@ -107,7 +118,7 @@ impl Batch {
         }
         let mut expected = None;
         if self.dry_run || !self.yes {
-            let found = follow(session, order.operation(filter, true), None).await?;
+            let found = begin(session, order.operation(filter, true, None), None).await?;
             expected = Some(found.matched);
             if self.dry_run {
                 session.one(&["matched", "examples"], &found_row(&found));
@@ -122,21 +133,31 @@ impl Batch {
                 return Ok(Exit::Ok);
             }
         }
-        let done = follow(session, order.operation(filter, false), expected).await?;
-        for refusal in &done.refusals {
-            session.say(&format!("{}: {}", refusal.id, refusal.detail));
-        }
-        let told = done.refusals.len() as u64;
-        if done.failed + done.skipped > told {
-            let more = done.failed + done.skipped - told;
-            session.say(&format!("and {more} more"));
-        }
-        session.one(&HEAD, &done_row(&done));
-        if let Some(problem) = &done.problem {
-            session.say(&format!("it ended early: {problem}"));
-        }
-        Ok(ended(&done))
+        let done = begin(session, order.operation(filter, false, self.rate), expected).await?;
+        Ok(tell_end(session, &done))
     }
+}
+
+/// Goes on to watch a job, and tells its end.
+pub(crate) async fn watch(session: &Session, operation: OperationWire) -> Result<Exit, Failure> {
+    let done = follow(session, operation, None).await?;
+    Ok(tell_end(session, &done))
+}
+
+fn tell_end(session: &Session, done: &OperationWire) -> Exit {
+    for refusal in &done.refusals {
+        session.say(&format!("{}: {}", refusal.id, refusal.detail));
+    }
+    let told = done.refusals.len() as u64;
+    if done.failed + done.skipped > told {
+        let more = done.failed + done.skipped - told;
+        session.say(&format!("and {more} more"));
+    }
+    session.one(&HEAD, &done_row(done));
+    if let Some(problem) = &done.problem {
+        session.say(&format!("it ended early: {problem}"));
+    }
+    ended(done)
 }
 
 fn ended(operation: &OperationWire) -> Exit {
@@ -180,34 +201,40 @@ fn many(count: u64) -> String {
     }
 }
 
-/// Begins a job and waits for its end, with its progress on stderr. Ctrl-C ends the job, too.
-async fn follow(
+/// Begins a job and waits for its end.
+async fn begin(
     session: &Session,
     new: NewOperation,
     expected: Option<u64>,
 ) -> Result<OperationWire, Failure> {
-    let mut operation = session.ask(session.hub.begin_operation(new)).await?;
+    let operation = session.ask(session.hub.begin_operation(new)).await?;
+    follow(session, operation, expected).await
+}
+
+/// Waits for the end of a job, with its progress on stderr. Ctrl-C leaves it, and ends a look alone.
+async fn follow(
+    session: &Session,
+    mut operation: OperationWire,
+    expected: Option<u64>,
+) -> Result<OperationWire, Failure> {
     let end = session.timeout().map(|timeout| Instant::now() + timeout);
     let mut progress = Progress::new(session);
     let mut pause = PAUSE_MIN;
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-    let mut is_canceled = false;
     while operation.state == OperationState::Running {
         if end.is_some_and(|end| Instant::now() >= end) {
             progress.over();
-            let detail = format!("operation {} goes on at the host", operation.id);
-            return Err(RequestError::new(RequestErrorKind::TimedOut, detail).into());
+            return Err(goes_on(&operation));
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = &mut interrupt => {
                 progress.over();
-                if std::mem::replace(&mut is_canceled, true) {
-                    return Err(Failure::unexpected(&"interrupted before the operation had ended"));
+                if operation.dry_run {
+                    session.ask(session.hub.cancel_operation(&operation.id)).await?;
+                    return Err(Failure::unexpected(&"interrupted while it looked"));
                 }
-                interrupt.set(tokio::signal::ctrl_c());
-                session.say("ending the operation; once more leaves at once");
-                session.ask(session.hub.cancel_operation(&operation.id)).await?;
+                return Err(goes_on(&operation));
             }
         }
         pause = (pause * 2).min(PAUSE_MAX);
@@ -216,6 +243,14 @@ async fn follow(
     }
     progress.over();
     Ok(operation)
+}
+
+fn goes_on(operation: &OperationWire) -> Failure {
+    let id = &operation.id;
+    let detail = format!("operation {id} goes on at the host");
+    Failure::from(RequestError::new(RequestErrorKind::TimedOut, detail)).help(format!(
+        "dalsegno operation watch {id}, or end it: dalsegno operation cancel {id}"
+    ))
 }
 
 /// Tells how far a job is: the share of what a look before it had found.
@@ -267,6 +302,7 @@ mod tests {
             verb: OperationVerb::Terminate,
             r#where: OperationFilter::default(),
             dry_run: true,
+            rate: None,
             state: OperationState::Done,
             matched,
             applied: 0,

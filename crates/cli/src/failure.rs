@@ -87,6 +87,11 @@ impl Failure {
         self
     }
 
+    /// Is it this refusal of the host?
+    pub(crate) fn has_code(&self, code: &str) -> bool {
+        self.code == code
+    }
+
     /// What is wrong, without code and help.
     pub(crate) fn message(&self) -> &str {
         &self.message
@@ -124,7 +129,7 @@ impl From<RequestError> for Failure {
         let help = help(&error);
         Self {
             exit: exit(error.kind),
-            code: error.kind.code(),
+            code: error.code,
             message: error.detail,
             help,
         }
@@ -153,6 +158,9 @@ fn exit(kind: RequestErrorKind) -> Exit {
 fn help(error: &RequestError) -> Option<String> {
     use RequestErrorKind as Kind;
     let id = error.id.as_deref().unwrap_or("ID");
+    if let Some(help) = finer_help(error.code) {
+        return Some(help.into());
+    }
     Some(match error.kind {
         Kind::NotFound => "dalsegno list shows what there is".into(),
         Kind::InstanceExists => format!("dalsegno get {id}, or start with --if-exists terminate"),
@@ -165,6 +173,18 @@ fn help(error: &RequestError) -> Option<String> {
         Kind::Unauthorized => "show a key: --key KEY, or DALSEGNO_TOKEN".into(),
         Kind::Busy | Kind::Unavailable => "try again in a moment".into(),
         Kind::InsufficientStorage => "dalsegno purge --since T, or give the host's disk room".into(),
+        _ => return None,
+    })
+}
+
+/// Where the code of the host says more than its kind.
+fn finer_help(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "read_only" => "ask a host that is not read-only",
+        "forbidden" => "show a key with the scope for it: --key KEY, or DALSEGNO_TOKEN",
+        "too_many_bad_keys" => "wait a minute, and show a good key: --key KEY, or DALSEGNO_TOKEN",
+        "foreign_host" => "use a name of the host's own, or add this one to its http.hosts",
+        "unknown_hub" => "dalsegno hub list shows those that are here",
         _ => return None,
     })
 }

@@ -1,12 +1,14 @@
 //! Which instances are meant: flags of lists, and `--where`.
 
 use clap::Args;
-use dalsegno_core::Timestamp;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::query::{InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::InstanceRow;
+use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_host::nearest;
 use dalsegno_host::v1::{OperationFilter, json};
 
+use crate::complete;
 use crate::input;
 
 /// The flags that narrow a list.
@@ -16,7 +18,7 @@ pub(crate) struct Narrow {
     #[arg(long, value_parser = input::status, value_delimiter = ',')]
     pub(crate) status: Vec<Status>,
     /// Only this orchestrator
-    #[arg(long)]
+    #[arg(long, add = ArgValueCompleter::new(complete::orchestrators))]
     name: Option<String>,
     /// Only ids that start so
     #[arg(long)]
@@ -24,6 +26,15 @@ pub(crate) struct Narrow {
     /// Only with this tag; may be repeated
     #[arg(long = "tag", value_parser = input::tag, value_name = "NAME=VALUE")]
     tags: Vec<(String, String)>,
+    /// Only children of this instance
+    #[arg(long, add = ArgValueCompleter::new(complete::instances), value_parser = input::id, value_name = "ID")]
+    parent: Option<InstanceId>,
+    /// Only those that wait for an event of this name
+    #[arg(long, value_name = "EVENT")]
+    waiting_for: Option<String>,
+    /// Only those that this activity failed, or keeps busy with retries
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::activities))]
+    failed_activity: Option<String>,
     /// Created at or after: a time, or so long ago, like 2h
     #[arg(long, value_parser = input::past, value_name = "TIME")]
     since: Option<Timestamp>,
@@ -31,7 +42,7 @@ pub(crate) struct Narrow {
     #[arg(long, value_parser = input::past, value_name = "TIME")]
     until: Option<Timestamp>,
     /// All of these in one: 'status=Failed name=Order since=2h'
-    #[arg(long = "where", value_name = "FILTER", value_parser = narrow, conflicts_with_all = ["status", "name", "prefix", "tags", "since", "until"])]
+    #[arg(long = "where", value_name = "FILTER", value_parser = narrow, conflicts_with_all = ["status", "name", "prefix", "tags", "parent", "waiting_for", "failed_activity", "since", "until"])]
     filter: Option<Box<Narrow>>,
 }
 
@@ -48,6 +59,9 @@ impl Narrow {
             id_prefix: self.prefix.clone(),
             name: self.name.clone(),
             tags: self.tags.clone(),
+            parent: self.parent.clone(),
+            waiting_for: self.waiting_for.clone(),
+            failed_activity: self.failed_activity.clone(),
             limit: 0,
             after: None,
             large: LargeValues::LeaveOut,
@@ -58,6 +72,16 @@ impl Narrow {
     pub(crate) fn wants(&self, row: &InstanceRow) -> bool {
         let status = self.filter.as_ref().map_or(&self.status, |filter| &filter.status);
         status.is_empty() || status.contains(&row.status)
+    }
+
+    /// What only a list can tell, because no stream of changes says it: the flag for it.
+    pub(crate) fn of_lists_alone(&self) -> Option<&'static str> {
+        let narrow = self.filter.as_deref().unwrap_or(self);
+        match (&narrow.waiting_for, &narrow.failed_activity) {
+            (Some(_), _) => Some("--waiting-for"),
+            (None, Some(_)) => Some("--failed-activity"),
+            (None, None) => None,
+        }
     }
 
     /// The orchestrator that is meant, if one is.
@@ -77,6 +101,9 @@ fn narrow(text: &str) -> Result<Box<Narrow>, String> {
         name: filter.name,
         prefix: filter.prefix,
         tags: filter.tags.into_iter().collect(),
+        parent: filter.parent.map(|id| input::id(&id)).transpose()?,
+        waiting_for: filter.waiting_for,
+        failed_activity: filter.failed_activity,
         since: past(filter.created_from)?,
         until: past(filter.created_to)?,
         filter: None,
@@ -84,7 +111,18 @@ fn narrow(text: &str) -> Result<Box<Narrow>, String> {
 }
 
 /// What `--where` may say.
-const KEYS: [&str; 7] = ["status", "name", "prefix", "tag", "since", "until", "all"];
+const KEYS: [&str; 10] = [
+    "status",
+    "name",
+    "prefix",
+    "tag",
+    "parent",
+    "waiting-for",
+    "failed-activity",
+    "since",
+    "until",
+    "all",
+];
 
 /// Reads `status=Failed name=Order tag=team=blue prefix=x since=2h until=1h`, or `all`. A value with
 /// spaces stands in double quotes, and a quote in it behind a backslash.
@@ -118,6 +156,9 @@ fn set(filter: &mut OperationFilter, key: &str, value: &str) -> Result<(), Strin
             let (name, value) = input::tag(value).map_err(|_| "write a tag like tag=team=blue")?;
             filter.tags.insert(name, value);
         }
+        "parent" => filter.parent = Some(input::id(value)?.to_string()),
+        "waiting-for" => filter.waiting_for = Some(value.to_owned()),
+        "failed-activity" => filter.failed_activity = Some(value.to_owned()),
         "since" => filter.created_from = time(value)?,
         "until" => filter.created_to = time(value)?,
         _ => return Err(unknown(key)),
@@ -180,7 +221,7 @@ mod tests {
             ("status=", "status has no value"),
             (
                 "Failed",
-                "\"Failed\" is no filter: there are status, name, prefix, tag, since, until, all",
+                "\"Failed\" is no filter: there are status, name, prefix, tag, parent, waiting-for, failed-activity, since, until, all",
             ),
             ("tag=blue", "write a tag like tag=team=blue"),
             ("name=\"x", "a quote is not closed"),

@@ -5,6 +5,7 @@
 mod arguments;
 mod batch;
 mod commands;
+mod complete;
 mod failure;
 mod filter;
 mod input;
@@ -18,12 +19,17 @@ mod tree;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 
 use arguments::Arguments;
 use failure::Exit;
 
 fn main() -> ExitCode {
+    // Ends here when it is a shell that asks.
+    CompleteEnv::with_factory(Arguments::command)
+        .var(complete::VARIABLE)
+        .complete();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),

@@ -140,6 +140,21 @@ impl Session {
             .help(format!("dalsegno doctor --server {}", self.hub.origin()))
     }
 
+    /// What follows until it ends by itself, within the time there is.
+    pub(crate) async fn follow(
+        &self,
+        id: Option<&InstanceId>,
+        following: impl Future<Output = Result<Exit, Failure>>,
+    ) -> Result<Exit, Failure> {
+        let Some(timeout) = self.timeout else {
+            return following.await;
+        };
+        match tokio::time::timeout(timeout, following).await {
+            Ok(ended) => ended,
+            Err(_) => Err(time_is_over(timeout, id)),
+        }
+    }
+
     /// Waits for something, and says why when it takes its time.
     pub(crate) async fn patiently<T>(
         &self,
@@ -203,7 +218,7 @@ impl Session {
             return self.wait_and_say(id, None).await;
         };
         // A host that does not answer at all does not keep to the time, either.
-        let bounded = tokio::time::timeout(most + GRACE, self.wait_and_say(id, timeout));
+        let bounded = tokio::time::timeout(most + GRACE, self.wait_in_all(id, most));
         bounded.await.unwrap_or_else(|_| Err(self.unanswered(most)))
     }
 
@@ -225,6 +240,16 @@ impl Session {
         }
         let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
         Ok(self.hub.wait_for_completion(id, left).await?)
+    }
+
+    /// The same with the time that was given: the host was asked more than once, and knows of the last
+    /// time alone.
+    async fn wait_in_all(&self, id: &InstanceId, timeout: Duration) -> Result<InstanceStatus, Failure> {
+        let waited = self.wait_and_say(id, Some(timeout)).await;
+        waited.map_err(|failure| match failure.exit {
+            Exit::TimedOut => time_is_over(timeout, Some(id)),
+            _ => failure,
+        })
     }
 
     /// What is no table for people.
@@ -264,6 +289,18 @@ impl Session {
             _ => self.instance(status),
         }
         exit_of(row.status)
+    }
+}
+
+fn time_is_over(timeout: Duration, id: Option<&InstanceId>) -> Failure {
+    let given = dalsegno_host::config::units::duration_text(timeout);
+    let error = |detail| RequestError::new(RequestErrorKind::TimedOut, detail);
+    match id {
+        Some(id) => error(format!("{id} has not ended within {given}"))
+            .about(id)
+            .into(),
+        None => Failure::from(error(format!("the {given} of --timeout are over")))
+            .help("without --timeout it goes on until Ctrl-C"),
     }
 }
 

@@ -105,6 +105,12 @@ pub struct InstanceQuery {
     pub name: Option<String>,
     /// All of these tags, exact.
     pub tags: Vec<(String, String)>,
+    /// Children of this instance.
+    pub parent: Option<InstanceId>,
+    /// Waits for an external event of this name, in any case. A hub looks at it, no store.
+    pub waiting_for: Option<String>,
+    /// An activity of this name failed it, or has failed while it goes on. A hub looks at it, no store.
+    pub failed_activity: Option<String>,
     /// Instances on the page at most ([`PAGE_ROWS`] by default); the caller has checked it.
     pub limit: usize,
     /// Go on behind this one.
@@ -122,6 +128,9 @@ impl Default for InstanceQuery {
             id_prefix: None,
             name: None,
             tags: Vec::new(),
+            parent: None,
+            waiting_for: None,
+            failed_activity: None,
             limit: PAGE_ROWS,
             after: None,
             large: LargeValues::Read,
@@ -130,7 +139,7 @@ impl Default for InstanceQuery {
 }
 
 impl InstanceQuery {
-    /// Does a row pass the filters? Paging is not looked at.
+    /// Does a row pass the filters of a store? Neither paging is looked at nor what a hub keeps opaque.
     pub fn matches(&self, row: &InstanceRow) -> bool {
         (self.statuses.is_empty() || self.statuses.contains(&row.status))
             && self.created_from.is_none_or(|from| row.created >= from)
@@ -141,6 +150,17 @@ impl InstanceQuery {
                 .is_none_or(|prefix| row.id.as_str().starts_with(prefix))
             && self.name.as_ref().is_none_or(|name| *row.name == **name)
             && self.tags.iter().all(|tag| row.tags.contains(tag))
+            && self.is_of_parent(row)
+    }
+}
+
+impl InstanceQuery {
+    fn is_of_parent(&self, row: &InstanceRow) -> bool {
+        self.parent.as_ref().is_none_or(|wanted| {
+            row.parent
+                .as_ref()
+                .is_some_and(|parent| parent.instance == *wanted)
+        })
     }
 }
 

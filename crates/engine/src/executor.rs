@@ -123,6 +123,12 @@ pub trait Execution: Send {
         Vec::new()
     }
 
+    /// Names of the external events that the code waits for, in lower case and in order, each once.
+    /// Asked after each turn, so it has to be cheap.
+    fn awaited_events(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
     /// What the code waits for, for people: filled when the status of an instance is explained.
     fn waits_for(&self) -> Vec<Reason> {
         Vec::new()
@@ -461,6 +467,11 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
     /// Workers elsewhere that are connected now.
     fn workers(&self) -> Vec<WorkerStatus> {
         Vec::new()
+    }
+
+    /// Gives no more work to workers of this name, which finish what they have; says how many those are.
+    fn drain_worker(&self, _name: &str) -> usize {
+        0
     }
 
     /// Why an activity that runs elsewhere is not at work, in words; `None` when there is nothing to say.

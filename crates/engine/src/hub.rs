@@ -62,6 +62,8 @@ pub enum NewId {
     Generated,
     /// The old one: a new execution of the same instance.
     Same,
+    /// The one of an idempotency key, so that a repeat meets what it started before.
+    OfKey(String),
 }
 
 impl TaskHub {

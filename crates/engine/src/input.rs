@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dalsegno_core::event::{Event, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
-use dalsegno_core::message::Target;
+use dalsegno_core::message::{Caller, Target};
 use dalsegno_core::store::{EntityRow, InstanceRow, ReadError};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId, Timestamp, TraceContext};
 
@@ -238,6 +238,12 @@ pub enum Command {
     },
     /// Delete an entity that is not locked.
     DeleteEntity { entity: EntityId, reply: Reply<bool> },
+    /// Take an entity back from who has its lock, if that still is this one.
+    UnlockEntity {
+        entity: EntityId,
+        holder: Box<Caller>,
+        reply: Reply<()>,
+    },
     /// The limiter buckets of this partition.
     Limiters { reply: Reply<Vec<LimiterStatus>> },
     /// What there is in this partition, in numbers.
@@ -250,6 +256,11 @@ pub enum Command {
     /// Instances that something holds which should not, so many at most.
     Stuck {
         most: usize,
+        reply: Reply<Vec<InstanceId>>,
+    },
+    /// Instances of this partition that are between two attempts of an activity.
+    Retrying {
+        activity: Arc<str>,
         reply: Reply<Vec<InstanceId>>,
     },
     /// The deliveries to webhooks of this partition.

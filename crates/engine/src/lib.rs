@@ -23,6 +23,7 @@ pub mod mailbox;
 pub mod marks;
 pub mod meters;
 pub mod nearest;
+mod noted;
 pub mod partition;
 pub mod record;
 pub mod request;

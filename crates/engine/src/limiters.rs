@@ -2,8 +2,9 @@
 //!
 //! Who waits and who may go is decided by the partition that the bucket belongs to.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dalsegno_core::PartitionId;
 use dalsegno_core::limiter::LimiterRule;
@@ -12,6 +13,9 @@ use hashbrown::HashMap;
 use crate::executor::Executor;
 use crate::input::LimiterAsk;
 use crate::task::TaskRecord;
+
+/// Limiters that the hub has not and that are told of in the log.
+const UNKNOWN_LIMITERS_TOLD_MAX: usize = 1_000;
 
 /// A bucket: of which limiter, and for which key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +48,19 @@ pub struct Limiters {
     rules: RwLock<HashMap<Arc<str>, LimiterRule>>,
     /// The limiters of activities that say nothing of it themselves.
     limited: RwLock<HashMap<Arc<str>, Arc<str>>>,
+    /// Limiters that were asked for and that the hub has not: each is told of once.
+    unknown: Mutex<Told>,
+}
+
+/// Names that were told of: so many at most, for they may come from data of users. Those beyond are not
+/// told of, since what would be told is the same.
+#[derive(Debug, Default)]
+struct Told(BTreeSet<Arc<str>>);
+
+impl Told {
+    fn is_first(&mut self, name: &Arc<str>) -> bool {
+        self.0.len() < UNKNOWN_LIMITERS_TOLD_MAX && self.0.insert(name.clone())
+    }
 }
 
 impl Limiters {
@@ -67,7 +84,14 @@ impl Limiters {
             .or_else(of_call)
             .or_else(|| read(&self.limited).get(&record.name).cloned())?;
         let Some(rule) = self.rule(&limiter) else {
-            tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; running without");
+            if self
+                .unknown
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_first(&limiter)
+            {
+                tracing::warn!(%limiter, activity = %record.name, "the hub has no limiter of this name; what asks for it runs without, which is not told again");
+            }
             return None;
         };
         // On the committer's thread, which must outlive it: the attempt will tell of the panic.
@@ -124,4 +148,22 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each attempt wrote two warnings, for as long as the name was wrong.
+    #[test]
+    fn a_limiter_that_is_not_there_is_told_of_once() {
+        let mut told = Told::default();
+        let is_first: Vec<bool> = ["a", "a", "b", "a", "b"]
+            .map(|name| told.is_first(&name.into()))
+            .into();
+        assert_eq!(is_first, [true, false, true, false, false]);
+        let most = UNKNOWN_LIMITERS_TOLD_MAX;
+        let more = (0..2 * most).filter(|number| told.is_first(&format!("{number}").into()));
+        assert_eq!(more.count(), most - 2);
+    }
 }

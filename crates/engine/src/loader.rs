@@ -303,7 +303,17 @@ fn event_value(store: &dyn Store, row: &InstanceRow, n: u64) -> Result<Option<Pa
 /// # Errors
 /// When the store cannot be read, or a value is missing.
 pub fn list(store: &dyn Store, query: &InstanceQuery, bytes_max: usize) -> Result<InstancePage, ReadError> {
-    let InstancePage { rows, mut next } = store.list(query)?;
+    completed(store, store.list(query)?, query.large, bytes_max)
+}
+
+/// The same for a page that was read already.
+pub(crate) fn completed(
+    store: &dyn Store,
+    page: InstancePage,
+    large: LargeValues,
+    bytes_max: usize,
+) -> Result<InstancePage, ReadError> {
+    let InstancePage { rows, mut next } = page;
     let (mut kept, mut bytes) = (Vec::with_capacity(rows.len()), 0);
     for mut row in rows {
         if bytes >= bytes_max {
@@ -313,7 +323,7 @@ pub fn list(store: &dyn Store, query: &InstanceQuery, bytes_max: usize) -> Resul
             });
             break;
         }
-        if complete(store, &mut row, query.large)? {
+        if complete(store, &mut row, large)? {
             let values = [&row.input, &row.output, &row.custom_status];
             bytes += values
                 .into_iter()

@@ -6,25 +6,32 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     known
         .into_iter()
         .map(|word| (distance(&typed, &word.to_lowercase()), word))
-        .filter(|(distance, word)| *distance <= word.len().max(typed.len()) / 3 + 1)
+        .filter(|(distance, word)| *distance <= word.len().max(typed.len()).div_ceil(4))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
 }
 
-/// Levenshtein's: how many letters to add, drop or change.
+/// How many letters to add, drop, change, or swap with the next one.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    let left: Vec<char> = left.chars().collect();
+    let first: Vec<usize> = (0..=right.len()).collect();
+    let mut rows = vec![first];
+    for (i, a) in left.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, b) in right.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+            let changed = rows[i][j] + usize::from(a != b);
+            let is_swapped = i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b;
+            let swapped = if is_swapped {
+                rows[i - 1][j - 1] + 1
+            } else {
+                changed
+            };
+            row.push(changed.min(swapped).min(rows[i][j + 1] + 1).min(row[j] + 1));
         }
+        rows.push(row);
     }
-    row[right.len()]
+    rows[left.len()][right.len()]
 }
 
 #[cfg(test)]
@@ -39,6 +46,9 @@ mod tests {
             ("SHOWINPUTS", Some("showInput")),
             ("tpo", Some("top")),
             ("completely-else", None),
+            // A reviewer asked for `?foo=1` and was told "did you mean top?".
+            ("foo", None),
+            ("showHistoryInput", Some("showHistoryOutput")),
         ] {
             assert_eq!(nearest(typed, known), meant, "{typed}");
         }

@@ -280,6 +280,8 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
             id: span.id.0,
             start: span.start.map(Timestamp::as_micros),
         }),
+        awaited_events: extra.awaited_events.iter().map(ToString::to_string).collect(),
+        failed_activity: extra.failed_activity.as_deref().map(str::to_owned),
     };
     record.encode_to_vec()
 }
@@ -304,6 +306,8 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
             id: SpanId(span.id),
             start: span.start.map(Timestamp::from_micros),
         }),
+        awaited_events: record.awaited_events.into_iter().map(Into::into).collect(),
+        failed_activity: record.failed_activity.map(Into::into),
     })
 }
 

@@ -117,6 +117,30 @@ pub fn check_idempotency_key(key: Option<&str>) -> Answer<()> {
     Err(RequestError::new(RequestErrorKind::Invalid, detail))
 }
 
+/// What becomes of a limiter's rule: what is `None` stays, what is `Some(None)` limits no more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LimiterChange {
+    /// So many per period.
+    pub rate: Option<Option<(u32, Duration)>>,
+    /// Tokens that may be saved up; without it one second's worth.
+    pub burst: Option<Option<u32>>,
+    /// So many at once.
+    pub concurrency: Option<Option<u32>>,
+}
+
+impl LimiterChange {
+    /// The rule after it. A rate that goes takes its burst along.
+    pub fn apply(&self, rule: &LimiterRule) -> LimiterRule {
+        let rate = self.rate.unwrap_or(rule.rate);
+        let burst = self.burst.unwrap_or(rule.burst);
+        LimiterRule {
+            rate,
+            burst: burst.filter(|_| rate.is_some()),
+            concurrency: self.concurrency.unwrap_or(rule.concurrency),
+        }
+    }
+}
+
 /// What a rewind, suspend and so on came to.
 pub type Answer<T> = Result<T, RequestError>;
 
@@ -184,6 +208,16 @@ pub fn lock_holder(row: &EntityRow) -> Option<InstanceId> {
     holder.map(|holder| holder.instance)
 }
 
+/// What is done about a holder of a lock that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LivingHolder {
+    /// It keeps the lock: the unlock is refused.
+    #[default]
+    Keeps,
+    /// It loses the lock, and goes on as if it had it.
+    Loses,
+}
+
 /// What stands before an entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntityQueue {
@@ -233,6 +267,8 @@ pub struct WorkerStatus {
     pub operations: usize,
     /// What it said it offers; `None` when it takes whatever there is.
     pub offers: Option<WorkerOffers>,
+    /// It gets no more work, and finishes what it has.
+    pub is_draining: bool,
 }
 
 /// Names of what a worker offers, in order.
@@ -289,6 +325,8 @@ pub struct LimiterStatus {
 pub struct RequestError {
     /// What kind of refusal it is.
     pub kind: RequestErrorKind,
+    /// The stable word for it: that of the kind, or a finer one of a host elsewhere.
+    pub code: &'static str,
     /// For people.
     pub detail: String,
     /// Whom it is about.
@@ -393,6 +431,7 @@ impl RequestError {
     pub fn new(kind: RequestErrorKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
+            code: kind.code(),
             detail: detail.into(),
             id: None,
         }

@@ -100,6 +100,10 @@ pub struct RowExtra {
     pub webhook: Option<WebhookSubscription>,
     /// The span that its code tells of itself, elsewhere.
     pub span: Option<SpanElsewhere>,
+    /// External events that its code waits for, in lower case; `AWAITED_EVENTS_MAX` at most.
+    pub awaited_events: Vec<Arc<str>>,
+    /// The activity of this execution that failed last, after all its attempts.
+    pub failed_activity: Option<Arc<str>>,
 }
 
 /// An event that came with an idempotency key, as an instance remembers it.

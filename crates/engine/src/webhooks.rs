@@ -195,6 +195,10 @@ impl Executor for WithWebhooks {
         self.code.is_remote_entity(entity)
     }
 
+    fn drain_worker(&self, name: &str) -> usize {
+        self.code.drain_worker(name)
+    }
+
     fn workers(&self) -> Vec<WorkerStatus> {
         self.code.workers()
     }

@@ -85,6 +85,10 @@ impl Executor for RemoteExecutor {
         !self.entities.contains(entity)
     }
 
+    fn drain_worker(&self, name: &str) -> usize {
+        self.workers.drain_worker(name)
+    }
+
     fn workers(&self) -> Vec<WorkerStatus> {
         self.workers.list()
     }

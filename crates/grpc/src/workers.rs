@@ -292,6 +292,8 @@ struct Stream {
     /// What it is to be told before anything else.
     cancelled: VecDeque<proto::WorkItem>,
     waker: Option<Waker>,
+    /// It gets no more work.
+    is_draining: bool,
 }
 
 /// What a stream is told when it looks for work.
@@ -401,6 +403,7 @@ impl Workers {
                 abilities,
                 cancelled: VecDeque::new(),
                 waker: None,
+                is_draining: false,
             },
         );
         Some(id)
@@ -694,6 +697,17 @@ impl Workers {
         state.wake_all();
     }
 
+    /// Gives no more work to the streams of this name, until they connect anew; says how many there are.
+    /// They stay open, since a worker whose stream ends connects again.
+    pub fn drain_worker(&self, name: &str) -> usize {
+        let mut state = self.lock();
+        let own = state.streams.values_mut().filter(|stream| stream.name == name);
+        let drained = own.map(|stream| stream.is_draining = true).count();
+        // Work may have been meant for one of them: others look.
+        state.wake_all();
+        drained
+    }
+
     /// Does it take no new streams?
     pub fn is_draining(&self) -> bool {
         self.lock().is_draining
@@ -721,6 +735,7 @@ impl Workers {
             activities: count(stream, Kind::Activity),
             operations: count(stream, Kind::Entity),
             offers: stream.filter.offers(),
+            is_draining: stream.is_draining,
         };
         state.streams.values().map(status).collect()
     }
@@ -993,7 +1008,7 @@ impl State {
 impl Stream {
     fn has_room(&self, kind: Kind) -> bool {
         let in_flight = self.in_flight.get(&kind).copied().unwrap_or_default();
-        in_flight < self.most.get(&kind).copied().unwrap_or_default()
+        !self.is_draining && in_flight < self.most.get(&kind).copied().unwrap_or_default()
     }
 }
 

@@ -133,7 +133,8 @@ pub(crate) fn action(method: &Method, segments: &[String]) -> (String, Option<St
             let verb = if *method == Method::DELETE {
                 "delete"
             } else {
-                "signal"
+                // The management API has no word for it.
+                at(3).unwrap_or("signal")
             };
             (verb.to_owned(), Some(format!("@{}@{key}", name.to_lowercase())))
         }
@@ -177,6 +178,8 @@ mod tests {
         assert_eq!(of(Method::POST, "entities/Counter/a"), "signal @counter@a");
         assert_eq!(of(Method::DELETE, "entities/Counter/a"), "delete @counter@a");
         assert_eq!(of(Method::PUT, "limiters/api"), "limiters/set api");
+        assert_eq!(of(Method::POST, "workers/w/drain"), "workers/drain w");
+        assert_eq!(of(Method::POST, "entities/Counter/a/unlock"), "unlock @counter@a");
         assert_eq!(of(Method::POST, "schedules/nightly/run"), "schedules/run nightly");
         assert_eq!(of(Method::POST, "purge"), "purge ");
     }

@@ -161,13 +161,13 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "unauthorized",
         "The host does not let this key do that.",
-        "No key, an unknown or revoked one, or one without the scope. HTTP says so by an empty 401 or 403.",
+        "No key, or an unknown or revoked one. HTTP says so by an empty 401.",
         "Show a key with `--key` or DALSEGNO_TOKEN; `dalsegno key create --scope` makes one.",
     ),
     entry(
         "forbidden",
         "The key does not allow that.",
-        "A good key without the scope that the request needs. HTTP says so by an empty 403, the command line by `unauthorized`.",
+        "A good key without the scope that the request needs. HTTP says so by an empty 403.",
         "Show a key with that scope; `dalsegno key create --scope` makes one.",
     ),
     entry(

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use dalsegno_engine::TaskHub;
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 
 /// Who makes and deletes hubs beside the host's own.
 pub trait HubKeeper: fmt::Debug + Send + Sync {
@@ -69,6 +70,8 @@ pub struct HubList {
     /// Another name of the host's own.
     alias: Option<&'static str>,
     others: Arc<RwLock<BTreeMap<String, TaskHub>>>,
+    /// Told of each that is opened.
+    opened: Arc<watch::Sender<()>>,
 }
 
 impl HubList {
@@ -78,6 +81,7 @@ impl HubList {
             main,
             alias: None,
             others: Arc::default(),
+            opened: Arc::new(watch::Sender::new(())),
         }
     }
 
@@ -97,6 +101,8 @@ impl HubList {
     pub fn insert(&self, hub: TaskHub) {
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         others.insert(hub.name().to_owned(), hub);
+        drop(others);
+        self.opened.send_replace(());
     }
 
     /// This other hub is served no more.
@@ -128,6 +134,20 @@ impl HubList {
             },
         };
         Some(hub.clone())
+    }
+
+    /// Those that are open, the host's own first.
+    pub(crate) fn all(&self) -> Vec<TaskHub> {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(&self.main)
+            .chain(others.values())
+            .cloned()
+            .collect()
+    }
+
+    /// Tells when one more is open.
+    pub(crate) fn opened(&self) -> watch::Receiver<()> {
+        self.opened.subscribe()
     }
 
     /// All names, the host's own first.

@@ -45,4 +45,4 @@ pub use remote_operations::NewOperation;
 pub use remote_watch::RemoteWatch;
 pub use server::Server;
 pub use service::Service;
-pub use v1::operations::Operations;
+pub use v1::jobs::Operations;

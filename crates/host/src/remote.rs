@@ -12,8 +12,8 @@ use dalsegno_core::store::{EntityRow, InstanceRow};
 use dalsegno_core::{EntityId, InstanceId, TaskId, TraceContext};
 use dalsegno_engine::hub::{LimiterDefinition, NewId};
 use dalsegno_engine::request::{
-    Answer, InstanceStatus, LimiterStatus, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope,
-    Signal, StartOptions, Started, check_idempotency_key,
+    Answer, InstanceStatus, LimiterChange, LimiterStatus, LivingHolder, PurgeQuery, RaisedEvent,
+    RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -21,14 +21,15 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use crate::error_codes::error_code;
 use crate::http::links::{Links, encode};
 use crate::http::problem::ProblemRead;
 use crate::http::time;
 use crate::v1::event_wire::EventWire;
 use crate::v1::instances::{WAIT_SECONDS_MAX, cursor, cursor_text};
 use crate::v1::wire::{
-    CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire, PurgeBody,
-    SignalBody, StartBody, StartedWire, Unfit, json, status,
+    CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterPatch, LimiterWire, PageWire,
+    PurgeBody, SignalBody, StartBody, StartedWire, Unfit, UnlockBody, json, status,
 };
 use crate::v1::{
     DeliveryWire, EntityTold, ExplanationWire, HubCreatedWire, HubInfo, HubStatsWire, LogLevelWire,
@@ -327,7 +328,7 @@ impl RemoteHub {
     /// # Errors
     /// As [`TaskHub::restart`](dalsegno_engine::TaskHub::restart).
     pub async fn restart(&self, id: &InstanceId, new_id: NewId) -> Answer<Started> {
-        let path = format!("{}/restart?newId={}", instance(id), new_id == NewId::Generated);
+        let path = format!("{}/restart?newId={}", instance(id), new_id != NewId::Same);
         let started: StartedWire = self.send(Method::POST, path, None::<&()>).await?;
         started.try_into().map_err(unfit)
     }
@@ -537,6 +538,20 @@ impl RemoteHub {
         Ok(deleted.deleted > 0)
     }
 
+    /// Frees an entity of a lock whose holder will not do so.
+    ///
+    /// # Errors
+    /// As [`TaskHub::unlock_entity`](dalsegno_engine::TaskHub::unlock_entity).
+    pub async fn unlock_entity(
+        &self,
+        id: &EntityId,
+        holder: &InstanceId,
+        living: LivingHolder,
+    ) -> Answer<()> {
+        let request = self.request(Method::POST, &format!("{}/unlock", entity(id)));
+        self.done(request.json(&UnlockBody::new(holder, living))).await
+    }
+
     /// All limiter buckets.
     ///
     /// # Errors
@@ -559,6 +574,15 @@ impl RemoteHub {
     /// `Unreachable`, `Unauthorized`.
     pub async fn workers(&self) -> Answer<Vec<WorkerWire>> {
         self.get("/workers".into()).await
+    }
+
+    /// Gives no more work to the workers of a name, until they connect anew.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unreachable`, `Unauthorized`.
+    pub async fn drain_worker(&self, name: &str) -> Answer<()> {
+        let path = format!("/workers/{}/drain", segment(name)?);
+        self.done(self.request(Method::POST, &path)).await
     }
 
     /// What the host logs.
@@ -593,6 +617,16 @@ impl RemoteHub {
                 .json(&LimiterBody::from(definition)),
         )
         .await
+    }
+
+    /// Changes some of a limiter's definition.
+    ///
+    /// # Errors
+    /// As [`TaskHub::change_limiter`](dalsegno_engine::TaskHub::change_limiter).
+    pub async fn change_limiter(&self, name: &str, change: LimiterChange) -> Answer<()> {
+        let path = format!("/limiters/{}", segment(name)?);
+        let request = self.request(Method::PATCH, &path);
+        self.done(request.json(&LimiterPatch::from(change))).await
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -684,8 +718,14 @@ pub(crate) fn refusal(code: StatusCode, text: &str) -> RequestError {
         (None, RequestErrorKind::Unauthorized) => "the key is not good for this".into(),
         (None, _) => format!("the host answered {code}: is it a dalsegno host?"),
     };
+    let known = read.as_ref().and_then(|read| error_code(&read.code));
     RequestError {
         kind,
+        code: match known {
+            Some(entry) => entry.code,
+            None if code == StatusCode::FORBIDDEN => "forbidden",
+            None => kind.code(),
+        },
         detail,
         id: read.and_then(|read| read.id),
     }
@@ -780,6 +820,8 @@ fn list_path(query: &InstanceQuery) -> String {
     );
     pairs.extend(narrowed(query));
     pairs.extend(query.after.as_ref().map(|after| ("after", cursor_text(after))));
+    pairs.extend(query.waiting_for.clone().map(|event| ("waitingFor", event)));
+    pairs.extend(query.failed_activity.clone().map(|name| ("failedActivity", name)));
     pairs.extend(without_large(query.large));
     with_query("/instances", &pairs)
 }
@@ -795,6 +837,8 @@ pub(crate) fn narrowed(query: &InstanceQuery) -> Vec<(&'static str, String)> {
     );
     pairs.extend(query.name.clone().map(|name| ("name", name)));
     pairs.extend(query.id_prefix.clone().map(|prefix| ("prefix", prefix)));
+    let parent = query.parent.as_ref();
+    pairs.extend(parent.map(|parent| ("parent", parent.to_string())));
     pairs.extend(query.created_from.map(|at| ("createdFrom", time::exact(at))));
     pairs.extend(query.created_to.map(|at| ("createdTo", time::exact(at))));
     pairs
@@ -849,6 +893,35 @@ mod tests {
                 wanted,
                 "{code}"
             );
+        }
+    }
+
+    #[test]
+    fn the_code_is_the_hosts_own_and_the_kind_follows_from_the_status() {
+        for (status, body, kind, code) in [
+            (
+                403,
+                r#"{"code":"read_only","detail":"d"}"#,
+                RequestErrorKind::Unauthorized,
+                "read_only",
+            ),
+            (
+                400,
+                r#"{"code":"unknown_hub","detail":"d"}"#,
+                RequestErrorKind::Invalid,
+                "unknown_hub",
+            ),
+            (
+                400,
+                r#"{"code":"of_a_later_version","detail":"d"}"#,
+                RequestErrorKind::Invalid,
+                "invalid",
+            ),
+            (403, "", RequestErrorKind::Unauthorized, "forbidden"),
+            (401, "", RequestErrorKind::Unauthorized, "unauthorized"),
+        ] {
+            let error = refusal(StatusCode::from_u16(status).unwrap(), body);
+            assert_eq!((error.kind, error.code), (kind, code), "{status} {body}");
         }
     }
 

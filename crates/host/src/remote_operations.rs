@@ -1,12 +1,14 @@
 //! Jobs, timer triggers and rates of a host elsewhere.
 
+use std::time::Duration;
+
 use dalsegno_core::Payload;
 use dalsegno_engine::request::Answer;
 use reqwest::Method;
 
 use crate::remote::{RemoteHub, segment};
 use crate::v1::operations::OperationBody;
-use crate::v1::wire::json;
+use crate::v1::wire::{RateWire, json};
 use crate::v1::{OperationFilter, OperationVerb, OperationWire, RatesWire, ScheduleWire};
 
 /// One command to all that a filter finds.
@@ -24,6 +26,8 @@ pub struct NewOperation {
     pub event: Option<(String, Option<Payload>)>,
     /// Children too: terminate, purge.
     pub recursive: bool,
+    /// No more than so many per time.
+    pub rate: Option<(u32, Duration)>,
 }
 
 impl RemoteHub {
@@ -42,8 +46,17 @@ impl RemoteHub {
             event,
             input: json(input.flatten().as_ref()),
             recursive: new.recursive,
+            rate: new.rate.map(RateWire::from),
         };
         self.send(Method::POST, "/operations".into(), Some(&body)).await
+    }
+
+    /// Jobs that run, and the last that ran, newest first.
+    ///
+    /// # Errors
+    /// As all requests: the kind says what to do.
+    pub async fn operations(&self) -> Answer<Vec<OperationWire>> {
+        self.get("/operations".into()).await
     }
 
     /// How far a job is.

@@ -32,7 +32,7 @@ use crate::hubs::{HubKeeper, HubList};
 use crate::observer::Observer;
 use crate::schedule::Schedules;
 use crate::tls::Tls;
-use crate::v1::operations::Operations;
+use crate::v1::jobs::Operations;
 
 /// Bytes and number of headers taken; more is 431.
 pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
@@ -187,7 +187,9 @@ impl Server {
             grpc: self.grpc,
             tls: self.tls,
         };
+        let taking_up = tokio::spawn(take_up(Arc::clone(&state)));
         accept_until(&listener, shutdown, &state, &faces).await;
+        taking_up.abort();
         Ok(())
     }
 
@@ -223,6 +225,19 @@ impl Server {
             operations: Arc::clone(&self.operations),
             observer: Arc::clone(&self.observer),
             closing: tokio::sync::watch::Sender::new(false),
+        }
+    }
+}
+
+/// Lets stored jobs go on: of the hubs that are open, and of each that is opened later.
+async fn take_up(state: Arc<State>) {
+    let mut opened = state.hubs.opened();
+    loop {
+        for hub in state.hubs.all() {
+            state.operations.take_up(&state, &hub);
+        }
+        if opened.changed().await.is_err() {
+            return;
         }
     }
 }

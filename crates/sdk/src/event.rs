@@ -309,17 +309,21 @@ impl Events {
             .collect()
     }
 
-    pub(crate) fn waits_for(&self) -> Vec<Reason> {
+    /// Names that are waited for, each once, in order.
+    pub(crate) fn awaited(&self) -> Vec<Arc<str>> {
         let open = self
             .waits
             .iter()
             .filter(|wait| wait.arrived.is_none() && wait.failure.is_none());
-        let mut names: Vec<&Arc<str>> = open.map(|wait| &wait.name).collect();
+        let mut names: Vec<Arc<str>> = open.map(|wait| wait.name.clone()).collect();
         names.sort_unstable();
         names.dedup();
-        let reason =
-            |name: &Arc<str>| Reason::new(ReasonKind::Event, format!("event {name:?}")).named(name.clone());
-        names.into_iter().map(reason).collect()
+        names
+    }
+
+    pub(crate) fn waits_for(&self) -> Vec<Reason> {
+        let reason = |name: Arc<str>| Reason::new(ReasonKind::Event, format!("event {name:?}")).named(name);
+        self.awaited().into_iter().map(reason).collect()
     }
 
     pub(crate) fn size_bytes(&self) -> usize {

@@ -271,6 +271,10 @@ impl Execution for LiveExecution {
         self.shared.lock().events.unread()
     }
 
+    fn awaited_events(&self) -> Vec<Arc<str>> {
+        self.shared.lock().events.awaited()
+    }
+
     fn waits_for(&self) -> Vec<Reason> {
         self.shared.lock().waits_for(WAITS_SHOWN_MAX)
     }

@@ -1,8 +1,9 @@
 //! The checks, one behaviour each.
 
+use dalsegno_core::event::Parent;
 use dalsegno_core::query::{EntityQuery, InstanceQuery, Status};
-use dalsegno_core::store::{Commit, CommitError, Field, HistoryChunk, Op, Owner, TimerRow};
-use dalsegno_core::{Epoch, ExecutionKey, PartitionId, TaskId};
+use dalsegno_core::store::{Commit, CommitError, Field, HistoryChunk, InstanceRow, Op, Owner, TimerRow};
+use dalsegno_core::{Epoch, ExecutionKey, InstanceId, PartitionId, TaskId};
 
 use crate::Subject;
 use crate::compare::{all_entities, all_instances, joined};
@@ -571,18 +572,31 @@ fn limiters_and_meta(subject: &mut dyn Subject) {
     });
 }
 
-fn lists_filter_and_page(subject: &mut dyn Subject) {
+/// Of every kind that a filter looks at.
+fn rows_to_list() -> Vec<InstanceRow> {
     let mut rows = Vec::new();
     for n in 0..40_u64 {
         let mut row = plain_row(n + 1, &format!("{}-{n:02}", ["ab", "AB", "a%"][n as usize % 3]));
         row.created = at((n / 4) as i64);
         row.status = Status::ALL[n as usize % 6];
         row.name = ["Order", "order"][n as usize % 2].into();
+        if n % 7 == 3 {
+            row.parent = Some(Parent {
+                instance: InstanceId::trusted(["the \"parent\"", "The"][n as usize % 2]),
+                execution: ExecutionKey(n),
+                task: TaskId(1),
+            });
+        }
         if n % 5 == 0 {
             row.tags = vec![("team".into(), "red".into()), ("x".into(), n.to_string())];
         }
         rows.push(row);
     }
+    rows
+}
+
+fn lists_filter_and_page(subject: &mut dyn Subject) {
+    let mut rows = rows_to_list();
     append(subject.store(), rows.iter().cloned().map(put).collect());
     rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     let any = InstanceQuery::default;
@@ -613,6 +627,19 @@ fn lists_filter_and_page(subject: &mut dyn Subject) {
         },
         InstanceQuery {
             name: Some("nobody".into()),
+            ..any()
+        },
+        InstanceQuery {
+            parent: Some(InstanceId::trusted("the \"parent\"")),
+            ..any()
+        },
+        InstanceQuery {
+            parent: Some(InstanceId::trusted("the \"parent\"")),
+            statuses: vec![Status::Running],
+            ..any()
+        },
+        InstanceQuery {
+            parent: Some(InstanceId::trusted("the")),
             ..any()
         },
     ];

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
-import { addressOf, chips, filterOf, fits, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
-import { batch, batchCli, curl, deleteCli, deleteHub, deleteHubCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
+import { addressOf, chips, filterOf, fits, isOfLists, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
+import { batch, batchCli, curl, deleteCli, deleteHub, deleteHubCli, drain, drainCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, unlock, unlockCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
 import { ARROWS_MAX, sequence } from '../../../crates/host/dashboard/model/sequence.js';
 import { alarm, kindText, qualifier, stepOf } from '../../../crates/host/dashboard/model/explain.js';
 
@@ -48,6 +48,21 @@ test('what is no filter is told', () => {
   const none = filterOf(new URLSearchParams());
   for (const text of ['status:Finished', 'tag:x', 'since:tomorrow', 'color:red', 'name:']) assert.ok(typed(text, none).problem, text);
   assert.equal(timeOf('nonsense', 0), undefined);
+});
+
+test('filters that a hub looks at are typed, kept in the address, and sent', () => {
+  const now = Date.parse('2026-03-01T00:00:00Z');
+  const none = filterOf(new URLSearchParams());
+  const { filter } = typed('parent:order-9 waiting-for:approved failed-activity:charge', none);
+  assert.deepEqual(filterOf(addressOf(filter)), filter);
+  assert.equal(queryOf(filter, now).toString(), 'parent=order-9&waitingFor=approved&failedActivity=charge');
+  assert.deepEqual(whereOf(filter, now), { parent: 'order-9', waitingFor: 'approved', failedActivity: 'charge' });
+  assert.deepEqual(chips(filter).map((one) => one.label), ['parent: order-9', 'waiting-for: approved', 'failed-activity: charge']);
+  assert.equal(isOfLists(filter), true);
+  assert.equal(isOfLists({ ...filter, waitingFor: '', failedActivity: '' }), false);
+  const row = { id: 'a', status: 'Running', created: '2026-03-01T00:00:00Z' };
+  assert.equal(fits({ ...row, parent: { instanceId: 'order-9' } }, filter, now), true);
+  assert.equal(fits(row, filter, now), false);
 });
 
 test('commands are quoted for a shell', () => {
@@ -113,9 +128,18 @@ test('a step is a button, or a page', () => {
 });
 
 test('a batch is typed as it is asked', () => {
+  assert.equal(batch('purge', { all: true }, { rate: '50 / 1m' }, false).body, '{"verb":"purge","where":{"all":true},"dryRun":false,"rate":{"count":50,"periodMs":60000}}');
+  assert.equal(batch('purge', { all: true }, { rate: 'slow' }, false).body, '{"verb":"purge","where":{"all":true},"dryRun":false,"rate":"slow"}');
+  assert.equal(batchCli('purge', { all: true }, { rate: ' 50/1m ' }), 'dalsegno purge --where=all --rate=50/1m');
+  assert.equal(drain('web 1/7').path, 'workers/web%201%2F7/drain');
+  assert.equal(drainCli('web 1'), "dalsegno worker drain 'web 1'");
+  assert.equal(unlock({ name: 'counter', key: '', lockHolder: 'order-9' }, { force: true }).path, 'entities/counter/%24/unlock');
+  assert.equal(unlock({ name: 'counter', key: 'a', lockHolder: 'order-9' }, { force: true }).body, '{"holder":"order-9","force":true}');
+  assert.equal(unlockCli({ name: 'counter', key: 'a', lockHolder: 'order-9' }, {}), 'dalsegno entity unlock --holder=order-9 counter a');
   assert.equal(batchCli('terminate', { all: true }, {}), 'dalsegno terminate --where=all');
   const where = { statuses: ['Failed', 'Running'], name: 'My Order', prefix: 'x', tags: { team: 'a"b\\c', n: '1' }, createdFrom: '2026-03-01T10:00:00.000Z' };
   assert.equal(whereText(where), 'status=Failed,Running name="My Order" prefix=x tag="team=a\\"b\\\\c" tag=n=1 since=2026-03-01T10:00:00.000Z');
+  assert.equal(whereText({ parent: 'order-9', waitingFor: 'go on', failedActivity: 'charge' }), 'parent=order-9 waiting-for="go on" failed-activity=charge');
   assert.equal(batchCli('raise', { name: 'P' }, { event: '-go', data: '-1', reason: '' }), 'dalsegno raise --where=name=P -d=-1 -- -go');
   assert.equal(batchCli('purge', { prefix: "it's" }, { recursive: true, data: '1' }), `dalsegno purge --where='prefix=it'\\''s' --recursive`);
 });

@@ -1,12 +1,14 @@
 //! `dalsegno entity`
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::query::EntityQuery;
-use dalsegno_core::{EntityId, Timestamp};
-use dalsegno_engine::request::{self, RequestError, RequestErrorKind};
+use dalsegno_core::{EntityId, InstanceId, Timestamp};
+use dalsegno_engine::request::{self, LivingHolder, RequestError, RequestErrorKind};
 use dalsegno_host::v1::{EntityTold, EntityWaiterWire, json};
 
 use crate::arguments::Format;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::{Row, cut};
@@ -26,6 +28,8 @@ pub(crate) enum Entity {
     Get(Named),
     /// Signal an operation; nobody waits for it
     Signal(Signal),
+    /// Free an entity of a lock whose holder is gone
+    Unlock(Unlock),
     /// Delete an entity with its state
     #[command(after_help = "Example: dalsegno entity delete counter a")]
     Delete(Named),
@@ -34,6 +38,7 @@ pub(crate) enum Entity {
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// Only this name
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
     name: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
@@ -43,9 +48,10 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     /// Name of the entity
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
     name: String,
     /// Its key
-    #[arg(default_value = "")]
+    #[arg(default_value = "", add = ArgValueCompleter::new(complete::entity_keys))]
     key: String,
 }
 
@@ -53,8 +59,10 @@ pub(crate) struct Named {
 #[command(after_help = "Example: dalsegno entity signal counter a add -d 5")]
 pub(crate) struct Signal {
     /// Name of the entity
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
     name: String,
     /// Its key
+    #[arg(add = ArgValueCompleter::new(complete::entity_keys))]
     key: String,
     /// The operation
     operation: String,
@@ -66,12 +74,30 @@ pub(crate) struct Signal {
     at: Option<Timestamp>,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno entity unlock counter a --holder order-9")]
+pub(crate) struct Unlock {
+    /// Name of the entity
+    #[arg(add = ArgValueCompleter::new(complete::entities))]
+    name: String,
+    /// Its key
+    #[arg(add = ArgValueCompleter::new(complete::entity_keys))]
+    key: String,
+    /// The instance that has the lock, as entity get tells
+    #[arg(long, add = ArgValueCompleter::new(complete::instances), value_parser = input::id, value_name = "ID")]
+    holder: InstanceId,
+    /// Take it from one that lives, too: it goes on as if it had it
+    #[arg(long)]
+    force: bool,
+}
+
 impl Entity {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         match self {
             Self::List(list) => list.run(session).await,
             Self::Get(named) => named.get(session).await,
             Self::Signal(signal) => signal.run(session).await,
+            Self::Unlock(unlock) => unlock.run(session).await,
             Self::Delete(named) => named.delete(session).await,
         }
     }
@@ -131,6 +157,21 @@ impl Named {
             return Err(unknown(&id));
         }
         session.say(&format!("deleted {id}"));
+        Ok(Exit::Ok)
+    }
+}
+
+impl Unlock {
+    async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let id = EntityId::new(&self.name, &self.key).map_err(|invalid| Failure::usage(invalid.reason))?;
+        let living = match self.force {
+            true => LivingHolder::Loses,
+            false => LivingHolder::Keeps,
+        };
+        session
+            .ask(session.hub.unlock_entity(&id, &self.holder, living))
+            .await?;
+        session.say(&format!("freed {id} of the lock of {}", self.holder));
         Ok(Exit::Ok)
     }
 }

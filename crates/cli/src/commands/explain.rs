@@ -1,10 +1,12 @@
 //! `dalsegno explain`: why an instance does not move, and what would move it.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use dalsegno_host::v1::{ExplanationWire, json};
 
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output;
@@ -14,7 +16,7 @@ use crate::session::Session;
 #[command(after_help = "Example: dalsegno explain order-9")]
 pub(crate) struct Explain {
     /// Id of the instance
-    #[arg(value_parser = input::id)]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id)]
     id: InstanceId,
 }
 
@@ -47,7 +49,10 @@ pub(crate) fn in_words(explanation: &ExplanationWire) -> String {
         lines.push(format!("  {}", explanation.summary));
     }
     for reason in &explanation.reasons {
-        lines.push(format!("  {}: {}", reason.kind, reason.text));
+        // Some texts begin with the word for it.
+        let lead = format!("{}: ", reason.kind);
+        let text = reason.text.strip_prefix(&lead).unwrap_or(&reason.text);
+        lines.push(format!("  {lead}{text}"));
         if let Some(location) = &reason.location {
             lines.push(format!("    at {location}"));
         }

@@ -1,9 +1,11 @@
 //! `dalsegno get`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_engine::request::{InstanceStatus, RequestError, RequestErrorKind};
 
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
@@ -12,7 +14,7 @@ use crate::session::Session;
 #[command(after_help = "Example: dalsegno get order-9 --json")]
 pub(crate) struct Get {
     /// Id of the instance
-    #[arg(value_parser = input::id)]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id)]
     id: InstanceId,
 }
 

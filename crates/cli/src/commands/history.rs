@@ -1,6 +1,7 @@
 //! `dalsegno history`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::query::LargeValues;
@@ -8,6 +9,7 @@ use dalsegno_engine::hub::WatchEvent;
 use dalsegno_engine::request::InstanceStatus;
 use dalsegno_host::v1::json;
 
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::{Row, cut};
@@ -17,7 +19,7 @@ use crate::session::{Session, exit_of};
 #[command(after_help = "Example: dalsegno history order-9 --follow")]
 pub(crate) struct History {
     /// Id of the instance
-    #[arg(value_parser = input::id)]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id)]
     id: InstanceId,
     /// Go on with what comes until its end; the exit code says how it ended
     #[arg(long, short)]
@@ -29,7 +31,7 @@ const HEAD: [&str; 5] = ["NO", "TIME", "EVENT", "TASK", "WHAT"];
 impl History {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         if self.follow {
-            return follow(&self.id, session).await;
+            return session.follow(Some(&self.id), follow(&self.id, session)).await;
         }
         let events = session.ask(session.hub.history(&self.id)).await?;
         let rows: Vec<Row> = events

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use dalsegno_engine::hub::LimiterDefinition;
-use dalsegno_engine::request::LimiterStatus;
+use clap_complete::engine::ArgValueCompleter;
+use dalsegno_engine::request::{LimiterChange, LimiterStatus};
 use dalsegno_host::config::units;
 use dalsegno_host::v1::json;
 
 use crate::arguments::Format;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
@@ -32,26 +33,52 @@ pub(crate) enum Limiter {
     /// List the buckets of all limiters
     #[command(after_help = "Example: dalsegno limiter list")]
     List,
-    /// Change what a limiter allows; what is not given is not limited
+    /// Change what a limiter allows; what is not given stays as it is
     Set(Set),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dalsegno limiter set github --rate 5000/1h --concurrency 20")]
-#[command(override_usage = "dalsegno limiter set <NAME> [--rate <RATE>] [--concurrency <N>]")]
+#[command(after_help = "Example: dalsegno limiter set github --rate 5000/1h --concurrency none")]
+#[command(override_usage = "dalsegno limiter set <NAME> [--rate <RATE>] [--burst <N>] ...")]
 #[command(group = clap::ArgGroup::new("rule").required(true).multiple(true))]
 pub(crate) struct Set {
     /// Name of the limiter
+    #[arg(add = ArgValueCompleter::new(complete::limiters))]
     name: String,
-    /// So many starts per time, like 5000/1h
-    #[arg(long, value_parser = input::rate, group = "rule")]
-    rate: Option<(u32, Duration)>,
-    /// Starts that may be saved up
-    #[arg(long, requires = "rate")]
-    burst: Option<u32>,
-    /// Most that run at once
-    #[arg(long, group = "rule")]
-    concurrency: Option<u32>,
+    /// So many starts per time, like 5000/1h; none: no rate
+    #[arg(long, value_parser = rate, group = "rule")]
+    rate: Option<Given<(u32, Duration)>>,
+    /// Starts that may be saved up; none: one second's worth
+    #[arg(long, value_parser = count, value_name = "N", group = "rule")]
+    burst: Option<Given<u32>>,
+    /// Most that run at once; none: any number
+    #[arg(long, value_parser = count, value_name = "N", group = "rule")]
+    concurrency: Option<Given<u32>>,
+}
+
+/// What was given, `none` being something too.
+#[derive(Clone, Copy, Debug)]
+struct Given<T>(Option<T>);
+
+const NONE: &str = "none";
+
+fn rate(text: &str) -> Result<Given<(u32, Duration)>, String> {
+    match text {
+        NONE => Ok(Given(None)),
+        text => input::rate(text)
+            .map(|rate| Given(Some(rate)))
+            .map_err(|hint| format!("{hint}, or none")),
+    }
+}
+
+fn count(text: &str) -> Result<Given<u32>, String> {
+    match text {
+        NONE => Ok(Given(None)),
+        text => match text.parse() {
+            Ok(count) if count > 0 => Ok(Given(Some(count))),
+            _ => Err("write a whole number from 1, or none".into()),
+        },
+    }
 }
 
 impl Limiter {
@@ -66,13 +93,13 @@ impl Limiter {
                 session.rows(&HEAD[..width], &limiters.iter().map(shown).collect::<Vec<_>>());
             }
             Self::Set(set) => {
-                let definition = LimiterDefinition {
-                    rate: set.rate,
-                    burst: set.burst,
-                    concurrency: set.concurrency,
+                let change = LimiterChange {
+                    rate: set.rate.map(|given| given.0),
+                    burst: set.burst.map(|given| given.0),
+                    concurrency: set.concurrency.map(|given| given.0),
                 };
                 session
-                    .ask(session.hub.set_limiter(&set.name, definition))
+                    .ask(session.hub.change_limiter(&set.name, change))
                     .await
                     .map_err(|failure| match failure.exit {
                         Exit::NotFound => failure.help("dalsegno limiter list shows what there is"),

@@ -47,7 +47,7 @@ pub(crate) struct List {
 impl List {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         if self.watch {
-            return self.watched(session).await;
+            return session.follow(None, self.watched(session)).await;
         }
         let (rows, more) = self.read(session).await?;
         session.rows(head(session), &rows);
@@ -104,6 +104,7 @@ impl List {
 
     /// The list, then each change in a line of its own.
     async fn lines(&self, session: &Session) -> Result<Exit, Failure> {
+        tail::refuse_of_lists(&self.narrow)?;
         // Opened first, so that nothing falls between.
         let query = self.narrow.query();
         let mut changes = session.ask(session.hub.changes(&query)).await?;

@@ -22,6 +22,7 @@ pub(crate) mod list;
 pub(crate) mod log_level;
 pub(crate) mod man;
 pub(crate) mod openapi;
+pub(crate) mod operation;
 pub(crate) mod purge;
 pub(crate) mod raise;
 pub(crate) mod restart;
@@ -51,7 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     // These need nothing: a profile that is refused must not take away what explains it.
     let arguments = match arguments.command {
         Command::Help(help) => return help.run(),
-        Command::Completions(completions) => return Ok(completions.run()),
+        Command::Completions(completions) => return completions.run(),
         Command::Man(man) => return man.run(),
         Command::OpenApi(openapi) => return Ok(openapi.run()),
         Command::Durable(durable) => Arguments {
@@ -73,6 +74,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Worker(worker) => worker.run(&session).await,
         Command::LogLevel(level) => level.run(&session).await,
         Command::Schedule(schedule) => schedule.run(&session).await,
+        Command::Operation(operation) => operation.run(&session).await,
         Command::Doctor(doctor) => doctor.run(&session).await,
         Command::Explain(explain) => explain.run(&session).await,
         Command::Stuck(stuck) => stuck.run(&session).await,

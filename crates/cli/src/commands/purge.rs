@@ -3,12 +3,14 @@
 use std::io::{IsTerminal, Write};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::query::{InstanceQuery, Status};
 use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_engine::request::{PurgeQuery, RequestErrorKind, Scope};
 use dalsegno_host::v1::{OperationVerb, json};
 
 use crate::batch::{Batch, Order};
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
@@ -21,7 +23,7 @@ const EXAMPLES: usize = 5;
 #[command(after_help = "Example: dalsegno purge --since 2026-01-01 --until 2026-02-01 --status completed")]
 pub(crate) struct Purge {
     /// Id of the finished instance; or many, by --since or --where
-    #[arg(value_parser = input::id, required_unless_present_any = ["since", "filter"], conflicts_with_all = ["since", "filter"])]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id, required_unless_present_any = ["since", "filter"], conflicts_with_all = ["since", "filter"])]
     id: Option<InstanceId>,
     #[command(flatten)]
     batch: Batch,

@@ -1,12 +1,14 @@
 //! `dalsegno raise`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_engine::request::RaisedEvent;
 use dalsegno_host::nearest;
 use dalsegno_host::v1::OperationVerb;
 
 use crate::batch::{Batch, Order};
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
@@ -18,13 +20,14 @@ use crate::session::Session;
 )]
 pub(crate) struct Raise {
     /// Id of the instance, which --where replaces
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::instances))]
     first: String,
     /// Name of the event
     // Called so because without --where there is an id.
     #[arg(
         id = "id",
         value_name = "EVENT",
+        add = ArgValueCompleter::new(complete::events),
         required_unless_present = "filter",
         conflicts_with = "filter"
     )]
@@ -55,7 +58,13 @@ impl Raise {
             idempotency_key: self.idempotency_key,
             trace: None,
         };
-        session.ask(session.hub.raise_event(&id, raised)).await?;
+        let answer = session.ask(session.hub.raise_event(&id, raised)).await;
+        answer.map_err(|failure| match failure.has_code("finished") {
+            true => failure.help(format!(
+                "dalsegno restart {id}, or list the waiting: dalsegno list --waiting-for {event}"
+            )),
+            false => failure,
+        })?;
         session.say(&format!("raised {event} for {id}"));
         if let Some(meant) = meant {
             session.say(&format!(

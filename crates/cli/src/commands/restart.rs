@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_engine::hub::NewId;
 use dalsegno_host::v1::OperationVerb;
@@ -10,6 +11,7 @@ use dalsegno_host::v1::OperationVerb;
 use super::start::after_start;
 use crate::arguments::duration;
 use crate::batch::{Batch, Order};
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
@@ -18,7 +20,7 @@ use crate::session::Session;
 #[command(after_help = "Example: dalsegno restart order-9 --wait")]
 pub(crate) struct Restart {
     /// Id of the finished instance; or many, by --where
-    #[arg(value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
     id: Option<InstanceId>,
     #[command(flatten)]
     batch: Batch,

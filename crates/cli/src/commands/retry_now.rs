@@ -1,8 +1,10 @@
 //! `dalsegno retry-now`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::{InstanceId, TaskId};
 
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
@@ -11,7 +13,7 @@ use crate::session::Session;
 #[command(after_help = "Example: dalsegno retry-now order-9 6")]
 pub(crate) struct RetryNow {
     /// Id of the instance
-    #[arg(value_parser = input::id)]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id)]
     id: InstanceId,
     /// Number of the task, as explain tells it; without it all that wait
     task: Option<u32>,

@@ -1,10 +1,12 @@
 //! `dalsegno rewind`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_host::v1::OperationVerb;
 
 use crate::batch::{Batch, Order};
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
@@ -13,7 +15,7 @@ use crate::session::Session;
 #[command(after_help = "Example: dalsegno rewind --where 'status=Failed since=2h' --dry-run")]
 pub(crate) struct Rewind {
     /// Id of the instance; or many, by --where
-    #[arg(value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
     id: Option<InstanceId>,
     #[command(flatten)]
     batch: Batch,

@@ -1,10 +1,12 @@
 //! `dalsegno schedule`
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use dalsegno_host::nearest;
 use dalsegno_host::v1::{ScheduleWire, json};
 
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::output::{Row, cut};
 use crate::session::Session;
@@ -27,6 +29,7 @@ pub(crate) enum Schedule {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Name of the timer trigger
+    #[arg(add = ArgValueCompleter::new(complete::schedules))]
     name: String,
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::{InstanceId, Timestamp};
@@ -12,6 +13,7 @@ use dalsegno_host::nearest;
 use dalsegno_host::v1::json;
 
 use crate::arguments::duration;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::output::Row;
@@ -22,6 +24,7 @@ use crate::time::now;
 #[command(after_help = "Example: dalsegno start ProcessOrder -i '{\"sku\":\"harp\"}' --wait")]
 pub(crate) struct Start {
     /// Name of the orchestrator
+    #[arg(add = ArgValueCompleter::new(complete::orchestrators))]
     orchestrator: String,
     /// Input: JSON, @FILE, or - for stdin
     #[arg(long, short)]

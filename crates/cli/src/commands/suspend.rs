@@ -1,10 +1,12 @@
 //! `dalsegno suspend`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_host::v1::OperationVerb;
 
 use crate::batch::{Batch, Order};
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
@@ -13,7 +15,7 @@ use crate::session::Session;
 #[command(after_help = "Example: dalsegno suspend --where 'name=ProcessOrder tag=team=blue'")]
 pub(crate) struct Suspend {
     /// Id of the instance; or many, by --where
-    #[arg(value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id, required_unless_present = "filter", conflicts_with = "filter")]
     id: Option<InstanceId>,
     #[command(flatten)]
     batch: Batch,

@@ -26,6 +26,11 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        session.follow(None, self.follow(session)).await
+    }
+
+    async fn follow(&self, session: &Session) -> Result<Exit, Failure> {
+        refuse_of_lists(&self.narrow)?;
         let query = self.narrow.query();
         let mut changes = session.ask(session.hub.changes(&query)).await?;
         let mut told = 0;
@@ -49,6 +54,17 @@ impl Tail {
             }
         }
         Ok(Exit::Ok)
+    }
+}
+
+/// Changes do not say who begins or ends to wait for an event.
+pub(super) fn refuse_of_lists(narrow: &Narrow) -> Result<(), Failure> {
+    match narrow.of_lists_alone() {
+        None => Ok(()),
+        Some(flag) => Err(
+            Failure::usage(format!("{flag} is for lists: lines of changes do not tell it"))
+                .help(format!("dalsegno list {flag} ..., or list --watch on a terminal")),
+        ),
     }
 }
 

@@ -39,7 +39,7 @@ struct Glance {
 impl Top {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let is_picture = session.is_for_people() && !self.once;
-        let Some(mut screen) = Screen::of_terminal().filter(|_| is_picture) else {
+        let Some(screen) = Screen::of_terminal().filter(|_| is_picture) else {
             let glance = Glance::read(session).await?;
             session.prose(
                 &glance.info.name,
@@ -48,6 +48,10 @@ impl Top {
             );
             return Ok(Exit::Ok);
         };
+        session.follow(None, self.live(session, screen)).await
+    }
+
+    async fn live(&self, session: &Session, mut screen: Screen) -> Result<Exit, Failure> {
         loop {
             let glance = Glance::read(session).await?;
             screen.draw(&glance.text(session.hub.origin()));

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 use dalsegno_core::query::InstanceQuery;
 use dalsegno_engine::request::{InstanceStatus, RequestError, RequestErrorKind};
 use futures::future::BoxFuture;
 
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::screen::Screen;
@@ -26,7 +28,7 @@ const CHILDREN_MAX: usize = 50;
 #[command(after_help = "Example: dalsegno trace order-9 --once")]
 pub(crate) struct Trace {
     /// Id of the instance
-    #[arg(value_parser = input::id)]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id)]
     id: InstanceId,
     /// Once, and not until it is finished; so it is without a terminal, too
     #[arg(long)]
@@ -40,7 +42,7 @@ impl Trace {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let is_picture = session.is_for_people() && !self.once;
         match Screen::of_terminal().filter(|_| is_picture) {
-            Some(screen) => self.live(session, screen).await,
+            Some(screen) => session.follow(Some(&self.id), self.live(session, screen)).await,
             None => self.once(session).await,
         }
     }

@@ -1,8 +1,10 @@
 //! `dalsegno wait`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_core::InstanceId;
 
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::session::Session;
@@ -11,7 +13,7 @@ use crate::session::Session;
 #[command(after_help = "Example: dalsegno wait order-9 --timeout 5m")]
 pub(crate) struct Wait {
     /// Id of the instance
-    #[arg(value_parser = input::id)]
+    #[arg(add = ArgValueCompleter::new(complete::instances), value_parser = input::id)]
     id: InstanceId,
 }
 

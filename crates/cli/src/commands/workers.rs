@@ -1,14 +1,16 @@
 //! `dalsegno workers`
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use dalsegno_host::v1::{WorkerWire, json};
 
 use crate::arguments::Format;
+use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::output::Row;
 use crate::session::Session;
 
-const HEAD: [&str; 5] = ["WORKER", "TURNS", "ACTIVITIES", "OPERATIONS", "OFFERS"];
+const HEAD: [&str; 6] = ["WORKER", "TURNS", "ACTIVITIES", "OPERATIONS", "STATE", "OFFERS"];
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dalsegno workers --json")]
@@ -19,12 +21,33 @@ pub(crate) enum Worker {
     /// List the workers that are connected; the same as workers
     #[command(after_help = "Example: dalsegno worker list -o id")]
     List(Workers),
+    /// Give a worker no more work; it finishes what it has
+    Drain(Drain),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dalsegno worker drain web-1")]
+pub(crate) struct Drain {
+    /// Its name, as worker list tells; all of this name are meant
+    #[arg(add = ArgValueCompleter::new(complete::workers))]
+    worker: String,
 }
 
 impl Worker {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         match self {
             Self::List(workers) => workers.run(session).await,
+            Self::Drain(Drain { worker }) => {
+                let drained = session.ask(session.hub.drain_worker(&worker)).await;
+                drained.map_err(|failure| match failure.exit {
+                    Exit::NotFound => failure.help("dalsegno worker list shows those that are connected"),
+                    _ => failure,
+                })?;
+                session.say(&format!(
+                    "{worker} gets no more work until it connects anew; dalsegno worker list tells what it still has"
+                ));
+                Ok(Exit::Ok)
+            }
         }
     }
 }
@@ -62,6 +85,7 @@ fn shown(worker: WorkerWire) -> Row {
             worker.turns.to_string(),
             worker.activities.to_string(),
             worker.operations.to_string(),
+            if worker.draining { "draining" } else { "connected" }.to_owned(),
             offers,
         ],
         json,

@@ -126,7 +126,7 @@ fn what_a_host_logs_is_shown_and_changed_while_it_runs() {
     line(
         "log-level loud",
         expect![[r#"
-        2| error[invalid]: "loud" is no level: write error, warn, info, debug, trace, or a filter such as info,dalsegno_engine=debug
+        2| error[invalid_body]: "loud" is no level: write error, warn, info, debug, trace, or a filter such as info,dalsegno_engine=debug
         exit 2"#]],
     );
     line(
@@ -186,7 +186,7 @@ fn a_command_reaches_every_hub_of_the_host() {
     line(
         "list --hub order",
         expect![[r#"
-        2| error[invalid]: there is no task hub "order" here, this host has default, orders: make it with `dalsegno hub create order`, or by a worker or a start over gRPC that names it, where the host allows new ones
+        2| error[unknown_hub]: there is no task hub "order" here, this host has default, orders: make it with `dalsegno hub create order`, or by a worker or a start over gRPC that names it, where the host allows new ones
         exit 2"#]],
     );
 }

@@ -4,6 +4,7 @@
 
 #[path = "../../../host/tests/it/app.rs"]
 mod app;
+mod completing;
 mod demo;
 mod dev;
 mod hubs;
@@ -68,7 +69,7 @@ fn start_wait_and_look() {
         &world,
         "wait w --timeout 10ms",
         &expect![[r#"
-        2| error[timed_out]: instance w has not got that far within 10ms; it goes on
+        2| error[timed_out]: w has not ended within 10ms
         2|   help: it goes on: dalsegno wait w
         exit 6"#]],
     );
@@ -296,6 +297,22 @@ fn entities_and_limiters() {
     );
     check(
         &world,
+        "entity unlock counter a --holder order-9",
+        &expect![[r"
+        2| error[wrong_state]: entity @counter@a is not locked
+        2|   help: dalsegno entity list shows who has its lock
+        exit 4"]],
+    );
+    check(
+        &world,
+        "worker drain web-1",
+        &expect![[r"
+        2| error[not_found]: there is no worker web-1 connected: none is connected
+        2|   help: dalsegno worker list shows those that are connected
+        exit 3"]],
+    );
+    check(
+        &world,
         "entity delete counter a",
         &expect![[r"
         2| deleted @counter@a
@@ -321,9 +338,41 @@ fn entities_and_limiters() {
         "limiter list",
         &expect![[r"
         NAME    KEY  RATE     BURST  AT ONCE  TOKENS  RUNNING  WAITING  BLOCKED UNTIL
-        github       5000/1h  10              10.0    0        0
+        github       5000/1h  10     1        10.0    0        0
         exit 0"]],
     );
+}
+
+/// What was not named was no limit any more.
+#[test]
+fn a_limiter_is_changed_in_part() {
+    let world = World::new();
+    world.run("limiter set github --rate 5000/1h --burst 10");
+    for (change, rest) in [
+        ("--burst 20", "5000/1h,20,1"),
+        ("--concurrency 7", "5000/1h,20,7"),
+        ("--burst none --concurrency none", "5000/1h,1,"),
+        ("--concurrency 3 --rate none", ",,3"),
+    ] {
+        assert_eq!(
+            world.run(&format!("limiter set github {change}")),
+            "2| changed github\nexit 0"
+        );
+        let list = world.run("limiter list -o csv");
+        assert!(list.contains(&format!("\ngithub,,{rest},")), "{change}: {list}");
+    }
+    for (change, told) in [
+        ("--concurrency none", "limits nothing"),
+        ("--burst 5", "a burst is of a rate, and it has none"),
+        ("--burst 0", "write a whole number from 1, or none"),
+        ("--rate often", "write it like 5000/1h, or none"),
+    ] {
+        let refused = world.run(&format!("limiter set github {change}"));
+        assert!(
+            refused.contains(told) && refused.ends_with("exit 2"),
+            "{change}: {refused}"
+        );
+    }
 }
 
 #[test]
@@ -333,7 +382,7 @@ fn mistakes_are_told_in_their_form() {
         &world,
         "start Ecco",
         &expect![[r#"
-        2| error[orchestrator_not_found]: no orchestrator "Ecco" is registered; known: Echo, Fail, Hello, Wait
+        2| error[orchestrator_not_found]: no orchestrator "Ecco" is registered; known: Echo, Fail, Family, Hello, Wait
         2|   help: did you mean Echo?
         exit 3"#]],
     );

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use expect_test::expect;
 
@@ -63,6 +63,90 @@ fn many_are_steered_by_a_filter() {
         "{json}"
     );
     assert!(world.run("get last").ends_with("exit 3"));
+}
+
+#[test]
+fn a_job_goes_on_when_its_caller_leaves_and_is_found_again() {
+    let world = World::new();
+    for number in 0..3 {
+        world.run(&format!("start Wait --id w{number}"));
+    }
+    world.run_until("list --name Wait --top 3 -o id", "w2\nw1\nw0\nexit 0");
+    let line = "suspend --where name=Wait --rate 1/1h --yes -q";
+    let left = world.run(&format!("{line} --timeout 500ms"));
+    let id = world.run("operation list -o id");
+    let id = id.lines().next().unwrap_or_default();
+    assert_eq!(
+        left,
+        format!(
+            "2| error[timed_out]: operation {id} goes on at the host\n2|   help: dalsegno operation watch {id}, or end it: dalsegno operation cancel {id}\nexit 6"
+        )
+    );
+    assert_eq!(
+        world.run(&format!("operation watch {id} --timeout 300ms -q")),
+        left
+    );
+    let list = world.run("operation list");
+    assert!(
+        list.starts_with("OPERATION         VERB     STATE    MATCHED  APPLIED  SKIPPED  FAILED  STARTED ")
+            && list.contains(&format!(
+                "{id}  suspend  running  2        1        0        0       "
+            ))
+            && list.contains("  1/1h\n"),
+        "{list}"
+    );
+    assert_eq!(
+        world.run(&format!("operation cancel {id}")),
+        format!("2| ends {id} after the commands under way\nexit 0")
+    );
+    let ended = world.run(&format!("operation watch {id} -q"));
+    assert!(
+        ended.contains("applied    1") && ended.ends_with("exit 1"),
+        "{ended}"
+    );
+    assert!(world.run("operation watch nobody").ends_with("exit 3"));
+    assert!(world.run("suspend w1 --rate 1/1h").ends_with("exit 2"));
+}
+
+#[test]
+fn an_interrupt_leaves_a_job_and_says_how_to_see_it() {
+    let world = World::new();
+    world.run("start Wait --id w0");
+    world.run("start Wait --id w1");
+    world.run_until("list --name Wait --top 2 -o id", "w1\nw0\nexit 0");
+    let line = "suspend --where name=Wait --rate 1/1h --yes -q";
+    let mut process = world
+        .command(line.split(' '))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let running = || {
+        let list = world.run("operation list -o jsonl");
+        let line = list.lines().find(|line| line.contains(r#""state":"running""#));
+        line.map(|line| line.split('"').nth(3).unwrap_or_default().to_owned())
+    };
+    let id = loop {
+        if let Some(id) = running() {
+            break id;
+        }
+    };
+    let pid = process.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let said = BufReader::new(process.stderr.take().unwrap()).lines();
+    let said: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(
+        said[0],
+        format!("error[timed_out]: operation {id} goes on at the host")
+    );
+    assert_eq!(process.wait().unwrap().code(), Some(6));
+    assert_eq!(running(), Some(id));
 }
 
 #[test]
@@ -232,9 +316,11 @@ fn codes_commands_and_shells_are_explained() {
         exit 2"]]
     .assert_eq(&world.run("help wrong_stat"));
     for (shell, mark) in [
-        ("bash", "complete -F"),
+        ("bash", "-F _clap_complete_dalsegno dalsegno"),
         ("zsh", "#compdef dalsegno"),
-        ("fish", "complete -c dalsegno"),
+        ("elvish", "edit:completion:arg-completer[dalsegno]"),
+        ("powershell", "Register-ArgumentCompleter"),
+        ("fish", "--command dalsegno"),
     ] {
         let script = world.run(&format!("completions {shell}"));
         assert!(
@@ -280,6 +366,69 @@ fn nobody_waits_in_silence() {
             .run(&format!("counts -q --timeout 2500ms -s {url}"))
             .contains("waiting")
     );
+}
+
+/// They went on for ever, whatever `--timeout` said.
+#[test]
+fn what_follows_keeps_to_its_time() {
+    let world = World::new();
+    world.run("start Wait --id w");
+    for line in ["tail", "list --watch -o id", "tail --where all"] {
+        let told = world.run(&format!("{line} --timeout 300ms -q"));
+        let (_, told) = told.split_at(told.find("2|").unwrap_or_default());
+        assert_eq!(
+            told,
+            "2| error[timed_out]: the 300ms of --timeout are over\n2|   help: without --timeout it goes on until Ctrl-C\nexit 6",
+            "{line}"
+        );
+    }
+    let told = world.run("history w --follow --timeout 300ms -q");
+    assert!(
+        told.ends_with("2| error[timed_out]: w has not ended within 300ms\n2|   help: it goes on: dalsegno wait w\nexit 6"),
+        "{told}"
+    );
+    // Asked twice of the host, told as one time.
+    assert!(world.run("wait w --timeout 2s").ends_with(
+        "2| error[timed_out]: w has not ended within 2s\n2|   help: it goes on: dalsegno wait w\nexit 6"
+    ));
+}
+
+#[test]
+fn the_code_of_a_refusal_is_the_hosts_own() {
+    let world = World::new();
+    let told = world.run("counts --hub nowhere");
+    assert!(
+        told.starts_with("2| error[unknown_hub]: ")
+            && told.contains("2|   help: dalsegno hub list shows those that are here")
+            && told.ends_with("exit 2"),
+        "{told}"
+    );
+    let told = world.run("stuck --top 100000");
+    assert!(
+        told.starts_with("2| error[out_of_range]: ") && told.ends_with("exit 2"),
+        "{told}"
+    );
+    assert!(
+        world
+            .run("help out_of_range")
+            .starts_with("out_of_range: A value is out of range.")
+    );
+    let read_only = World::read_only();
+    assert_eq!(
+        read_only.run("start Echo"),
+        "2| error[read_only]: this host only shows: read_only is set in its configuration\n2|   help: ask a host that is not read-only\nexit 7"
+    );
+}
+
+#[test]
+fn a_reason_is_told_once() {
+    let world = World::new();
+    world.run("start Wait --id w");
+    world.run_until("explain w -o id", "w\nexit 0");
+    world.run("suspend w");
+    world.run_until("stuck -o id", "w\nexit 0");
+    let told = world.run("explain w");
+    assert!(told.contains("\n  suspended: resume it\n"), "{told}");
 }
 
 #[test]

@@ -58,6 +58,91 @@ fn a_list_takes_the_filter_of_a_batch() {
     assert_eq!(world.run("list --name Wait -o id"), "exit 0");
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
+#[test]
+fn instances_are_found_by_parent_awaited_event_and_failed_activity() {
+    let world = World::new();
+    world.run("start Hello --id fine -i \"Ada\" --wait");
+    world.run("start Hello --id failed -i \"fail\" --wait");
+    world.run("start Hello --id tried -i \"retry\"");
+    world.run("start Family --id family");
+    for number in 0..3 {
+        world.run(&format!("start Wait --id w{number}"));
+    }
+    world.run_until(
+        "list --waiting-for GO --prefix w --top 3 -o id -q",
+        "w2\nw1\nw0\nexit 0",
+    );
+    world.run_until("list --failed-activity SayHello -o id", "tried\nfailed\nexit 0");
+    for (filter, flags, wanted) in [
+        (
+            "waiting-for=go prefix=w",
+            "--waiting-for go --prefix w",
+            "w2\nw1\nw0\nexit 0",
+        ),
+        ("waiting-for=other", "--waiting-for other", "exit 0"),
+        (
+            "waiting-for=go status=Failed",
+            "--waiting-for go --status failed",
+            "exit 0",
+        ),
+        (
+            "failed-activity=SayHello status=Failed",
+            "--failed-activity SayHello --status failed",
+            "failed\nexit 0",
+        ),
+        ("failed-activity=sayhello", "--failed-activity sayhello", "exit 0"),
+        (
+            "failed-activity=SayHello waiting-for=go",
+            "--failed-activity SayHello --waiting-for go",
+            "exit 0",
+        ),
+        ("parent=nobody", "--parent nobody", "exit 0"),
+    ] {
+        let words = ["list", "-o", "id", "--where", filter];
+        assert_eq!(world.run_with(&words, &[]), wanted, "{filter}");
+        assert_eq!(world.run(&format!("list -o id {flags}")), wanted, "{flags}");
+    }
+    let children = world.run("list --parent family --json");
+    assert_eq!(children.matches("\"name\":\"Wait\"").count(), 1, "{children}");
+    // A page begins where the one before ended, also among those that are passed over.
+    assert_eq!(
+        world.run("list --waiting-for go --prefix w --top 2 -o id"),
+        "w2\nw1\n2| there are more: --top 20\nexit 0"
+    );
+    let told = world.run("raise fine go");
+    assert!(
+        told.contains("help: dalsegno restart fine, or list the waiting: dalsegno list --waiting-for go")
+            && told.ends_with("exit 4"),
+        "{told}"
+    );
+    // Who waits no more is found no more.
+    let raised = world.run_with(
+        &[
+            "raise",
+            "--where",
+            "waiting-for=go prefix=w",
+            "go",
+            "-d",
+            "1",
+            "--yes",
+        ],
+        &[],
+    );
+    assert!(raised.contains("applied    3"), "{raised}");
+    world.run_until("list --waiting-for go --prefix w -o id", "exit 0");
+    let rewound = world.run_with(
+        &["rewind", "--where", "failed-activity=SayHello", "--dry-run"],
+        &[],
+    );
+    assert!(rewound.contains("matched   1\nexamples  failed\n"), "{rewound}");
+    expect![[r"
+        2| error[usage]: --waiting-for is for lists: lines of changes do not tell it
+        2|   help: dalsegno list --waiting-for ..., or list --watch on a terminal
+        exit 2"]]
+    .assert_eq(&world.run("tail --waiting-for go"));
+}
+
 #[test]
 fn a_schedule_tells_the_times_to_come() {
     let world = World::new();
@@ -161,11 +246,11 @@ fn wide_tables_tell_who_waits_and_what_is_offered() {
     let world = World::new();
     assert_eq!(
         world.run("worker list -o wide"),
-        "WORKER  TURNS  ACTIVITIES  OPERATIONS  OFFERS\nexit 0"
+        "WORKER  TURNS  ACTIVITIES  OPERATIONS  STATE  OFFERS\nexit 0"
     );
     assert_eq!(
         world.run("worker list"),
-        "WORKER  TURNS  ACTIVITIES  OPERATIONS\nexit 0"
+        "WORKER  TURNS  ACTIVITIES  OPERATIONS  STATE\nexit 0"
     );
     let limiters = world.run("limiter list -o csv");
     assert!(

@@ -8,6 +8,7 @@ use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::{HubOptions, LimiterDefinition};
 use dalsegno_host::Server;
 use dalsegno_host::schedule::{Schedule, Schedules, TimerTrigger};
+use dalsegno_host::server::HttpSettings;
 use dalsegno_store_memory::MemoryStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -21,6 +22,18 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with(HttpSettings::default())
+    }
+
+    /// One that only shows.
+    pub(crate) fn read_only() -> Self {
+        Self::with(HttpSettings {
+            is_read_only: true,
+            ..HttpSettings::default()
+        })
+    }
+
+    fn with(settings: HttpSettings) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -43,7 +56,7 @@ impl World {
             schedules.keep(vec![nightly()], &hub);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let server = Server::new(hub).schedules(schedules);
+            let server = Server::new(hub).schedules(schedules).settings(settings);
             tokio::spawn(server.serve(listener, std::future::pending()));
             address
         });

@@ -1,5 +1,6 @@
 //! What clients ask of a hub: checked at the edge, sent to a partition, answered when durable.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -19,11 +20,13 @@ use super::{NewId, TaskHub, size_of};
 use crate::executor::{TurnAddress, TurnAnswer};
 use crate::input::{Command, EntityInMemory, IdOrigin, InMemory, Input, WaitFor};
 use crate::loader;
-use crate::partition::parked;
+use crate::noted::{self, Noted};
+use crate::partition::{in_words, parked};
 use crate::record;
 use crate::request::{
-    Answer, EntityQueue, InstanceStatus, LimiterOffer, LimiterStatus, Outline, PurgeQuery, RaisedEvent,
-    RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started, check_idempotency_key,
+    Answer, EntityQueue, InstanceStatus, LimiterChange, LimiterOffer, LimiterStatus, LivingHolder, Outline,
+    PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started,
+    check_idempotency_key,
 };
 use crate::seen::Seen;
 use crate::task::EventMark;
@@ -66,6 +69,11 @@ impl Runtime {
 
 fn internal(error: &ReadError) -> RequestError {
     RequestError::new(RequestErrorKind::Internal, error.to_string())
+}
+
+fn no_limiter(name: &str) -> RequestError {
+    let detail = format!("the hub has no limiter \"{name}\"");
+    RequestError::new(RequestErrorKind::NotFound, detail).about(name)
 }
 
 fn over_limit(detail: String) -> RequestError {
@@ -191,6 +199,8 @@ impl TaskHub {
         }
         let name = runtime.orchestrator_named(&options.name)?;
         name.as_ref().clone_into(&mut options.name);
+        // The protocol of workers says so that there is none.
+        options.version = options.version.filter(|version| !version.is_empty());
         self.check_start(&options)?;
         runtime.check_disk()?;
         let (id, is_new_id) = match (options.id.take(), &options.idempotency_key) {
@@ -409,6 +419,10 @@ impl TaskHub {
             name: row.name.to_string(),
             version: row.version.as_ref().map(ToString::to_string),
             id: (new_id == NewId::Same).then(|| id.clone()),
+            idempotency_key: match new_id {
+                NewId::OfKey(key) => Some(key),
+                NewId::Generated | NewId::Same => None,
+            },
             input: row.input,
             tags: row.tags,
             reuse: ReusePolicy::RejectRunning,
@@ -597,7 +611,10 @@ impl TaskHub {
         let answered = match timeout {
             None => answer.await,
             Some(timeout) => tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
-                let detail = format!("instance {id} has not got that far within {timeout:?}; it goes on");
+                let detail = format!(
+                    "instance {id} has not got that far within {}; it goes on",
+                    in_words(timeout)
+                );
                 Err(RequestError::new(RequestErrorKind::TimedOut, detail).about(id))
             }),
         };
@@ -668,9 +685,30 @@ impl TaskHub {
     pub async fn list(&self, query: InstanceQuery) -> Answer<InstancePage> {
         self.runtime.barrier_all().await;
         let bytes_max = self.limits().page_bytes_max;
+        let Some(noted) = self.noted(&query).await? else {
+            return self
+                .runtime
+                .blocking(move |store| loader::list(store, &query, bytes_max))
+                .await;
+        };
         self.runtime
-            .blocking(move |store| loader::list(store, &query, bytes_max))
+            .blocking(move |store| noted::list(store, query, &noted, bytes_max))
             .await
+    }
+
+    /// What of a query the hub looks at itself, if there is something of that kind.
+    async fn noted(&self, query: &InstanceQuery) -> Answer<Option<Noted>> {
+        let mut retrying = HashSet::new();
+        if let Some(activity) = &query.failed_activity {
+            for partition in 0..self.runtime.mailboxes.partitions() {
+                let here = ask(&self.runtime, PartitionId(partition), |reply| Command::Retrying {
+                    activity: activity.as_str().into(),
+                    reply,
+                });
+                retrying.extend(here.await?);
+            }
+        }
+        Ok(Noted::new(query, retrying))
     }
 
     /// How many instances are in each status.
@@ -793,6 +831,47 @@ impl TaskHub {
         .await
     }
 
+    /// Frees an entity of a lock whose holder will not do so: it was purged, or ended without a
+    /// release. Other entities of the same lock stay locked.
+    ///
+    /// # Errors
+    /// `WrongState` when that instance does not hold it, or holds it and lives, unless it is to lose it.
+    pub async fn unlock_entity(
+        &self,
+        id: &EntityId,
+        holder: &InstanceId,
+        living: LivingHolder,
+    ) -> Answer<()> {
+        let refused = |detail| RequestError::new(RequestErrorKind::WrongState, detail).about(id);
+        let row = self.entity(id).await?;
+        let held = row.and_then(|row| record::decode_holder(&row.queue).ok()?.0);
+        let Some(held) = held else {
+            return Err(refused(format!("entity {id} is not locked")));
+        };
+        if held.instance != *holder {
+            let other = &held.instance;
+            return Err(refused(format!(
+                "entity {id} is locked by instance {other}, not by {holder}"
+            )));
+        }
+        let status = self.status_with(holder, LargeValues::LeaveOut).await?;
+        let lives = status.filter(|status| status.row.key == held.execution && !status.row.status.is_final());
+        if let Some(status) = lives.filter(|_| living == LivingHolder::Keeps) {
+            let state = status.row.status.as_str();
+            return Err(refused(format!(
+                "instance {holder} has the lock of {id} and is {state}: end it, or take the lock from it by force"
+            )));
+        }
+        let partition = self.runtime.partition_of_entity(id);
+        let entity = id.clone();
+        ask(&self.runtime, partition, |reply| Command::UnlockEntity {
+            entity,
+            holder: Box::new(held),
+            reply,
+        })
+        .await
+    }
+
     /// All limiter buckets that were used, and the limiters that were not.
     ///
     /// # Errors
@@ -854,14 +933,28 @@ impl TaskHub {
             return Err(invalid(format!("limiter {name}: {problem}")));
         }
         if self.runtime.dispatcher.limiters().rule(name).is_none() {
-            let detail = format!("the hub has no limiter \"{name}\"");
-            return Err(RequestError::new(RequestErrorKind::NotFound, detail).about(name));
+            return Err(no_limiter(name));
         }
         let data = record::encode_limiter_rule(&rule);
         self.set_meta(&format!("{LIMITER_META}{name}"), Some(data))
             .await?;
         self.change_rule(name, &rule);
         Ok(())
+    }
+
+    /// Changes some of what a limiter allows, as [`TaskHub::set_limiter`] does; what is not named stays.
+    ///
+    /// # Errors
+    /// As [`TaskHub::set_limiter`]; `Invalid` for a burst where there is no rate.
+    pub async fn change_limiter(&self, name: &str, change: LimiterChange) -> Answer<()> {
+        let rule = self.runtime.dispatcher.limiters().rule(name);
+        let rule = change.apply(&rule.ok_or_else(|| no_limiter(name))?);
+        if rule.rate.is_none() && matches!(change.burst, Some(Some(_))) {
+            return Err(invalid(format!(
+                "limiter {name}: a burst is of a rate, and it has none: give the rate too"
+            )));
+        }
+        self.set_limiter(name, rule).await
     }
 
     /// Takes limiters that the app of a worker defines, and stores them. One that an operator, the
@@ -933,6 +1026,15 @@ impl TaskHub {
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
             .cloned())
+    }
+
+    /// All whose names begin so, with the rest of their names.
+    pub fn metas(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let meta = self.runtime.meta.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = meta
+            .iter()
+            .filter_map(|(name, data)| Some((name.strip_prefix(prefix)?.to_owned(), data.clone())));
+        named.collect()
     }
 
     /// Stores or removes it; durable when answered.

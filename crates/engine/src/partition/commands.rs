@@ -220,18 +220,14 @@ impl Partition {
 
     fn start(&mut self, id: &InstanceId, options: &StartOptions, reply: Reply<Started>) {
         let extra = RowExtra {
-            parent_name: None,
             idempotency_key: options.idempotency_key.clone(),
             start_fingerprint: options
                 .idempotency_key
                 .as_ref()
                 .map_or(0, |_| fingerprint(options)),
-            kills: 0,
-            depth: 0,
             trace: options.trace.clone(),
-            events: Vec::new(),
             webhook: options.webhook.clone(),
-            span: None,
+            ..RowExtra::default()
         };
         match self.start_conflict(id, options, &extra) {
             Some(answer) => self.answer_slot(id, reply.with(answer)),

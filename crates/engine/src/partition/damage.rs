@@ -107,6 +107,7 @@ fn refusal(command: Command, error: &RequestError) -> Option<Effect> {
         Command::Status { reply, .. } => reply.with(Err(error)),
         Command::Wait { reply, .. } => reply.with(Err(error)),
         Command::DeleteEntity { reply, .. } => reply.with(Err(error)),
+        Command::UnlockEntity { reply, .. } => reply.with(Err(error)),
         _ => return None,
     })
 }

@@ -699,8 +699,12 @@ impl Partition {
     }
 
     fn execute_entity_command(&mut self, id: &EntityId, command: Command, turn: &mut Turn) {
-        let Command::DeleteEntity { reply, .. } = command else {
-            return;
+        let reply = match command {
+            Command::DeleteEntity { reply, .. } => reply,
+            Command::UnlockEntity { holder, reply, .. } => {
+                return self.unlock_by_hand(id, &holder, reply, turn);
+            }
+            _ => return,
         };
         let Some(entity) = self.entity_mut(id) else { return };
         if let Some(holder) = &entity.holder {
@@ -713,6 +717,23 @@ impl Partition {
         }
         let was_there = entity.row.state.take().is_some();
         turn.effects.push(reply.with(Ok(was_there)));
+    }
+}
+
+impl Partition {
+    /// An operator takes the entity back from a holder. Another one than was looked at keeps it.
+    fn unlock_by_hand(&mut self, id: &EntityId, holder: &Caller, reply: Reply<()>, turn: &mut Turn) {
+        let Some(entity) = self.entity_mut(id) else { return };
+        if entity.holder.as_ref() == Some(holder) {
+            entity.holder = None;
+            return turn.effects.push(reply.with(Ok(())));
+        }
+        let detail = format!(
+            "entity {id} is not locked by instance {} any more",
+            holder.instance
+        );
+        let error = RequestError::new(RequestErrorKind::WrongState, detail).about(id);
+        turn.effects.push(reply.with(Err(error)));
     }
 }
 

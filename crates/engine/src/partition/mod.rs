@@ -14,6 +14,7 @@ mod instances;
 mod job;
 mod limiters;
 mod measure;
+mod notes;
 mod parking;
 mod poison;
 mod remote;
@@ -498,10 +499,23 @@ impl Partition {
                 };
                 self.push_entity_item(entity, Item::Command(command));
             }
+            Command::UnlockEntity {
+                entity,
+                holder,
+                reply,
+            } => {
+                let command = Command::UnlockEntity {
+                    entity: entity.clone(),
+                    holder,
+                    reply,
+                };
+                self.push_entity_item(entity, Item::Command(command));
+            }
             Command::Measure { reply } => self.answer_measure(reply),
             Command::Limiters { reply } => self.answer_limiters(reply),
             Command::Places { instance, reply } => self.answer_places(&instance, reply),
             Command::Stuck { most, reply } => self.answer_stuck(most, reply),
+            Command::Retrying { activity, reply } => self.answer_retrying(&activity, reply),
             Command::SetMeta { name, data, reply } => {
                 let op = match data {
                     Some(data) => Op::PutMeta { name, data },

@@ -1,12 +1,14 @@
 //! The place of one instance in memory: what waits for it and what is known of it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use dalsegno_core::orchestration::{Draft, Orchestration};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
 use dalsegno_core::{Event, InstanceId, Message, TaskId};
 
+use super::notes::awaited_of;
 use super::poison::kills_of;
 use crate::executor::Execution;
 use crate::input::{Command, WaitFor};
@@ -99,6 +101,8 @@ pub(super) struct Resident {
     pub(super) tick: u64,
     /// How often the process died in its turns, since one last came back.
     pub(super) kills: u32,
+    /// Events that its row says its code waits for.
+    pub(super) awaited: Vec<Arc<str>>,
     /// What it did, without values, where it is told at its end.
     pub(super) trail: Option<Vec<Event>>,
     /// What its row holds beside the columns has to be written.
@@ -119,6 +123,7 @@ pub(super) struct AwayTurn {
 impl Resident {
     pub(super) fn new(orchestration: Orchestration, history: Option<Vec<Event>>) -> Self {
         let kills = kills_of(&orchestration.row);
+        let awaited = awaited_of(&orchestration.row);
         Self {
             orchestration,
             live: None,
@@ -128,6 +133,7 @@ impl Resident {
             live_bytes: 0,
             tick: 0,
             kills,
+            awaited,
             trail: None,
             is_extra_changed: false,
             away: None,

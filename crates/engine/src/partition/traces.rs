@@ -127,11 +127,17 @@ impl Partition {
 /// What a row holds for the next execution: its creation was told of, and its code has yet to say
 /// whether it tells of its spans.
 pub(super) fn for_next_execution(extra: &[u8]) -> Vec<u8> {
+    if extra.is_empty() {
+        return Vec::new();
+    }
     let mut read = record::decode_extra(extra).unwrap_or_default();
+    let is_noted = !read.awaited_events.is_empty() || read.failed_activity.is_some();
     let has_creation = |trace: &TraceContext| trace.creation().is_some();
-    if read.span.is_none() && !read.trace.as_ref().is_some_and(has_creation) {
+    if !is_noted && read.span.is_none() && !read.trace.as_ref().is_some_and(has_creation) {
         return extra.to_vec();
     }
+    read.awaited_events.clear();
+    read.failed_activity = None;
     read.span = None;
     read.trace = read.trace.map(|trace| trace.with_creation(None));
     record::encode_extra(&read)

@@ -12,7 +12,7 @@ use super::sizes::Sizes;
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::starts::{count_depth, delayed_start, fresh};
 use super::traces::{follow, for_next_execution};
-use super::{Partition, values};
+use super::{Partition, notes, values};
 use crate::executor::{ExecutionInfo, TurnAddress};
 use crate::record;
 use crate::turn::Turn;
@@ -166,8 +166,10 @@ impl Partition {
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
             return;
         };
+        let failed = notes::failed_activity(&resident.orchestration, &draft);
         let before = RowMark {
             is_marked: remember_events(&mut resident.orchestration.row, &batch, event_keys_max)
+                | notes::note(resident, failed, unread.is_some())
                 | std::mem::take(&mut resident.is_extra_changed),
             ..RowMark::of(resident)
         };

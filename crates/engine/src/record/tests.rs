@@ -733,6 +733,8 @@ fn extra() -> RowExtra {
             secret: Some("audit".into()),
         }),
         span: None,
+        awaited_events: Vec::new(),
+        failed_activity: None,
     }
 }
 
@@ -762,6 +764,19 @@ fn what_a_row_holds_beside_its_columns_comes_back() {
             ..extra()
         })
     );
+}
+
+#[test]
+fn what_lists_look_for_comes_back() {
+    let noted = RowExtra {
+        awaited_events: vec!["approved".into(), "go".into()],
+        failed_activity: Some("charge".into()),
+        ..RowExtra::default()
+    };
+    let bytes = encode_extra(&noted);
+    assert_eq!(decode_extra(&bytes), Ok(noted));
+    let golden = b"\xd2\x02\x08approved\xd2\x02\x02go\xda\x02\x06charge";
+    assert_eq!(bytes, golden);
 }
 
 #[test]

@@ -185,6 +185,38 @@ fn a_stream_has_no_more_in_flight_than_its_worker_wants_of_each_kind() {
 }
 
 #[test]
+fn a_drained_worker_gets_no_more_and_finishes_what_it_has() {
+    let workers = workers();
+    let (drained, other) = (connect(&workers, [0; 3]), filtered(&workers, &[("o", &[])], &[]));
+    workers.offer(turn("i0", 0, "o", None));
+    let (token, _) = next(&workers, drained).expect("there is work");
+    let woken = Arc::new(Calls::default());
+    assert!(matches!(
+        workers.next(other, &Waker::from(woken.clone())),
+        Next::Nothing
+    ));
+    assert_eq!(workers.drain_worker("nobody"), 0);
+    assert_eq!(workers.drain_worker("worker"), 1);
+    assert!(
+        woken.0.load(Ordering::SeqCst) > 0,
+        "others look for what it would have had"
+    );
+    workers.offer(turn("i1", 1, "o", None));
+    assert_eq!(next(&workers, drained), None);
+    assert_eq!(all(&workers, other), ["i1"]);
+    let told: Vec<bool> = workers.list().iter().map(|status| status.is_draining).collect();
+    assert_eq!(told, [true, false]);
+    assert_eq!(in_flight(&workers), [1, 0, 0]);
+    assert!(workers.finish(&token, Kind::Turn).is_ok());
+    assert_eq!(in_flight(&workers), [0, 0, 0]);
+    // Who connects anew is meant no more.
+    assert!(workers.disconnect(drained).is_empty());
+    let anew = connect(&workers, [0; 3]);
+    workers.offer(turn("i2", 2, "p", None));
+    assert_eq!(all(&workers, anew), ["i2"]);
+}
+
+#[test]
 fn a_worker_that_names_no_limit_gets_the_default_and_not_none() {
     for most in [0, -1, i32::MIN] {
         let workers = workers();

@@ -134,6 +134,25 @@ export function deleteCli(entity) {
   return `dalsegno entity delete ${words(entity.name, entity.key)}`;
 }
 
+/** Gives a worker no more work. @param {string} name */
+export function drain(name) {
+  return { method: 'POST', path: `workers/${enc(name)}/drain` };
+}
+
+export function drainCli(name) {
+  return `dalsegno worker drain ${words(name)}`;
+}
+
+export function unlock(entity, values) {
+  const body = { holder: entity.lockHolder };
+  if (values.force) body.force = true;
+  return { method: 'POST', path: `entities/${enc(entity.name)}/${enc(entity.key || '$')}/unlock`, body: encode(body) };
+}
+
+export function unlockCli(entity, values) {
+  return `dalsegno entity unlock${flags([['--holder', entity.lockHolder], ['--force', values.force]])} ${words(entity.name, entity.key)}`;
+}
+
 export function runCli(name) {
   return `dalsegno schedule run ${words(name)}`;
 }
@@ -226,6 +245,8 @@ export function batch(verb, where, values, dryRun) {
     if (values.data?.trim()) body.input = raw(values.data);
   }
   if (values.recursive) body.recursive = true;
+  // What is no rate goes as it is, and the server says so.
+  if (values.rate?.trim()) body.rate = rateOf(values.rate) ?? values.rate;
   return { method: 'POST', path: 'operations', body: encode(body) };
 }
 
@@ -233,7 +254,7 @@ export function batch(verb, where, values, dryRun) {
 export function whereText(where) {
   if (where.all) return 'all';
   const found = where.statuses?.length ? [`status=${where.statuses.join(',')}`] : [];
-  for (const [key, value] of [['name', where.name], ['prefix', where.prefix], ...Object.entries(where.tags ?? {}).map((tag) => ['tag', tag.join('=')]), ['since', where.createdFrom], ['until', where.createdTo]]) {
+  for (const [key, value] of [['name', where.name], ['prefix', where.prefix], ...Object.entries(where.tags ?? {}).map((tag) => ['tag', tag.join('=')]), ['parent', where.parent], ['waiting-for', where.waitingFor], ['failed-activity', where.failedActivity], ['since', where.createdFrom], ['until', where.createdTo]]) {
     if (value) found.push(`${key}=${/[\s"\\]/.test(value) ? `"${value.replace(/["\\]/g, '\\$&')}"` : value}`);
   }
   return found.join(' ');
@@ -241,6 +262,6 @@ export function whereText(where) {
 
 export function batchCli(verb, where, values) {
   const isRaise = verb === 'raise';
-  const own = flags([['--where', whereText(where)], ['--reason', values.reason], ['--recursive', values.recursive], ['-d', isRaise && values.data?.trim()]]);
+  const own = flags([['--where', whereText(where)], ['--reason', values.reason], ['--recursive', values.recursive], ['--rate', values.rate?.trim().replace(/\s+/g, '')], ['-d', isRaise && values.data?.trim()]]);
   return `dalsegno ${verb}${own}${isRaise ? ` ${words(values.event ?? '')}` : ''}`;
 }

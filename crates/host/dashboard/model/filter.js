@@ -3,10 +3,14 @@
 export const STATUSES = ['Pending', 'Running', 'Suspended', 'Completed', 'Failed', 'Terminated', 'Canceled'];
 const FINAL = new Set(['Completed', 'Failed', 'Terminated', 'Canceled']);
 
+// Filters of one value, as they stand in the address and as the API takes them, and how they are typed.
+const VALUES = /** @type {const} */ ({ name: 'name', prefix: 'prefix', parent: 'parent', waitingFor: 'waiting-for', failedActivity: 'failed-activity' });
+const KEYS = /** @type {(keyof typeof VALUES)[]} */ (Object.keys(VALUES));
+
 /** @param {string} status */
 export const isFinal = (status) => FINAL.has(status);
 
-/** @typedef {{statuses: string[], name: string, prefix: string, tags: string[], since: string, until: string}} Filter */
+/** @typedef {{statuses: string[], name: string, prefix: string, tags: string[], parent: string, waitingFor: string, failedActivity: string, since: string, until: string}} Filter */
 
 /** @param {URLSearchParams} query @returns {Filter} */
 export function filterOf(query) {
@@ -15,6 +19,9 @@ export function filterOf(query) {
     name: query.get('name') ?? '',
     prefix: query.get('prefix') ?? '',
     tags: query.getAll('tag').filter((tag) => tag.includes('=')),
+    parent: query.get('parent') ?? '',
+    waitingFor: query.get('waitingFor') ?? '',
+    failedActivity: query.get('failedActivity') ?? '',
     since: query.get('since') ?? '',
     until: query.get('until') ?? '',
   };
@@ -24,8 +31,7 @@ export function filterOf(query) {
 export function addressOf(filter) {
   const query = new URLSearchParams();
   for (const status of filter.statuses) query.append('status', status);
-  if (filter.name) query.set('name', filter.name);
-  if (filter.prefix) query.set('prefix', filter.prefix);
+  for (const key of KEYS) if (filter[key]) query.set(key, filter[key]);
   for (const tag of filter.tags) query.append('tag', tag);
   if (filter.since) query.set('since', filter.since);
   if (filter.until) query.set('until', filter.until);
@@ -37,8 +43,7 @@ export function addressOf(filter) {
 export function queryOf(filter, now) {
   const query = new URLSearchParams();
   for (const status of filter.statuses) query.append('status', status);
-  if (filter.name) query.set('name', filter.name);
-  if (filter.prefix) query.set('prefix', filter.prefix);
+  for (const key of KEYS) if (filter[key]) query.set(key, filter[key]);
   for (const tag of filter.tags) query.append('tag', tag);
   const from = timeOf(filter.since, now);
   const to = timeOf(filter.until, now);
@@ -51,8 +56,7 @@ export function queryOf(filter, now) {
 export function whereOf(filter, now) {
   const where = {};
   if (filter.statuses.length) where.statuses = filter.statuses;
-  if (filter.name) where.name = filter.name;
-  if (filter.prefix) where.prefix = filter.prefix;
+  for (const key of KEYS) if (filter[key]) where[key] = filter[key];
   if (filter.tags.length) where.tags = Object.fromEntries(filter.tags.map(split));
   const from = timeOf(filter.since, now);
   const to = timeOf(filter.until, now);
@@ -90,7 +94,7 @@ export function timeOf(text, now) {
 export function typed(text, filter) {
   const next = { ...filter, statuses: [...filter.statuses], tags: [...filter.tags] };
   for (const word of text.trim().split(/\s+/).filter(Boolean)) {
-    const [, key, value] = /^([a-z]+):(.*)$/s.exec(word) ?? [undefined, 'prefix', word];
+    const [, key, value] = /^([a-z-]+):(.*)$/s.exec(word) ?? [undefined, 'prefix', word];
     if (!value) return { filter, problem: `${key}: needs a value` };
     if (key === 'status') {
       const known = STATUSES.find((status) => status.toLowerCase() === value.toLowerCase());
@@ -102,10 +106,10 @@ export function typed(text, filter) {
     } else if (key === 'since' || key === 'until') {
       if (!timeOf(value, 0)) return { filter, problem: `${value} is no time: write 2h, 3d or 2026-03-01T09:30:00Z` };
       next[key] = value;
-    } else if (key === 'name' || key === 'prefix') {
-      next[key] = value;
     } else {
-      return { filter, problem: `${key}: is no filter: status, name, prefix, tag, since, until` };
+      const known = KEYS.find((known) => VALUES[known] === key);
+      if (!known) return { filter, problem: `${key}: is no filter: status, ${Object.values(VALUES).join(', ')}, tag, since, until` };
+      next[known] = value;
     }
   }
   return { filter: next };
@@ -115,12 +119,16 @@ export function typed(text, filter) {
  * @param {Filter} filter @returns {{label: string, without: Filter}[]} */
 export function chips(filter) {
   const found = filter.statuses.map((status) => ({ label: `status: ${status}`, without: { ...filter, statuses: filter.statuses.filter((one) => one !== status) } }));
-  for (const key of ['name', 'prefix', 'since', 'until']) {
-    if (filter[key]) found.push({ label: `${key}: ${filter[key]}`, without: { ...filter, [key]: '' } });
+  for (const [key, word] of Object.entries({ ...VALUES, since: 'since', until: 'until' })) {
+    if (filter[key]) found.push({ label: `${word}: ${filter[key]}`, without: { ...filter, [key]: '' } });
   }
   filter.tags.forEach((tag, at) => found.push({ label: `tag: ${tag}`, without: { ...filter, tags: filter.tags.filter((_, index) => index !== at) } }));
   return found;
 }
+
+/** Does a filter ask for what no row tells, so that the list has to be read again when something changes?
+ * @param {Filter} filter */
+export const isOfLists = (filter) => Boolean(filter.waitingFor || filter.failedActivity);
 
 /** Does a row that came by the stream belong into the list?
  * @param {any} row @param {Filter} filter @param {number} now */
@@ -130,6 +138,7 @@ export function fits(row, filter, now) {
   return (!filter.statuses.length || filter.statuses.includes(row.status))
     && (!filter.name || row.name === filter.name)
     && row.id.startsWith(filter.prefix)
+    && (!filter.parent || row.parent?.instanceId === filter.parent)
     && filter.tags.map(split).every(([name, value]) => row.tags?.[name] === value)
     && (!from || row.created >= from)
     && (!to || row.created <= to);

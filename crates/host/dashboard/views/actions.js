@@ -2,7 +2,7 @@
 
 import { addressed, chosenHub, get, key, origin, send, server } from '../api.js';
 import { Command, dialog, go, href, html, hub, tell, useEffect, useMemo, useState } from '../ui.js';
-import { batch, batchCli, curl, isOffered, jsonProblem, limiter, limiterCli, located, rateOf, rateText, signal, signalCli, start, startCli, VERBS } from '../model/commands.js';
+import { batch, batchCli, curl, isOffered, jsonProblem, limiter, limiterCli, located, rateOf, rateText, signal, signalCli, start, startCli, VERBS, unlock, unlockCli } from '../model/commands.js';
 import { count } from '../model/format.js';
 
 function close() {
@@ -115,6 +115,13 @@ export function signalDialog(entity, onDone) {
     label="Signal" request=${(values) => signal(entity, values)} cli=${(values) => signalCli(entity, values)} onDone=${() => { tell('Signal sent'); onDone?.(); }} />`;
 }
 
+/** Frees an entity whose holder is gone. */
+export function unlockDialog(entity, onDone) {
+  const fields = [{ name: 'force', label: 'From a holder that lives, too: it goes on as if it had the lock', kind: 'check' }];
+  dialog.value = () => html`<${ActionForm} title=${`Unlock @${entity.name}@${entity.key}`} effect=${`Takes the lock from ${entity.lockHolder}, which is refused while that lives. Other entities of the same lock stay locked.`} fields=${fields}
+    label="Unlock" isDestructive=${true} request=${(values) => unlock(entity, values)} cli=${(values) => unlockCli(entity, values)} onDone=${() => { tell('Unlocked'); onDone?.(); }} />`;
+}
+
 export function limiterDialog(bucket, onDone) {
   const fields = [
     { name: 'rate', label: 'Rate', hint: 'like 5000/1h; none when empty' }, { name: 'burst', label: 'Burst', kind: 'number', hint: 'starts that may be saved up' },
@@ -149,7 +156,7 @@ function Batch({ where, verbs, onDone }) {
   const [problem, setProblem] = useState(/** @type {any} */ (undefined));
   const [typed, setTyped] = useState('');
   const rule = VERBS[values.verb];
-  const fields = [{ name: 'verb', label: 'What', kind: 'select', options: verbs }, ...rule.fields.filter((field) => field.name !== 'same')];
+  const fields = [{ name: 'verb', label: 'What', kind: 'select', options: verbs }, ...rule.fields.filter((field) => field.name !== 'same'), { name: 'rate', label: 'At most', hint: '50/1s, or nothing: as fast as it goes' }];
   const change = (next) => { set(next); setDry(undefined); };
   const shown = useMemo(() => batch(values.verb, where, values, false), [values]);
   const begin = async (isDry) => {

@@ -4,7 +4,7 @@ import { get } from '../api.js';
 import { Copy, Crumbs, go, href, html, Loaded, may, route, setQuery, tell, useEffect, useLoad, useState, When } from '../ui.js';
 import { chip, count } from '../model/format.js';
 import { deleteCli } from '../model/commands.js';
-import { confirmDialog, signalDialog } from './actions.js';
+import { confirmDialog, signalDialog, unlockDialog } from './actions.js';
 
 const PAGE = 100;
 
@@ -41,7 +41,7 @@ export function Entity() {
     onDone: () => { tell('Deleted'); go('#/entities'); },
   });
   return html`<${Crumbs} parts=${[['Entities', '#/entities'], [name, href(['entities'], { name })]]} />
-    <div class="head"><h1 class="mono">@${name}@${key}</h1><div class="push">${may('entity') && html`<button class="main" onClick=${() => signalDialog({ name, key }, state.reload)}>Signal…</button><button class="danger" onClick=${remove}>Delete…</button>`}</div></div>
+    <div class="head"><h1 class="mono">@${name}@${key}</h1><div class="push">${may('entity') && html`<button class="main" onClick=${() => signalDialog({ name, key }, state.reload)}>Signal…</button>${state.value?.lockHolder && html`<button onClick=${() => unlockDialog({ name, key, lockHolder: state.value.lockHolder }, state.reload)}>Unlock…</button>`}<button class="danger" onClick=${remove}>Delete…</button>`}</div></div>
     <${Loaded} state=${state} isNone=${() => false}>${(row) => html`
       <dl class="panel facts"><div><dt>Last operation</dt><dd>${row.lastOperation.startsWith('1970') ? 'none yet' : html`<${When} at=${row.lastOperation} />`}</dd></div><div><dt>Lock</dt><dd>${row.lockHolder ? html`<a href=${href(['instances', row.lockHolder])}>${row.lockHolder}</a>` : 'free'}</dd></div><div><dt>Queue</dt><dd>${row.waiting ? `${row.waiting} ${row.waiting === 1 ? 'stands' : 'stand'} there` : 'empty'}</dd></div><div><dt>Partition</dt><dd>${row.partition}</dd></div></dl>
       <${Queue} row=${row} />

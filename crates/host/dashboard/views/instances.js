@@ -2,7 +2,7 @@
 
 import { get, stream } from '../api.js';
 import { counts, Crumbs, go, href, html, Loaded, may, now, route, Since, Status, useEffect, useRef, useLoad, useState, When, Windowed } from '../ui.js';
-import { addressOf, chips, filterOf, fits, queryOf, spanOf, STATUSES, typed, whereOf } from '../model/filter.js';
+import { addressOf, chips, filterOf, fits, isOfLists, queryOf, spanOf, STATUSES, typed, whereOf } from '../model/filter.js';
 import { chip, count } from '../model/format.js';
 import { batchDialog, startDialog } from './actions.js';
 import { Chart } from './chart.js';
@@ -10,6 +10,8 @@ import { Chart } from './chart.js';
 const PAGE = 200;
 /** What comes by the stream is shown at most so often. */
 const FLUSH_MS = 200;
+/** A list that no row tells of is read again at most so often. */
+const RELOAD_MS = 2_000;
 /** Starts are asked for so often, unless they are so many that it costs. */
 const STARTS_MS = 15_000;
 const COLUMNS = {
@@ -61,12 +63,15 @@ function useRows(filter, address) {
       me.waiting.set(id, row);
       me.timer ||= setTimeout(() => {
         me.timer = 0;
+        if (isOfLists(filter)) { me.waiting.clear(); me.load(true); return; }
         merge(me, filter);
         show();
-      }, FLUSH_MS);
+      }, isOfLists(filter) ? RELOAD_MS : FLUSH_MS);
     };
     const streamed = new URLSearchParams(base);
     streamed.delete('status');
+    streamed.delete('waitingFor');
+    streamed.delete('failedActivity');
     streamed.delete('top');
     me.load(true);
     let isFirst = true;
@@ -141,7 +146,7 @@ export default function Instances() {
         ${may('start') && html`<button class="main" onClick=${() => startDialog(filter.name)}>Start…</button>`}
       </div></div>
     <div class="filters"><form onSubmit=${submit} role="search"><label class="hidden" for="filter">Filter</label>
-      <input id="filter" data-search type="search" placeholder="order-  ·  status:Failed  name:ProcessOrder  tag:team=blue  since:2h" value=${text} onInput=${(event) => setText(event.target.value)} aria-describedby="filter-problem" /></form>
+      <input id="filter" data-search type="search" placeholder="order-  ·  status:Failed  name:ProcessOrder  tag:team=blue  waiting-for:approved  since:2h" value=${text} onInput=${(event) => setText(event.target.value)} aria-describedby="filter-problem" /></form>
       <div class="menu"><button type="button" aria-expanded=${isChoosing} onClick=${() => setChoosing(!isChoosing)}>Columns</button>
         ${isChoosing && html`<ul>${Object.entries(COLUMNS).map(([name, [label]]) => html`<li><label class="line"><input type="checkbox" checked=${columns.includes(name)} disabled=${name === 'id'} onChange=${() => choose(name)} /> ${label}</label></li>`)}</ul>`}</div></div>
     <div class="chips" role="group" aria-label="Filters">
@@ -172,7 +177,7 @@ function Starts({ filter, to }) {
     const value = await get(`overview?${query}&buckets=60`, abort);
     setMuch(value.partial);
     return value;
-  }, [filter.name, filter.prefix, filter.tags, filter.since, filter.until], isMuch ? undefined : STARTS_MS);
+  }, [filter.name, filter.prefix, filter.tags, filter.parent, filter.waitingFor, filter.failedActivity, filter.since, filter.until], isMuch ? undefined : STARTS_MS);
   const wider = { ...filter, since: '', until: '' };
   const back = filter.since || filter.until ? html`<button type="button" class="plain" onClick=${() => to(wider)}>the last day</button>` : '';
   return html`<section class="panel starts" aria-label="Starts"><div class="body">
@@ -182,7 +187,7 @@ function Starts({ filter, to }) {
 /** How many the filter finds, where the counts tell. */
 function expected(filter, list) {
   if (list.isWhole) return '';
-  const isPlain = !filter.name && !filter.prefix && !filter.tags.length && !filter.since && !filter.until;
+  const isPlain = !filter.name && !filter.prefix && !filter.tags.length && !filter.parent && !isOfLists(filter) && !filter.since && !filter.until;
   if (!isPlain || !counts.value) return '';
   const words = filter.statuses.length ? filter.statuses : STATUSES;
   return count(words.reduce((sum, word) => sum + (counts.value?.[word] ?? 0), 0));

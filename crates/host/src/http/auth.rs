@@ -172,17 +172,15 @@ impl Access {
         }
     }
 
-    /// 403 for a browser that was sent here by somebody else's page.
+    /// 403 for a browser that was sent here by somebody else's page. It may follow a link, which has no
+    /// `Origin` and reads nothing back.
     pub(crate) fn check_origin(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
         let Self::Loopback { hosts } = self else {
             return Ok(());
         };
-        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
-            return Ok(());
-        }
-        let cross_site = headers
-            .get("sec-fetch-site")
-            .is_some_and(|site| site == "cross-site");
+        let is_look = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let site = headers.get("sec-fetch-site");
+        let cross_site = !is_look && site.is_some_and(|site| site == "cross-site");
         let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
             let host = origin
                 .to_str()
@@ -370,7 +368,11 @@ mod tests {
         assert!(!check(Method::POST, &[("origin", "https://evil.example")]));
         assert!(!check(Method::POST, &[("origin", "null")]));
         assert!(!check(Method::DELETE, &[("sec-fetch-site", "cross-site")]));
-        assert!(check(Method::GET, &[("origin", "https://evil.example")]));
+        // Docs said that it is refused; it was answered.
+        assert!(!check(Method::GET, &[("origin", "https://evil.example")]));
+        assert!(!check(Method::GET, &[("origin", "null")]));
+        assert!(check(Method::GET, &[("origin", "http://127.0.0.1:5173")]));
+        assert!(check(Method::GET, &[("sec-fetch-site", "cross-site")]));
     }
 
     #[test]

@@ -101,18 +101,43 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
 pub(crate) fn ours<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text = text(bytes)?;
     check_depth(text)?;
+    // A list would pass for the members in their order.
     if text.trim_ascii_start().starts_with('[') {
         return Err(Problem::bad_request(
             "invalid_body",
-            "the body is a list: write an object",
+            "the body is a list: write an object, like {}",
         ));
     }
     serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
-            Problem::bad_request("invalid_body", format!("the body does not fit: {error}"))
+            let problem = match no_object(text) {
+                Some(kind) => format!("the body is {kind}: write an object, like {{}}"),
+                None => format!("the body does not fit: {}", without_types(&error.to_string())),
+            };
+            Problem::bad_request("invalid_body", problem)
         }
         _ => not_json(&error).expected("one JSON object"),
     })
+}
+
+/// What a JSON value is that is no object.
+fn no_object(text: &str) -> Option<&'static str> {
+    Some(match text.trim_ascii_start().as_bytes().first()? {
+        b'{' => return None,
+        b'"' => "a text",
+        b'n' => "null",
+        b't' | b'f' => "true or false",
+        _ => "a number",
+    })
+}
+
+/// Names of our types say nothing to who wrote the body.
+fn without_types(text: &str) -> String {
+    let Some((before, after)) = text.split_once("expected struct ") else {
+        return text.to_owned();
+    };
+    let rest = after.trim_start_matches(|letter: char| letter.is_alphanumeric());
+    format!("{before}expected an object{rest}")
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {

@@ -25,7 +25,7 @@ use crate::keys::{LinkOperation, Scope};
 use crate::nearest::nearest;
 use crate::observer::Observer;
 use crate::schedule::Schedules;
-use crate::v1::operations::Operations;
+use crate::v1::jobs::Operations;
 
 /// How a host answers HTTP.
 #[derive(Clone, Debug)]

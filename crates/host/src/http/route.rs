@@ -33,6 +33,7 @@ pub(crate) enum Verb {
     Get,
     Post,
     Put,
+    Patch,
     Delete,
     Any,
 }
@@ -156,6 +157,7 @@ impl Verb {
             Self::Get => *method == Method::GET,
             Self::Post => *method == Method::POST,
             Self::Put => *method == Method::PUT,
+            Self::Patch => *method == Method::PATCH,
             Self::Delete => *method == Method::DELETE,
             Self::Any => true,
         }
@@ -167,6 +169,7 @@ impl Verb {
             Self::Get => &["get"],
             Self::Post => &["post"],
             Self::Put => &["put"],
+            Self::Patch => &["patch"],
             Self::Delete => &["delete"],
             Self::Any => &["get", "post", "put", "delete", "patch"],
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dalsegno_core::InstanceId;
+use dalsegno_core::store::InstanceRow;
+use dalsegno_core::{FaultKind, InstanceId};
 use dalsegno_engine::executor::Executor;
 use dalsegno_engine::explain::{Explanation, Reason, ReasonKind};
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,7 @@ impl ExplanationWire {
         let row = &explanation.row;
         let mut next: Vec<StepWire> = Vec::new();
         for reason in &explanation.reasons {
-            for step in steps(&row.id, reason, executor) {
+            for step in steps(row, reason, executor) {
                 if !next.contains(&step) {
                     next.push(step);
                 }
@@ -158,7 +159,8 @@ impl From<&Reason> for ReasonWire {
 }
 
 /// What can be done about one reason.
-fn steps(id: &InstanceId, reason: &Reason, executor: &dyn Executor) -> Vec<StepWire> {
+fn steps(row: &InstanceRow, reason: &Reason, executor: &dyn Executor) -> Vec<StepWire> {
+    let id = &row.id;
     let verb = |text: &str, verb: &str| StepWire {
         text: text.to_owned(),
         cli: Some(format!("dalsegno {verb} {}", quoted(id.as_str()))),
@@ -175,10 +177,7 @@ fn steps(id: &InstanceId, reason: &Reason, executor: &dyn Executor) -> Vec<StepW
         path: Some(format!("/runtime/dalsegno/v1/instances/{}/explain", encoded(at))),
     };
     match reason.kind {
-        ReasonKind::Parked => vec![verb(
-            "correct the code, start it, then set the instance going again",
-            "rewind",
-        )],
+        ReasonKind::Parked => vec![verb(remedy(row), "rewind")],
         ReasonKind::Suspended => vec![verb("let it go on", "resume")],
         ReasonKind::NoWorker => missing(reason, executor).into_iter().collect(),
         ReasonKind::Event => event(id, reason).into_iter().collect(),
@@ -199,6 +198,19 @@ fn steps(id: &InstanceId, reason: &Reason, executor: &dyn Executor) -> Vec<StepW
         | ReasonKind::LockHeld
         | ReasonKind::Code
         | ReasonKind::More => Vec::new(),
+    }
+}
+
+/// What to do about a fault before the instance is set going again.
+fn remedy(row: &InstanceRow) -> &'static str {
+    match row.parked.as_ref().map(|fault| fault.kind) {
+        Some(FaultKind::Oversized) => {
+            "start workers that receive larger messages (grpc.max_receive_message_length), then set the instance going again"
+        }
+        Some(FaultKind::Poisoned) => {
+            "find what ends the process, or what the workers answer wrongly, correct it, then set the instance going again"
+        }
+        _ => "correct the code, start it, then set the instance going again",
     }
 }
 

@@ -266,6 +266,9 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         id_prefix: id_prefix(&query, "prefix")?,
         name: query.text("name").map(str::to_owned),
         tags: tags(&query)?,
+        parent: parent(&query)?,
+        waiting_for: query.text("waitingFor").map(str::to_owned),
+        failed_activity: query.text("failedActivity").map(str::to_owned),
         limit: query.integer("top", PAGE_ROWS, call.state.settings.page_max)?,
         after: query.text("after").map(cursor).transpose()?,
         large: large_values(&query)?,
@@ -286,6 +289,11 @@ pub(super) fn large_values(query: &Query) -> Result<LargeValues, Problem> {
         true => LargeValues::Read,
         false => LargeValues::LeaveOut,
     })
+}
+
+pub(super) fn parent(query: &Query) -> Result<Option<InstanceId>, Problem> {
+    let id = query.text("parent").map(instance_id).transpose();
+    id.map_err(|problem| problem.param("parent"))
 }
 
 pub(super) fn tags(query: &Query) -> Result<Vec<(String, String)>, Problem> {

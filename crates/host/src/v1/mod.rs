@@ -9,6 +9,7 @@ pub(crate) mod event_wire;
 mod explain_wire;
 mod hubs;
 pub(crate) mod instances;
+pub(crate) mod jobs;
 pub mod json;
 mod log_level;
 pub(crate) mod operations;
@@ -33,7 +34,7 @@ pub use log_level::LogLevelWire;
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
 pub use schedules::{RunWire, ScheduleWire};
-pub use wire::{HubInfo, OffersWire, WorkerWire};
+pub use wire::{HubInfo, OffersWire, RateWire, WorkerWire};
 
 use dalsegno_core::Event;
 
@@ -76,14 +77,17 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Entity { name, key } => others::entity(call, name, key).await,
         Ours::Signal { name, key } => others::signal(call, name, key).await,
         Ours::DeleteEntity { name, key } => others::delete_entity(call, name, key).await,
+        Ours::UnlockEntity { name, key } => others::unlock_entity(call, name, key).await,
         Ours::Limiters => others::limiters(call).await,
         Ours::SetLimiter { name } => others::set_limiter(call, name).await,
+        Ours::ChangeLimiter { name } => others::change_limiter(call, name).await,
         Ours::Changes => stream::hub(call).await,
         Ours::Webhooks => others::webhooks(call).await,
         Ours::Explain { id } => instances::explain(call, id).await,
         Ours::Audit => others::audit(&call),
         Ours::Stuck => instances::stuck(call).await,
         Ours::Workers => others::workers(&call),
+        Ours::DrainWorker { name } => others::drain_worker(&call, &name),
         Ours::LogLevel => log_level::get(&call),
         Ours::SetLogLevel => log_level::set(call).await,
         Ours::Hub => others::hub(call).await,

@@ -4,21 +4,22 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::EntityId;
 use dalsegno_core::query::EntityQuery;
-use dalsegno_engine::request::Signal;
+use dalsegno_engine::request::{LivingHolder, Signal};
 
 use super::DeliveryWire;
 use super::entity_wire::EntityWire;
 use super::wire::{
-    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterWire, PageWire, SignalBody, WorkerWire,
-    instant_if, payload,
+    DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterPatch, LimiterWire, PageWire, SignalBody,
+    UnlockBody, WorkerWire, instant_if, payload,
 };
 use crate::audit::RECORDS_KEPT;
 use crate::http::body::{self, empty, json};
 use crate::http::list::PAGE_ROWS;
-use crate::http::problem::Problem;
-use crate::http::request::{Call, entity_id};
+use crate::http::problem::{Place, Problem};
+use crate::http::request::{Call, entity_id, instance_id};
 use crate::http::wire::to_json;
 use crate::keys::Scope;
+use crate::nearest::nearest;
 
 pub(super) async fn entity(call: Call, name: String, key: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
@@ -90,6 +91,20 @@ pub(super) async fn delete_entity(call: Call, name: String, key: String) -> Resu
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
 }
 
+pub(super) async fn unlock_entity(mut call: Call, name: String, key: String) -> Result<Response, Problem> {
+    call.permit(Scope::Entity)?;
+    let id = entity_id(&name, &key)?;
+    call.query()?;
+    let body: UnlockBody = body::ours(&call.body().await?)?;
+    let holder = instance_id(&body.holder).map_err(|problem| problem.param("holder").at(Place::Body))?;
+    let living = match body.force {
+        true => LivingHolder::Loses,
+        false => LivingHolder::Keeps,
+    };
+    call.hub().unlock_entity(&id, &holder, living).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
 /// Deliveries that wait or were given up.
 pub(super) async fn webhooks(call: Call) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
@@ -105,6 +120,26 @@ pub(super) fn workers(call: &Call) -> Result<Response, Problem> {
     let workers = call.hub().executor().workers();
     let wires: Vec<WorkerWire> = workers.into_iter().map(WorkerWire::from).collect();
     Ok(json(StatusCode::OK, to_json(&wires)))
+}
+
+/// It stays connected, since a worker whose stream ends comes again.
+pub(super) fn drain_worker(call: &Call, name: &str) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    call.query()?;
+    let executor = call.hub().executor();
+    if executor.drain_worker(name) > 0 {
+        return Ok(empty(StatusCode::ACCEPTED));
+    }
+    let workers = executor.workers();
+    let near = nearest(name, workers.iter().map(|worker| worker.name.as_str()));
+    let hint = match near {
+        Some(near) => format!(": did you mean {near}?"),
+        None if workers.is_empty() => ": none is connected".to_owned(),
+        None => String::new(),
+    };
+    Err(Problem::not_found()
+        .about(name)
+        .saying(format!("there is no worker {name} connected{hint}")))
 }
 
 /// Who changed what, newest first.
@@ -138,6 +173,15 @@ pub(super) async fn set_limiter(mut call: Call, name: String) -> Result<Response
     call.query()?;
     let body: LimiterBody = body::ours(&call.body().await?)?;
     call.hub().set_limiter(&name, body.into()).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// Some of it; the rest stays.
+pub(super) async fn change_limiter(mut call: Call, name: String) -> Result<Response, Problem> {
+    call.permit(Scope::Admin)?;
+    call.query()?;
+    let body: LimiterPatch = body::ours(&call.body().await?)?;
+    call.hub().change_limiter(&name, body.into()).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 

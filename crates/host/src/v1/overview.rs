@@ -10,7 +10,7 @@ use dalsegno_core::store::InstanceRow;
 use dalsegno_engine::TaskHub;
 use serde::{Deserialize, Serialize};
 
-use super::instances::tags;
+use super::instances::{parent, tags};
 use super::wire::InstanceWire;
 use crate::http::body::json;
 use crate::http::list::id_prefix;
@@ -78,6 +78,9 @@ pub(super) async fn answer(call: Call) -> Result<Response, Problem> {
         id_prefix: id_prefix(&query, "prefix")?,
         name: query.text("name").map(str::to_owned),
         tags: tags(&query)?,
+        parent: parent(&query)?,
+        waiting_for: query.text("waitingFor").map(str::to_owned),
+        failed_activity: query.text("failedActivity").map(str::to_owned),
         limit: PAGE_ROWS,
         large: LargeValues::LeaveOut,
         ..InstanceQuery::default()

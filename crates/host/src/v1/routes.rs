@@ -8,8 +8,8 @@ use super::instances::{STUCK_ROWS, WAIT_SECONDS_MAX};
 use super::operations::OperationBody;
 use super::overview::{BUCKETS, BUCKETS_MAX, OverviewWire};
 use super::wire::{
-    CancelBody, CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterWire, PageWire,
-    PurgeBody, SignalBody, StartBody, StartedWire,
+    CancelBody, CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterPatch, LimiterWire,
+    PageWire, PurgeBody, SignalBody, StartBody, StartedWire, UnlockBody,
 };
 use super::{
     DeliveryWire, ExplanationWire, HubCreatedWire, HubInfo, HubStatsWire, LogLevelWire, OperationWire,
@@ -37,6 +37,17 @@ const PREFIX: Parameter = Parameter::new(
     "prefix",
     Shape::Text,
     "How the id begins; may be empty, not begin with `@`.",
+);
+const PARENT: Parameter = Parameter::new("parent", Shape::Text, "Children of this instance.");
+const WAITING_FOR: Parameter = Parameter::new(
+    "waitingFor",
+    Shape::Text,
+    "Whose code waits for an event of this name.",
+);
+const FAILED_ACTIVITY: Parameter = Parameter::new(
+    "failedActivity",
+    Shape::Text,
+    "Failed, or not finished, and this activity is what failed last or waits for its next attempt.",
 );
 const CREATED_FROM: Parameter = Parameter::new("createdFrom", Shape::Time, "Created then or later.");
 const CREATED_TO: Parameter = Parameter::new("createdTo", Shape::Time, "Created then or earlier.");
@@ -103,6 +114,9 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             NAME,
             TAG,
             PREFIX,
+            PARENT,
+            WAITING_FOR,
+            FAILED_ACTIVITY,
             CREATED_FROM,
             CREATED_TO,
             TOP,
@@ -288,6 +302,20 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     .body(RequestBody::Is(Schemas::subschema_for::<SignalBody>))
     .refuses(&[507])
     .answers(TAKEN),
+    Route::new(Verb::Post, "entities/{entityName}/{entityKey}/unlock", |path| {
+        Ours::UnlockEntity {
+            name: path.text(0),
+            key: path.key(1),
+        }
+    })
+    .told(
+        "unlockEntity",
+        "Free an entity of a lock whose holder is gone; other entities of the same lock stay locked.",
+    )
+    .scope(Scope::Entity)
+    .body(RequestBody::Is(Schemas::subschema_for::<UnlockBody>))
+    .refuses(&[409])
+    .answers(TAKEN),
     Route::new(Verb::Delete, "entities/{entityName}/{entityKey}", |path| {
         Ours::DeleteEntity {
             name: path.text(0),
@@ -313,6 +341,17 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     .body(RequestBody::Is(Schemas::subschema_for::<LimiterBody>))
     .refuses(&[404])
     .answers(TAKEN),
+    Route::new(Verb::Patch, "limiters/{limiter}", |path| Ours::ChangeLimiter {
+        name: path.text(0),
+    })
+    .told(
+        "changeLimiter",
+        "Change some of what a limiter allows; what is not named stays.",
+    )
+    .scope(Scope::Admin)
+    .body(RequestBody::Is(Schemas::subschema_for::<LimiterPatch>))
+    .refuses(&[404])
+    .answers(TAKEN),
     get("log-level", |_| Ours::LogLevel)
         .told("logLevel", "What the process logs.")
         .refuses(&[409])
@@ -332,7 +371,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             "changes",
             "The rows of all instances as they change; begins with `reset`.",
         )
-        .query(&[NAME, TAG, PREFIX, CREATED_FROM, CREATED_TO])
+        .query(&[NAME, TAG, PREFIX, PARENT, CREATED_FROM, CREATED_TO])
         .answers(&[STREAM]),
     get("overview", |_| Ours::Overview)
         .told("overview", "What was started lately, and the oldest that goes on.")
@@ -350,6 +389,9 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             NAME,
             TAG,
             PREFIX,
+            PARENT,
+            WAITING_FOR,
+            FAILED_ACTIVITY,
         ])
         .answers(&[Answer::json(
             200,
@@ -439,6 +481,16 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             "The workers.",
             Schemas::subschema_for::<Vec<WorkerWire>>,
         )]),
+    Route::new(Verb::Post, "workers/{worker}/drain", |path| Ours::DrainWorker {
+        name: path.text(0),
+    })
+    .told(
+        "drainWorker",
+        "Give a worker no more work; it finishes what it has, and gets work again when it connects anew.",
+    )
+    .scope(Scope::Admin)
+    .refuses(&[404])
+    .answers(&[Answer::empty(202, "It gets none from now on.")]),
     get("audit", |_| Ours::Audit)
         .told("audit", "Who changed what, newest first.")
         .scope(Scope::Admin)

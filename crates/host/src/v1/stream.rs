@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::event_wire::EventWire;
-use super::instances::{large_values, tags};
+use super::instances::{large_values, parent, tags};
 use super::wire::InstanceWire;
 use crate::http::body::empty;
 use crate::http::list::id_prefix;
@@ -66,6 +66,7 @@ pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
         id_prefix: id_prefix(&query, "prefix")?,
         name: query.text("name").map(str::to_owned),
         tags: tags(&query)?,
+        parent: parent(&query)?,
         ..InstanceQuery::default()
     };
     let slot = call.wait_slot()?;

@@ -18,8 +18,8 @@ use dalsegno_core::{
 };
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
-    InstanceStatus, LimiterStatus, PurgeQuery, StartOptions, Started, WorkerOffers, WorkerStatus,
-    lock_holder, trace_of,
+    InstanceStatus, LimiterChange, LimiterStatus, LivingHolder, PurgeQuery, StartOptions, Started,
+    WorkerOffers, WorkerStatus, lock_holder, trace_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -698,13 +698,31 @@ fn number<N: TryFrom<u64>, E: serde::de::Error>(given: &serde_json::Number) -> R
 /// So many per period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RateWire {
+pub struct RateWire {
+    /// So many
     #[serde(deserialize_with = "whole")]
     #[schemars(range(min = 1))]
     count: u32,
+    /// in so many milliseconds.
     #[serde(deserialize_with = "whole")]
     #[schemars(range(min = 1))]
     period_ms: u64,
+}
+
+impl RateWire {
+    pub(super) fn is_never(self) -> bool {
+        self.count == 0 || self.period_ms == 0
+    }
+
+    /// From one to the next.
+    pub(super) fn interval(self) -> Duration {
+        Duration::from_millis(self.period_ms) / self.count.max(1)
+    }
+
+    pub(super) fn in_a_second(self) -> usize {
+        let count = u64::from(self.count).saturating_mul(1000) / self.period_ms.max(1);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
 }
 
 impl From<(u32, Duration)> for RateWire {
@@ -752,6 +770,70 @@ impl From<LimiterBody> for LimiterDefinition {
             rate: body.rate.map(Into::into),
             burst: body.burst,
             concurrency: body.concurrency,
+        }
+    }
+}
+
+/// `PATCH limiters/{name}`: what is not there stays, what is `null` limits no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimiterPatch {
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schemars(with = "Option<RateWire>")]
+    rate: Option<Option<RateWire>>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given_whole")]
+    #[schemars(with = "Option<u32>")]
+    burst: Option<Option<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given_whole")]
+    #[schemars(with = "Option<u32>", range(min = 1))]
+    concurrency: Option<Option<u32>>,
+}
+
+/// Absent and `null` are two things.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn given_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    whole_if(deserializer).map(Some)
+}
+
+impl From<LimiterChange> for LimiterPatch {
+    fn from(change: LimiterChange) -> Self {
+        Self {
+            rate: change.rate.map(|rate| rate.map(RateWire::from)),
+            burst: change.burst,
+            concurrency: change.concurrency,
+        }
+    }
+}
+
+impl From<LimiterPatch> for LimiterChange {
+    fn from(patch: LimiterPatch) -> Self {
+        Self {
+            rate: patch.rate.map(|rate| rate.map(Into::into)),
+            burst: patch.burst,
+            concurrency: patch.concurrency,
+        }
+    }
+}
+
+/// `POST entities/{name}/{key}/unlock`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnlockBody {
+    /// The instance that has the lock, as `lockHolder` of the entity tells.
+    pub(super) holder: String,
+    /// Take it from one that lives too, which goes on as if it had the lock.
+    #[serde(default)]
+    pub(super) force: bool,
+}
+
+impl UnlockBody {
+    pub(crate) fn new(holder: &InstanceId, living: LivingHolder) -> Self {
+        Self {
+            holder: holder.to_string(),
+            force: living == LivingHolder::Loses,
         }
     }
 }
@@ -870,6 +952,9 @@ pub struct WorkerWire {
     /// What it said it offers; without it, it takes whatever there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offers: Option<OffersWire>,
+    /// It gets no more work, and finishes what it has.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// Names of what a worker offers.
@@ -900,6 +985,7 @@ impl From<WorkerStatus> for WorkerWire {
             turns: status.turns,
             activities: status.activities,
             operations: status.operations,
+            draining: status.is_draining,
             offers: status.offers.map(OffersWire::from),
         }
     }

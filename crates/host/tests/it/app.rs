@@ -1,10 +1,12 @@
 //! User code for the tests: some orchestrators, an activity and an entity, without the SDK.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use dalsegno_core::action::TaskOptions;
-use dalsegno_core::event::{Event, EventKind};
-use dalsegno_core::{Action, EntityId, Failure, Fault, Payload, TaskId, Timestamp};
+use dalsegno_core::action::{ChildOptions, TaskOptions};
+use dalsegno_core::event::{ChildLink, Event, EventKind};
+use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::{Action, EntityId, Failure, Fault, InstanceId, Payload, TaskId, Timestamp};
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
     OperationRequest, OperationRun,
@@ -17,7 +19,8 @@ use futures::future::BoxFuture;
 pub(crate) struct App;
 
 /// `Echo` returns its input; `Fail` fails with it; `Wait` returns what the event `go` brings;
-/// `Hello` returns what the activity `SayHello` makes of its input.
+/// `Hello` returns what the activity `SayHello` makes of its input: `"fail"` fails it, `"retry"` does so
+/// with an attempt to come in an hour. `Family` waits for a child `Wait`.
 struct Script {
     name: Arc<str>,
     input: Option<Payload>,
@@ -33,6 +36,13 @@ impl Execution for Script {
 
     fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault> {
         Ok(events.iter().filter_map(|event| self.take(event)).collect())
+    }
+
+    fn awaited_events(&self) -> Vec<Arc<str>> {
+        match &*self.name {
+            "Wait" => vec!["go".into()],
+            _ => Vec::new(),
+        }
     }
 
     fn waits_for(&self) -> Vec<Reason> {
@@ -52,10 +62,25 @@ impl Script {
                     result: input.clone(),
                 })
             }
-            ("Hello", EventKind::TaskCompleted { result, .. }) => Some(Action::Complete {
+            ("Hello", EventKind::TaskFailed { failure, .. }) => Some(Action::Fail {
+                failure: failure.clone(),
+            }),
+            ("Family", EventKind::SubOrchestrationInstanceCompleted { result, .. })
+            | ("Hello", EventKind::TaskCompleted { result, .. }) => Some(Action::Complete {
                 result: result.clone(),
             }),
             _ => None,
+        }
+    }
+
+    fn options(&self) -> TaskOptions {
+        let is_tried_again = self
+            .input
+            .as_ref()
+            .is_some_and(|input| input.as_str() == "\"retry\"");
+        TaskOptions {
+            retry: is_tried_again.then_some(RetryPolicy::fixed(2, Duration::from_secs(3600))),
+            ..TaskOptions::default()
         }
     }
 
@@ -71,7 +96,16 @@ impl Script {
                 task: TaskId(0),
                 name: "SayHello".into(),
                 input: self.input.clone(),
-                options: TaskOptions::default(),
+                options: self.options(),
+            }),
+            "Family" => Some(Action::StartOrchestration {
+                task: TaskId(0),
+                name: "Wait".into(),
+                version: None,
+                instance: InstanceId::trusted("child-of-family"),
+                input: None,
+                link: ChildLink::Awaited,
+                options: ChildOptions::default(),
             }),
             _ => None,
         }
@@ -94,7 +128,9 @@ impl Executor for App {
     }
 
     fn orchestrators(&self) -> Vec<Arc<str>> {
-        ["Echo", "Fail", "Hello", "Wait"].map(Arc::from).to_vec()
+        ["Echo", "Fail", "Family", "Hello", "Wait"]
+            .map(Arc::from)
+            .to_vec()
     }
 
     fn activities(&self) -> Vec<Arc<str>> {
@@ -118,6 +154,15 @@ impl Executor for App {
             .input
             .and_then(|input| serde_json::from_str(input.as_str()).ok())
             .unwrap_or_default();
+        if matches!(name.as_str(), "fail" | "retry") {
+            let failure = Failure::new("ValueError", "no harp");
+            return Box::pin(async move {
+                AttemptOutcome::Failed {
+                    failure,
+                    retry_after: None,
+                }
+            });
+        }
         let result = Payload::from(format!("\"Hello {name}!\""));
         Box::pin(async move { AttemptOutcome::Completed(Some(result)) })
     }

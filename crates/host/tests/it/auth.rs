@@ -10,7 +10,8 @@ use crate::world::{P, Reply, World, world_with_keys};
 /// The scope that a route needs.
 fn scope(method: &str, path: &str) -> Scope {
     match (method, path) {
-        ("PUT", _) => Scope::Admin,
+        ("PUT" | "PATCH", _) => Scope::Admin,
+        ("POST", path) if path.contains("/workers/") => Scope::Admin,
         ("GET", path) if path.ends_with("/backup") => Scope::Admin,
         ("DELETE", path) if path.contains("/hubs/") => Scope::Admin,
         ("GET", _) => Scope::Read,

@@ -74,7 +74,7 @@ async fn statuses_histories_and_waits_are_the_same() {
     assert_eq!(remote.counts().await, world.hub.counts().await);
     assert_eq!(
         remote.info().await.unwrap().orchestrators,
-        ["Echo", "Fail", "Hello", "Wait"]
+        ["Echo", "Fail", "Family", "Hello", "Wait"]
     );
 }
 

@@ -12,6 +12,7 @@ use dalsegno_core::{
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::schema::PARENT_ID;
 use super::value::{self, Stored};
 use super::{checksum, text};
 
@@ -153,6 +154,11 @@ pub(crate) fn list(connection: &Connection, query: &InstanceQuery) -> rusqlite::
     }
     if let Some(name) = &query.name {
         filter.add("name = ?", text_value(name));
+    }
+    if let Some(parent) = &query.parent {
+        filter.conditions.push("parent IS NOT NULL".to_owned());
+        let is_its = format!("{PARENT_ID} = ?");
+        filter.add(&is_its, text_value(parent.as_str()));
     }
     for (name, value) in &query.tags {
         filter.add(

@@ -128,6 +128,17 @@ CREATE TABLE meta (
 ) WITHOUT ROWID;
 ";
 
+/// The parent's id of a row. A text that is damaged is no parent's; reading its row tells of the damage.
+pub(super) const PARENT_ID: &str = "CASE WHEN json_valid(parent) THEN parent ->> '$.instance' END";
+
+/// Children by their parent. Came after the first hubs, which get it when they are opened.
+fn index_parents(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "CREATE INDEX IF NOT EXISTS instances_parent ON instances ({PARENT_ID}, created DESC, id)
+         WHERE parent IS NOT NULL"
+    ))
+}
+
 /// The values that a checkpoint and an opening leave behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -151,6 +162,7 @@ pub(crate) fn create(connection: &Connection, store: u128) -> rusqlite::Result<(
     set_durable(connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute_batch(TABLES)?;
+    index_parents(connection)?;
     set(connection, "store", &format!("{store:032x}"))?;
     set(connection, "format", &VERSION)?;
     write_position(connection, &Position::default())?;
@@ -160,6 +172,7 @@ pub(crate) fn create(connection: &Connection, store: u128) -> rusqlite::Result<(
 /// Brings tables of version 2 to this one: they knew neither length nor hash of a value, and their
 /// rows go on without.
 pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    index_parents(connection)?;
     if get::<u32>(connection, "format")? != Some(UPGRADED_FROM) {
         return Ok(());
     }

@@ -1,13 +1,14 @@
 //! The same folder opened again: by other code, and after an end without goodbye.
 
 use dalsegno::{
-    App, FaultKind, HostSettings, OrchestrationContext, Orchestrator, Result, Status, activity, orchestrator,
+    App, Client, FaultKind, HostSettings, InstanceQuery, OrchestrationContext, Orchestrator, Result, Status,
+    activity, orchestrator,
 };
 
 use dalsegno_engine::request::RequestErrorKind;
 
 use super::functions::{GO, Probe, Wallet, app_with, collector, fragile, versioned_1, waiter, watching};
-use super::until;
+use super::{eventually, until};
 
 #[activity]
 async fn one() -> u32 {
@@ -53,6 +54,55 @@ async fn code_that_is_missing_parks_and_comes_back() {
     let host = app_with(&probe).embedded(folder.path()).await.unwrap();
     let instance = host.client().instance(versioned_1, "v").unwrap();
     assert_eq!(instance.wait_for(super::SOON).await.unwrap(), "one back");
+    host.shutdown().await;
+}
+
+/// What lists look for stands in the row, so that no code has to run to answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_and_what_failed_is_found_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = Probe::default();
+    let waiting = InstanceQuery {
+        waiting_for: Some("Go".into()),
+        ..InstanceQuery::default()
+    };
+    let failed = InstanceQuery {
+        failed_activity: Some("flaky".into()),
+        ..InstanceQuery::default()
+    };
+    let ids = async |client: &Client, query: &InstanceQuery| {
+        let rows = client.list(query.clone()).await.unwrap().rows;
+        rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>()
+    };
+    let host = app_with(&probe).embedded(folder.path()).await.unwrap();
+    let client = host.client();
+    client.start(waiter, ()).id("w").await.unwrap();
+    client
+        .start(fragile, 2)
+        .id("f")
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap_err();
+    eventually(async || ids(client, &waiting).await == ["w"]).await;
+    assert_eq!(ids(client, &failed).await, ["f"]);
+    host.shutdown().await;
+
+    let host = app_with(&probe).embedded(folder.path()).await.unwrap();
+    let client = host.client();
+    assert_eq!(ids(client, &waiting).await, ["w"]);
+    assert_eq!(ids(client, &failed).await, ["f"]);
+    let instance = client.instance(waiter, "w").unwrap();
+    instance.raise_event(GO, "x".into()).await.unwrap();
+    instance.wait().await.unwrap();
+    assert!(ids(client, &waiting).await.is_empty());
+    // Once rewound it is well.
+    let instance = client.instance(fragile, "f").unwrap();
+    instance.rewind("again").await.unwrap();
+    instance.wait().await.unwrap();
+    assert!(ids(client, &failed).await.is_empty());
+    drop(instance);
     host.shutdown().await;
 }
 
