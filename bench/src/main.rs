@@ -14,6 +14,10 @@ use dalsegno::Result;
 use serde_json::json;
 use workloads::Figure;
 
+/// That of the binary `dalsegno`, of which the figures tell.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How much of each workload.
 struct Sizes {
     latency_runs: usize,
