@@ -27,7 +27,7 @@ use failure::Exit;
 
 /// What one thread allocates for a turn another frees, which the C library's allocator makes dear: a
 /// busy hub does a third more with this one. It needs nothing to build but the C compiler that SQLite
-/// needs. An instance that waits takes a sixth more memory.
+/// needs. An instance that waits takes a seventh more memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
