@@ -81,7 +81,8 @@ fn a_hub_is_made_by_who_wants_one_and_goes_when_its_name_is_said_twice() {
     line(
         "list --hub orders",
         expect![[r#"
-            2| error[invalid]: there is no task hub "orders" here, this host has default: make it with `dalsegno hub create orders`, or by a worker or a start over gRPC that names it, where the host allows new ones
+            2| error[unknown_hub]: there is no task hub "orders" here, this host has default: make it with `dalsegno hub create orders`, or by a worker or a start over gRPC that names it, where the host allows new ones
+            2|   help: dalsegno hub list shows those that are here
             exit 2"#]],
     );
     assert!(!hub.exists(), "a look makes nothing");
@@ -102,7 +103,7 @@ fn a_hub_is_made_by_who_wants_one_and_goes_when_its_name_is_said_twice() {
     line(
         "hub create no/name",
         expect![[r#"
-            2| error[invalid]: "no/name" is no name of a task hub: 1 to 45 letters, digits, - and _
+            2| error[invalid_hub_name]: "no/name" is no name of a task hub: 1 to 45 letters, digits, - and _
             2|   help: dalsegno hub list shows those that are there
             exit 2"#]],
     );
@@ -121,7 +122,7 @@ fn a_hub_is_made_by_who_wants_one_and_goes_when_its_name_is_said_twice() {
     line(
         "hub delete default --yes",
         expect![[r#"
-            2| error[wrong_state]: "default" is the host's own task hub and goes with it: stop the host and remove its folder, or delete what is in it with `dalsegno purge`
+            2| error[hub_is_fixed]: "default" is the host's own task hub and goes with it: stop the host and remove its folder, or delete what is in it with `dalsegno purge`
             2|   help: dalsegno hub list shows those that are there
             exit 4"#]],
     );
@@ -137,7 +138,7 @@ fn a_hub_is_made_by_who_wants_one_and_goes_when_its_name_is_said_twice() {
     line(
         "hub delete orders --yes",
         expect![[r#"
-            2| error[not_found]: there is no task hub "orders" here, this host has default: make it with `dalsegno hub create orders`, or by a worker or a start over gRPC that names it, where the host allows new ones
+            2| error[unknown_hub]: there is no task hub "orders" here, this host has default: make it with `dalsegno hub create orders`, or by a worker or a start over gRPC that names it, where the host allows new ones
             2|   help: dalsegno hub list shows those that are there
             exit 3"#]],
     );
