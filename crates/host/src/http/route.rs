@@ -51,6 +51,8 @@ pub(crate) struct Parameter {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
     Text,
+    /// The id of an instance.
+    InstanceId,
     /// `true` or `false`, and what it is when not given.
     Flag(bool),
     /// Rows of a page: at most `http.page_max`.

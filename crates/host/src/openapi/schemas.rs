@@ -20,9 +20,9 @@ pub(crate) const INSTANCE_ID: &str = concat!(
 /// Without `/ \ # ?` and control characters.
 const ENTITY_KEY: &str = r"^[^/\\#?\u0000-\u001F\u007F-\u009F]+$";
 /// The same and without `@`, which ends it.
+const ENTITY_NAME: &str = r"^[^@/\\#?\u0000-\u001F\u007F-\u009F]+$";
 /// Anything but control characters.
 const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$";
-const ENTITY_NAME: &str = r"^[^@/\\#?\u0000-\u001F\u007F-\u009F]+$";
 /// Longest name of an orchestrator or event that every host takes, in characters of ASCII.
 const NAME_CHARS_MAX: usize = 256;
 
@@ -83,6 +83,7 @@ pub(super) fn segment(name: &str) -> Value {
 pub(super) fn parameter(parameter: &Parameter, page_max: usize) -> Value {
     let least = usize::from(!query::may_be_empty(parameter.name));
     match parameter.shape {
+        Shape::InstanceId => segment("instanceId"),
         Shape::Text => json!({"type": "string", "minLength": least}),
         Shape::Flag(default) => json!({"type": "boolean", "default": default}),
         Shape::PageRows => {

@@ -38,7 +38,7 @@ const PREFIX: Parameter = Parameter::new(
     Shape::Text,
     "How the id begins; may be empty, not begin with `@`.",
 );
-const PARENT: Parameter = Parameter::new("parent", Shape::Text, "Children of this instance.");
+const PARENT: Parameter = Parameter::new("parent", Shape::InstanceId, "Children of this instance.");
 const WAITING_FOR: Parameter = Parameter::new(
     "waitingFor",
     Shape::Text,

@@ -823,6 +823,7 @@ impl From<LimiterPatch> for LimiterChange {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UnlockBody {
     /// The instance that has the lock, as `lockHolder` of the entity tells.
+    #[schemars(extend("pattern" = schemas::INSTANCE_ID, "minLength" = 1, "maxLength" = ID_CHARS_MAX))]
     pub(super) holder: String,
     /// Take it from one that lives too, which goes on as if it had the lock.
     #[serde(default)]
