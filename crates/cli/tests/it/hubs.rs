@@ -73,7 +73,7 @@ fn run(folder: &Path, port: Option<&str>, line: &str) -> String {
 }
 
 #[test]
-fn a_hub_is_made_by_who_wants_one_and_goes_when_its_name_is_said_twice() {
+fn a_hub_is_made_by_who_wants_one_and_not_by_who_looks() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::start(folder.path());
     let line = |line: &str, wanted: expect_test::Expect| wanted.assert_eq(&dev.run(line));
@@ -108,6 +108,15 @@ fn a_hub_is_made_by_who_wants_one_and_goes_when_its_name_is_said_twice() {
             exit 2"#]],
     );
     assert!(hub.exists());
+}
+
+#[test]
+fn a_hub_goes_when_its_name_is_said_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(folder.path());
+    let line = |line: &str, wanted: expect_test::Expect| wanted.assert_eq(&dev.run(line));
+    let hub = folder.path().join("hubs/orders");
+    assert!(dev.run("hub create orders -q").ends_with("exit 0"));
     assert_eq!(
         dev.run("start Order --id o-1 --hub orders -q -o id"),
         "o-1\nexit 0"

@@ -62,7 +62,7 @@ pub struct Operations {
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct Job {
-    hub: Mutex<String>,
+    hub: TaskHub,
     told: Mutex<OperationWire>,
     body: OperationBody,
     query: InstanceQuery,
@@ -120,22 +120,15 @@ impl Operations {
     }
 
     /// Stores a job and sets it going.
-    pub(super) async fn begin(
-        &self,
-        state: &Arc<State>,
-        hub: &TaskHub,
-        job: Job,
-        order: Order,
-    ) -> Result<(), Problem> {
-        hub.name().clone_into(&mut lock(&job.hub));
+    pub(super) async fn begin(&self, state: &Arc<State>, job: Job, order: Order) -> Result<(), Problem> {
         let job = Arc::new(job);
         let forgotten = self.add(&job)?;
-        if let Err(error) = job.store(hub, None).await {
+        if let Err(error) = job.store(None).await {
             self.lock().retain(|kept| !Arc::ptr_eq(kept, &job));
             return Err(error.into());
         }
-        forget(hub, forgotten).await;
-        spawn(state, hub, job, order);
+        forget(&job.hub, forgotten).await;
+        spawn(state, job, order);
         Ok(())
     }
 
@@ -167,7 +160,7 @@ impl Operations {
             self.lock().push_back(Arc::clone(&job));
             if is_running {
                 tracing::info!(hub = hub.name(), id, "an operation goes on");
-                spawn(state, hub, job, order);
+                spawn(state, job, order);
             }
         }
     }
@@ -175,6 +168,8 @@ impl Operations {
     /// The ids of those that are forgotten for it.
     fn add(&self, job: &Arc<Job>) -> Result<Option<String>, Problem> {
         let mut jobs = self.lock();
+        // Those of a hub that was deleted are of none that is there, also when one of its name was made.
+        jobs.retain(|kept| kept.hub.retired().is_none());
         let is_running = |job: &Arc<Job>| job.snapshot().state == Progress::Running;
         if jobs.iter().filter(|job| is_running(job)).count() >= RUNNING_MAX {
             return Err(Problem::new(
@@ -183,7 +178,7 @@ impl Operations {
                 format!("{RUNNING_MAX} operations run already: wait for one, or cancel it"),
             ));
         }
-        let ended = |kept: &Arc<Job>| !is_running(kept) && *lock(&kept.hub) == *lock(&job.hub);
+        let ended = |kept: &Arc<Job>| !is_running(kept) && kept.hub.name() == job.hub.name();
         let place = jobs.iter().position(ended).filter(|_| jobs.len() >= KEPT_MAX);
         let forgotten = place.and_then(|place| jobs.remove(place));
         jobs.push_back(Arc::clone(job));
@@ -206,14 +201,14 @@ async fn forget(hub: &TaskHub, id: Option<String>) {
     }
 }
 
-fn spawn(state: &Arc<State>, hub: &TaskHub, job: Arc<Job>, order: Order) {
-    let (state, hub) = (Arc::clone(state), hub.clone());
-    tokio::spawn(async move { job.run(&state, &hub, &order).await });
+fn spawn(state: &Arc<State>, job: Arc<Job>, order: Order) {
+    let state = Arc::clone(state);
+    tokio::spawn(async move { job.run(&state, &order).await });
 }
 
 impl Job {
     /// One that has not begun, for what a query finds.
-    pub(super) fn new(told: OperationWire, body: OperationBody, query: InstanceQuery) -> Self {
+    pub(super) fn new(hub: &TaskHub, told: OperationWire, body: OperationBody, query: InstanceQuery) -> Self {
         let limit = match (body.dry_run, body.rate) {
             (true, _) => ROWS_LOOKED_AT,
             (false, None) => PAGE_ROWS,
@@ -221,7 +216,7 @@ impl Job {
             (false, Some(rate)) => rate.in_a_second().clamp(1, PAGE_ROWS),
         };
         Self {
-            hub: Mutex::default(),
+            hub: hub.clone(),
             told: Mutex::new(told),
             body,
             query: InstanceQuery { limit, ..query },
@@ -239,13 +234,11 @@ impl Job {
         let until = instant(&until).ok()?;
         let mut query = body.r#where.query(body.verb, until).ok()?;
         query.after = after.map(|after| cursor(&after)).transpose().ok()?;
-        let job = Self::new(told, body, query);
-        hub.name().clone_into(&mut lock(&job.hub));
-        Some(job)
+        Some(Self::new(hub, told, body, query))
     }
 
     fn is_of(&self, hub: &TaskHub) -> bool {
-        *lock(&self.hub) == hub.name()
+        self.hub.name() == hub.name() && self.hub.retired().is_none()
     }
 
     pub(super) fn snapshot(&self) -> OperationWire {
@@ -261,7 +254,7 @@ impl Job {
         change(&mut lock(&self.told));
     }
 
-    async fn store(&self, hub: &TaskHub, after: Option<String>) -> Answer<()> {
+    async fn store(&self, after: Option<String>) -> Answer<()> {
         if self.body.dry_run {
             return Ok(());
         }
@@ -270,23 +263,25 @@ impl Job {
         let stored = Stored {
             told,
             body: self.body.clone(),
-            until: time::exact(self.query.created_to.unwrap_or_else(|| hub.now())),
+            until: time::exact(self.query.created_to.unwrap_or_else(|| self.hub.now())),
             after,
         };
-        hub.set_meta(&name, Some(to_json(&stored).into_bytes())).await
+        self.hub
+            .set_meta(&name, Some(to_json(&stored).into_bytes()))
+            .await
     }
 
-    async fn run(&self, state: &State, hub: &TaskHub, order: &Order) {
-        let (progress, problem) = match self.walk(state, hub, order).await {
+    async fn run(&self, state: &State, order: &Order) {
+        let (progress, problem) = match self.walk(state, order).await {
             Ok(Walked::Ended(progress)) => (progress, None),
             Ok(Walked::Interrupted) => return,
             Err(problem) => (Progress::Failed, Some(problem)),
         };
         self.tell(|told| {
-            told.ended = Some(time::exact(hub.now()));
+            told.ended = Some(time::exact(self.hub.now()));
             (told.state, told.problem) = (progress, problem);
         });
-        if let Err(error) = self.store(hub, None).await {
+        if let Err(error) = self.store(None).await {
             tracing::debug!(
                 error = error.detail,
                 "the end of an operation is not stored: it ends again"
@@ -294,11 +289,11 @@ impl Job {
         }
     }
 
-    async fn walk(&self, state: &State, hub: &TaskHub, order: &Order) -> Result<Walked, String> {
+    async fn walk(&self, state: &State, order: &Order) -> Result<Walked, String> {
         let mut query = self.query.clone();
         let pace = Pace::new(self.body.rate.map(|rate| rate.interval()));
         loop {
-            let page = match hub.list(query.clone()).await {
+            let page = match self.hub.list(query.clone()).await {
                 Err(error) if error.kind == RequestErrorKind::Unavailable => return Ok(Walked::Interrupted),
                 page => page.map_err(|error| error.detail)?,
             };
@@ -309,7 +304,7 @@ impl Job {
             let found = page.rows.iter().filter(fits);
             let found: Vec<InstanceId> = found.map(|row| row.id.clone()).collect();
             self.note_found(&found);
-            if !self.body.dry_run && !self.command_all(state, hub, order, &pace, found).await {
+            if !self.body.dry_run && !self.command_all(state, order, &pace, found).await {
                 return Ok(Walked::Interrupted);
             }
             if *self.is_canceled.borrow() {
@@ -318,7 +313,7 @@ impl Job {
             let Some(next) = page.next else {
                 return Ok(Walked::Ended(Progress::Done));
             };
-            if *state.closing.borrow() || self.store(hub, Some(cursor_text(&next))).await.is_err() {
+            if *state.closing.borrow() || self.store(Some(cursor_text(&next))).await.is_err() {
                 return Ok(Walked::Interrupted);
             }
             query.after = Some(next);
@@ -335,14 +330,7 @@ impl Job {
     }
 
     /// Whether all had their turn, or were not to have it.
-    async fn command_all(
-        &self,
-        state: &State,
-        hub: &TaskHub,
-        order: &Order,
-        pace: &Pace,
-        found: Vec<InstanceId>,
-    ) -> bool {
+    async fn command_all(&self, state: &State, order: &Order, pace: &Pace, found: Vec<InstanceId>) -> bool {
         let is_interrupted = std::sync::atomic::AtomicBool::new(false);
         let interrupt = || is_interrupted.store(true, std::sync::atomic::Ordering::Relaxed);
         futures::stream::iter(found)
@@ -355,9 +343,10 @@ impl Job {
                         biased;
                         _ = canceled.wait_for(|is| *is) => return,
                         _ = closing.wait_for(|is| *is) => return interrupt(),
+                        _ = self.hub.until_retired() => return interrupt(),
                         () = pace.turn() => {}
                     }
-                    match order.give(hub, &id).await {
+                    match order.give(&self.hub, &id).await {
                         Err(error) if error.kind == RequestErrorKind::Unavailable => interrupt(),
                         outcome => self.note_outcome(&id, outcome),
                     }

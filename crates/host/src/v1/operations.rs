@@ -315,11 +315,8 @@ pub(super) async fn begin(mut call: Call) -> Result<Response, Problem> {
     };
     let order = Order::new(&told.id, &body, call.trace());
     let answer = json(StatusCode::ACCEPTED, to_json(&told));
-    let job = Job::new(told, body, query);
-    call.state
-        .operations
-        .begin(&call.state, call.hub(), job, order)
-        .await?;
+    let job = Job::new(call.hub(), told, body, query);
+    call.state.operations.begin(&call.state, job, order).await?;
     Ok(answer)
 }
 

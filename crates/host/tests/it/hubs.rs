@@ -178,6 +178,43 @@ async fn hubs_are_made_and_deleted_by_request() {
 }
 
 #[tokio::test]
+async fn jobs_of_a_hub_that_is_deleted_are_not_those_of_the_next_of_its_name() {
+    let list = HubList::new(open("default"));
+    let keeper = Arc::new(Keeper(list.clone()));
+    let world = world_with(Limits::default(), |server| {
+        server.hubs(list.clone()).keeper(keeper)
+    })
+    .await;
+    let jobs = format!("{OURS}/operations?hub=orders");
+    // As many as may run at once, each between two instances for an hour.
+    let slow =
+        br#"{"verb": "suspend", "where": {"name": "Wait"}, "rate": {"count": 1, "periodMs": 3600000}}"#;
+    for _ in 0..2 {
+        let made = world.send("PUT", &format!("{OURS}/hubs/orders"), &[], b"").await;
+        assert_eq!(made.status, 201, "{made:?}");
+        assert_eq!(world.get(&jobs).await.body, "[]");
+        let orders = list.find("orders").unwrap();
+        for number in 0..8 {
+            let start = StartOptions {
+                name: "Wait".into(),
+                id: Some(InstanceId::trusted(format!("w{number}"))),
+                ..StartOptions::default()
+            };
+            orders.start(start).await.unwrap();
+        }
+        for _ in 0..4 {
+            let begun = world.send("POST", &jobs, &[], slow).await;
+            assert_eq!(begun.status, 202, "{begun:?}");
+        }
+        let one_more = world.send("POST", &jobs, &[], slow).await;
+        assert_eq!((one_more.status, one_more.code()), (429, "busy".into()));
+        let path = format!("{OURS}/hubs/orders?confirm=orders");
+        let deleted = world.send("DELETE", &path, &[], b"").await;
+        assert_eq!(deleted.status, 204, "{deleted:?}");
+    }
+}
+
+#[tokio::test]
 async fn waits_and_streams_of_a_hub_that_is_deleted_end_and_say_why() {
     let list = HubList::new(open("default"));
     let keeper = Arc::new(Keeper(list.clone()));
