@@ -258,7 +258,7 @@ impl Checkpoint {
         // The tables have it; what follows only keeps the house.
         let tidied = self
             .segments
-            .recycle(next.applied)
+            .recycle(next.applied, next.segment)
             .and_then(|()| self.segments.prepare());
         if let Err(error) = tidied {
             tracing::warn!(%error, "log segments could not be recycled");

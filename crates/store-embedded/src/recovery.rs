@@ -84,7 +84,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
         .map_err(|error| OpenError::sqlite("note the opening", error))?;
     // The tables name the segment of this opening now, and an idle hub has no checkpoint that would
     // give the others back.
-    if let Err(error) = log.segments().recycle(position.applied) {
+    if let Err(error) = log.segments().recycle(position.applied, position.segment) {
         tracing::warn!(%error, "log segments could not be recycled");
     }
     Ok(Opened {

@@ -122,7 +122,7 @@ impl Remains {
             ..known
         };
         // As the real opening does, once the tables name the new segment.
-        if let Err(error) = log.segments().recycle(known.applied) {
+        if let Err(error) = log.segments().recycle(known.applied, image.known.segment) {
             tracing::debug!(%error, "log segments could not be recycled");
         }
         Ok(SimStore {
@@ -202,7 +202,7 @@ impl SimStore {
         // As in the real store: what fails here only keeps the house, or the disk is down.
         let _ = log
             .segments()
-            .recycle(window.lsn)
+            .recycle(window.lsn, image.known.segment)
             .and_then(|()| log.segments().prepare());
     }
 

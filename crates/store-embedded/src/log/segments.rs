@@ -112,12 +112,14 @@ impl Segments {
         });
     }
 
-    /// Gives back the segments of which everything is folded, durably.
-    pub(crate) fn recycle(&self, applied: u64) -> io::Result<()> {
+    /// Gives back the segments of which everything is folded, durably. The one that the tables name stays,
+    /// though the log may have gone on in the next before the checkpoint heard of it.
+    pub(crate) fn recycle(&self, applied: u64, named: u64) -> io::Result<()> {
         let applied = applied + u64::from(planted::has(Bug::SegmentRecycledEarly));
         loop {
             let mut files = self.lock();
-            let Some(index) = files.full.iter().position(|full| full.last_lsn <= applied) else {
+            let is_free = |full: &Full| full.last_lsn <= applied && full.segment < named;
+            let Some(index) = files.full.iter().position(is_free) else {
                 return Ok(());
             };
             let full = files.full.remove(index);
