@@ -145,18 +145,18 @@ impl Dispatcher {
 
     /// A task was asked for, or is due again: it goes to its limiter, or into the line.
     pub fn dispatch(self: &Arc<Self>, record: Arc<TaskRecord>) {
-        if self.executor.activity_settings(&record.name).is_none() {
+        let Some(settings) = self.executor.activity_settings(&record.name) else {
             tracing::warn!(activity = %record.name, instance_id = %record.instance, "nobody here has registered this activity; the task waits for a start that has");
             let mut state = self.lock();
             if state.unregistered.len() < UNREGISTERED_TOLD_MAX {
                 state.unregistered.insert(record.instance.clone());
             }
             return;
-        }
+        };
         self.lock()
             .active
             .insert((record.key, record.task), Active { canceller: None });
-        match self.limiters.ask(&*self.executor, &record) {
+        match self.limiters.ask(&*self.executor, settings, &record) {
             Some(ask) => self.send_to_limiter(&ask.bucket.clone(), Input::Acquire(ask)),
             None => self.run(Admitted { record, bucket: None }),
         }

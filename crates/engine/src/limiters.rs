@@ -10,7 +10,7 @@ use dalsegno_core::PartitionId;
 use dalsegno_core::limiter::LimiterRule;
 use hashbrown::HashMap;
 
-use crate::executor::Executor;
+use crate::executor::{ActivitySettings, Executor};
 use crate::input::LimiterAsk;
 use crate::task::TaskRecord;
 
@@ -72,12 +72,16 @@ impl Limiters {
         }
     }
 
-    /// What a task asks for before it runs: of the limiter that its code names, else of the one that
-    /// the call names, else of the one that is configured. `None`: it passes none.
-    pub fn ask(&self, executor: &dyn Executor, record: &Arc<TaskRecord>) -> Option<LimiterAsk> {
-        let of_code = executor
-            .activity_settings(&record.name)
-            .and_then(|settings| settings.limiter);
+    /// What a task asks for before it runs: of the limiter that its code names, which the settings of
+    /// the activity tell, else of the one that the call names, else of the one that is configured.
+    /// `None`: it passes none.
+    pub fn ask(
+        &self,
+        executor: &dyn Executor,
+        settings: ActivitySettings,
+        record: &Arc<TaskRecord>,
+    ) -> Option<LimiterAsk> {
+        let of_code = settings.limiter;
         let is_of_code = of_code.is_some();
         let of_call = || record.options.limiter().map(Into::into);
         let limiter: Arc<str> = of_code

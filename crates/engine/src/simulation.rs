@@ -528,10 +528,10 @@ impl SimHub {
     }
 
     fn dispatch(&mut self, record: Arc<TaskRecord>) {
-        if self.executor.activity_settings(&record.name).is_none() {
+        let Some(settings) = self.executor.activity_settings(&record.name) else {
             return;
-        }
-        match self.limiters.ask(&*self.executor, &record) {
+        };
+        match self.limiters.ask(&*self.executor, settings, &record) {
             Some(ask) => self.send_to_limiter(&ask.bucket.clone(), Input::Acquire(ask)),
             None => self.running.push(Admitted { record, bucket: None }),
         }
