@@ -67,6 +67,19 @@ pub(crate) fn past(text: &str) -> Result<Timestamp, String> {
     json::parse_time(text).ok_or_else(|| "write it like 2026-03-01T09:30:00Z, 2026-03-01 or 2h".into())
 }
 
+/// A time to come, or a duration from now, like `90d`.
+pub(crate) fn future(text: &str) -> Result<Timestamp, String> {
+    let now = crate::time::now();
+    let at = match units::duration(text) {
+        Some(from_now) => now + from_now,
+        None => json::parse_time(text).ok_or("write it like 2027-03-01T09:30:00Z, 2027-03-01 or 90d")?,
+    };
+    match at > now {
+        true => Ok(at),
+        false => Err("must be in the future".into()),
+    }
+}
+
 /// So many per time.
 pub(crate) fn rate(text: &str) -> Result<(u32, std::time::Duration), String> {
     units::rate(text).ok_or_else(|| "write it like 5000/1h".into())

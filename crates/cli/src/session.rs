@@ -32,6 +32,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) hub: RemoteHub,
+    named_hub: Option<String>,
     format: Format,
     timeout: Option<Duration>,
     time: TimeForm,
@@ -76,11 +77,17 @@ impl Session {
                 Some(key) => hub.key(key),
                 None => hub,
             },
+            named_hub: target.hub.clone(),
             format: global.format(),
             timeout: global.timeout,
             time: global.time,
             quiet: global.quiet,
         })
+    }
+
+    /// The hub that the command names: by flag, environment or profile.
+    pub(crate) fn named_hub(&self) -> Option<&str> {
+        self.named_hub.as_deref()
     }
 
     pub(crate) fn format(&self) -> Format {

@@ -254,6 +254,58 @@ impl CallSubject {
     }
 }
 
+/// The hub of a call that names none.
+pub const DEFAULT_HUB: &str = "default";
+
+/// Whether a call may create the hub that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewHubs {
+    /// It may, if the host creates hubs on demand.
+    Allowed,
+    /// It may not: the host is read-only.
+    Refused,
+}
+
+/// The hub that a call names. The endpoint that admits a call resolves the name once and attaches it
+/// to the call, so that the service acts on the very hub that was checked.
+#[derive(Clone, Debug)]
+pub struct CalledHub {
+    name: Arc<str>,
+    new_hubs: NewHubs,
+    created: Arc<OnceLock<()>>,
+}
+
+impl CalledHub {
+    /// The hub of this name.
+    pub fn new(name: &str, new_hubs: NewHubs) -> Self {
+        Self {
+            name: name.into(),
+            new_hubs,
+            created: Arc::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the call may create it.
+    pub fn new_hubs(&self) -> NewHubs {
+        self.new_hubs
+    }
+
+    /// Records that the call created it.
+    pub fn record_created(&self) {
+        let _ = self.created.set(());
+    }
+
+    /// Its name, if the call created it.
+    pub fn created(&self) -> Option<&str> {
+        self.created.get().map(|()| &*self.name)
+    }
+}
+
 /// A worker elsewhere that is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerStatus {

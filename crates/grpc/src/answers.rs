@@ -17,13 +17,22 @@ pub type Outcomes = UnboundedReceiverStream<Told>;
 
 type Told = Result<proto::WorkOutcome, Status>;
 
-/// Takes all answers of a stream. What was read is taken to its end, whether or not the worker is
-/// still there to hear of it.
+/// Takes the answers of a stream until either side ends it. An answer that was read is applied, whether
+/// or not the worker is still connected to read its outcome.
 pub(crate) fn take_all(served: Arc<Served>, mut answers: Streaming<proto::WorkAnswer>) -> Outcomes {
     let (outcomes, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        while let Ok(Some(answer)) = answers.message().await {
-            take(&served, answer, &outcomes);
+        loop {
+            let answer = tokio::select! {
+                biased;
+                // The outcomes end when the connection does, or the key of the worker.
+                () = outcomes.closed() => return,
+                answer = answers.message() => answer,
+            };
+            match answer {
+                Ok(Some(answer)) => take(&served, answer, &outcomes),
+                Ok(None) | Err(_) => return,
+            }
         }
     });
     UnboundedReceiverStream::new(told)

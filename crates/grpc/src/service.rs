@@ -5,7 +5,9 @@ use std::sync::Arc;
 use dalsegno_core::query::LargeValues;
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::executor::ExecutionInfo;
-use dalsegno_engine::request::{CallSubject, RequestError, RequestErrorKind};
+use dalsegno_engine::request::{CallSubject, CalledHub, NewHubs, RequestError, RequestErrorKind};
+
+pub use dalsegno_engine::request::DEFAULT_HUB;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use prost::Message as _;
@@ -39,23 +41,31 @@ pub struct Served {
     pub workers: Arc<Workers>,
 }
 
-/// What a call does where the hub that it names is not there.
+/// What a call does when the hub that it names does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// It is refused: whoever only looks makes nothing.
-    Refused,
-    /// It is made, where the server allows that: workers and starts bring work.
-    Made,
+pub enum OnMissing {
+    /// The server refuses the call.
+    Refuse,
+    /// The server creates the hub, if it creates hubs on demand and the call may: workers and starts
+    /// bring work.
+    Create,
 }
 
 /// The hubs of a server, by name.
 pub trait Hubs: Send + Sync + 'static {
-    /// The hub of that name.
-    fn hub(&self, name: &str, absent: Absent) -> BoxFuture<'_, Result<Arc<Served>, Status>>;
+    /// The hub that a call names. Records on `called` that it was created.
+    fn hub(&self, called: &CalledHub, on_missing: OnMissing) -> BoxFuture<'_, Result<Arc<Served>, Status>>;
 
-    /// Makes the hub of that name, empty; one that is there stays, or is deleted first.
+    /// Whether a worker of this hub will be welcome. Creates nothing: it is refused for a hub that
+    /// neither exists nor will be created on demand.
+    fn greet(&self, called: &CalledHub) -> BoxFuture<'_, Result<(), Status>> {
+        let known = self.hub(called, OnMissing::Refuse);
+        Box::pin(async move { welcome(&*known.await?) })
+    }
+
+    /// Creates the hub of that name, empty. A hub that exists stays as it is, or is deleted first.
     fn create(&self, name: &str, recreate: bool) -> BoxFuture<'_, Result<(), Status>> {
-        let known = self.hub(name, Absent::Refused);
+        let known = self.hub(&CalledHub::new(name, NewHubs::Refused), OnMissing::Refuse);
         Box::pin(async move {
             match recreate {
                 true => Err(fixed()),
@@ -66,13 +76,26 @@ pub trait Hubs: Send + Sync + 'static {
 
     /// Deletes the hub of that name with all that is in it.
     fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), Status>> {
-        let known = self.hub(name, Absent::Refused);
+        let known = self.hub(&CalledHub::new(name, NewHubs::Refused), OnMissing::Refuse);
         Box::pin(async move { known.await.and(Err(fixed())) })
     }
 }
 
+/// Refuses workers of a hub that drains.
+///
+/// # Errors
+/// UNAVAILABLE: the server is about to end.
+pub fn welcome(served: &Served) -> Result<(), Status> {
+    match served.workers.is_draining() {
+        true => Err(Status::unavailable(
+            "the server is going down: connect again in a moment",
+        )),
+        false => Ok(()),
+    }
+}
+
 fn fixed() -> Status {
-    Status::failed_precondition("this server's only task hub is neither made nor deleted by a call")
+    Status::failed_precondition("this server's only task hub is neither created nor deleted by a call")
 }
 
 /// The only hub of a server.
@@ -87,8 +110,8 @@ impl OneHub {
 }
 
 impl Hubs for OneHub {
-    fn hub(&self, name: &str, _absent: Absent) -> BoxFuture<'_, Result<Arc<Served>, Status>> {
-        let own = self.0.hub.name();
+    fn hub(&self, called: &CalledHub, _on_missing: OnMissing) -> BoxFuture<'_, Result<Arc<Served>, Status>> {
+        let (name, own) = (called.name(), self.0.hub.name());
         let answer = match name == own || name == DEFAULT_HUB {
             true => Ok(self.0.clone()),
             false => Err(Status::not_found(format!(
@@ -107,9 +130,6 @@ pub fn router(hubs: Arc<dyn Hubs>, message_bytes_max: usize) -> axum::Router {
         .route_service("/TaskHubSidecarService/{call}", service)
         .route_service("/TaskHubWorkerService/{call}", answers)
 }
-
-/// The hub of a client that names none.
-pub const DEFAULT_HUB: &str = "default";
 
 /// Answers the calls of workers and clients.
 pub struct Sidecar {
@@ -137,14 +157,19 @@ impl Sidecar {
             .max_encoding_message_size(usize::MAX)
     }
 
-    /// The hub of a call that makes none.
+    /// The hub of a call that creates none.
     async fn served<T>(&self, request: &Request<T>) -> Result<Arc<Served>, Status> {
-        self.hubs.hub(&hub_name(request), Absent::Refused).await
+        self.hubs.hub(&called_hub(request), OnMissing::Refuse).await
     }
 
-    /// The hub of a worker.
-    async fn served_or_made<T>(&self, request: &Request<T>) -> Result<Arc<Served>, Status> {
-        self.hubs.hub(&hub_name(request), Absent::Made).await
+    /// The hub of a call that brings work, created on demand.
+    async fn served_or_created<T>(&self, request: &Request<T>) -> Result<Arc<Served>, Status> {
+        let called = called_hub(request);
+        let on_missing = match called.new_hubs() {
+            NewHubs::Allowed => OnMissing::Create,
+            NewHubs::Refused => OnMissing::Refuse,
+        };
+        self.hubs.hub(&called, on_missing).await
     }
 
     /// The hub of a call that changes an instance; says which, for the record.
@@ -164,17 +189,20 @@ impl Sidecar {
         subject: impl Fn(&T) -> &String,
     ) -> Result<Arc<Served>, Status> {
         tell(request, subject);
-        self.served_or_made(request).await
+        self.served_or_created(request).await
     }
 }
 
-/// The hub that a call names.
-fn hub_name<T>(request: &Request<T>) -> String {
+/// The hub that a call names: as the endpoint that admitted the call resolved it, else by the
+/// metadata of the call.
+fn called_hub<T>(request: &Request<T>) -> CalledHub {
+    if let Some(called) = request.extensions().get::<CalledHub>() {
+        return called.clone();
+    }
     let named = |key| request.metadata().get(key).and_then(|value| value.to_str().ok());
     let name = named("taskhub").or_else(|| named("durable-taskhub"));
-    name.filter(|name| !name.is_empty())
-        .unwrap_or(DEFAULT_HUB)
-        .to_owned()
+    let name = name.filter(|name| !name.is_empty());
+    CalledHub::new(name.unwrap_or(DEFAULT_HUB), NewHubs::Allowed)
 }
 
 /// Says which instance a call is about, for the record.
@@ -240,13 +268,7 @@ impl TaskHubWorkerService for Sidecar {
 #[tonic::async_trait]
 impl TaskHubSidecarService for Sidecar {
     async fn hello(&self, request: Request<()>) -> Answer<()> {
-        let served = self.served_or_made(&request).await?;
-        match served.workers.is_draining() {
-            true => Err(Status::unavailable(
-                "the server is going down: connect again in a moment",
-            )),
-            false => Ok(Response::new(())),
-        }
+        self.hubs.greet(&called_hub(&request)).await.map(Response::new)
     }
 
     type GetWorkItemsStream = WorkItems;
@@ -255,7 +277,7 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::GetWorkItemsRequest>,
     ) -> Answer<Self::GetWorkItemsStream> {
-        let served = self.served_or_made(&request).await?;
+        let served = self.served_or_created(&request).await?;
         let name = worker_name(&request);
         tracing::info!(hub = served.hub.name(), worker = name, "a worker connected");
         let mut request = request.into_inner();
@@ -531,7 +553,7 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::CreateTaskHubRequest>,
     ) -> Answer<proto::CreateTaskHubResponse> {
-        let name = hub_name(&request);
+        let name = called_hub(&request).name().to_owned();
         let recreate = request.into_inner().recreate_if_exists;
         self.hubs.create(&name, recreate).await?;
         Ok(Response::new(proto::CreateTaskHubResponse {}))
@@ -541,7 +563,7 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::DeleteTaskHubRequest>,
     ) -> Answer<proto::DeleteTaskHubResponse> {
-        self.hubs.delete(&hub_name(&request)).await?;
+        self.hubs.delete(called_hub(&request).name()).await?;
         Ok(Response::new(proto::DeleteTaskHubResponse {}))
     }
 }

@@ -8,9 +8,10 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::MethodRouter;
 
-use crate::http::auth::{Access, Identity};
+use crate::http::auth::{Access, Principal, forbidden};
 use crate::http::body::empty;
 use crate::http::problem::Bodies;
+use crate::http::request::RequestLinks;
 use crate::keys::Scope;
 
 /// Who may call an app route. On loopback listeners: everybody on this machine.
@@ -97,21 +98,37 @@ fn check(level: AuthLevel, request: &Request) -> Result<(), crate::http::problem
         AuthLevel::Function => Scope::Function,
         AuthLevel::Admin => Scope::Admin,
     };
-    let identity = request
+    let principal = request
         .extensions()
-        .get::<Identity>()
-        .unwrap_or(&Identity::Nobody);
-    identity.permit(scope)?;
+        .get::<Principal>()
+        .unwrap_or(&Principal::Anonymous);
+    principal.permit(&[scope])?;
+    // The app is of the default hub.
+    if let Some(own) = request.extensions().get::<RequestLinks>()
+        && !principal.may_enter(own.hub.name(), own.hub.name())
+    {
+        return Err(forbidden());
+    }
     match request.extensions().get::<Access>() {
-        Some(access) => access.check_origin(request.method(), request.headers()),
+        Some(access) => {
+            let scheme = request
+                .extensions()
+                .get::<Scheme>()
+                .map_or("http", |scheme| scheme.0);
+            access.check_origin(scheme, request.method(), request.uri(), request.headers())
+        }
         None => Ok(()),
     }
 }
 
-/// Whoever shows no key learns nothing about which routes there are.
+/// The scheme of the listener, for the guards of app routes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scheme(pub(crate) &'static str);
+
+/// A caller without a valid key learns nothing about which routes there are.
 async fn nothing(request: Request) -> Response<Body> {
-    match request.extensions().get::<Identity>() {
-        Some(identity) if identity.require().is_ok() => empty(StatusCode::NOT_FOUND),
+    match request.extensions().get::<Principal>() {
+        Some(principal) if principal.is_known() => empty(StatusCode::NOT_FOUND),
         _ => empty(StatusCode::UNAUTHORIZED),
     }
 }
@@ -119,9 +136,11 @@ async fn nothing(request: Request) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use axum::routing::{get, post};
+    use dalsegno_core::Timestamp;
     use tower::ServiceExt;
 
     use super::*;
+    use crate::keys::{KeyHubs, KeyRing};
 
     fn info(path: &str, level: AuthLevel) -> RouteInfo {
         RouteInfo {
@@ -132,7 +151,7 @@ mod tests {
         }
     }
 
-    async fn check(identity: &Identity, method: &str, path: &str) -> u16 {
+    async fn check(principal: &Principal, method: &str, path: &str) -> u16 {
         let routes = AppRoutes::new()
             .route(info("/open", AuthLevel::Anonymous), get(|| async { "open" }))
             .route(info("/orders", AuthLevel::Function), post(|| async { "order" }))
@@ -142,7 +161,7 @@ mod tests {
             .uri(path)
             .body(Body::empty())
             .unwrap();
-        request.extensions_mut().insert(identity.clone());
+        request.extensions_mut().insert(principal.clone());
         routes
             .into_router("api", 100)
             .oneshot(request)
@@ -154,30 +173,37 @@ mod tests {
 
     #[tokio::test]
     async fn levels_decide_who_may_call() {
-        let holder = |scopes: &[Scope]| Identity::Holder {
-            id: "key".into(),
-            scopes: scopes.to_vec(),
+        let mut ring = KeyRing::new().unwrap();
+        let mut holder = |scopes: &[Scope]| {
+            let secret = ring.create("key", scopes, KeyHubs::All, None).unwrap();
+            let key = ring.find(&secret, Timestamp::from_micros(0)).unwrap();
+            Principal::Key(key.clone())
         };
         let caller = holder(&[Scope::Function]);
         let admin = holder(&[Scope::Admin, Scope::Function]);
-        for (identity, method, path, wanted) in [
-            (&Identity::Nobody, "GET", "/api/open", 200),
-            (&Identity::Nobody, "POST", "/api/orders", 401),
-            (&Identity::Stranger, "POST", "/api/orders", 401),
+        for (principal, method, path, wanted) in [
+            (&Principal::Anonymous, "GET", "/api/open", 200),
+            (&Principal::Anonymous, "POST", "/api/orders", 401),
+            (&Principal::InvalidKey, "POST", "/api/orders", 401),
             (&caller, "POST", "/api/orders", 200),
             (&caller, "GET", "/api/admin", 403),
             (&admin, "GET", "/api/admin", 200),
-            (&Identity::Local, "GET", "/api/admin", 200),
-            (&Identity::Link("dsl1_x_y".into()), "POST", "/api/orders", 403),
-            (&Identity::Nobody, "GET", "/api/nothing", 401),
+            (&Principal::Loopback, "GET", "/api/admin", 200),
+            (
+                &Principal::LinkClaim("dsl1_x_y".into()),
+                "POST",
+                "/api/orders",
+                403,
+            ),
+            (&Principal::Anonymous, "GET", "/api/nothing", 401),
             (&caller, "GET", "/api/nothing", 404),
             (&caller, "GET", "/orders", 404),
             (&caller, "GET", "/api/orders", 404),
         ] {
             assert_eq!(
-                check(identity, method, path).await,
+                check(principal, method, path).await,
                 wanted,
-                "{identity:?} {method} {path}"
+                "{principal:?} {method} {path}"
             );
         }
     }

@@ -24,7 +24,7 @@ pub struct AuditRecord {
     /// When it was answered.
     #[schemars(extend("format" = "date-time"))]
     pub at: String,
-    /// Name of the caller's key, `link` for the holder of one, `local` on loopback, else `nobody`.
+    /// Name of the caller's key, `link` for the holder of a link, `local` on a host without keys, `anonymous`, or `invalid key`.
     pub caller: String,
     /// Where it came from.
     pub address: String,

@@ -155,20 +155,32 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "internal",
         "The server failed.",
-        "Something that nobody thought of. The log of the host has more.",
+        "Internal error: please report it. The log of the host has the details.",
         "Look into the log of the host, and report it.",
     ),
     entry(
         "unauthorized",
         "The host does not let this key do that.",
-        "No key, or an unknown or revoked one. HTTP says so by an empty 401.",
-        "Show a key with `--key` or DALSEGNO_TOKEN; `dalsegno key create --scope` makes one.",
+        "The request has no key, or an unknown, expired or revoked one; or the key is in `?code=`, and `auth.keys_in_query` is off. HTTP answers with an empty 401.",
+        "Send a key with `--key` or DALSEGNO_TOKEN, over HTTP as `x-functions-key`; `dalsegno key create NAME --scope SCOPE` creates one.",
     ),
     entry(
         "forbidden",
         "The key does not allow that.",
-        "A good key without the scope that the request needs. HTTP says so by an empty 403.",
-        "Show a key with that scope; `dalsegno key create --scope` makes one.",
+        "The key is valid and lacks the scope that the request needs, or opens one hub and the request changes the whole host; or a link is used for another operation, for a later instance of its id, or after it expired. HTTP answers with an empty 403.",
+        "Use a key with that scope; `dalsegno key create NAME --scope SCOPE` creates one.",
+    ),
+    entry(
+        "key_of_another_hub",
+        "The key opens another hub.",
+        "The request names no hub, so it is about the default hub, and the key was created for another one.",
+        "Name the hub of the key: `taskHub`, `--hub`, or the metadata `taskhub` over gRPC.",
+    ),
+    entry(
+        "forwarded_without_keys",
+        "A proxy forwarded the request, and the host has no keys.",
+        "Without keys every caller may do anything, so the host serves programs on its own machine only. `Forwarded`, `Via` or an `X-Forwarded-` header says that a proxy forwarded the request.",
+        "Create keys with `dalsegno key create`, and set `auth.keys_file`.",
     ),
     entry(
         "read_only",
@@ -178,9 +190,9 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     ),
     entry(
         "too_many_bad_keys",
-        "Too many unknown keys came from this address.",
-        "Somebody there guesses, or a client has an old key.",
-        "Stop sending the wrong key; `Retry-After` says when the address is heard again.",
+        "This address sent too many invalid keys.",
+        "Somebody guesses keys, or a client has an old key: more than 20 within a minute. Valid keys from the same address keep working.",
+        "Stop sending the wrong key; `Retry-After` says when it is looked at again.",
     ),
     entry(
         "foreign_host",

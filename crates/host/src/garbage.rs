@@ -8,7 +8,7 @@ use dalsegno_store_tests::Random;
 
 use crate::config::{Config, Sources};
 use crate::http::{query, time};
-use crate::keys::{KeyRing, LinkOperation};
+use crate::keys::{KeyRing, LinkOperation, LinkTarget};
 use crate::schedule::Schedule;
 
 /// Texts per parser.
@@ -144,8 +144,13 @@ fn no_link_key_but_the_signed_one_is_good() {
     let id = InstanceId::trusted("order-7");
     let now = Timestamp::from_micros(1_767_225_600_000_000);
     let later = now + Duration::from_secs(60);
-    let code = signer.sign("hub", LinkOperation::Status, &id, later);
-    let is_good = |code: &str| signer.verify(code, "hub", LinkOperation::Status, &id, now);
+    let target = LinkTarget {
+        hub: "hub",
+        operation: LinkOperation::Status,
+        id: &id,
+    };
+    let code = signer.sign(target, now, later);
+    let is_good = |code: &str| signer.verify(code, target, now).is_some();
     assert!(is_good(&code));
     let mut random = Random::new(7);
     for _ in 0..TEXTS {
@@ -155,6 +160,6 @@ fn no_link_key_but_the_signed_one_is_good() {
             !is_good(&altered) || altered.eq_ignore_ascii_case(&code),
             "{altered}"
         );
-        assert!(!is_good(&random.text("dsl1_0123456789abcdef", 80)));
+        assert!(!is_good(&random.text("dsl2_0123456789abcdef", 80)));
     }
 }

@@ -54,12 +54,16 @@ impl HubRefusal {
     }
 }
 
-/// What is told of a hub that is not here.
+/// The text for a hub that is not here, or that the caller may not enter. `names` are the hubs that
+/// the caller may know of.
 pub fn unknown_hub(name: &str, names: &[String]) -> String {
+    let known = match names.is_empty() {
+        true => String::new(),
+        false => format!(", only {}", names.join(", ")),
+    };
     format!(
-        "there is no task hub \"{name}\" here, this host has {}: make it with `dalsegno hub create {name}`, \
-         or by a worker or a start over gRPC that names it, where the host allows new ones",
-        names.join(", ")
+        "there is no task hub \"{name}\" here{known}: create it with `dalsegno hub create {name}`; where the \
+         host allows it, a worker or a start over gRPC that names it creates it too"
     )
 }
 
@@ -134,6 +138,17 @@ impl HubList {
             },
         };
         Some(hub.clone())
+    }
+
+    /// The name of the hub that gRPC means by this one. gRPC compares names exactly, since a worker or a
+    /// start may create the hub that it names.
+    pub(crate) fn exact_name<'a>(&'a self, name: &'a str) -> &'a str {
+        match self.alias {
+            Some(alias) if alias == name && !self.names().iter().any(|known| known == name) => {
+                self.main.name()
+            }
+            _ => name,
+        }
     }
 
     /// Those that are open, the host's own first.

@@ -1,7 +1,7 @@
 //! Keys that follow their file: a key that was revoked there stops working without a restart.
 //!
-//! The file is looked at when somebody asks, at most once a second; nothing runs meanwhile. A file
-//! that cannot be read, or is gone, changes nothing: the keys that were good stay good.
+//! The host reads the file when a request comes, at most once a second. A file that is missing or
+//! cannot be read changes nothing: the keys of the last good read stay valid.
 
 use std::fmt;
 use std::fs;
@@ -124,7 +124,7 @@ fn mark(path: &Path) -> io::Result<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::Scope;
+    use crate::keys::{KeyHubs, Scope};
 
     fn second(number: i64) -> Timestamp {
         Timestamp::from_micros(1_772_357_400_000_000 + number * LOOK_MICROS)
@@ -142,14 +142,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.json");
         let mut ring = KeyRing::new().unwrap();
-        let old = ring.create("old", &[Scope::Read], None).unwrap();
+        let old = ring.create("old", &[Scope::Read], KeyHubs::All, None).unwrap();
         ring.save(&path).unwrap();
         let keys = Keys::of_file(&path).unwrap();
         let knows = |secret: &str, now| keys.ring(now).find(secret, now).is_some();
         assert!(knows(&old, second(0)));
 
         assert!(ring.revoke("old"));
-        let new = ring.create("new", &[Scope::Read], None).unwrap();
+        let new = ring.create("new", &[Scope::Read], KeyHubs::All, None).unwrap();
         ring.save(&path).unwrap();
         let soon = Timestamp::from_micros(second(1).as_micros() - 1);
         assert!(knows(&old, soon), "looked at less than a second ago");
@@ -163,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.json");
         let mut ring = KeyRing::new().unwrap();
-        let secret = ring.create("ops", &[Scope::Read], None).unwrap();
+        let secret = ring.create("ops", &[Scope::Read], KeyHubs::All, None).unwrap();
         ring.save(&path).unwrap();
         let keys = Keys::of_file(&path).unwrap();
         let is_good = |now| keys.ring(now).find(&secret, now).is_some();

@@ -1,18 +1,20 @@
-//! Keys: who may do what.
+//! Keys: which caller may do what, in which task hub.
 //!
-//! Kept are the name, the SHA-256 of a 256-bit random secret, scopes and dates; never the secret.
-//! A link key (capability) is not kept at all: it is a MAC over one instance and one operation.
+//! The key file stores the name, the SHA-256 of a 256-bit random secret, scopes, hub and dates; never
+//! the secret. It also stores the secret that signs link keys ([`crate::link_keys`]).
 
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use dalsegno_core::{InstanceId, Timestamp};
-use hmac::{Hmac, KeyInit, Mac};
+use dalsegno_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+pub use crate::link_keys::{LinkOperation, LinkSigner, LinkTarget, VerifiedLink};
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -53,13 +55,71 @@ impl Scope {
     ];
 }
 
-/// A key as kept.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Start => "start",
+            Self::Signal => "signal",
+            Self::Control => "control",
+            Self::Purge => "purge",
+            Self::Entity => "entity",
+            Self::Worker => "worker",
+            Self::Admin => "admin",
+            Self::Function => "function",
+        })
+    }
+}
+
+/// The task hubs that a key opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyHubs {
+    /// The default hub of the host that reads the key file.
+    Default,
+    /// The hub of this name.
+    Named(String),
+    /// Every hub, and what belongs to the whole host.
+    All,
+    /// Every hub: the key is from a version in which keys had no hub.
+    AllUnstated,
+}
+
+impl KeyHubs {
+    /// Whether the key opens the hub of this name, on a host whose default hub is `default`.
+    pub fn include(&self, hub: &str, default: &str) -> bool {
+        match self {
+            Self::Default => hub == default,
+            Self::Named(name) => hub == name,
+            Self::All | Self::AllUnstated => true,
+        }
+    }
+
+    /// Whether the key opens every hub.
+    pub fn is_all(&self) -> bool {
+        matches!(self, Self::All | Self::AllUnstated)
+    }
+}
+
+impl fmt::Display for KeyHubs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default hub"),
+            Self::Named(name) => f.write_str(name),
+            Self::All => f.write_str("all hubs"),
+            Self::AllUnstated => f.write_str("all hubs (created before keys had a hub)"),
+        }
+    }
+}
+
+/// A key as the key file stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Its name, for people and audit.
     pub id: String,
     /// What it allows.
     pub scopes: Vec<Scope>,
+    /// Where it allows it.
+    pub hubs: KeyHubs,
     /// Refused after this.
     pub expires: Option<Timestamp>,
     sha256: [u8; 32],
@@ -68,7 +128,7 @@ pub struct Key {
 /// The keys of a host and the secret its links are signed with.
 #[derive(Clone)]
 pub struct KeyRing {
-    keys: Vec<Key>,
+    keys: Vec<Arc<Key>>,
     link_secret: [u8; 32],
 }
 
@@ -95,8 +155,26 @@ struct KeyFile {
     id: String,
     sha256: String,
     scopes: Vec<Scope>,
+    /// Keys of versions before 0.2 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hubs: Option<HubsFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_micros: Option<i64>,
+}
+
+/// `"default"`, `"all"` or `{"named": "orders"}`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum HubsFile {
+    Default,
+    All,
+    Named(String),
+}
+
+impl Key {
+    fn is_current(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 impl KeyRing {
@@ -111,20 +189,37 @@ impl KeyRing {
         })
     }
 
-    /// Adds a key and returns its secret, which is nowhere kept.
+    /// Adds a key, which replaces one of the same name, and returns its secret. The ring does not
+    /// store the secret.
     ///
     /// # Errors
-    /// When the system has no randomness to give.
-    pub fn create(&mut self, id: &str, scopes: &[Scope], expires: Option<Timestamp>) -> io::Result<String> {
+    /// When the system cannot provide random bytes.
+    pub fn create(
+        &mut self,
+        id: &str,
+        scopes: &[Scope],
+        hubs: KeyHubs,
+        expires: Option<Timestamp>,
+    ) -> io::Result<String> {
         let secret = format!("dsk_{}", hex(&random()?));
         self.keys.retain(|key| key.id != id);
-        self.keys.push(Key {
+        self.keys.push(Arc::new(Key {
             id: id.to_owned(),
             scopes: scopes.to_vec(),
+            hubs,
             expires,
             sha256: Sha256::digest(secret.as_bytes()).into(),
-        });
+        }));
         Ok(secret)
+    }
+
+    /// Replaces the secret that signs links. Every link that was issued before stops working.
+    ///
+    /// # Errors
+    /// When the system cannot provide random bytes.
+    pub fn rotate_link_secret(&mut self) -> io::Result<()> {
+        self.link_secret = random()?;
+        Ok(())
     }
 
     /// Removes a key; says whether it was there.
@@ -135,12 +230,12 @@ impl KeyRing {
     }
 
     /// The keys, without secrets.
-    pub fn keys(&self) -> &[Key] {
+    pub fn keys(&self) -> &[Arc<Key>] {
         &self.keys
     }
 
     /// The key with this secret. Takes the same time for every wrong one.
-    pub fn find(&self, secret: &str, now: Timestamp) -> Option<&Key> {
+    pub fn find(&self, secret: &str, now: Timestamp) -> Option<&Arc<Key>> {
         let given: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
         let mut found = None;
         for key in &self.keys {
@@ -148,12 +243,21 @@ impl KeyRing {
                 found = Some(key);
             }
         }
-        found.filter(|key| key.expires.is_none_or(|expires| now < expires))
+        found.filter(|key| key.is_current(now))
     }
 
-    /// What signs this ring's links.
+    /// Whether this very key is still there and has not expired.
+    pub(crate) fn still_has(&self, key: &Key, now: Timestamp) -> bool {
+        let same = |known: &&Arc<Key>| bool::from(known.sha256.ct_eq(&key.sha256));
+        self.keys
+            .iter()
+            .find(same)
+            .is_some_and(|known| known.is_current(now) && known.id == key.id)
+    }
+
+    /// What signs and verifies the links of this ring.
     pub fn link_signer(&self) -> LinkSigner {
-        LinkSigner(self.link_secret)
+        LinkSigner::new(self.link_secret)
     }
 
     /// Reads a ring from its file.
@@ -171,12 +275,18 @@ impl KeyRing {
         };
         let file: RingFile = serde_json::from_str(&fs::read_to_string(path)?).map_err(|_| damaged())?;
         let keys = file.keys.into_iter().map(|key| {
-            Some(Key {
+            Some(Arc::new(Key {
                 sha256: unhex(&key.sha256)?,
                 id: key.id,
                 scopes: key.scopes,
+                hubs: match key.hubs {
+                    Some(HubsFile::Default) => KeyHubs::Default,
+                    Some(HubsFile::Named(name)) => KeyHubs::Named(name),
+                    Some(HubsFile::All) => KeyHubs::All,
+                    None => KeyHubs::AllUnstated,
+                },
                 expires: key.expires_micros.map(Timestamp::from_micros),
-            })
+            }))
         });
         Ok(Self {
             keys: keys.collect::<Option<_>>().ok_or_else(damaged)?,
@@ -191,7 +301,7 @@ impl KeyRing {
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let file = RingFile {
             link_secret: hex(&self.link_secret),
-            keys: self.keys.iter().map(KeyFile::from).collect(),
+            keys: self.keys.iter().map(|key| KeyFile::from(&**key)).collect(),
         };
         let text = serde_json::to_string_pretty(&file).map_err(io::Error::other)?;
         let fresh = path.with_extension("new");
@@ -202,7 +312,9 @@ impl KeyRing {
         let mut out = options.open(&fresh)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
-        fs::rename(fresh, path)
+        fs::rename(fresh, path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 
@@ -234,102 +346,14 @@ impl From<&Key> for KeyFile {
             id: key.id.clone(),
             sha256: hex(&key.sha256),
             scopes: key.scopes.clone(),
+            hubs: match &key.hubs {
+                KeyHubs::Default => Some(HubsFile::Default),
+                KeyHubs::Named(name) => Some(HubsFile::Named(name.clone())),
+                KeyHubs::All => Some(HubsFile::All),
+                KeyHubs::AllUnstated => None,
+            },
             expires_micros: key.expires.map(Timestamp::as_micros),
         }
-    }
-}
-
-/// What a link lets its holder do, with one instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkOperation {
-    /// Read the status.
-    Status,
-    /// Raise events.
-    RaiseEvent,
-    /// Terminate.
-    Terminate,
-    /// Delete.
-    Purge,
-    /// Start again.
-    Restart,
-    /// Suspend.
-    Suspend,
-    /// Resume.
-    Resume,
-    /// Rewind.
-    Rewind,
-}
-
-impl LinkOperation {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::RaiseEvent => "raiseEvent",
-            Self::Terminate => "terminate",
-            Self::Purge => "purge",
-            Self::Restart => "restart",
-            Self::Suspend => "suspend",
-            Self::Resume => "resume",
-            Self::Rewind => "rewind",
-        }
-    }
-}
-
-/// How link keys begin; what begins so is never looked up among the keys.
-const LINK_KEY_PREFIX: &str = "dsl1_";
-
-/// Makes and checks link keys: `dsl1_<expiry, seconds, hex>_<MAC, hex>`.
-#[derive(Clone, Copy)]
-pub struct LinkSigner([u8; 32]);
-
-impl fmt::Debug for LinkSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LinkSigner(***)")
-    }
-}
-
-impl LinkSigner {
-    /// Is this a link key, good or not?
-    pub fn is_link_key(code: &str) -> bool {
-        code.starts_with(LINK_KEY_PREFIX)
-    }
-
-    /// The link key for one operation on one instance of a hub, until it expires.
-    pub fn sign(&self, hub: &str, operation: LinkOperation, id: &InstanceId, expires: Timestamp) -> String {
-        let seconds = format!("{:x}", expires.as_micros().max(0) / 1_000_000);
-        let mac = self.mac(hub, operation, id, &seconds);
-        format!("{LINK_KEY_PREFIX}{seconds}_{}", hex(&mac))
-    }
-
-    /// Is it good for that, now?
-    pub fn verify(
-        &self,
-        code: &str,
-        hub: &str,
-        operation: LinkOperation,
-        id: &InstanceId,
-        now: Timestamp,
-    ) -> bool {
-        let Some((seconds, mac)) = code
-            .strip_prefix(LINK_KEY_PREFIX)
-            .and_then(|rest| rest.split_once('_'))
-        else {
-            return false;
-        };
-        let Some(mac) = unhex(mac) else { return false };
-        let genuine = bool::from(self.mac(hub, operation, id, seconds).ct_eq(&mac));
-        let expires = i64::from_str_radix(seconds, 16).unwrap_or(0);
-        genuine && now.as_micros() / 1_000_000 < expires
-    }
-
-    /// Lengths come first, so that no two tuples read the same.
-    fn mac(&self, hub: &str, operation: LinkOperation, id: &InstanceId, seconds: &str) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
-        for part in [hub, operation.as_str(), id.as_str(), seconds] {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
-        }
-        mac.finalize().into_bytes().into()
     }
 }
 
@@ -353,7 +377,7 @@ pub(crate) fn unhex_bytes(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     unhex_bytes(text)?.try_into().ok()
 }
 
@@ -367,7 +391,9 @@ mod tests {
     #[test]
     fn a_secret_is_found_by_its_hash_and_is_nowhere_kept() {
         let mut ring = KeyRing::new().unwrap();
-        let secret = ring.create("ops", &[Scope::Read], Some(LATER)).unwrap();
+        let secret = ring
+            .create("ops", &[Scope::Read], KeyHubs::Default, Some(LATER))
+            .unwrap();
         assert_eq!(ring.find(&secret, NOW).map(|key| key.id.as_str()), Some("ops"));
         assert_eq!(ring.find(&secret, LATER), None, "expired");
         assert_eq!(ring.find("dsk_00", NOW), None);
@@ -409,22 +435,60 @@ mod tests {
     }
 
     #[test]
-    fn a_link_key_is_good_for_one_operation_on_one_instance_until_it_expires() {
-        let signer = KeyRing::new().unwrap().link_signer();
-        let id = |text| InstanceId::parse(text).unwrap();
-        let code = signer.sign("default", LinkOperation::Status, &id("order-1"), LATER);
-        assert!(signer.verify(&code, "default", LinkOperation::Status, &id("order-1"), NOW));
-        for (hub, operation, instance, now) in [
-            ("other", LinkOperation::Status, "order-1", NOW),
-            ("default", LinkOperation::Terminate, "order-1", NOW),
-            ("default", LinkOperation::Status, "order-2", NOW),
-            ("default", LinkOperation::Status, "order-1", LATER),
+    fn a_key_opens_its_hub_and_a_key_of_an_older_file_opens_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let mut ring = KeyRing::new().unwrap();
+        for (id, hubs) in [
+            ("default", KeyHubs::Default),
+            ("orders", KeyHubs::Named("orders".into())),
+            ("all", KeyHubs::All),
+            ("old", KeyHubs::AllUnstated),
         ] {
-            assert!(!signer.verify(&code, hub, operation, &id(instance), now));
+            ring.create(id, &[Scope::Read], hubs, None).unwrap();
         }
-        let longer = code.replacen("dsl1_", "dsl1_1", 1);
-        assert!(!signer.verify(&longer, "default", LinkOperation::Status, &id("order-1"), NOW));
-        let other = KeyRing::new().unwrap().link_signer();
-        assert!(!other.verify(&code, "default", LinkOperation::Status, &id("order-1"), NOW));
+        ring.save(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text.matches("\"hubs\"").count(),
+            3,
+            "the older form has no hubs: {text}"
+        );
+        let ring = KeyRing::load(&path).unwrap();
+        let opens: Vec<(bool, bool)> = ring
+            .keys()
+            .iter()
+            .map(|key| {
+                (
+                    key.hubs.include("main", "main"),
+                    key.hubs.include("orders", "main"),
+                )
+            })
+            .collect();
+        assert_eq!(opens, [(true, false), (false, true), (true, true), (true, true)]);
+        assert_eq!(
+            ring.keys()
+                .iter()
+                .map(|key| key.hubs.is_all())
+                .collect::<Vec<_>>(),
+            [false, false, true, true]
+        );
+    }
+
+    #[test]
+    fn a_rotated_link_secret_ends_earlier_links_and_keeps_the_keys() {
+        let mut ring = KeyRing::new().unwrap();
+        let secret = ring.create("ops", &[Scope::Read], KeyHubs::All, None).unwrap();
+        let id = dalsegno_core::InstanceId::trusted("i");
+        let target = LinkTarget {
+            hub: "default",
+            operation: LinkOperation::Status,
+            id: &id,
+        };
+        let code = ring.link_signer().sign(target, NOW, LATER);
+        assert!(ring.link_signer().verify(&code, target, NOW).is_some());
+        ring.rotate_link_secret().unwrap();
+        assert_eq!(ring.link_signer().verify(&code, target, NOW), None);
+        assert!(ring.find(&secret, NOW).is_some());
     }
 }

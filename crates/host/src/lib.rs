@@ -15,6 +15,7 @@ mod http;
 mod hubs;
 pub mod key_file;
 pub mod keys;
+pub mod link_keys;
 use dalsegno_engine::nearest;
 mod observer;
 mod openapi;
@@ -33,6 +34,7 @@ pub mod webhooks;
 
 pub use app_routes::{AppRoutes, AuthLevel};
 pub use error_codes::{ERROR_CODES, ErrorCode, error_code};
+pub use http::grpc_calls::grpc_scopes;
 pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::{RequestLinks, trace_in};
 pub use hubs::{Created, HubKeeper, HubList, HubRefusal, unknown_hub};

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
 use crate::app_routes::AppRoutes;
-pub use crate::http::auth::Access;
-use crate::http::dispatch::dispatch;
+pub use crate::http::auth::{Access, KeysInQuery};
+use crate::http::dispatch::{Connection, dispatch};
 use crate::http::grpc;
 use crate::http::links::Links;
 pub use crate::http::request::HttpSettings;
@@ -76,7 +76,7 @@ impl Server {
             hubs: HubList::new(hub),
             keeper: None,
             settings: HttpSettings::default(),
-            access: Access::Loopback { hosts: Vec::new() },
+            access: Access::loopback(),
             routes: AppRoutes::new(),
             route_prefix: "api".into(),
             grpc: None,
@@ -93,6 +93,11 @@ impl Server {
     pub fn hubs(mut self, hubs: HubList) -> Self {
         self.hubs = hubs;
         self
+    }
+
+    /// The default hub.
+    pub fn main_hub(&self) -> &TaskHub {
+        self.hubs.main()
     }
 
     /// Who makes and deletes hubs; without, nobody does.
@@ -193,19 +198,22 @@ impl Server {
         Ok(())
     }
 
-    /// Who is reachable from elsewhere asks for keys, and does not let them travel in the clear.
-    fn check_reach(&self, address: SocketAddr) -> io::Result<()> {
+    /// Checks that a listener beyond loopback asks for keys, and that they do not travel unencrypted.
+    ///
+    /// # Errors
+    /// What is missing, and what to set.
+    pub fn check_reach(&self, address: SocketAddr) -> io::Result<()> {
         let refused = |text: &str| {
-            let text = format!("{address} is reachable from elsewhere and {text}");
+            let text = format!("{address} is reachable from other machines and {text}");
             Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
         };
         match address.ip().is_loopback() {
             true => Ok(()),
-            false if matches!(self.access, Access::Loopback { .. }) => {
+            false if !self.access.needs_keys() => {
                 refused("no keys are configured: listen on 127.0.0.1, or set auth.keys_file")
             }
             false if self.tls.is_none() && !self.allows_plaintext => refused(
-                "keys would travel in the clear: set tls.certificate_file and tls.key_file, \
+                "keys would travel unencrypted: set tls.certificate_file and tls.key_file, \
                  or tls.allow_plaintext behind a proxy that ends TLS",
             ),
             false => Ok(()),
@@ -219,7 +227,7 @@ impl Server {
             keeper: self.keeper.clone(),
             settings: self.settings.clone(),
             access: self.access.clone(),
-            bad_keys: Mutex::default(),
+            invalid_keys: Mutex::default(),
             waits: Waits::default(),
             schedules: Arc::clone(&self.schedules),
             operations: Arc::clone(&self.operations),
@@ -268,18 +276,18 @@ async fn accept_until(
             accepted = accept(listener, &slots) => accepted,
         };
         match accepted {
-            Ok((stream, peer, slot)) => {
+            Ok((stream, from, slot)) => {
                 let (state, faces, watcher) = (Arc::clone(state), faces.clone(), graceful.watcher());
                 connections.spawn(async move {
                     let ended = match faces.tls.clone() {
-                        None => watcher.watch(connection(stream, peer, state, faces)).await,
+                        None => watcher.watch(connection(stream, from, state, faces)).await,
                         Some(tls) => match shake_hands(&tls, stream).await {
-                            Ok(stream) => watcher.watch(connection(stream, peer, state, faces)).await,
+                            Ok(stream) => watcher.watch(connection(stream, from, state, faces)).await,
                             Err(error) => Err(error.into()),
                         },
                     };
                     if let Err(error) = ended {
-                        tracing::debug!(%peer, %error, "connection ended early");
+                        tracing::debug!(peer = %from.peer, %error, "connection ended early");
                     }
                     drop(slot);
                 });
@@ -303,14 +311,15 @@ async fn accept_until(
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Connection, tokio::sync::OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots)
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, peer, slot))
+    let listening = stream.local_addr()?;
+    Ok((stream, Connection { peer, listening }, slot))
 }
 
 async fn shake_hands(tls: &Tls, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
@@ -325,7 +334,7 @@ async fn shake_hands(tls: &Tls, stream: TcpStream) -> io::Result<TlsStream<TcpSt
 
 fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    peer: SocketAddr,
+    from: Connection,
     state: Arc<State>,
     faces: Faces,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = ConnectionError> + Send {
@@ -334,10 +343,10 @@ fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let (state, faces) = (Arc::clone(&state), faces.clone());
         async move {
             let answer = match grpc::is_call(&request) {
-                true => grpc::answer(state, faces.grpc, peer, request.map(Body::new)).await,
+                true => grpc::answer(state, faces.grpc, from, request.map(Body::new)).await,
                 false => {
                     let request = request.map(|body| Body::new(Unread::new(body)));
-                    dispatch(state, faces.app, peer, request).await
+                    dispatch(state, faces.app, from, request).await
                 }
             };
             Ok::<_, std::convert::Infallible>(answer)

@@ -11,7 +11,7 @@ use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::{Executor, HubOptions, TaskHub};
 use dalsegno_grpc::workers::{EntityItems, WorkerLimits};
 use dalsegno_host::app_routes::RouteInfo;
-use dalsegno_host::config::{Config, Sources};
+use dalsegno_host::config::{Config, Program, Sources};
 use dalsegno_host::schedule::{
     Schedule, Schedules, TimerError, TimerInfo as HostTimerInfo, TimerTrigger as HostTimer,
 };
@@ -251,7 +251,7 @@ impl App {
     async fn serve(self) -> Result<()> {
         let config = configuration()?;
         dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
-        let settings = HostSettings::from_config(&config)?;
+        let settings = HostSettings::from_config(&config, Program::App)?;
         let drain = settings.drain;
         let host = self.start(settings).await?;
         host.print_banner();
@@ -321,7 +321,7 @@ impl HostSettings {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             route_prefix: "api".to_owned(),
             http: dalsegno_host::server::HttpSettings::default(),
-            access: dalsegno_host::server::Access::Loopback { hosts: Vec::new() },
+            access: dalsegno_host::server::Access::loopback(),
             limits: Limits::default(),
             limiters: Vec::new(),
             limited: Vec::new(),
@@ -337,11 +337,13 @@ impl HostSettings {
         }
     }
 
-    /// What a configuration says.
+    /// What a configuration says, for a program.
     ///
     /// # Errors
-    /// When callers need keys and there are none.
-    pub fn from_config(config: &Config) -> Result<Self> {
+    /// When callers need keys and there are none, or when a file that the configuration names cannot
+    /// be read: every mistake there is.
+    pub fn from_config(config: &Config, program: Program) -> Result<Self> {
+        let resolved = config.resolve(program)?;
         Ok(Self {
             folder: config.store_path.clone(),
             partitions: config.partitions,
@@ -349,11 +351,11 @@ impl HostSettings {
             listen: Some(config.listen),
             route_prefix: config.route_prefix.clone(),
             http: config.http.clone(),
-            access: config.access()?,
+            access: resolved.access,
             limits: config.limits.clone(),
             limiters: config.limiters.clone(),
             limited: config.limited.clone(),
-            webhooks: config.webhooks.settings(&config.hub)?,
+            webhooks: resolved.webhooks,
             threads: 0,
             drain: config.drain,
             remote_workers: match config.grpc.workers.as_str() {
@@ -362,13 +364,7 @@ impl HostSettings {
                 _ => RemoteWorkers::Refused,
             },
             also_listen: Vec::new(),
-            tls: match &config.tls {
-                Some((certificate, key)) => Some(
-                    Tls::read(certificate, key)
-                        .map_err(|error| Error::configuration(format!("tls: {error}")))?,
-                ),
-                None => None,
-            },
+            tls: resolved.tls,
             allows_plaintext: config.allows_plaintext,
             worker_limits: WorkerLimits {
                 in_flight_default: config.grpc.in_flight_default,
@@ -379,7 +375,7 @@ impl HostSettings {
                 },
                 message_bytes_max: config.grpc.message_bytes_max,
             },
-            traces: config.traces.settings()?,
+            traces: resolved.traces,
         })
     }
 }
@@ -557,6 +553,10 @@ impl Host {
         };
         let listeners = main.into_iter().chain(others);
         let all: Vec<_> = listeners.map(|listener| (server(), listener)).collect();
+        for (server, listener) in &all {
+            let checked = server.check_reach(listener.local_addr()?);
+            checked.map_err(|error| Error::configuration(error.to_string()))?;
+        }
         if let Some(address) = address {
             host.client = host.client.clone().with_links(server().links(address));
         }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dalsegno_engine::request::{CalledHub, DEFAULT_HUB, NewHubs};
 use dalsegno_grpc::executor::RemoteExecutor;
-use dalsegno_grpc::service::{Absent, DEFAULT_HUB, Hubs, Served};
+use dalsegno_grpc::service::{Hubs, OnMissing, Served, welcome};
 use dalsegno_grpc::tonic::Status;
 use dalsegno_grpc::workers::Workers;
 use dalsegno_host::traces::TraceExporter;
@@ -248,10 +249,15 @@ impl Shelf {
 }
 
 impl Hubs for Shelf {
-    fn hub(&self, name: &str, absent: Absent) -> BoxFuture<'_, std::result::Result<Arc<Served>, Status>> {
-        let name = name.to_owned();
+    fn hub(
+        &self,
+        called: &CalledHub,
+        on_missing: OnMissing,
+    ) -> BoxFuture<'_, std::result::Result<Arc<Served>, Status>> {
+        let called = called.clone();
         Box::pin(async move {
-            if self.is_own(&name) {
+            let name = called.name();
+            if self.is_own(name) {
                 return Ok(self.main.clone());
             }
             if !self.has_others() {
@@ -260,17 +266,31 @@ impl Hubs for Shelf {
                     self.main.hub.name()
                 )));
             }
-            match absent {
-                Absent::Made => self
-                    .open_other(&name)
-                    .await
-                    .map(|(served, _)| served)
-                    .map_err(status),
-                Absent::Refused => match self.known(&name).await {
+            match on_missing {
+                OnMissing::Create => {
+                    let (served, created) = self.open_other(name).await.map_err(status)?;
+                    if created == Created::New {
+                        called.record_created();
+                    }
+                    Ok(served)
+                }
+                OnMissing::Refuse => match self.known(name).await {
                     Some(known) => Ok(known),
-                    None => Err(Status::not_found(unknown_hub(&name, &self.list.names()))),
+                    None => Err(Status::not_found(unknown_hub(name, &self.list.names()))),
                 },
             }
+        })
+    }
+
+    fn greet(&self, called: &CalledHub) -> BoxFuture<'_, std::result::Result<(), Status>> {
+        let called = called.clone();
+        Box::pin(async move {
+            let creates = self.has_others() && called.new_hubs() == NewHubs::Allowed;
+            if creates && !self.is_own(called.name()) && self.known(called.name()).await.is_none() {
+                // The call that follows creates it.
+                return check_name(called.name()).map_err(status);
+            }
+            welcome(&*Hubs::hub(self, &called, OnMissing::Refuse).await?)
         })
     }
 
@@ -394,9 +414,9 @@ mod tests {
         };
         let registry = Arc::new(Registry::default());
         let shelf = Shelf::open(&registry, &settings, None).await.unwrap();
-        assert!(shelf.hub("orders", Absent::Refused).await.is_err());
+        assert!(shelf.hub(&called("orders"), OnMissing::Refuse).await.is_err());
         assert_eq!(shelf.list().names(), ["default"]);
-        assert!(shelf.hub("orders", Absent::Made).await.is_ok());
+        assert!(shelf.hub(&called("orders"), OnMissing::Create).await.is_ok());
         shelf.main().hub.shutdown(Duration::ZERO).await;
         shelf.close_others(Duration::ZERO).await;
         drop(shelf);
@@ -417,6 +437,33 @@ mod tests {
         Shelf::open(&registry, &settings, None).await.unwrap()
     }
 
+    fn called(name: &str) -> CalledHub {
+        CalledHub::new(name, NewHubs::Allowed)
+    }
+
+    #[tokio::test]
+    async fn a_greeting_creates_no_hub() {
+        // With keys on, anybody could fill the disk with hubs.
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let orders = called("orders");
+        assert!(shelf.greet(&orders).await.is_ok(), "a worker will be welcome");
+        assert_eq!(shelf.list().names(), ["default"]);
+        assert!(!shelf.folder().join("orders").exists());
+        assert_eq!(
+            shelf.greet(&called("a/b")).await.unwrap_err().code(),
+            Code::InvalidArgument
+        );
+        let read_only = CalledHub::new("orders", NewHubs::Refused);
+        assert_eq!(shelf.greet(&read_only).await.unwrap_err().code(), Code::NotFound);
+        assert!(shelf.hub(&orders, OnMissing::Create).await.is_ok());
+        assert_eq!(orders.created(), Some("orders"));
+        let again = called("orders");
+        assert!(shelf.hub(&again, OnMissing::Create).await.is_ok());
+        assert_eq!(again.created(), None, "it existed");
+        close(&shelf).await;
+    }
+
     fn order() -> StartOptions {
         StartOptions {
             name: "Order".into(),
@@ -433,7 +480,7 @@ mod tests {
     async fn whoever_works_with_a_hub_that_is_deleted_is_told_so() {
         let folder = tempfile::TempDir::new().unwrap();
         let shelf = shelf(folder.path()).await;
-        let orders = shelf.hub("orders", Absent::Made).await.unwrap();
+        let orders = shelf.hub(&called("orders"), OnMissing::Create).await.unwrap();
         let stream = orders
             .workers
             .connect("w".into(), Filter::new(None), [0; 3], Abilities::default())
@@ -474,13 +521,13 @@ mod tests {
         let code = |answer: std::result::Result<(), Status>| answer.map_err(|status| status.code());
         let create = async |name: &str, again: bool| code(Hubs::create(&*shelf, name, again).await);
         assert_eq!(create("orders", false).await, Ok(()));
-        let orders = shelf.hub("orders", Absent::Refused).await.unwrap();
+        let orders = shelf.hub(&called("orders"), OnMissing::Refuse).await.unwrap();
         orders.hub.start(order()).await.unwrap();
         assert_eq!(create("orders", false).await, Ok(()));
         assert_eq!(orders.hub.retired(), None, "one that is there stays");
         assert_eq!(create("orders", true).await, Ok(()));
         assert!(orders.hub.retired().is_some());
-        let orders = shelf.hub("orders", Absent::Refused).await.unwrap();
+        let orders = shelf.hub(&called("orders"), OnMissing::Refuse).await.unwrap();
         let counts = orders.hub.counts().await.unwrap();
         assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 0);
         assert_eq!(create("a/b", false).await, Err(Code::InvalidArgument));
@@ -499,7 +546,7 @@ mod tests {
     async fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
         let folder = tempfile::TempDir::new().unwrap();
         let first = shelf(folder.path()).await;
-        assert!(first.hub("orders", Absent::Made).await.is_ok());
+        assert!(first.hub(&called("orders"), OnMissing::Create).await.is_ok());
         let hubs = first.folder();
         close(&first).await;
         drop(first);
@@ -522,8 +569,8 @@ mod tests {
         };
         let registry = Arc::new(Registry::default());
         let shelf = Shelf::open(&registry, &settings, None).await.unwrap();
-        for absent in [Absent::Made, Absent::Refused] {
-            let refused = shelf.hub("orders", absent).await.unwrap_err();
+        for on_missing in [OnMissing::Create, OnMissing::Refuse] {
+            let refused = shelf.hub(&called("orders"), on_missing).await.unwrap_err();
             assert_eq!(refused.code(), Code::NotFound);
         }
         let created = HubKeeper::create(&*shelf, "orders").await;

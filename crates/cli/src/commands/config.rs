@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use dalsegno_host::config::{Config as HostConfig, Loaded, Sources, template};
+use dalsegno_host::config::{Config as HostConfig, Loaded, Program, Sources, template};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Row;
@@ -19,9 +19,9 @@ pub(crate) enum Config {
     /// Write a file with every key, its meaning and default, none of them set
     #[command(after_help = "Example: dalsegno config init --config dalsegno.toml")]
     Init(File),
-    /// Say whether the configuration is good, and nothing else
+    /// Check the configuration as `dalsegno serve` does when it starts, and every file that it names
     #[command(after_help = "Example: dalsegno config check --config /etc/dalsegno.toml")]
-    Check(Files),
+    Check(Check),
 }
 
 #[derive(Debug, Args)]
@@ -31,6 +31,32 @@ pub(crate) struct Show {
     /// And where each comes from
     #[arg(long)]
     origin: bool,
+    #[command(flatten)]
+    program: ForApp,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    program: ForApp,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForApp {
+    /// The configuration is of an app, which may serve loopback without keys
+    #[arg(long)]
+    app: bool,
+}
+
+impl ForApp {
+    fn program(&self) -> Program {
+        match self.app {
+            true => Program::App,
+            false => Program::Serve,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -54,12 +80,13 @@ impl Config {
                     &["KEY", "VALUE"]
                 };
                 session.rows(head, &rows(&loaded, head.len()));
+                check(&loaded, show.program.program())?;
             }
             Self::Init(file) => {
                 file.write()?;
                 session.say(&format!("wrote {}", file.config.display()));
             }
-            Self::Check(files) => drop(files.load()?),
+            Self::Check(asked) => check(&asked.files.load()?, asked.program.program())?,
         }
         Ok(Exit::Ok)
     }
@@ -101,6 +128,14 @@ impl Files {
             .collect();
         HostConfig::load(&sources).map_err(|refused| Failure::configuration(&refused))
     }
+}
+
+/// Fails as the program would at its start. `config show` shows the values first.
+fn check(loaded: &Loaded, program: Program) -> Result<(), Failure> {
+    let resolved = loaded.config.resolve(program);
+    resolved
+        .map(drop)
+        .map_err(|refused| Failure::configuration(&refused))
 }
 
 fn rows(loaded: &Loaded, columns: usize) -> Vec<Row> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dalsegno::{App, Host, HostSettings, RemoteWorkers};
-use dalsegno_host::config::{Config, HostJson, Sources};
+use dalsegno_host::config::{Config, HostJson, Program, Sources};
 
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -129,7 +129,7 @@ impl Serve {
             .map_err(|error| Failure::configuration(&error))?
             .config;
         dalsegno_host::telemetry::init(&config.log_level, &config.log_format);
-        let mut settings = HostSettings::from_config(&config).map_err(refused)?;
+        let mut settings = HostSettings::from_config(&config, Program::Serve).map_err(refused)?;
         // What serves nobody would be of no use: this program has no functions of its own.
         settings.remote_workers = match settings.remote_workers {
             _ if self.hub_auto_create => RemoteWorkers::AnyHub,

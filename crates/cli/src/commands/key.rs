@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use dalsegno_host::keys::{KeyRing, Scope};
+use dalsegno_core::Timestamp;
+use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Row;
@@ -14,14 +15,17 @@ use crate::session::Session;
     after_help = "A host reads the file that auth.keys_file names,\nand again within a second of a change."
 )]
 pub(crate) enum Key {
-    /// Make a key and print its secret, which is nowhere kept
+    /// Create a key and print its secret, which is stored nowhere
     Create(Create),
     /// List the keys of a file, without secrets
     #[command(after_help = "Example: dalsegno key list")]
     List(File),
-    /// Remove a key; hosts that run refuse it within a second
+    /// Remove a key: running hosts refuse it within a second and end its streams within five
     #[command(after_help = "Example: dalsegno key revoke monitor")]
     Revoke(Revoke),
+    /// Replace the secret that signs links: every link issued so far stops working
+    #[command(after_help = "Example: dalsegno key rotate-link-secret --file keys.json")]
+    RotateLinkSecret(File),
 }
 
 #[derive(Debug, Args)]
@@ -32,13 +36,21 @@ pub(crate) struct File {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dalsegno key create monitor --scope read")]
+#[command(
+    after_help = "Example: dalsegno key create monitor --scope read --expires 90d\nThe key opens the default hub, the hub of --hub, or with --all-hubs every hub."
+)]
 pub(crate) struct Create {
-    /// Name of the key; one of that name is replaced
+    /// Name of the key; replaces a key of that name
     id: String,
-    /// What it allows; may be repeated; without it everything
-    #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
-    scopes: Vec<Scope>,
+    /// What it allows; may be repeated; `all` allows everything
+    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = scopes)]
+    scopes: Vec<Scopes>,
+    /// Open every hub, and what belongs to the whole host
+    #[arg(long, conflicts_with = "hub")]
+    all_hubs: bool,
+    /// When it expires: a time, or a duration from now such as 90d
+    #[arg(long, value_name = "TIME", value_parser = crate::input::future)]
+    expires: Option<Timestamp>,
     #[command(flatten)]
     file: File,
 }
@@ -51,14 +63,28 @@ pub(crate) struct Revoke {
     file: File,
 }
 
-fn word(scope: Scope) -> String {
-    format!("{scope:?}").to_lowercase()
+/// One scope, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scopes {
+    One(Scope),
+    All,
 }
 
-fn scope(text: &str) -> Result<Scope, String> {
-    let known = Scope::ALL.into_iter().find(|scope| word(*scope) == text);
-    let words: Vec<String> = Scope::ALL.into_iter().map(word).collect();
-    known.ok_or_else(|| format!("expected one of {}", words.join(", ")))
+fn scopes(text: &str) -> Result<Scopes, String> {
+    if text == "all" {
+        return Ok(Scopes::All);
+    }
+    let known = Scope::ALL.into_iter().find(|scope| scope.to_string() == text);
+    let words = Scope::ALL.map(|scope| scope.to_string());
+    known
+        .map(Scopes::One)
+        .ok_or_else(|| format!("must be one of {}, or all", words.join(", ")))
+}
+
+/// In the order of [`Scope::ALL`], each once.
+fn union(asked: &[Scopes]) -> Vec<Scope> {
+    let has = |scope: &Scope| asked.contains(&Scopes::All) || asked.contains(&Scopes::One(*scope));
+    Scope::ALL.into_iter().filter(has).collect()
 }
 
 fn load(file: &Path) -> Result<KeyRing, Failure> {
@@ -79,8 +105,20 @@ impl Key {
         match self {
             Self::Create(create) => create.run(session),
             Self::List(file) => {
-                let rows: Vec<Row> = load(&file.file)?.keys().iter().map(row).collect();
-                session.rows(&["KEY", "SCOPES"], &rows);
+                let ring = load(&file.file)?;
+                let rows: Vec<Row> = ring.keys().iter().map(|key| row(key)).collect();
+                session.rows(&["KEY", "SCOPES", "HUB", "EXPIRES"], &rows);
+                Ok(Exit::Ok)
+            }
+            Self::RotateLinkSecret(file) => {
+                let mut ring = KeyRing::load(&file.file)
+                    .map_err(|error| Failure::configuration(&format!("{}: {error}", file.file.display())))?;
+                ring.rotate_link_secret()
+                    .map_err(|error| Failure::unexpected(&error))?;
+                save(&ring, &file.file)?;
+                session.say(
+                    "replaced the link secret: links issued before stop working within a second; keys stay valid",
+                );
                 Ok(Exit::Ok)
             }
             Self::Revoke(revoke) => {
@@ -103,14 +141,15 @@ impl Key {
 impl Create {
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         let mut ring = load(&self.file.file)?;
-        let scopes = if self.scopes.is_empty() {
-            Scope::ALL.to_vec()
-        } else {
-            self.scopes
+        let scopes = union(&self.scopes);
+        let hubs = match (self.all_hubs, session.named_hub()) {
+            (true, _) => KeyHubs::All,
+            (false, Some(name)) => KeyHubs::Named(name.to_owned()),
+            (false, None) => KeyHubs::Default,
         };
         let replaced = ring.keys().iter().any(|key| key.id == self.id);
         let secret = ring
-            .create(&self.id, &scopes, None)
+            .create(&self.id, &scopes, hubs.clone(), self.expires)
             .map_err(|error| Failure::unexpected(&error))?;
         save(&ring, &self.file.file)?;
         if replaced {
@@ -128,17 +167,35 @@ impl Create {
                 json: json.to_string(),
             },
         );
-        session.say("send it as x-functions-key, or set DALSEGNO_TOKEN; it is shown this once");
+        session.say(&format!(
+            "it opens {hubs}; send it as x-functions-key, or set DALSEGNO_TOKEN; it is shown this once"
+        ));
         Ok(Exit::Ok)
     }
 }
 
 fn row(key: &dalsegno_host::keys::Key) -> Row {
-    let scopes: Vec<String> = key.scopes.iter().copied().map(word).collect();
-    let json = serde_json::json!({ "id": key.id, "scopes": scopes });
+    let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
+    let expires = key.expires.map(dalsegno_host::v1::json::time);
+    let json = serde_json::json!({
+        "id": key.id,
+        "scopes": scopes,
+        "hub": match &key.hubs {
+            KeyHubs::Named(name) => Some(name),
+            KeyHubs::Default | KeyHubs::All | KeyHubs::AllUnstated => None,
+        },
+        "allHubs": key.hubs.is_all(),
+        "expires": expires,
+    });
+    let cells = vec![
+        key.id.clone(),
+        scopes.join(","),
+        key.hubs.to_string(),
+        expires.unwrap_or_else(|| "never".into()),
+    ];
     Row {
         id: key.id.clone(),
-        cells: vec![key.id.clone(), scopes.join(",")],
+        cells,
         json: json.to_string(),
     }
 }
@@ -149,11 +206,12 @@ mod tests {
 
     #[test]
     fn scopes_are_words() {
-        assert_eq!(scope("read"), Ok(Scope::Read));
-        assert!(
-            scope("root")
-                .unwrap_err()
-                .starts_with("expected one of read, start")
-        );
+        assert_eq!(scopes("read"), Ok(Scopes::One(Scope::Read)));
+        assert_eq!(scopes("all"), Ok(Scopes::All));
+        let refused = scopes("root").unwrap_err();
+        assert!(refused.starts_with("must be one of read, start"), "{refused}");
+        let asked = [Scopes::One(Scope::Start), Scopes::One(Scope::Read)];
+        assert_eq!(union(&asked), [Scope::Read, Scope::Start]);
+        assert_eq!(union(&[Scopes::All]), Scope::ALL);
     }
 }

@@ -4,6 +4,7 @@
 //! is not in it is refused with the nearest that is; all mistakes are told at once.
 
 mod host_json;
+mod resolve;
 mod source;
 mod table;
 mod template;
@@ -13,7 +14,6 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use std::time::Duration;
 use dalsegno_core::limits::Limits;
 use dalsegno_engine::hub::LimiterDefinition;
 
-use crate::http::auth::Access;
+use crate::http::auth::KeysInQuery;
 use crate::http::request::HttpSettings;
-use crate::key_file::Keys;
 pub use host_json::{HostJson, HostJsonKey, Meaning};
+pub use resolve::{Program, Resolved};
 pub use source::Sources;
 pub use table::reference;
 use table::{SETTINGS, Value};
@@ -51,7 +51,9 @@ pub struct Config {
     pub keys_required: KeysRequired,
     /// Where the keys are.
     pub keys_file: Option<PathBuf>,
-    /// Host names beside those of loopback.
+    /// Whether `?code=` may hold a key.
+    pub keys_in_query: KeysInQuery,
+    /// Names of this host, beside those of loopback.
     pub hosts: Vec<String>,
     /// The hub's limits.
     pub limits: Limits,
@@ -95,10 +97,12 @@ pub struct GrpcSettings {
 /// When callers need a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeysRequired {
-    /// Beyond loopback.
+    /// Whenever a key file is configured. Without one [`Program`] decides.
     Auto,
-    /// Also on loopback: behind a proxy on the same machine.
+    /// Always: a key file must be configured.
     Always,
+    /// Never: no key file may be configured, and the host listens on loopback.
+    Never,
 }
 
 /// Where a value comes from.
@@ -229,31 +233,13 @@ impl Config {
         })
     }
 
-    /// Who may call, by address and keys.
+    /// Reads every file that the configuration names, and checks what the values do together. The
+    /// host starts with what this returns; `config check` stops here.
     ///
     /// # Errors
-    /// When a listener beyond loopback has no keys, or the key file cannot be read.
-    pub fn access(&self) -> Result<Access, Refused> {
-        if self.listen.ip().is_loopback() && self.keys_required == KeysRequired::Auto {
-            return Ok(Access::Loopback {
-                hosts: self.hosts.clone(),
-            });
-        }
-        let refuse = |reason: String| {
-            Refused(vec![Mistake {
-                origin: Origin::Default,
-                key: "auth.keys_file".into(),
-                reason,
-            }])
-        };
-        let Some(path) = &self.keys_file else {
-            return Err(refuse(format!(
-                "callers of {} need keys and there are none: name a key file, or listen on 127.0.0.1",
-                self.listen
-            )));
-        };
-        let explain = |error: io::Error| refuse(format!("{} cannot be read: {error}", path.display()));
-        Keys::of_file(path).map(Access::Keys).map_err(explain)
+    /// With every mistake there is. Nothing was changed.
+    pub fn resolve(&self, program: Program) -> Result<Resolved, Refused> {
+        resolve::resolve(self, program)
     }
 }
 
@@ -327,8 +313,27 @@ impl Values<'_> {
                 "is smaller than limits.payload_bytes_max: raise it",
             ));
         }
-        if self.text("auth.required") == "always" && self.text("auth.keys_file").is_empty() {
-            found.push(self.mistake("auth.required", "is always, and auth.keys_file names no file"));
+        let has_keys = !self.text("auth.keys_file").is_empty();
+        match self.text("auth.required").as_str() {
+            "always" if !has_keys => {
+                found.push(self.mistake("auth.required", "is always, and auth.keys_file names no file"));
+            }
+            "never" if has_keys => found.push(self.mistake(
+                "auth.required",
+                "is never, and auth.keys_file names a file: remove one of the two",
+            )),
+            _ => {}
+        }
+        for (key, other) in [
+            ("tls.certificate_file", "tls.key_file"),
+            ("tls.key_file", "tls.certificate_file"),
+        ] {
+            if !self.text(key).is_empty() && self.text(other).is_empty() {
+                found.push(self.mistake(
+                    key,
+                    &format!("is set and {other} is not, so the host would not speak TLS: set both"),
+                ));
+            }
         }
         if self
             .text("http.route_prefix")
@@ -351,7 +356,12 @@ impl Values<'_> {
             route_prefix: self.text("http.route_prefix"),
             keys_required: match self.text("auth.required").as_str() {
                 "always" => KeysRequired::Always,
+                "never" => KeysRequired::Never,
                 _ => KeysRequired::Auto,
+            },
+            keys_in_query: match self.flag("auth.keys_in_query") {
+                true => KeysInQuery::Accepted,
+                false => KeysInQuery::Ignored,
             },
             keys_file: self.text_if("auth.keys_file").map(PathBuf::from),
             hosts: self.list("http.hosts"),

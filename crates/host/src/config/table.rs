@@ -222,25 +222,25 @@ pub(super) const SETTINGS: &[Setting] = &[
         "http.public_url",
         Kind::Url,
         "",
-        "Origin of links. Empty: as the request says.",
+        "Origin of links. Empty: the host that the request names, if http.hosts or the listener has that name; else the listener's address.",
     ),
     row(
         "http.hosts",
         Kind::Hosts,
         "",
-        "Host names that a loopback listener answers to, beside its own.",
+        "Names of this host: what a listener without keys answers to beside the names of loopback, and what links may name. With a port, or for any port.",
     ),
     row(
         "http.trusted_proxies",
         Kind::Addresses,
         "",
-        "Addresses whose forwarding headers are believed.",
+        "Addresses of proxies. Their X-Forwarded-For (or Forwarded) names the client, for the audit log and for throttling.",
     ),
     row(
         "http.use_forwarded_host",
         Kind::Flag,
         "false",
-        "Whether links take the origin from them.",
+        "Whether links take scheme and host from what a trusted proxy forwards. The host has to be in http.hosts.",
     ),
     row(
         "http.route_prefix",
@@ -304,9 +304,15 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     row(
         "auth.required",
-        Kind::Choice(&["auto", "always"]),
+        Kind::Choice(&["auto", "always", "never"]),
         "auto",
-        "Whether loopback callers need a key too.",
+        "When callers need a key. `auto`: whenever auth.keys_file is set, whatever the listener; `dalsegno serve` does not start without one. `always`: the same for an app. `never`: no keys, on loopback only; every program on the machine may do anything.",
+    ),
+    row(
+        "auth.keys_in_query",
+        Kind::Flag,
+        "false",
+        "Whether `?code=` may hold a key, as in Azure Functions. Proxies log it. The keys of links always work there.",
     ),
     row(
         "audit.file",
@@ -505,13 +511,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "tls.certificate_file",
         Kind::Text,
         "",
-        "PEM file with the listener's certificate and its chain. With the key, TLS is spoken and nothing else.",
+        "PEM file with the listener's certificate and its chain. The listener then speaks TLS only. Needs tls.key_file.",
     ),
     row(
         "tls.key_file",
         Kind::Text,
         "",
-        "PEM file with the certificate's key.",
+        "PEM file with the certificate's key. Needs tls.certificate_file.",
     ),
     row(
         "tls.allow_plaintext",

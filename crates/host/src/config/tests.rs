@@ -34,7 +34,8 @@ fn the_defaults_of_the_table_are_those_of_the_code() {
         format!("{:?}", HttpSettings::default())
     );
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert!(matches!(config.access(), Ok(Access::Loopback { .. })));
+    let app = config.resolve(Program::App).unwrap();
+    assert!(!app.access.needs_keys());
 }
 
 #[test]
@@ -121,11 +122,97 @@ fn what_fits_alone_and_not_together_is_refused() {
 
 #[test]
 fn a_listener_beyond_loopback_needs_keys() {
-    let config = Config::load(&sources("listen = \"0.0.0.0:8080\"", &[], &[]))
-        .unwrap()
-        .config;
-    let refused = config.access().unwrap_err();
-    assert!(refused.to_string().contains("auth.keys_file"), "{refused}");
+    for program in [Program::App, Program::Serve] {
+        let refused = resolved("listen = \"0.0.0.0:8080\"", program).unwrap_err();
+        assert!(refused.to_string().contains("auth.keys_file"), "{refused}");
+        // And it does not let them travel unencrypted: both mistakes at once.
+        assert!(refused.to_string().contains("tls.certificate_file"), "{refused}");
+    }
+    let never = "listen = \"0.0.0.0:8080\"\n[auth]\nrequired = \"never\"\n[tls]\nallow_plaintext = true";
+    assert!(resolved(never, Program::Serve).is_err());
+}
+
+fn resolved(file: &str, program: Program) -> Result<Resolved, Refused> {
+    let loaded = Config::load(&sources(file, &[], &[])).unwrap();
+    loaded.config.resolve(program)
+}
+
+/// A key file, as a line of `[auth]`.
+fn keys_line(folder: &std::path::Path) -> String {
+    let path = folder.join("keys.json");
+    crate::keys::KeyRing::new().unwrap().save(&path).unwrap();
+    format!("[auth]\nkeys_file = \"{}\"\n", path.display())
+}
+
+#[test]
+fn a_configured_key_file_is_enforced_on_loopback_too() {
+    // A host behind nginx on the same machine was open to the internet: its listener is on loopback.
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys_line(folder.path());
+    for program in [Program::App, Program::Serve] {
+        for required in ["", "required = \"auto\"", "required = \"always\""] {
+            let resolved = resolved(&format!("{keys}{required}"), program).unwrap();
+            assert!(resolved.access.needs_keys(), "{program:?} {required}");
+        }
+    }
+    refused(
+        &format!("{keys}required = \"never\""),
+        &[],
+        &expect![[r#"
+            dalsegno.toml:3:1: auth.required: is never, and auth.keys_file names a file: remove one of the two"#]],
+    );
+}
+
+#[test]
+fn serve_without_keys_has_to_be_spelled_out() {
+    let refused = resolved("", Program::Serve).unwrap_err();
+    assert!(
+        refused.to_string().contains("auth.required = \"never\""),
+        "{refused}"
+    );
+    let never = resolved("[auth]\nrequired = \"never\"", Program::Serve).unwrap();
+    assert!(!never.access.needs_keys());
+    assert!(!resolved("", Program::App).unwrap().access.needs_keys());
+}
+
+#[test]
+fn half_of_tls_is_refused() {
+    // The listener spoke plaintext, and nothing said so.
+    for (set, missing) in [("certificate_file", "key_file"), ("key_file", "certificate_file")] {
+        let file = format!("[tls]\n{set} = \"x.pem\"");
+        let refused = Config::load(&sources(&file, &[], &[])).unwrap_err().to_string();
+        assert!(refused.contains(&format!("tls.{missing} is not")), "{refused}");
+    }
+}
+
+#[test]
+fn every_file_that_is_named_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let path = missing.display();
+    for (file, key) in [
+        (format!("[auth]\nkeys_file = \"{path}\""), "auth.keys_file"),
+        (
+            format!("[tls]\ncertificate_file = \"{path}\"\nkey_file = \"{path}\""),
+            "tls.certificate_file",
+        ),
+        (
+            format!("[webhooks]\nsecret_file = \"{path}\""),
+            "webhooks.secret_file",
+        ),
+        (
+            format!("[traces]\nendpoint = \"http://127.0.0.1:4317\"\nheaders_file = \"{path}\""),
+            "traces.headers_file",
+        ),
+        (format!("[audit]\nfile = \"{path}/audit.jsonl\""), "audit.file"),
+    ] {
+        let refused = resolved(&file, Program::App).unwrap_err().to_string();
+        assert!(
+            refused.contains(key) && refused.contains("missing"),
+            "{key}: {refused}"
+        );
+    }
+    assert!(!missing.exists(), "a check creates nothing");
 }
 
 #[test]

@@ -10,21 +10,8 @@ use super::path::Command;
 use super::problem::Problem;
 use super::request::{Call, instance_id};
 use super::start::{self, Wait};
-use crate::keys::{LinkOperation, Scope};
-
-impl Command {
-    fn link(self) -> LinkOperation {
-        match self {
-            Self::Terminate => LinkOperation::Terminate,
-            Self::Suspend => LinkOperation::Suspend,
-            Self::Resume => LinkOperation::Resume,
-            Self::Rewind => LinkOperation::Rewind,
-        }
-    }
-}
 
 pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Result<Response, Problem> {
-    call.permit_link(Scope::Signal, LinkOperation::RaiseEvent, &id)?;
     let id = instance_id(&id)?;
     call.check_event_name(&event)?;
     call.query()?;
@@ -42,7 +29,6 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
 }
 
 pub(super) async fn command(call: Call, id: String, command: Command) -> Result<Response, Problem> {
-    call.permit_link(Scope::Control, command.link(), &id)?;
     let id = instance_id(&id)?;
     let query = call.query()?;
     let reason = call.reason(&query)?;
@@ -57,7 +43,6 @@ pub(super) async fn command(call: Call, id: String, command: Command) -> Result<
 }
 
 pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit_link(Scope::Control, LinkOperation::Restart, &id)?;
     let id = instance_id(&id)?;
     let query = call.query()?;
     let new_id = if query.boolean("restartWithNewInstanceId", true)? {

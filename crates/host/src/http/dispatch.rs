@@ -1,27 +1,32 @@
 //! From a request to its route: who asks, what for, may he.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use dalsegno_core::TraceContext;
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use super::auth::Identity;
+use super::auth::{Credential, Principal, Revoked, UntilRevoked, forbidden, unauthorized};
+use super::authorize::authorize;
 use super::body::empty;
+use super::forwarding::{client_address, origin};
 use super::path::{self, Face, Management};
 use super::problem::{Bodies, Problem};
 use super::query::percent_decode;
-use super::request::{Call, RequestLinks, State, origin, trace_in};
+use super::request::{Call, RequestLinks, State, trace_in};
+use super::route::Route;
 use super::{commands, entities, grpc, health, list, metrics, purge, route, routes, start, status, time};
+use crate::app_routes::Scheme;
 use crate::audit::{self, AuditRecord, Subject};
 use crate::dashboard;
-use crate::keys::Scope;
 use crate::openapi;
 use crate::server::HEADER_BYTES_MAX;
 use crate::v1;
@@ -29,11 +34,20 @@ use crate::v1;
 /// Characters of a sender's id of a request.
 const REQUEST_ID_MAX: usize = 128;
 
+/// From where a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    /// The other end: the client, or its proxy.
+    pub(crate) peer: SocketAddr,
+    /// Our end.
+    pub(crate) listening: SocketAddr,
+}
+
 /// Answers a request, whatever it is.
 pub(crate) async fn dispatch(
     state: Arc<State>,
     app: Router,
-    peer: SocketAddr,
+    connection: Connection,
     request: Request<Body>,
 ) -> Response<Body> {
     let (begin, face, method) = (
@@ -46,7 +60,12 @@ pub(crate) async fn dispatch(
         request_id = request_id(request.headers()),
         trace_id = trace_in(request.headers()).as_ref().map(TraceContext::trace_id),
     );
-    let response = answer(&state, app, peer, request, &face).instrument(span).await;
+    let mut response = answer(&state, app, connection, request, &face)
+        .instrument(span)
+        .await;
+    if face != Face::App {
+        protect(response.headers_mut());
+    }
     let code = response.status().as_u16();
     state
         .observer
@@ -55,10 +74,21 @@ pub(crate) async fn dispatch(
     response
 }
 
+/// What a browser may do with a response of the host: take it for nothing but what it says it is,
+/// and store it nowhere unless it says otherwise.
+fn protect(headers: &mut HeaderMap) {
+    headers
+        .entry(header::X_CONTENT_TYPE_OPTIONS)
+        .or_insert(HeaderValue::from_static("nosniff"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+}
+
 async fn answer(
     state: &Arc<State>,
     app: Router,
-    peer: SocketAddr,
+    connection: Connection,
     request: Request<Body>,
     face: &Face,
 ) -> Response<Body> {
@@ -66,8 +96,13 @@ async fn answer(
         return empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
     let face = face.clone();
-    if face == Face::Health {
-        return health::answer(request.uri().query(), || state.hub.health());
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    match face {
+        Face::Health if is_read => {
+            return health::answer(request.uri().query(), || state.hub.health());
+        }
+        Face::Health => return method_not_allowed("GET, HEAD"),
+        _ => {}
     }
     let bodies = if matches!(face, Face::Ours(_)) {
         Bodies::Full
@@ -84,48 +119,64 @@ async fn answer(
         return answer;
     }
     let led_away = dashboard::led_away(&parts).filter(|_| state.settings.has_dashboard);
+    let call = authenticated(state, connection, &face, parts, body);
+    let (principal, client) = (call.principal.clone(), call.client);
+    if face == Face::App {
+        let answer = to_app(app, call).await;
+        if led_away.is_some_and(|statuses| statuses.contains(&answer.status())) {
+            return dashboard::lead_there();
+        }
+        // To a route that needs no key, what looks like one is none of ours: `?code=` of OAuth.
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return answer;
+        }
+        return match check_invalid_key(state, &principal, client) {
+            Ok(()) => answer,
+            Err(problem) => problem.into_response(bodies),
+        };
+    }
+    if let Err(problem) = check_invalid_key(state, &principal, client) {
+        return problem.into_response(bodies);
+    }
+    let change = change(&call, &face);
+    let response = guarded(call, face)
+        .await
+        .unwrap_or_else(|problem| problem.into_response(bodies));
+    if let Some(change) = change {
+        state.observer.audit.note(answered(change, &response));
+    }
+    response
+}
+
+/// The request with its caller, and the hub that it is about.
+fn authenticated(state: &Arc<State>, connection: Connection, face: &Face, parts: Parts, body: Body) -> Call {
+    let Connection { peer, listening } = connection;
     let code = code(parts.uri.query());
     let headers = match face {
         // Prometheus sends its key as a token.
         Face::Metrics => grpc::with_key(&parts.headers),
         _ => Cow::Borrowed(&parts.headers),
     };
-    let identity = state.access.identify(&headers, code.as_deref(), state.hub.now());
+    let principal = state
+        .access
+        .authenticate(&headers, code.as_deref(), state.hub.now());
     let hub = match face {
         // The app's query is the app's.
         Face::App => state.hub.clone(),
         _ => state.hub_named(parts.uri.query()),
     };
-    let links = state.links(&hub, origin(&state.settings, &parts, peer));
-    let call = Call {
+    let origin = origin(&state.settings, &state.access, &parts, peer, listening);
+    Call {
+        credential: Credential::of(&principal, &state.access, &state.hub),
+        client: client_address(&parts.headers, peer.ip(), &state.settings.trusted_proxies),
+        links: state.links(&hub, origin),
         state: Arc::clone(state),
         hub,
-        identity: identity.clone(),
-        peer,
-        links,
+        principal,
         parts,
         body: body.into(),
         parameters: &[],
-    };
-    let response = if face == Face::App {
-        match to_app(app, call).await {
-            answer if led_away.is_some_and(|statuses| statuses.contains(&answer.status())) => {
-                dashboard::lead_there()
-            }
-            answer => answer,
-        }
-    } else {
-        let change = change(&call, &face);
-        let response = guarded(call, face, peer)
-            .await
-            .unwrap_or_else(|problem| problem.into_response(bodies));
-        if let Some(change) = change {
-            state.observer.audit.note(answered(change, &response));
-        }
-        response
-    };
-    note_bad_key(state, &identity, peer, &response);
-    response
+    }
 }
 
 /// The record of a call that is to change something, but for its outcome.
@@ -139,8 +190,8 @@ fn change(call: &Call, face: &Face) -> Option<AuditRecord> {
     let (action, subject) = audit::action(&call.parts.method, segments);
     Some(AuditRecord {
         at: time::exact(call.state.hub.now()),
-        caller: call.identity.name(),
-        address: call.peer.ip().to_string(),
+        caller: call.principal.name().into_owned(),
+        address: call.client.to_string(),
         hub: call.hub().name().to_owned(),
         action,
         subject,
@@ -167,32 +218,66 @@ fn header_bytes(headers: &HeaderMap) -> usize {
         .sum()
 }
 
-/// The routes that need somebody we know.
-async fn guarded(call: Call, face: Face, peer: SocketAddr) -> Result<Response<Body>, Problem> {
-    check_bad_keys(&call.state, peer)?;
-    call.identity.require()?;
-    call.state
-        .access
-        .check_origin(&call.parts.method, &call.parts.headers)?;
+/// The routes of the host: for callers that it knows, and for links.
+async fn guarded(call: Call, face: Face) -> Result<Response<Body>, Problem> {
+    call.principal.require()?;
+    call.state.access.check_origin(
+        call.state.settings.scheme(),
+        &call.parts.method,
+        &call.parts.uri,
+        &call.parts.headers,
+    )?;
     if !matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         call.check_writable()?;
     }
     match face {
-        Face::Management(segments) => match route::find(routes::ROUTES, &call.parts.method, &segments) {
-            Some((route, asked)) => management(call.on(route), asked).await,
-            None => Err(Problem::not_found()),
-        },
-        Face::Ours(segments) => match route::find(v1::routes::ROUTES, &call.parts.method, &segments) {
-            Some((route, asked)) => v1::dispatch(call.on(route), asked).await,
-            None => Err(Problem::not_found()),
-        },
+        Face::Management(segments) => {
+            let (call, to) = admitted(call, routes::ROUTES, &segments).await?;
+            while_valid(call, |call| management(call, to)).await
+        }
+        Face::Ours(segments) => {
+            let (call, to) = admitted(call, v1::routes::ROUTES, &segments).await?;
+            while_valid(call, |call| v1::dispatch(call, to)).await
+        }
         Face::Unreadable => Err(Problem::bad_request(
             "invalid_path",
             "the path has a broken percent-escape, or is not UTF-8",
         )),
-        Face::Metrics => metrics::answer(&call).await,
-        Face::OpenApi => openapi::answer(&call),
+        Face::Metrics | Face::OpenApi => {
+            let path = [call.parts.uri.path().trim_start_matches('/').to_owned()];
+            match admitted(call, path::PAGES, &path).await? {
+                (call, Face::Metrics) => metrics::answer(&call).await,
+                (call, _) => openapi::answer(&call),
+            }
+        }
         Face::Reserved | Face::Health | Face::App => Err(Problem::not_found()),
+    }
+}
+
+/// The route of a request, if the caller may use it.
+async fn admitted<T>(
+    mut call: Call,
+    table: &'static [Route<T>],
+    segments: &[String],
+) -> Result<(Call, T), Problem> {
+    let found = route::find(table, &call.parts.method, segments);
+    let (route, to) = found.ok_or_else(|| match call.principal.is_known() {
+        true => Problem::not_found(),
+        false => forbidden(),
+    })?;
+    authorize(&mut call, route, segments).await?;
+    Ok((call.on(route), to))
+}
+
+/// The answer of a handler, as long as the credential of its caller is valid.
+async fn while_valid<F>(call: Call, handle: impl FnOnce(Call) -> F) -> Result<Response<Body>, Problem>
+where
+    F: Future<Output = Result<Response<Body>, Problem>>,
+{
+    let credential = call.credential.clone();
+    match credential.guard(handle(call)).await {
+        Ok(answer) => answer.map(|answer| answer.map(|body| UntilRevoked::wrap(body, &credential, false))),
+        Err(Revoked) => Err(unauthorized()),
     }
 }
 
@@ -211,7 +296,6 @@ async fn management(call: Call, route: Management) -> Result<Response<Body>, Pro
         Management::Signal { name, key } => entities::signal(call, name, key).await,
         Management::DeleteEntity { name, key } => entities::delete(call, name, key).await,
         Management::MakePrimary => {
-            call.permit(Scope::Control)?;
             call.query()?;
             Ok(empty(StatusCode::OK))
         }
@@ -222,7 +306,8 @@ async fn management(call: Call, route: Management) -> Result<Response<Body>, Pro
 async fn to_app(app: Router, call: Call) -> Response<Body> {
     let Call {
         state,
-        identity,
+        principal,
+        credential,
         links,
         parts,
         body,
@@ -230,13 +315,15 @@ async fn to_app(app: Router, call: Call) -> Response<Body> {
     } = call;
     let mut request = Request::from_parts(parts, body.into_inner().unwrap_or_else(PoisonError::into_inner));
     let access = state.access.clone();
-    request.extensions_mut().insert(identity);
+    request.extensions_mut().insert(principal);
     request.extensions_mut().insert(access);
+    request.extensions_mut().insert(Scheme(state.settings.scheme()));
     request.extensions_mut().insert(RequestLinks {
         hub: state.hub.clone(),
         links,
     });
-    app.oneshot(request).await.unwrap_or_else(|never| match never {})
+    let answer = app.oneshot(request).await.unwrap_or_else(|never| match never {});
+    answer.map(|body| UntilRevoked::wrap(body, &credential, false))
 }
 
 /// What lines that are logged for a request say of it: what its sender calls it, or what we do.
@@ -261,32 +348,30 @@ fn code(raw: Option<&str>) -> Option<String> {
     })
 }
 
-pub(super) fn check_bad_keys(state: &State, peer: SocketAddr) -> Result<(), Problem> {
-    let table = state.bad_keys.lock().unwrap_or_else(PoisonError::into_inner);
-    let seconds = table.shut_seconds(peer.ip(), state.hub.now());
-    if seconds > 0 {
-        return Err(Problem::new(
+/// Counts a caller that sends an invalid key; 429 for one that sends too many. Whoever sends a valid
+/// key from the same address is not affected.
+pub(super) fn check_invalid_key(state: &State, principal: &Principal, client: IpAddr) -> Result<(), Problem> {
+    if *principal != Principal::InvalidKey {
+        return Ok(());
+    }
+    let mut table = state.invalid_keys.lock().unwrap_or_else(PoisonError::into_inner);
+    match table.count(client, state.hub.now()) {
+        0 => Ok(()),
+        seconds => Err(Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_bad_keys",
             format!(
-                "too many unknown keys came from this address within a minute: check the key, and wait {seconds} s"
+                "this address sent too many invalid keys within a minute: check the key, and wait {seconds} s"
             ),
         )
-        .retry_after(seconds));
-    }
-    Ok(())
-}
-
-fn note_bad_key(state: &State, identity: &Identity, peer: SocketAddr, response: &Response<Body>) {
-    if response.status() == StatusCode::UNAUTHORIZED {
-        note_stranger(state, identity, peer);
+        .retry_after(seconds)),
     }
 }
 
-/// Counts who shows a key that is none of ours.
-pub(super) fn note_stranger(state: &State, identity: &Identity, peer: SocketAddr) {
-    if *identity == Identity::Stranger {
-        let mut table = state.bad_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        table.note(peer.ip(), state.hub.now());
-    }
+fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
 }

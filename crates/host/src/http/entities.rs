@@ -12,10 +12,8 @@ use super::page_token;
 use super::problem::Problem;
 use super::request::{Call, entity_id};
 use super::wire::{self, EntityWire, to_json};
-use crate::keys::Scope;
 
 pub(super) async fn show(call: Call, name: String, key: String) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let id = entity_id(&name, &key)?;
     call.query()?;
     call.check_entity_name(&name)?;
@@ -29,7 +27,6 @@ pub(super) async fn show(call: Call, name: String, key: String) -> Result<Respon
 }
 
 pub(super) async fn list(call: Call, name: Option<String>) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let query = call.query()?;
     let fetch_state = query.boolean("fetchState", false)?;
     let limit = query.integer("top", PAGE_ROWS, call.state.settings.page_max)?;
@@ -65,7 +62,6 @@ pub(super) async fn list(call: Call, name: Option<String>) -> Result<Response, P
 }
 
 pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<Response, Problem> {
-    call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
     let query = call.query()?;
     let operation = query.text("op").unwrap_or_default().to_owned();
@@ -91,7 +87,6 @@ fn text_payload(bytes: &[u8]) -> Result<Option<Payload>, Problem> {
 }
 
 pub(super) async fn delete(call: Call, name: String, key: String) -> Result<Response, Problem> {
-    call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
     call.query()?;
     call.check_entity_name(&name)?;

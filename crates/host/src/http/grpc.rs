@@ -1,28 +1,31 @@
-//! The door for gRPC: who calls, may he; then the call is the service's.
+//! The gRPC endpoint: authenticates and admits a call, then hands it to the service.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Request, Response};
-use dalsegno_engine::request::CallSubject;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use dalsegno_engine::request::{CallSubject, CalledHub, DEFAULT_HUB, NewHubs};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::ServiceExt;
 
-use super::auth::KEY_HEADER;
-use super::dispatch::{check_bad_keys, note_stranger};
+use super::auth::{Credential, KEY_HEADER, Principal, Revoked, UntilRevoked};
+use super::dispatch::{Connection, check_invalid_key};
+use super::forwarding::client_address;
 use super::grpc_calls::Call;
 use super::request::State;
 use super::time;
 use crate::audit::AuditRecord;
+use crate::hubs::unknown_hub;
 
-/// Codes of gRPC that the door itself answers with.
-const UNIMPLEMENTED: u32 = 12;
-const RESOURCE_EXHAUSTED: u32 = 8;
+/// gRPC's codes of the endpoint's own refusals.
+const NOT_FOUND: u32 = 5;
 const PERMISSION_DENIED: u32 = 7;
+const RESOURCE_EXHAUSTED: u32 = 8;
+const UNIMPLEMENTED: u32 = 12;
 const UNAUTHENTICATED: u32 = 16;
 
 /// Is it a call of gRPC?
@@ -36,100 +39,142 @@ pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
 pub(crate) async fn answer(
     state: Arc<State>,
     service: Option<Router>,
-    peer: SocketAddr,
+    connection: Connection,
     mut request: Request<Body>,
 ) -> Response<Body> {
-    let call = Call::of(request.uri().path());
+    let called = Called::of(&state, connection, &request);
     let subject = CallSubject::default();
     request.extensions_mut().insert(subject.clone());
-    let change = call
-        .is_change()
-        .then(|| change(&state, call.name, peer, request.headers()));
-    let response = passed(&state, service, peer, (call, request)).await;
+    request.extensions_mut().insert(called.hub.clone());
+    let response = match called.admit(&state, request.uri(), request.headers()) {
+        Ok(()) => called.pass(service, request).await,
+        Err(refusal) => refusal.into_response(),
+    };
     // The code of a call that began well follows its body.
     let code = response.headers().get("grpc-status");
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let code = code.unwrap_or_default();
-    state.observer.http.called(call.name, code);
-    if let Some(change) = change {
-        state.observer.audit.note(AuditRecord {
-            subject: subject.told().map(str::to_owned),
-            result: code,
-            ..change
-        });
+    state.observer.http.called(called.call.name, code);
+    if called.call.is_change() {
+        state
+            .observer
+            .audit
+            .note(called.record(&state, called.call.name, subject.told(), code));
+    }
+    if let Some(created) = called.hub.created() {
+        state
+            .observer
+            .audit
+            .note(called.record(&state, "createHub", Some(created), code));
     }
     response
 }
 
-/// The record of a call, but for its outcome.
-fn change(state: &State, call: &str, peer: SocketAddr, headers: &HeaderMap) -> AuditRecord {
-    let now = state.hub.now();
-    let named = |key| headers.get(key).and_then(|value| value.to_str().ok());
-    let hub = named("taskhub").or_else(|| named("durable-taskhub"));
-    AuditRecord {
-        at: time::exact(now),
-        caller: state.access.identify(&with_key(headers), None, now).name(),
-        address: peer.ip().to_string(),
-        hub: hub.unwrap_or_else(|| state.hub.name()).to_owned(),
-        action: call.to_owned(),
-        subject: None,
-        result: 0,
-        grpc: true,
+/// A call, its caller, and the hub that it names.
+struct Called {
+    call: Call,
+    principal: Principal,
+    credential: Credential,
+    client: IpAddr,
+    hub: CalledHub,
+}
+
+/// Why a call is not passed on: gRPC's code, and a text.
+struct Refusal(u32, String);
+
+impl Called {
+    fn of(state: &State, connection: Connection, request: &Request<Body>) -> Self {
+        let headers = with_key(request.headers());
+        let principal = state.access.authenticate(&headers, None, state.hub.now());
+        let trusted = &state.settings.trusted_proxies;
+        Self {
+            call: Call::of(request.uri().path()),
+            credential: Credential::of(&principal, &state.access, &state.hub),
+            principal,
+            client: client_address(&headers, connection.peer.ip(), trusted),
+            hub: CalledHub::new(
+                &hub_name(&headers),
+                match state.settings.is_read_only {
+                    true => NewHubs::Refused,
+                    false => NewHubs::Allowed,
+                },
+            ),
+        }
+    }
+
+    /// Checks the caller against what the table says of the call.
+    fn admit(&self, state: &State, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let denied = |text: &str| Err(Refusal(PERMISSION_DENIED, text.to_owned()));
+        if let Err(problem) = check_invalid_key(state, &self.principal, self.client) {
+            return Err(Refusal(RESOURCE_EXHAUSTED, problem.detail.clone()));
+        }
+        if let Err(problem) = state.access.check_host(uri, headers) {
+            return denied(&problem.detail);
+        }
+        // No call is opened by a link.
+        if !self.principal.is_known() {
+            return Err(Refusal(
+                UNAUTHENTICATED,
+                "this call needs a key: send it as x-functions-key, or as authorization: Bearer <key>".into(),
+            ));
+        }
+        if self.principal.permit(self.call.scopes).is_err() {
+            let name = uri.path().rsplit('/').next().unwrap_or_default();
+            let needed: Vec<String> = self.call.scopes.iter().map(ToString::to_string).collect();
+            return denied(&format!(
+                "{name} needs a key with the scope {}",
+                needed.join(" or ")
+            ));
+        }
+        let (default, named) = (state.hub.name(), self.hub.name());
+        if !self.principal.may_enter(state.hubs.exact_name(named), default) {
+            // The same as for a hub that is not there.
+            let names = state.visible_hubs(&self.principal);
+            return Err(Refusal(NOT_FOUND, unknown_hub(named, &names)));
+        }
+        if state.settings.is_read_only && !self.call.only_shows() {
+            return denied("this host is read-only: read_only is set in its configuration");
+        }
+        Ok(())
+    }
+
+    async fn pass(&self, service: Option<Router>, request: Request<Body>) -> Response<Body> {
+        let Some(service) = service else {
+            let text = "this server has no gRPC service: start it with `dalsegno dev` or `dalsegno serve`";
+            return Refusal(UNIMPLEMENTED, text.into()).into_response();
+        };
+        match self.credential.guard(service.oneshot(request)).await {
+            Ok(Ok(response)) => response.map(|body| UntilRevoked::wrap(body, &self.credential, true)),
+            Ok(Err(never)) => match never {},
+            Err(Revoked) => Refusal(
+                UNAUTHENTICATED,
+                "the key of this call was revoked or has expired".into(),
+            )
+            .into_response(),
+        }
+    }
+
+    fn record(&self, state: &State, action: &str, subject: Option<&str>, code: u16) -> AuditRecord {
+        AuditRecord {
+            at: time::exact(state.hub.now()),
+            caller: self.principal.name().into_owned(),
+            address: self.client.to_string(),
+            hub: self.hub.name().to_owned(),
+            action: action.to_owned(),
+            subject: subject.map(str::to_owned),
+            result: code,
+            grpc: true,
+        }
     }
 }
 
-async fn passed(
-    state: &Arc<State>,
-    service: Option<Router>,
-    peer: SocketAddr,
-    (call, request): (Call, Request<Body>),
-) -> Response<Body> {
-    let Some(service) = service else {
-        return refusal(
-            UNIMPLEMENTED,
-            "this server has no gRPC service: start it with `dalsegno dev` or `dalsegno serve`",
-        );
-    };
-    if check_bad_keys(state, peer).is_err() {
-        return refusal(
-            RESOURCE_EXHAUSTED,
-            "too many unknown keys came from this address within a minute: wait, and check the key",
-        );
-    }
-    if let Err(problem) = state.access.check_host(request.uri(), request.headers()) {
-        return refusal(PERMISSION_DENIED, &problem.detail);
-    }
-    let headers = with_key(request.headers());
-    let identity = state.access.identify(&headers, None, state.hub.now());
-    if identity.require().is_err() {
-        note_stranger(state, &identity, peer);
-        return refusal(
-            UNAUTHENTICATED,
-            "a key is needed: send it as x-functions-key, or as authorization: Bearer <key>",
-        );
-    }
-    let may = call.scopes;
-    if !may.is_empty() && may.iter().all(|scope| identity.permit(*scope).is_err()) {
-        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let needed: Vec<String> = may
-            .iter()
-            .map(|scope| format!("{scope:?}").to_lowercase())
-            .collect();
-        return refusal(
-            PERMISSION_DENIED,
-            &format!("{name} needs a key with the scope {}", needed.join(" or ")),
-        );
-    }
-    if state.settings.is_read_only && !call.only_shows() {
-        return refusal(
-            PERMISSION_DENIED,
-            "this host only shows: read_only is set in its configuration",
-        );
-    }
-    match service.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+/// The hub that a call names in its metadata, else the default hub.
+fn hub_name(headers: &HeaderMap) -> String {
+    let named = |key| headers.get(key).and_then(|value| value.to_str().ok());
+    let name = named("taskhub").or_else(|| named("durable-taskhub"));
+    name.filter(|name| !name.is_empty())
+        .unwrap_or(DEFAULT_HUB)
+        .to_owned()
 }
 
 /// An SDK's credential may give our key as its token.
@@ -149,17 +194,20 @@ pub(super) fn with_key(headers: &HeaderMap) -> Cow<'_, HeaderMap> {
     Cow::Owned(headers)
 }
 
-/// An answer without a body: gRPC's code and text in the headers.
-fn refusal(code: u32, text: &str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(code));
-    let text = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    if let Ok(text) = HeaderValue::from_str(&text) {
-        headers.insert("grpc-message", text);
+impl Refusal {
+    /// A response without a body: gRPC's code and text in the headers.
+    fn into_response(self) -> Response<Body> {
+        let Self(code, text) = self;
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(code));
+        let text = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.insert("grpc-message", text);
+        }
+        response
     }
-    response
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! The calls of gRPC, and what a key must allow for each. A call that is not here needs the most,
-//! and shares its name in what is counted with all others that nobody knows.
+//! The calls of gRPC, and the scopes that each demands. A call that is not in the table demands the
+//! scope `admin`, and is counted as `other`.
 
 use crate::keys::Scope;
 
-/// Each call with the scopes of which any is enough; with none every key is.
+/// Each call with the scopes of which any is enough, in the hub that the call names.
 const CALLS: [(&str, &[Scope]); 31] = [
-    ("Hello", &[]),
+    // Reveals whether a hub is there, and nothing else: every key of the hub is enough.
+    ("Hello", &Scope::ALL),
     ("GetWorkItems", &[Scope::Worker]),
     ("AnswerWorkItems", &[Scope::Worker]),
     ("CompleteOrchestratorTask", &[Scope::Worker]),
@@ -44,7 +45,7 @@ const CALLS: [(&str, &[Scope]); 31] = [
 pub(super) struct Call {
     /// By which it is counted.
     pub(super) name: &'static str,
-    /// Any of these is enough; none: every key is.
+    /// Any of these is enough.
     pub(super) scopes: &'static [Scope],
 }
 
@@ -57,16 +58,22 @@ impl Call {
         Self { name, scopes }
     }
 
-    /// Does it look at most, or does what workers do to go on with what there is?
+    /// Whether a read-only host answers it: it reads, or it is what workers do to finish the work
+    /// that there is.
     pub(super) fn only_shows(self) -> bool {
-        let looks = |scope: &Scope| matches!(scope, Scope::Read | Scope::Worker);
-        self.scopes.iter().all(looks)
+        let reads = |scope: &Scope| matches!(scope, Scope::Read | Scope::Worker);
+        self.name == "Hello" || self.scopes.iter().all(reads)
     }
 
-    /// Is it one that we know and that changes something?
+    /// Whether it is in the table and changes something.
     pub(super) fn is_change(self) -> bool {
         self.name != "other" && !self.only_shows()
     }
+}
+
+/// The calls of gRPC, each with the scopes of which a key needs one.
+pub fn grpc_scopes() -> impl Iterator<Item = (&'static str, &'static [Scope])> {
+    CALLS.iter().copied()
 }
 
 #[cfg(test)]

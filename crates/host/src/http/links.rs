@@ -1,12 +1,16 @@
 //! The links that a start answers with.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use dalsegno_core::{InstanceId, Timestamp};
+use dalsegno_core::InstanceId;
+use dalsegno_engine::TaskHub;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use crate::keys::{LinkOperation, LinkSigner};
+use crate::key_file::Keys;
+use crate::keys::{LinkOperation, LinkTarget};
 
 /// All but `A–Z a–z 0–9 - _ . ~` is percent-encoded.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -22,15 +26,37 @@ pub(crate) fn encode(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// Which links carry a key of their own.
+/// What signs the keys in links. A link is signed when it is asked for, and expires a lifetime later.
 #[derive(Clone, Debug)]
-pub(crate) enum Codes {
-    /// None: nobody needs a key here.
-    None,
+pub(crate) struct Codes {
+    pub(crate) keys: Keys,
+    pub(crate) clock: TaskHub,
+    pub(crate) lifetime: Duration,
+    pub(crate) which: WithCodes,
+}
+
+/// Which links carry a key of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WithCodes {
     /// Status and event links.
-    StatusAndEvents(LinkSigner, Timestamp),
-    /// All of them, because the app asked for it.
-    All(LinkSigner, Timestamp),
+    StatusAndEvents,
+    /// Every link: the configuration asks for it.
+    All,
+}
+
+impl Codes {
+    fn sign(&self, target: LinkTarget<'_>) -> Option<String> {
+        let by_default = matches!(
+            target.operation,
+            LinkOperation::Status | LinkOperation::RaiseEvent
+        );
+        if !by_default && self.which == WithCodes::StatusAndEvents {
+            return None;
+        }
+        let now = self.clock.now();
+        let signer = self.keys.ring(now).link_signer();
+        Some(signer.sign(target, now, now + self.lifetime))
+    }
 }
 
 /// Builds the links of one hub, as seen from one origin.
@@ -39,7 +65,8 @@ pub struct Links {
     pub(crate) origin: String,
     pub(crate) hub: String,
     pub(crate) connection: String,
-    pub(crate) codes: Codes,
+    /// None on a host without keys.
+    pub(crate) codes: Option<Codes>,
 }
 
 /// What a client gets for an instance it started: where to ask, where to answer.
@@ -121,7 +148,7 @@ impl Links {
             origin: origin.into(),
             hub: hub.into(),
             connection: "Storage".into(),
-            codes: Codes::None,
+            codes: None,
         }
     }
 
@@ -187,21 +214,14 @@ impl Links {
     }
 
     fn code(&self, operation: LinkOperation, id: &InstanceId) -> Option<String> {
-        let by_default = matches!(operation, LinkOperation::Status | LinkOperation::RaiseEvent);
-        match &self.codes {
-            Codes::StatusAndEvents(signer, expires) if by_default => {
-                Some(signer.sign(&self.hub, operation, id, *expires))
-            }
-            Codes::All(signer, expires) => Some(signer.sign(&self.hub, operation, id, *expires)),
-            Codes::None | Codes::StatusAndEvents(..) => None,
-        }
+        let hub = self.hub.as_str();
+        self.codes.as_ref()?.sign(LinkTarget { hub, operation, id })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::KeyRing;
 
     #[test]
     fn links_are_those_of_durable_functions_byte_for_byte() {
@@ -237,30 +257,6 @@ mod tests {
                 "suspendPostUri",
                 "resumePostUri"
             ]
-        );
-    }
-
-    #[test]
-    fn only_status_and_event_links_carry_a_key_unless_the_app_asks() {
-        let signer = KeyRing::new().unwrap().link_signer();
-        let expires = Timestamp::from_micros(4_000_000_000_000_000);
-        let id = InstanceId::trusted("i");
-        let mut links = Links::open("http://h", "default");
-        let with_code = |links: &Links| {
-            let text = serde_json::to_string(&links.management_payload(&id)).unwrap();
-            text.split(',')
-                .map(|member| member.contains("&code=dsl1_"))
-                .collect::<Vec<_>>()
-        };
-        links.codes = Codes::StatusAndEvents(signer, expires);
-        assert_eq!(
-            with_code(&links),
-            [false, true, true, false, false, false, false, false, false]
-        );
-        links.codes = Codes::All(signer, expires);
-        assert_eq!(
-            with_code(&links),
-            [false, true, true, true, true, true, true, true, true]
         );
     }
 }

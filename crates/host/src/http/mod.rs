@@ -5,12 +5,14 @@
 //! from the same table.
 
 pub(crate) mod auth;
+mod authorize;
 pub(crate) mod body;
 mod commands;
 pub(crate) mod dispatch;
 mod entities;
+mod forwarding;
 pub(crate) mod grpc;
-mod grpc_calls;
+pub(crate) mod grpc_calls;
 pub(crate) mod health;
 mod history;
 pub(crate) mod links;

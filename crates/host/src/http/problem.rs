@@ -10,8 +10,9 @@ use crate::error_codes::error_code;
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// The one 403 that says why to everybody: the key is good, the host is what refuses.
-const READ_ONLY: &str = "read_only";
+/// The refusals with 403 that say why in a body: not the key refuses, but how the host is set up or
+/// which hub the caller named.
+const SAY_WHY: [&str; 3] = ["read_only", "forwarded_without_keys", "key_of_another_hub"];
 
 /// A refusal: what, where, what to do. Boxed, because every answer has room for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +166,7 @@ impl Problem {
     }
 
     pub(crate) fn into_response(self, bodies: Bodies) -> Response<Body> {
-        let silent = is_silent(self.status.as_u16(), bodies) && self.code != READ_ONLY;
+        let silent = is_silent(self.status.as_u16(), bodies) && !SAY_WHY.contains(&self.code);
         let mut response = Response::new(if silent {
             Body::empty()
         } else {

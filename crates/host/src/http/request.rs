@@ -1,6 +1,6 @@
 //! A request on its way to a route, and what all requests share.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use dalsegno_core::{EntityId, InstanceId, Payload, TraceContext};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::request::RaisedEvent;
 
-use super::auth::{Access, BadKeys, Identity};
+use super::auth::{Access, Credential, InvalidKeys, Principal};
 use super::body;
-use super::links::{Codes, Links};
+use super::links::{Codes, Links, WithCodes};
 use super::problem::{Place, Problem};
 use super::query::{self, Query, invalid};
 use super::route::{Parameter, Route};
 use super::waits::{WaitSlot, Waits};
 use crate::hubs::{HubKeeper, HubList, unknown_hub};
-use crate::keys::{LinkOperation, Scope};
+use crate::keys::Scope;
 use crate::nearest::nearest;
 use crate::observer::Observer;
 use crate::schedule::Schedules;
@@ -96,7 +96,7 @@ pub(crate) struct State {
     pub(crate) keeper: Option<Arc<dyn HubKeeper>>,
     pub(crate) settings: HttpSettings,
     pub(crate) access: Access,
-    pub(crate) bad_keys: Mutex<BadKeys>,
+    pub(crate) invalid_keys: Mutex<InvalidKeys>,
     pub(crate) waits: Waits,
     /// The app's timer triggers.
     pub(crate) schedules: Arc<Schedules>,
@@ -120,24 +120,29 @@ impl State {
 
     /// The links of a hub as seen from an origin.
     pub(crate) fn links(&self, hub: &TaskHub, origin: String) -> Links {
-        let codes = match &self.access {
-            Access::Loopback { .. } => Codes::None,
-            Access::Keys(keys) => {
-                let ring = keys.ring(self.hub.now());
-                let expires = self.hub.now() + self.settings.link_lifetime;
-                if self.settings.links_all_with_keys {
-                    Codes::All(ring.link_signer(), expires)
-                } else {
-                    Codes::StatusAndEvents(ring.link_signer(), expires)
-                }
-            }
-        };
+        let codes = self.access.keys().map(|keys| Codes {
+            keys: keys.clone(),
+            clock: hub.clone(),
+            lifetime: self.settings.link_lifetime,
+            which: match self.settings.links_all_with_keys {
+                true => WithCodes::All,
+                false => WithCodes::StatusAndEvents,
+            },
+        });
         Links {
             origin,
             hub: hub.name().to_owned(),
             connection: self.settings.connection.clone(),
             codes,
         }
+    }
+
+    /// Names of the hubs that a caller may enter, the default hub first.
+    pub(crate) fn visible_hubs(&self, principal: &Principal) -> Vec<String> {
+        let default = self.hub.name();
+        let mut names = self.hubs.names();
+        names.retain(|name| principal.may_enter(name, default));
+        names
     }
 }
 
@@ -168,8 +173,11 @@ pub(crate) struct Call {
     pub(crate) state: Arc<State>,
     /// The one that is meant.
     pub(crate) hub: TaskHub,
-    pub(crate) identity: Identity,
-    pub(crate) peer: SocketAddr,
+    pub(crate) principal: Principal,
+    /// The address of the caller, resolved through trusted proxies.
+    pub(crate) client: IpAddr,
+    /// What a response that takes long depends on.
+    pub(crate) credential: Credential,
     pub(crate) links: Links,
     pub(crate) parts: Parts,
     /// In a mutex only because a body cannot be looked at from two threads; nobody ever waits for it.
@@ -192,25 +200,9 @@ impl Call {
         &self.hub
     }
 
-    pub(crate) fn permit(&self, scope: Scope) -> Result<(), Problem> {
-        self.identity.permit(scope)
-    }
-
-    /// By scope, or by a link made for this operation on this instance.
-    pub(crate) fn permit_link(
-        &self,
-        scope: Scope,
-        operation: LinkOperation,
-        id: &str,
-    ) -> Result<(), Problem> {
-        let id = InstanceId::trusted(id);
-        self.state.access.permit_link(
-            &self.identity,
-            scope,
-            self.hub().name(),
-            (operation, &id),
-            self.hub().now(),
-        )
+    /// For the one demand that depends on a body: the scope of the verb of a bulk operation.
+    pub(crate) fn permit_verb(&self, scope: Scope) -> Result<(), Problem> {
+        self.principal.permit(&[scope])
     }
 
     /// 403 when this host changes nothing.
@@ -220,7 +212,7 @@ impl Call {
             true => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "read_only",
-                "this host only shows: read_only is set in its configuration",
+                "this host is read-only: read_only is set in its configuration",
             )),
         }
     }
@@ -229,7 +221,7 @@ impl Call {
     pub(crate) fn wait_slot(&self) -> Result<WaitSlot, Problem> {
         let limits = self.hub().limits();
         let (all, own) = (limits.waiters_max, limits.waiters_per_key_max);
-        self.state.waits.slot(&self.identity, self.peer.ip(), all, own)
+        self.state.waits.slot(&self.principal, self.client, all, own)
     }
 
     /// The query, checked against what the route takes; and the hub it names.
@@ -237,15 +229,19 @@ impl Call {
         let known: Vec<&'static str> = self.parameters.iter().map(|parameter| parameter.name).collect();
         let query = Query::parse(self.parts.uri.query(), &known)?;
         match query.text("taskHub") {
-            Some(hub) if !hub.is_empty() && self.state.hubs.find(hub).is_none() => {
-                let names = self.state.hubs.names();
-                Err(Problem::bad_request("unknown_hub", unknown_hub(hub, &names))
-                    .param("taskHub")
-                    .got(hub)
-                    .expected(names.join(", ")))
-            }
+            Some(hub) if !hub.is_empty() && self.state.hubs.find(hub).is_none() => Err(self.unknown_hub(hub)),
             _ => Ok(query),
         }
+    }
+
+    /// 400 for a hub that the query names: the same whether it is not there or the caller may not
+    /// enter it.
+    pub(crate) fn unknown_hub(&self, name: &str) -> Problem {
+        let names = self.state.visible_hubs(&self.principal);
+        Problem::bad_request("unknown_hub", unknown_hub(name, &names))
+            .param("taskHub")
+            .got(name)
+            .expected(names.join(", "))
     }
 
     pub(crate) async fn body(&mut self) -> Result<Bytes, Problem> {
@@ -381,56 +377,6 @@ impl HttpSettings {
     }
 }
 
-/// The origin of links: configured, forwarded by whom we trust, or as the request says.
-pub(crate) fn origin(settings: &HttpSettings, parts: &Parts, peer: SocketAddr) -> String {
-    if let Some(url) = &settings.public_url {
-        return url.trim_end_matches('/').to_owned();
-    }
-    let trusted = settings.use_forwarded_host && settings.trusted_proxies.contains(&peer.ip().to_canonical());
-    let (scheme, host) = if trusted {
-        forwarded(&parts.headers)
-    } else {
-        (None, None)
-    };
-    let own = parts
-        .uri
-        .authority()
-        .map(ToString::to_string)
-        .or_else(|| Some(parts.headers.get(header::HOST)?.to_str().ok()?.to_owned()));
-    let host = host.or(own).unwrap_or_else(|| "localhost".into());
-    format!("{}://{host}", scheme.as_deref().unwrap_or(settings.scheme()))
-}
-
-/// Scheme and host of the first proxy: `Forwarded`, else `X-Forwarded-*`.
-fn forwarded(headers: &HeaderMap) -> (Option<String>, Option<String>) {
-    let first = |name: &str| {
-        let value = headers.get(name)?.to_str().ok()?;
-        Some(value.split(',').next().unwrap_or_default().trim().to_owned())
-    };
-    let scheme_of =
-        |text: String| Some(text.to_ascii_lowercase()).filter(|text| text == "http" || text == "https");
-    let host_of = |text: String| {
-        text.parse::<axum::http::uri::Authority>()
-            .ok()
-            .map(|host| host.to_string())
-    };
-    if let Some(element) = first("forwarded") {
-        let part = |name: &str| {
-            element.split(';').find_map(|pair| {
-                let (key, value) = pair.split_once('=')?;
-                key.trim()
-                    .eq_ignore_ascii_case(name)
-                    .then(|| value.trim().trim_matches('"').to_owned())
-            })
-        };
-        return (part("proto").and_then(scheme_of), part("host").and_then(host_of));
-    }
-    (
-        first("x-forwarded-proto").and_then(scheme_of),
-        first("x-forwarded-host").and_then(host_of),
-    )
-}
-
 /// The trace that these headers of W3C Trace Context name. Invalid ones are no error and no trace.
 pub fn trace_in(headers: &HeaderMap) -> Option<TraceContext> {
     let mut parents = headers.get_all("traceparent").iter();
@@ -444,84 +390,4 @@ pub fn trace_in(headers: &HeaderMap) -> Option<TraceContext> {
         .map(HeaderValue::to_str)
         .collect();
     TraceContext::parse(parent, states.ok().map(|states| states.join(",")).as_deref())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(settings: &HttpSettings, headers: &[(&str, &str)], wanted: &str) {
-        let mut request = axum::http::Request::builder().uri("/x");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        assert_eq!(
-            origin(settings, &parts, "10.0.0.1:999".parse().unwrap()),
-            wanted,
-            "{headers:?}"
-        );
-    }
-
-    #[test]
-    fn the_origin_is_configured_forwarded_or_asked_for() {
-        let plain = HttpSettings::default();
-        check(&plain, &[("host", "hub:8080")], "http://hub:8080");
-        check(
-            &plain,
-            &[("host", "hub"), ("x-forwarded-host", "evil")],
-            "http://hub",
-        );
-
-        let public = HttpSettings {
-            public_url: Some("https://hub.example/".into()),
-            ..plain.clone()
-        };
-        check(&public, &[("host", "hub")], "https://hub.example");
-
-        let proxied = HttpSettings {
-            use_forwarded_host: true,
-            trusted_proxies: vec!["10.0.0.1".parse().unwrap()],
-            ..plain
-        };
-        check(
-            &proxied,
-            &[
-                ("host", "hub"),
-                ("x-forwarded-host", "a.example, b"),
-                ("x-forwarded-proto", "https,http"),
-            ],
-            "https://a.example",
-        );
-        check(
-            &proxied,
-            &[
-                ("host", "hub"),
-                (
-                    "forwarded",
-                    "for=1.2.3.4;proto=https;host=\"c.example:444\", host=d",
-                ),
-            ],
-            "https://c.example:444",
-        );
-        check(
-            &proxied,
-            &[
-                ("host", "hub"),
-                ("x-forwarded-proto", "javascript"),
-                ("x-forwarded-host", "a b"),
-            ],
-            "http://hub",
-        );
-
-        let stranger = HttpSettings {
-            trusted_proxies: vec!["10.0.0.2".parse().unwrap()],
-            ..proxied
-        };
-        check(
-            &stranger,
-            &[("host", "hub"), ("x-forwarded-host", "evil")],
-            "http://hub",
-        );
-    }
 }

@@ -4,7 +4,7 @@
 use axum::http::Method;
 use schemars::{Schema, SchemaGenerator};
 
-use crate::keys::Scope;
+use crate::keys::{LinkOperation, Scope};
 
 /// A route: how it is asked for, what it takes, what it answers.
 #[derive(Debug)]
@@ -16,8 +16,12 @@ pub(crate) struct Route<T: 'static> {
     /// Unique in the document.
     pub(crate) operation: &'static str,
     pub(crate) summary: &'static str,
-    /// What the caller's key has to allow (for some routes a link is as good); `None` needs no key.
+    /// The scope that the caller's key needs; `None` needs no key.
     pub(crate) scope: Option<Scope>,
+    /// The hub that the key must open.
+    pub(crate) reach: Reach,
+    /// A link for this operation on the instance in the path opens the route too.
+    pub(crate) link: Option<LinkOperation>,
     /// What the query may hold beside what every route takes.
     pub(crate) query: &'static [Parameter],
     pub(crate) headers: &'static [Header],
@@ -25,6 +29,36 @@ pub(crate) struct Route<T: 'static> {
     /// Statuses of refusals beside those that every route may answer with.
     pub(crate) refusals: &'static [u16],
     pub(crate) answers: &'static [Answer],
+}
+
+/// The hub that a key must open for a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The hub that the query names, the default hub if it names none.
+    NamedHub,
+    /// The hub in the path.
+    HubInPath,
+    /// The hub in the path, which may not exist yet.
+    NewHub,
+    /// The default hub, whatever the query names: the route is about the app of this process.
+    DefaultHub,
+    /// All hubs: the route changes what belongs to the whole host.
+    Host,
+    /// Any: the answer holds nothing of a hub, or only of those that the caller may enter.
+    AnyHub,
+}
+
+impl Reach {
+    /// As the OpenAPI document says it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NamedHub => "named",
+            Self::HubInPath | Self::NewHub => "path",
+            Self::DefaultHub => "default",
+            Self::Host => "all",
+            Self::AnyHub => "any",
+        }
+    }
 }
 
 /// The method of a route.
@@ -238,6 +272,8 @@ impl<T> Route<T> {
             operation: "",
             summary: "",
             scope: Some(Scope::Read),
+            reach: Reach::NamedHub,
+            link: None,
             query: &[],
             headers: &[],
             body: RequestBody::None,
@@ -254,6 +290,16 @@ impl<T> Route<T> {
 
     pub(crate) const fn scope(mut self, scope: Scope) -> Self {
         self.scope = Some(scope);
+        self
+    }
+
+    pub(crate) const fn reach(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
+    }
+
+    pub(crate) const fn link(mut self, operation: LinkOperation) -> Self {
+        self.link = Some(operation);
         self
     }
 

@@ -7,7 +7,7 @@ use super::path::{Command, Management};
 use super::route::{Answer, Captured, Header, Parameter, RequestBody, Route, Shape, Verb};
 use super::start::WAIT_SECONDS_MAX;
 use super::wire::{EntityWire, PurgedWire, StatusWire};
-use crate::keys::Scope;
+use crate::keys::{LinkOperation, Scope};
 
 const TIMEOUT: Parameter = Parameter::new(
     "timeout",
@@ -95,9 +95,14 @@ const fn start(path: &'static str, to: fn(&Captured<'_>) -> Management) -> Route
         .answers(STARTED)
 }
 
-const fn command(path: &'static str, to: fn(&Captured<'_>) -> Management) -> Route<Management> {
+const fn command(
+    path: &'static str,
+    link: LinkOperation,
+    to: fn(&Captured<'_>) -> Management,
+) -> Route<Management> {
     Route::new(Verb::Post, path, to)
         .scope(Scope::Control)
+        .link(link)
         .query(REASON)
         .refuses(COMMAND_REFUSALS)
         .answers(TAKEN)
@@ -182,6 +187,7 @@ pub(crate) static ROUTES: &[Route<Management>] = &[
         id: path.text(0),
     })
     .told("getInstance", "The status of an instance.")
+    .link(LinkOperation::Status)
     .query(&[
         SHOW_INPUT,
         Parameter::new("showHistory", Shape::Flag(false), "Tell the history."),
@@ -208,6 +214,7 @@ pub(crate) static ROUTES: &[Route<Management>] = &[
     })
     .told("purgeInstance", "Delete a finished instance.")
     .scope(Scope::Purge)
+    .link(LinkOperation::Purge)
     .query(&[Parameter::new(
         "force",
         Shape::Flag(false),
@@ -225,23 +232,26 @@ pub(crate) static ROUTES: &[Route<Management>] = &[
     )
     .told("raiseEvent", "Raise an event for an instance.")
     .scope(Scope::Signal)
+    .link(LinkOperation::RaiseEvent)
     .headers(&[Header::IdempotencyKey, Header::Trace])
     .body(RequestBody::Value)
     .refuses(&[404, 409, 410, 507])
     .answers(TAKEN),
-    command("instances/{instanceId}/terminate", |path| {
-        commanded(path, Command::Terminate)
-    })
+    command(
+        "instances/{instanceId}/terminate",
+        LinkOperation::Terminate,
+        |path| commanded(path, Command::Terminate),
+    )
     .told("terminateInstance", "End an instance."),
-    command("instances/{instanceId}/suspend", |path| {
+    command("instances/{instanceId}/suspend", LinkOperation::Suspend, |path| {
         commanded(path, Command::Suspend)
     })
     .told("suspendInstance", "Make an instance pause."),
-    command("instances/{instanceId}/resume", |path| {
+    command("instances/{instanceId}/resume", LinkOperation::Resume, |path| {
         commanded(path, Command::Resume)
     })
     .told("resumeInstance", "Let a suspended instance go on."),
-    command("instances/{instanceId}/rewind", |path| {
+    command("instances/{instanceId}/rewind", LinkOperation::Rewind, |path| {
         commanded(path, Command::Rewind)
     })
     .told("rewindInstance", "Set a failed or parked instance going again."),
@@ -250,6 +260,7 @@ pub(crate) static ROUTES: &[Route<Management>] = &[
     })
     .told("restartInstance", "Start a finished instance again.")
     .scope(Scope::Control)
+    .link(LinkOperation::Restart)
     .query(&[
         Parameter::new(
             "restartWithNewInstanceId",

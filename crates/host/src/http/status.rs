@@ -11,7 +11,6 @@ use super::problem::Problem;
 use super::query::Query;
 use super::request::{Call, instance_id};
 use super::wire::{StatusWire, to_json};
-use crate::keys::{LinkOperation, Scope};
 
 /// Seconds after which a client may look again.
 const RETRY_AFTER_SECONDS: u32 = 5;
@@ -31,7 +30,6 @@ impl Failed {
 }
 
 pub(super) async fn show(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit_link(Scope::Read, LinkOperation::Status, &id)?;
     let query = call.query()?;
     let show_input = query.boolean("showInput", true)?;
     let show_history = query.boolean("showHistory", false)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 
-use super::auth::{Identity, network};
+use super::auth::{Principal, network};
 use super::problem::Problem;
 
 /// Who waits: the holder of a key wherever he is, else whoever has the address.
@@ -41,13 +41,13 @@ impl Waits {
     /// A slot for one more wait of a caller.
     pub(crate) fn slot(
         &self,
-        identity: &Identity,
+        principal: &Principal,
         address: IpAddr,
         waiters_max: usize,
         waiters_per_key_max: usize,
     ) -> Result<WaitSlot, Problem> {
-        let caller = match identity {
-            Identity::Holder { id, .. } => Caller::Key(id.clone()),
+        let caller = match principal {
+            Principal::Key(key) => Caller::Key(key.id.as_str().into()),
             _ => Caller::Address(network(address)),
         };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,31 +91,37 @@ fn busy(detail: String) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use dalsegno_core::Timestamp;
+
     use super::*;
+    use crate::keys::{KeyHubs, KeyRing};
 
     #[test]
     fn each_key_and_each_address_has_its_own_share_of_all() {
         let waits = Waits::default();
-        let holder = |id: &str| Identity::Holder {
-            id: id.into(),
-            scopes: Vec::new(),
+        let mut ring = KeyRing::new().unwrap();
+        let mut holder = |id: &str| {
+            let secret = ring.create(id, &[], KeyHubs::All, None).unwrap();
+            let key = ring.find(&secret, Timestamp::from_micros(0)).unwrap();
+            Principal::Key(key.clone())
         };
-        let link = Identity::Link("dsl1_0_0".into());
-        let slot = |identity: &Identity, address: &str| {
+        let [a, b, c] = ["a", "b", "c"].map(&mut holder);
+        let link = Principal::LinkClaim("dsl2_0_0".into());
+        let slot = |principal: &Principal, address: &str| {
             let refused = |problem: Problem| (problem.status.as_u16(), problem.detail.clone());
             waits
-                .slot(identity, address.parse().unwrap(), 5, 2)
+                .slot(principal, address.parse().unwrap(), 5, 2)
                 .map_err(refused)
         };
-        let of_a = [slot(&holder("a"), "10.0.0.1"), slot(&holder("a"), "10.0.0.2")];
-        let (status, detail) = slot(&holder("a"), "10.0.0.3").unwrap_err();
+        let of_a = [slot(&a, "10.0.0.1"), slot(&a, "10.0.0.2")];
+        let (status, detail) = slot(&a, "10.0.0.3").unwrap_err();
         assert_eq!(status, 429);
         assert!(detail.contains("waiters_per_key_max is 2"), "{detail}");
-        let mut kept = vec![slot(&holder("b"), "10.0.0.1").unwrap()];
+        let mut kept = vec![slot(&b, "10.0.0.1").unwrap()];
         kept.extend(slot(&link, "2001:db8::1"));
-        kept.extend(slot(&Identity::Local, "2001:db8::2"));
+        kept.extend(slot(&Principal::Loopback, "2001:db8::2"));
         assert_eq!(kept.len(), 3);
-        let (_, detail) = slot(&holder("c"), "10.0.0.9").unwrap_err();
+        let (_, detail) = slot(&c, "10.0.0.9").unwrap_err();
         assert!(detail.contains("waiters_max is 5"), "{detail}");
         drop(of_a);
         assert!(slot(&link, "2001:db8::3").is_err(), "one /64 is one address");

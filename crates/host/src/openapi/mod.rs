@@ -19,7 +19,6 @@ use crate::http::query;
 use crate::http::request::{Call, HttpSettings};
 use crate::http::route::{Answer, Content, Header, Parameter, RequestBody, Route};
 use crate::http::routes;
-use crate::keys::Scope;
 use crate::v1;
 
 /// What every route that takes a key may answer.
@@ -30,7 +29,6 @@ const OPEN_REFUSALS: [u16; 2] = [400, 431];
 const BODY_REFUSALS: [u16; 2] = [413, 415];
 
 pub(crate) fn answer(call: &Call) -> Result<Response, crate::http::problem::Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
     let document = document(&call.state.settings);
     Ok(body::json(StatusCode::OK, document.to_string()))
@@ -107,7 +105,7 @@ impl<'a> Writer<'a> {
                     },
                     "code": {
                         "type": "apiKey", "in": "query", "name": "code",
-                        "description": "A key of the host, or what a link carries: good for the link's operation on its instance.",
+                        "description": "The key of a link, valid for the operation of the link on its instance; with `auth.keys_in_query` also a key of the host.",
                     },
                     "token": {
                         "type": "http", "scheme": "bearer",
@@ -138,12 +136,16 @@ impl<'a> Writer<'a> {
             "operationId": name,
             "tags": [tag],
             "summary": route.summary,
-            "security": security(route.scope, tag),
+            "security": security(route, tag),
             "parameters": self.parameters(route),
             "responses": self.responses(route, bodies),
         });
         if let Some(scope) = route.scope {
             operation["x-scope"] = json!(scope);
+            operation["x-hub"] = json!(route.reach.word());
+            if let Some(link) = route.link {
+                operation["x-link"] = json!(link.as_str());
+            }
         }
         if let Some(body) = self.request_body(route.body) {
             operation["requestBody"] = body;
@@ -243,9 +245,9 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A key in one of the places where it is looked for; none on loopback.
-fn security(scope: Option<Scope>, tag: &str) -> Value {
-    match scope {
+/// A key in one of the places where the host looks for it; none on a host without keys.
+fn security<T>(route: &Route<T>, tag: &str) -> Value {
+    match route.scope {
         None => json!([]),
         Some(_) if tag == "host" => json!([{"key": []}, {"code": []}, {"token": []}, {}]),
         Some(_) => json!([{"key": []}, {"code": []}, {}]),

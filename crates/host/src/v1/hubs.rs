@@ -15,7 +15,6 @@ use crate::http::query::invalid;
 use crate::http::request::Call;
 use crate::http::wire::to_json;
 use crate::hubs::{Created, HubRefusal, unknown_hub};
-use crate::keys::Scope;
 use crate::openapi::schemas;
 
 const DAY_MICROS: i64 = 24 * 3_600_000_000;
@@ -72,13 +71,12 @@ pub struct StatusCountWire {
 }
 
 pub(super) async fn create(call: Call, name: String) -> Result<Response, Problem> {
-    call.permit(Scope::Admin)?;
     call.query()?;
     let keeper = call.state.keeper.as_ref().ok_or_else(no_keeper)?;
     let created = keeper
         .create(&name)
         .await
-        .map_err(|refusal| refused(refusal, &name))?;
+        .map_err(|refusal| refused(&call, refusal, &name))?;
     let status = match created {
         Created::New => StatusCode::CREATED,
         Created::Known => StatusCode::OK,
@@ -91,7 +89,6 @@ pub(super) async fn create(call: Call, name: String) -> Result<Response, Problem
 }
 
 pub(super) async fn delete(call: Call, name: String) -> Result<Response, Problem> {
-    call.permit(Scope::Admin)?;
     let query = call.query()?;
     match query.text("confirm") {
         Some(confirmed) if confirmed == name => {}
@@ -115,12 +112,11 @@ pub(super) async fn delete(call: Call, name: String) -> Result<Response, Problem
     keeper
         .delete(&name)
         .await
-        .map_err(|refusal| refused(refusal, &name))?;
+        .map_err(|refusal| refused(&call, refusal, &name))?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 pub(super) async fn stats(call: Call, name: String) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
     let hub = named(&call, &name)?;
     let day_ago = Timestamp::from_micros(hub.now().as_micros() - DAY_MICROS);
@@ -152,7 +148,6 @@ pub(super) async fn stats(call: Call, name: String) -> Result<Response, Problem>
 }
 
 pub(super) async fn backup(call: Call, name: String) -> Result<Response, Problem> {
-    call.permit(Scope::Admin)?;
     call.query()?;
     let hub = named(&call, &name)?;
     let pieces = hub.backup().await?.ok_or_else(|| {
@@ -195,12 +190,13 @@ async fn next_piece(
 }
 
 fn named(call: &Call, name: &str) -> Result<TaskHub, Problem> {
-    let unknown = || unknown(name, unknown_hub(name, &call.state.hubs.names()));
-    call.state.hubs.find(name).ok_or_else(unknown)
+    call.state.hubs.find(name).ok_or_else(|| unknown(call, name))
 }
 
-fn unknown(name: &str, text: String) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "unknown_hub", text)
+/// 404 for a hub in the path: the same whether it is not there or the caller may not enter it.
+pub(crate) fn unknown(call: &Call, name: &str) -> Problem {
+    let names = call.state.visible_hubs(&call.principal);
+    Problem::new(StatusCode::NOT_FOUND, "unknown_hub", unknown_hub(name, &names))
         .param("hub")
         .got(name)
 }
@@ -211,11 +207,11 @@ fn no_keeper() -> Problem {
     Problem::new(StatusCode::CONFLICT, "hub_is_fixed", text)
 }
 
-fn refused(refusal: HubRefusal, name: &str) -> Problem {
+fn refused(call: &Call, refusal: HubRefusal, name: &str) -> Problem {
     let text = refusal.text().to_owned();
     match refusal {
         HubRefusal::InvalidName(_) => Problem::bad_request("invalid_hub_name", text).got(name),
-        HubRefusal::Unknown(_) => unknown(name, text),
+        HubRefusal::Unknown(_) => unknown(call, name),
         HubRefusal::Fixed(_) => Problem::new(StatusCode::CONFLICT, "hub_is_fixed", text),
         HubRefusal::TooMany(_) => Problem::new(StatusCode::CONFLICT, "too_many_hubs", text),
         HubRefusal::Failed(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text),

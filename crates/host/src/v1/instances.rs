@@ -24,7 +24,6 @@ use crate::http::query::{Query, invalid};
 use crate::http::request::{Call, instance_id};
 use crate::http::time;
 use crate::http::wire::to_json;
-use crate::keys::Scope;
 
 /// Longest wait of one request, in seconds; clients repeat it.
 pub(crate) const WAIT_SECONDS_MAX: f64 = 230.0;
@@ -34,7 +33,6 @@ const WAIT_SECONDS: f64 = 60.0;
 pub(super) const STUCK_ROWS: usize = 100;
 
 pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Problem> {
-    call.permit(Scope::Start)?;
     call.query()?;
     let bytes = call.body().await?;
     let body: StartBody = if bytes.is_empty() {
@@ -70,7 +68,6 @@ fn one_key(header: Option<String>, body: Option<String>) -> Result<Option<String
 }
 
 pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
     call.query()?;
     let status = call.hub().status(&id).await?.ok_or_else(|| unknown(&id))?;
@@ -79,7 +76,6 @@ pub(super) async fn get(call: Call, id: String) -> Result<Response, Problem> {
 
 /// Why it does not move.
 pub(super) async fn explain(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
     call.query()?;
     let hub = call.hub();
@@ -90,7 +86,6 @@ pub(super) async fn explain(call: Call, id: String) -> Result<Response, Problem>
 
 /// Those that something holds which should not.
 pub(super) async fn stuck(call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let query = call.query()?;
     let most = query.integer("top", STUCK_ROWS, STUCK_MAX)?;
     let hub = call.hub();
@@ -107,7 +102,6 @@ fn unknown(id: &InstanceId) -> Problem {
 }
 
 pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
     let query = call.query()?;
     let timeout = Duration::from_secs_f64(
@@ -125,7 +119,6 @@ pub(super) async fn wait(call: Call, id: String) -> Result<Response, Problem> {
 }
 
 pub(super) async fn history(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let id = instance_id(&id)?;
     let large = large_values(&call.query()?)?;
     let history = match large {
@@ -143,7 +136,6 @@ pub(super) async fn history(call: Call, id: String) -> Result<Response, Problem>
 }
 
 pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Result<Response, Problem> {
-    call.permit(Scope::Signal)?;
     let id = instance_id(&id)?;
     call.check_event_name(&event)?;
     call.query()?;
@@ -154,7 +146,6 @@ pub(super) async fn raise_event(mut call: Call, id: String, event: String) -> Re
 }
 
 pub(super) async fn command(call: Call, id: String, command: Command) -> Result<Response, Problem> {
-    call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
     let query = call.query()?;
     let reason = call.reason(&query)?;
@@ -169,7 +160,6 @@ pub(super) async fn command(call: Call, id: String, command: Command) -> Result<
 }
 
 pub(super) async fn cancel(mut call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
     let in_query = call.reason(&call.query()?)?;
     let body = call.body().await?;
@@ -193,7 +183,6 @@ pub(super) async fn cancel(mut call: Call, id: String) -> Result<Response, Probl
 }
 
 pub(super) async fn retry_now(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
     let query = call.query()?;
     let task = match query.text("task") {
@@ -217,7 +206,6 @@ fn family(query: &Query) -> Result<Family, Problem> {
 }
 
 pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Control)?;
     let id = instance_id(&id)?;
     let new_id = if call.query()?.boolean("newId", true)? {
         NewId::Generated
@@ -229,7 +217,6 @@ pub(super) async fn restart(call: Call, id: String) -> Result<Response, Problem>
 }
 
 pub(super) async fn delete(call: Call, id: String) -> Result<Response, Problem> {
-    call.permit(Scope::Purge)?;
     let id = instance_id(&id)?;
     let query = call.query()?;
     let deleted = purge(call.hub(), &id, family(&query)?, query.boolean("force", false)?).await?;
@@ -237,7 +224,6 @@ pub(super) async fn delete(call: Call, id: String) -> Result<Response, Problem> 
 }
 
 pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Purge)?;
     call.query()?;
     let body: PurgeBody = body::ours(&call.body().await?)?;
     if body.created_from.is_none() {
@@ -255,7 +241,6 @@ pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let query = call.query()?;
     let statuses = statuses(&query, "status")?;
     let (created_from, created_to) = query.span("createdFrom", "createdTo")?;
@@ -328,7 +313,6 @@ pub(crate) fn cursor(text: &str) -> Result<InstanceCursor, Problem> {
 }
 
 pub(super) async fn counts(call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
     let counts = call.hub().counts().await?;
     let counts = counts.iter().map(|(status, count)| CountWire {

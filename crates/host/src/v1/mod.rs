@@ -7,7 +7,7 @@ mod delivery_wire;
 mod entity_wire;
 pub(crate) mod event_wire;
 mod explain_wire;
-mod hubs;
+pub(crate) mod hubs;
 pub(crate) mod instances;
 pub(crate) mod jobs;
 pub mod json;

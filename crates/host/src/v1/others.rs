@@ -18,11 +18,9 @@ use crate::http::list::PAGE_ROWS;
 use crate::http::problem::{Place, Problem};
 use crate::http::request::{Call, entity_id, instance_id};
 use crate::http::wire::to_json;
-use crate::keys::Scope;
 use crate::nearest::nearest;
 
 pub(super) async fn entity(call: Call, name: String, key: String) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let id = entity_id(&name, &key)?;
     call.query()?;
     let row = call.hub().entity(&id).await?;
@@ -43,7 +41,6 @@ fn unknown(id: &EntityId) -> Problem {
 }
 
 pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     let query = call.query()?;
     let (from, to) = query.span("lastOperationFrom", "lastOperationTo")?;
     let after = query.text("after").map(|text| {
@@ -68,7 +65,6 @@ pub(super) async fn entities(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<Response, Problem> {
-    call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
     call.query()?;
     let body: SignalBody = body::ours(&call.body().await?)?;
@@ -84,7 +80,6 @@ pub(super) async fn signal(mut call: Call, name: String, key: String) -> Result<
 }
 
 pub(super) async fn delete_entity(call: Call, name: String, key: String) -> Result<Response, Problem> {
-    call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
     call.query()?;
     let deleted = u64::from(call.hub().delete_entity(&id).await?);
@@ -92,7 +87,6 @@ pub(super) async fn delete_entity(call: Call, name: String, key: String) -> Resu
 }
 
 pub(super) async fn unlock_entity(mut call: Call, name: String, key: String) -> Result<Response, Problem> {
-    call.permit(Scope::Entity)?;
     let id = entity_id(&name, &key)?;
     call.query()?;
     let body: UnlockBody = body::ours(&call.body().await?)?;
@@ -107,7 +101,6 @@ pub(super) async fn unlock_entity(mut call: Call, name: String, key: String) -> 
 
 /// Deliveries that wait or were given up.
 pub(super) async fn webhooks(call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
     let deliveries = call.hub().deliveries().await?;
     let wires: Vec<DeliveryWire> = deliveries.iter().map(DeliveryWire::from).collect();
@@ -115,7 +108,6 @@ pub(super) async fn webhooks(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) fn workers(call: &Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
     let workers = call.hub().executor().workers();
     let wires: Vec<WorkerWire> = workers.into_iter().map(WorkerWire::from).collect();
@@ -124,7 +116,6 @@ pub(super) fn workers(call: &Call) -> Result<Response, Problem> {
 
 /// It stays connected, since a worker whose stream ends comes again.
 pub(super) fn drain_worker(call: &Call, name: &str) -> Result<Response, Problem> {
-    call.permit(Scope::Admin)?;
     call.query()?;
     let executor = call.hub().executor();
     if executor.drain_worker(name) > 0 {
@@ -144,7 +135,6 @@ pub(super) fn drain_worker(call: &Call, name: &str) -> Result<Response, Problem>
 
 /// Who changed what, newest first.
 pub(super) fn audit(call: &Call) -> Result<Response, Problem> {
-    call.permit(Scope::Admin)?;
     let query = call.query()?;
     let most = query.integer("top", PAGE_ROWS, RECORDS_KEPT)?;
     let records = call
@@ -156,7 +146,6 @@ pub(super) fn audit(call: &Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn limiters(call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
     let limiters: Vec<LimiterWire> = call
         .hub()
@@ -169,7 +158,6 @@ pub(super) async fn limiters(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn set_limiter(mut call: Call, name: String) -> Result<Response, Problem> {
-    call.permit(Scope::Admin)?;
     call.query()?;
     let body: LimiterBody = body::ours(&call.body().await?)?;
     call.hub().set_limiter(&name, body.into()).await?;
@@ -178,7 +166,6 @@ pub(super) async fn set_limiter(mut call: Call, name: String) -> Result<Response
 
 /// Some of it; the rest stays.
 pub(super) async fn change_limiter(mut call: Call, name: String) -> Result<Response, Problem> {
-    call.permit(Scope::Admin)?;
     call.query()?;
     let body: LimiterPatch = body::ours(&call.body().await?)?;
     call.hub().change_limiter(&name, body.into()).await?;
@@ -186,7 +173,6 @@ pub(super) async fn change_limiter(mut call: Call, name: String) -> Result<Respo
 }
 
 pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
     let executor = call.hub().executor();
     let names = |names: Vec<std::sync::Arc<str>>| names.iter().map(|name| name.to_string()).collect();
@@ -197,14 +183,14 @@ pub(super) async fn hub(call: Call) -> Result<Response, Problem> {
         activities: names(executor.activities()),
         entities: names(executor.entities()),
         read_only: call.state.settings.is_read_only,
-        scopes: call.identity.scopes().to_vec(),
+        scopes: call.principal.scopes().to_vec(),
     };
     Ok(json(StatusCode::OK, to_json(&info)))
 }
 
-/// Names, the host's own first.
+/// Names of the hubs that the caller may enter, the default hub first.
 pub(super) fn hubs(call: &Call) -> Result<Response, Problem> {
-    call.permit(Scope::Read)?;
     call.query()?;
-    Ok(json(StatusCode::OK, to_json(&call.state.hubs.names())))
+    let names = call.state.visible_hubs(&call.principal);
+    Ok(json(StatusCode::OK, to_json(&names)))
 }

@@ -18,8 +18,8 @@ use super::{
 use crate::audit::{AuditRecord, RECORDS_KEPT};
 use crate::http::list::PAGE_ROWS;
 use crate::http::path::{Command, Ours};
-use crate::http::route::{Answer, Captured, Header, Parameter, RequestBody, Route, Shape, Verb};
-use crate::keys::Scope;
+use crate::http::route::{Answer, Captured, Header, Parameter, Reach, RequestBody, Route, Shape, Verb};
+use crate::keys::{LinkOperation, Scope};
 use dalsegno_engine::hub::STUCK_MAX;
 
 const REASON: Parameter = Parameter::new("reason", Shape::Text, "Why; may be empty.");
@@ -190,6 +190,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
         id: path.text(0),
     })
     .told("stream", "The changes of an instance as they come.")
+    .link(LinkOperation::Status)
     .query(&[
         Parameter::new("after", Shape::Text, "The id of an event: go on behind it."),
         LARGE_VALUES,
@@ -354,6 +355,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     .answers(TAKEN),
     get("log-level", |_| Ours::LogLevel)
         .told("logLevel", "What the process logs.")
+        .reach(Reach::AnyHub)
         .refuses(&[409])
         .answers(&[Answer::json(
             200,
@@ -363,6 +365,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     Route::new(Verb::Put, "log-level", |_| Ours::SetLogLevel)
         .told("setLogLevel", "Change what the process logs, until it ends.")
         .scope(Scope::Admin)
+        .reach(Reach::Host)
         .body(RequestBody::Is(Schemas::subschema_for::<LogLevelWire>))
         .refuses(&[409])
         .answers(TAKEN),
@@ -415,6 +418,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
         )]),
     get("schedules", |_| Ours::Schedules)
         .told("schedules", "The timer triggers of the app.")
+        .reach(Reach::DefaultHub)
         .answers(&[Answer::json(
             200,
             "The triggers.",
@@ -425,6 +429,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     })
     .told("runSchedule", "Run a timer trigger now.")
     .scope(Scope::Control)
+    .reach(Reach::DefaultHub)
     .refuses(&[404, 409])
     .answers(&[Answer::empty(202, "It runs.")]),
     get("operations", |_| Ours::Operations)
@@ -514,15 +519,17 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
         .told("hub", "What this host is, and what the caller may do.")
         .answers(&[Answer::json(200, "The host.", Schemas::subschema_for::<HubInfo>)]),
     get("hubs", |_| Ours::Hubs)
-        .told("hubs", "Names of the task hubs, the host's own first.")
+        .told("hubs", "Names of the task hubs that the key opens, the default hub first.")
+        .reach(Reach::AnyHub)
         .answers(&[Answer::json(
             200,
             "The names.",
             Schemas::subschema_for::<Vec<String>>,
         )]),
     Route::new(Verb::Put, "hubs/{hub}", |path| Ours::CreateHub { name: path.text(0) })
-        .told("createHub", "Make a task hub, unless it is there.")
+        .told("createHub", "Create a task hub, unless it exists.")
         .scope(Scope::Admin)
+        .reach(Reach::NewHub)
         .refuses(&[409])
         .answers(&[
             Answer::json(200, "It was there.", Schemas::subschema_for::<HubCreatedWire>),
@@ -534,11 +541,13 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             "Delete a task hub with all that is in it: its workers and waits end, its files go.",
         )
         .scope(Scope::Admin)
+        .reach(Reach::HubInPath)
         .query(&[Parameter::new("confirm", Shape::Text, "The name of the hub, once more.").required()])
         .refuses(&[404, 409])
         .answers(&[Answer::empty(204, "It is gone.")]),
     get("hubs/{hub}/stats", |path| Ours::HubStats { name: path.text(0) })
         .told("hubStats", "What a task hub takes on disk, and how much is in it.")
+        .reach(Reach::HubInPath)
         .refuses(&[404])
         .answers(&[Answer::json(
             200,
@@ -551,6 +560,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             "A copy of a task hub as of one position, while it goes on: the file that `dalsegno restore` reads.",
         )
         .scope(Scope::Admin)
+        .reach(Reach::HubInPath)
         .refuses(&[404, 409])
         .answers(&[Answer::text(
             200,

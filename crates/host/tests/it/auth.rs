@@ -1,35 +1,23 @@
 //! Keys, scopes and links, on a server that wants keys.
 
 use dalsegno_core::InstanceId;
-use dalsegno_host::keys::{KeyRing, Scope};
-use dalsegno_host::server::Access;
+use dalsegno_core::limits::Limits;
+use dalsegno_engine::request::Scope as Family;
+use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
+use dalsegno_host::server::{Access, HttpSettings, KeysInQuery};
 
-use crate::tables::ROUTES;
-use crate::world::{P, Reply, World, world_with_keys};
-
-/// The scope that a route needs.
-fn scope(method: &str, path: &str) -> Scope {
-    match (method, path) {
-        ("PUT" | "PATCH", _) => Scope::Admin,
-        ("POST", path) if path.contains("/workers/") => Scope::Admin,
-        ("GET", path) if path.ends_with("/backup") => Scope::Admin,
-        ("DELETE", path) if path.contains("/hubs/") => Scope::Admin,
-        ("GET", _) => Scope::Read,
-        // And what the verb in the body needs.
-        (_, path) if path.contains("/operations") => Scope::Read,
-        ("POST" | "DELETE", path) if path.contains("/entities") => Scope::Entity,
-        ("POST", path) if path.contains("/orchestrators") => Scope::Start,
-        ("POST", path) if path.contains("/raiseEvent") || path.contains("/events") => Scope::Signal,
-        ("POST", path) if path.ends_with("/purge") => Scope::Purge,
-        ("POST", _) => Scope::Control,
-        _ => Scope::Purge,
-    }
-}
+use crate::world::{P, Reply, World, world, world_with, world_with_keys};
 
 async fn guarded() -> (World, Vec<(Scope, String)>) {
     let mut ring = KeyRing::new().unwrap();
-    let keys = Scope::ALL.map(|scope| (scope, ring.create(&format!("{scope:?}"), &[scope], None).unwrap()));
-    (world_with_keys(Access::Keys(ring.into())).await, keys.to_vec())
+    let keys = Scope::ALL.map(|scope| {
+        (
+            scope,
+            ring.create(&format!("{scope:?}"), &[scope], KeyHubs::All, None)
+                .unwrap(),
+        )
+    });
+    (world_with_keys(Access::with_keys(ring)).await, keys.to_vec())
 }
 
 async fn ask(world: &World, method: &str, path: &str, key: &str) -> Reply {
@@ -37,30 +25,15 @@ async fn ask(world: &World, method: &str, path: &str, key: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn route_by_key() {
-    let (world, keys) = guarded().await;
-    for (method, path, _) in ROUTES {
-        let none = world.send(method, path, &[], b"").await;
-        assert_eq!((none.status, none.body.as_str()), (401, ""), "{method} {path}");
-        for (held, key) in &keys {
-            let reply = ask(&world, method, path, key).await;
-            let wanted = *held == scope(method, path);
-            assert_eq!(
-                reply.status == 403,
-                !wanted,
-                "{method} {path} with {held:?}: {reply:?}"
-            );
-            assert_ne!(reply.status, 401, "{method} {path} with {held:?}");
-        }
+async fn a_key_in_the_query_counts_only_where_the_operator_says_so() {
+    let mut ring = KeyRing::new().unwrap();
+    let key = ring.create("k", &[Scope::Read], KeyHubs::All, None).unwrap();
+    let access = Access::with_keys(ring);
+    for (accepted, wanted) in [(KeysInQuery::Ignored, 401), (KeysInQuery::Accepted, 200)] {
+        let world = world_with_keys(access.clone().keys_in_query(accepted)).await;
+        let reply = world.get(&format!("{P}/instances?code={key}")).await;
+        assert_eq!(reply.status, wanted, "{accepted:?}");
     }
-    assert_eq!(
-        ask(&world, "GET", &format!("{P}/instances"), "dsk_wrong")
-            .await
-            .status,
-        401
-    );
-    let in_query = world.get(&format!("{P}/instances?code={}", keys[0].1)).await;
-    assert_eq!(in_query.status, 200);
 }
 
 #[tokio::test]
@@ -165,15 +138,92 @@ async fn links_carry_a_capability_for_status_and_events_alone() {
 }
 
 #[tokio::test]
-async fn twenty_bad_keys_close_the_door_for_a_minute() {
+async fn a_link_does_not_open_a_later_instance_of_the_same_id() {
+    let (world, keys) = guarded().await;
+    let key = |scope| &keys.iter().find(|(held, _)| *held == scope).unwrap().1;
+    let start = format!("{P}/orchestrators/Wait/order-1");
+    let started = ask(&world, "POST", &start, key(Scope::Start)).await;
+    let links: serde_json::Value = serde_json::from_str(&started.body).unwrap();
+    let path = |name: &str| links[name].as_str().unwrap()[world.origin().len()..].to_owned();
+    let (status, event) = (path("statusQueryGetUri"), path("sendEventPostUri"));
+    assert_eq!(world.get(&status).await.status, 202);
+    let id = InstanceId::trusted("order-1");
+    world.hub.terminate(&id, None, Family::Instance).await.unwrap();
+    world.hub.wait_for_completion(&id, None).await.unwrap();
+    assert_eq!(world.get(&status).await.status, 200);
+    let again = ask(&world, "POST", &start, key(Scope::Start)).await;
+    assert_eq!(again.status, 202, "{again:?}");
+    assert_eq!(world.get(&status).await.status, 403);
+    let event = event.replace("{eventName}", "go");
+    assert_eq!(world.post(&event, "1").await.status, 403);
+    // Its own link opens it.
+    let links: serde_json::Value = serde_json::from_str(&again.body).unwrap();
+    let own = links["statusQueryGetUri"].as_str().unwrap()[world.origin().len()..].to_owned();
+    assert_eq!(world.get(&own).await.status, 202);
+}
+
+#[tokio::test]
+async fn only_unknown_keys_are_throttled() {
     let (world, keys) = guarded().await;
     let list = format!("{P}/instances");
     for _ in 0..20 {
         assert_eq!(ask(&world, "GET", &list, "dsk_wrong").await.status, 401);
     }
-    let shut = ask(&world, "GET", &list, &keys[0].1).await;
-    assert_eq!(shut.status, 429);
-    let seconds: u32 = shut.header("retry-after").unwrap().parse().unwrap();
-    assert!((30..=60).contains(&seconds), "{shut:?}");
-    assert!(shut.body.contains(&format!("wait {seconds} s")), "{shut:?}");
+    let throttled = ask(&world, "GET", &list, "dsk_wrong").await;
+    assert_eq!(throttled.status, 429);
+    let seconds: u32 = throttled.header("retry-after").unwrap().parse().unwrap();
+    assert!((30..=60).contains(&seconds), "{throttled:?}");
+    assert!(
+        throttled.body.contains(&format!("wait {seconds} s")),
+        "{throttled:?}"
+    );
+    // Workers behind the same proxy or NAT keep working.
+    let read = keys.iter().find(|(held, _)| *held == Scope::Read).unwrap();
+    assert_eq!(ask(&world, "GET", &list, &read.1).await.status, 200);
+    assert_eq!(world.get(&list).await.status, 401, "no key is not a wrong one");
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_is_throttled_for_itself() {
+    let mut ring = KeyRing::new().unwrap();
+    ring.create("k", &[Scope::Read], KeyHubs::All, None).unwrap();
+    let access = Access::with_keys(ring);
+    let world = world_with(Limits::default(), |server| {
+        let settings = HttpSettings {
+            trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
+            ..HttpSettings::default()
+        };
+        server.settings(settings).access(access)
+    })
+    .await;
+    let list = format!("{P}/instances");
+    let from = async |client: &str| {
+        let headers = [("x-functions-key", "dsk_wrong"), ("x-forwarded-for", client)];
+        world.send("GET", &list, &headers, b"").await.status
+    };
+    for _ in 0..20 {
+        assert_eq!(from("198.51.100.7").await, 401);
+    }
+    assert_eq!(from("198.51.100.7").await, 429);
+    assert_eq!(from("198.51.100.8").await, 401);
+}
+
+#[tokio::test]
+async fn responses_are_sniffed_and_stored_by_nobody() {
+    let world = world().await;
+    for path in [
+        "/runtime/dalsegno/v1/instances",
+        "/openapi.json",
+        "/healthz",
+        "/runtime/x",
+    ] {
+        let reply = world.get(path).await;
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(reply.header("cache-control"), Some("no-store"), "{path}");
+    }
+    for (method, wanted) in [("GET", 200), ("HEAD", 200), ("POST", 405), ("DELETE", 405)] {
+        let reply = world.send(method, "/healthz", &[], b"").await;
+        assert_eq!(reply.status, wanted, "{method}");
+        assert!(wanted == 200 || reply.header("allow") == Some("GET, HEAD"));
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use dalsegno_host::keys::{KeyRing, Scope};
+use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
 use dalsegno_host::openapi_document;
 use dalsegno_host::server::{Access, HttpSettings};
 use jsonschema::Validator;
@@ -135,11 +135,15 @@ async fn every_route_asks_for_the_scope_that_is_told() {
     for scope in Scope::ALL {
         let others: Vec<Scope> = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
         let word = serde_json::to_value(scope).unwrap();
-        let own = ring.create(&format!("only-{word}"), &[scope], None).unwrap();
-        let rest = ring.create(&format!("all-but-{word}"), &others, None).unwrap();
+        let own = ring
+            .create(&format!("only-{word}"), &[scope], KeyHubs::All, None)
+            .unwrap();
+        let rest = ring
+            .create(&format!("all-but-{word}"), &others, KeyHubs::All, None)
+            .unwrap();
         keys.push((word, own, rest));
     }
-    let world = world_with_keys(Access::Keys(ring.into())).await;
+    let world = world_with_keys(Access::with_keys(ring)).await;
     let (mut asked, mut open) = (0, 0);
     for (template, told) in DOCUMENT["paths"].as_object().unwrap() {
         for (method, operation) in told.as_object().unwrap() {

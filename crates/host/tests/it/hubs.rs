@@ -76,7 +76,7 @@ async fn a_hub_that_is_not_here_is_refused_with_those_that_are() {
             (400, "unknown_hub".into()),
             "{path}"
         );
-        assert!(reply.body.contains("this host has default, orders"), "{reply:?}");
+        assert!(reply.body.contains("only default, orders"), "{reply:?}");
     }
     let names = world.get(&format!("{OURS}/hubs")).await;
     assert_eq!(names.body, r#"["default","orders"]"#);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dalsegno_core::InstanceId;
 use dalsegno_core::limits::Limits;
 use dalsegno_engine::request::{RaisedEvent, RequestErrorKind, StartOptions};
-use dalsegno_host::keys::{KeyRing, Scope};
+use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
 use dalsegno_host::server::{Access, HttpSettings};
 
 use crate::world::{P, Reply, World, world, world_on, world_with};
@@ -175,7 +175,17 @@ async fn too_many_headers_and_foreign_hosts() {
             .send("POST", &start, &[("Origin", "http://localhost:3000")], b"1")
             .await
             .status,
-        202
+        403
+    );
+    let own = [("Origin", world.origin())];
+    let own = own.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(world.send("POST", &start, &own, b"1").await.status, 202);
+    let forwarded = world
+        .send("GET", &list, &[("X-Forwarded-For", "203.0.113.9")], b"")
+        .await;
+    assert_eq!(
+        (forwarded.status, forwarded.code()),
+        (403, "forwarded_without_keys".into())
     );
 }
 
@@ -251,13 +261,13 @@ async fn a_full_disk_refuses_what_is_new_and_nothing_else() {
 #[tokio::test]
 async fn one_caller_cannot_have_all_waits() {
     let mut ring = KeyRing::new().unwrap();
-    let mut key = |id| ring.create(id, &Scope::ALL, None).unwrap();
+    let mut key = |id| ring.create(id, &Scope::ALL, KeyHubs::All, None).unwrap();
     let (own, other) = (key("own"), key("other"));
     let limits = Limits {
         waiters_per_key_max: 2,
         ..Limits::default()
     };
-    let access = Access::Keys(ring.into());
+    let access = Access::with_keys(ring);
     let world = Arc::new(world_with(limits, |server| server.access(access)).await);
     let options = |id: &str| StartOptions {
         name: "Wait".into(),

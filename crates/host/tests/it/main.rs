@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may, and their helpers with them")]
 
+mod access;
 mod app;
 mod auth;
 mod described;
@@ -14,6 +15,7 @@ mod management;
 mod observed;
 mod read_only;
 mod remote;
+mod revoked;
 mod stream;
 mod tables;
 mod timers;

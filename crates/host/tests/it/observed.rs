@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dalsegno_host::keys::{KeyRing, Scope};
+use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
 use dalsegno_host::server::Access;
 use serde_json::Value;
 
@@ -147,9 +147,13 @@ async fn what_is_measured_is_documented_and_what_is_shipped_asks_for_it() {
 #[tokio::test]
 async fn every_change_is_recorded_with_who_and_what_came_of_it() {
     let mut ring = KeyRing::new().unwrap();
-    let starter = ring.create("starter", &[Scope::Start], None).unwrap();
-    let admin = ring.create("admin", &[Scope::Admin, Scope::Read], None).unwrap();
-    let world = world_with_keys(Access::Keys(ring.into())).await;
+    let starter = ring
+        .create("starter", &[Scope::Start], KeyHubs::All, None)
+        .unwrap();
+    let admin = ring
+        .create("admin", &[Scope::Admin, Scope::Read], KeyHubs::All, None)
+        .unwrap();
+    let world = world_with_keys(Access::with_keys(ring)).await;
     let send = async |method, path: String, key: &str, body: &[u8]| {
         world.send(method, &path, &[("x-functions-key", key)], body).await
     };
@@ -181,7 +185,7 @@ async fn every_change_is_recorded_with_who_and_what_came_of_it() {
     assert_eq!(
         told,
         [
-            ("unknown key", "terminate", 401),
+            ("invalid key", "terminate", 401),
             ("starter", "terminate", 403),
             ("starter", "start/Wait", 202),
             ("starter", "start/Wait", 202),

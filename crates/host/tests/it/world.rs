@@ -152,6 +152,33 @@ impl World {
         reply
     }
 
+    /// Sends a request without a body and reads the head of the answer, and its body if that has a
+    /// length: streams do not end by themselves.
+    pub(crate) async fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n",
+            self.address
+        );
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        let length = reply(answer.clone())
+            .header("content-length")
+            .map(|length| length.parse().unwrap());
+        if method != "HEAD" {
+            let mut body = vec![0; length.unwrap_or(0)];
+            stream.read_exact(&mut body).await.unwrap();
+            answer.extend(body);
+        }
+        reply(answer)
+    }
+
     /// Sends a whole body before it looks at the answer, as simple clients do.
     pub(crate) async fn send_all(&self, method: &str, path: &str, body: &[u8]) -> std::io::Result<Reply> {
         let mut stream = TcpStream::connect(self.address).await?;

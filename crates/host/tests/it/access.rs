@@ -1,0 +1,335 @@
+//! Every route and every call of gRPC, asked by every kind of caller: generated from the tables.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Response;
+use dalsegno_core::InstanceId;
+use dalsegno_core::limits::Limits;
+use dalsegno_engine::TaskHub;
+use dalsegno_engine::hub::HubOptions;
+use dalsegno_host::keys::{KeyHubs, KeyRing, LinkOperation, LinkSigner, LinkTarget, Scope};
+use dalsegno_host::server::{Access, HttpSettings};
+use dalsegno_host::{AppRoutes, HubList, openapi_document};
+use dalsegno_store_memory::MemoryStore;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::world::{Reply, World, world_on};
+
+/// The instance that links are made for.
+const ID: &str = "order-1";
+
+/// What a route demands, as the OpenAPI document says.
+struct Demand {
+    method: String,
+    /// With `order-1` as the instance and `default` as the hub in the path.
+    path: String,
+    scope: Scope,
+    hub: String,
+    link: Option<String>,
+}
+
+fn demands() -> Vec<Demand> {
+    let document = openapi_document(&HttpSettings::default());
+    let paths = document["paths"].as_object().unwrap();
+    let mut demands = Vec::new();
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().unwrap() {
+            let Some(scope) = operation.get("x-scope") else {
+                assert_eq!(path, "/healthz", "only health is open");
+                continue;
+            };
+            let text = |name: &str| operation[name].as_str().map(str::to_owned);
+            demands.push(Demand {
+                method: method.to_uppercase(),
+                path: path
+                    .replace("{instanceId}", ID)
+                    .replace("{hub}", "default")
+                    .replace("{orchestrator}", "Echo")
+                    .replace(['{', '}'], ""),
+                scope: serde_json::from_value(scope.clone()).unwrap(),
+                hub: text("x-hub").unwrap(),
+                link: text("x-link"),
+            });
+        }
+    }
+    demands
+}
+
+/// A host with two hubs, a key for each scope, and the secret of its links.
+struct Guarded {
+    world: World,
+    /// By scope: of the default hub, of the hub `orders`, of all hubs.
+    keys: BTreeMap<String, [String; 3]>,
+    signer: LinkSigner,
+}
+
+async fn guarded() -> Guarded {
+    let mut ring = KeyRing::new().unwrap();
+    let mut keys = BTreeMap::new();
+    for scope in Scope::ALL {
+        let hubs = [KeyHubs::Default, KeyHubs::Named("orders".into()), KeyHubs::All];
+        let secrets = hubs.map(|hubs| {
+            let name = format!("{scope}-{hubs}");
+            ring.create(&name, &[scope], hubs, None).unwrap()
+        });
+        keys.insert(scope.to_string(), secrets);
+    }
+    let signer = ring.link_signer();
+    let access = Access::with_keys(ring);
+    let world = world_on(MemoryStore::new(2), Limits::default(), |server| {
+        server
+            .access(access)
+            .routes("api", AppRoutes::new())
+            .grpc(Router::new().fallback(admitted))
+    })
+    .await;
+    Guarded { world, keys, signer }
+}
+
+/// What stands for the service: it answers OK to whatever was admitted.
+async fn admitted() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert("content-type", "application/grpc".parse().unwrap());
+    headers.insert("grpc-status", "0".parse().unwrap());
+    response
+}
+
+impl Guarded {
+    fn key(&self, scope: Scope, hub: usize) -> &str {
+        &self.keys[&scope.to_string()][hub]
+    }
+
+    fn link(&self, operation: LinkOperation, id: &str, lifetime_seconds: i64) -> String {
+        let id = InstanceId::trusted(id);
+        let hub = self.world.hub.name();
+        let target = LinkTarget {
+            hub,
+            operation,
+            id: &id,
+        };
+        let issued = self.world.hub.now();
+        let expires =
+            dalsegno_core::Timestamp::from_micros(issued.as_micros() + lifetime_seconds * 1_000_000);
+        self.signer.sign(target, issued, expires)
+    }
+
+    async fn ask(&self, demand: &Demand, key: &str) -> Reply {
+        let headers = [("x-functions-key", key)];
+        let headers = if key.is_empty() { &[][..] } else { &headers[..] };
+        self.world.head(&demand.method, &demand.path, headers).await
+    }
+}
+
+fn operation(word: &str) -> LinkOperation {
+    use LinkOperation as Op;
+    match word {
+        "status" => Op::Status,
+        "raiseEvent" => Op::RaiseEvent,
+        "terminate" => Op::Terminate,
+        "purge" => Op::Purge,
+        "restart" => Op::Restart,
+        "suspend" => Op::Suspend,
+        "resume" => Op::Resume,
+        "rewind" => Op::Rewind,
+        other => panic!("{other} is not an operation of links"),
+    }
+}
+
+/// Neither refused nor handled: the statuses of a caller that may not pass.
+fn is_refusal(reply: &Reply) -> bool {
+    matches!(reply.status, 401 | 403)
+}
+
+#[tokio::test]
+async fn every_route_admits_the_right_key_and_the_right_link_and_nobody_else() {
+    let guarded = guarded().await;
+    let mut links = 0;
+    for demand in demands() {
+        let told = format!("{} {}", demand.method, demand.path);
+        assert_eq!(guarded.ask(&demand, "").await.status, 401, "{told}: nothing");
+        for forged in ["dsl1_x", "dsl2_x", "dsl1_7fffffff_00", "dsl2_0_7fffffff_00"] {
+            assert_eq!(guarded.ask(&demand, forged).await.status, 403, "{told}: {forged}");
+        }
+        for scope in Scope::ALL.into_iter().filter(|scope| *scope != demand.scope) {
+            for hub in 0..3 {
+                let reply = guarded.ask(&demand, guarded.key(scope, hub)).await;
+                assert_eq!(reply.status, 403, "{told}: the scope {scope}");
+            }
+        }
+        let own = guarded.ask(&demand, guarded.key(demand.scope, 0)).await;
+        assert_eq!(is_refusal(&own), demand.hub == "all", "{told}: own hub: {own:?}");
+        let all = guarded.ask(&demand, guarded.key(demand.scope, 2)).await;
+        assert!(!is_refusal(&all), "{told}: all hubs: {all:?}");
+        let other = guarded.ask(&demand, guarded.key(demand.scope, 1)).await;
+        match demand.hub.as_str() {
+            "any" => assert!(!is_refusal(&other), "{told}: {other:?}"),
+            // As if it were not there.
+            "path" if demand.method != "PUT" => assert_eq!(
+                (other.status, other.code().as_str()),
+                (404, "unknown_hub"),
+                "{told}"
+            ),
+            _ => assert_eq!(other.status, 403, "{told}: another hub's key"),
+        }
+        for made_for in [
+            "status",
+            "raiseEvent",
+            "terminate",
+            "purge",
+            "restart",
+            "suspend",
+            "resume",
+            "rewind",
+        ] {
+            let wanted = demand.link.as_deref() == Some(made_for);
+            let right = guarded.link(operation(made_for), ID, 60);
+            let reply = guarded.ask(&demand, &right).await;
+            assert_eq!(
+                !is_refusal(&reply),
+                wanted,
+                "{told}: a link to {made_for}: {reply:?}"
+            );
+            links += usize::from(wanted);
+            for (wrong, name) in [
+                (guarded.link(operation(made_for), ID, -60), "an expired link"),
+                (
+                    guarded.link(operation(made_for), "order-2", 60),
+                    "another instance's link",
+                ),
+            ] {
+                assert_eq!(guarded.ask(&demand, &wrong).await.status, 403, "{told}: {name}");
+            }
+        }
+    }
+    assert_eq!(links, 9, "eight operations, and the stream of an instance");
+}
+
+#[tokio::test]
+async fn every_call_admits_the_right_key_and_nobody_else() {
+    let guarded = guarded().await;
+    let call = async |name: &str, key: &str, hub: &str| {
+        let path = format!("/TaskHubSidecarService/{name}");
+        let headers = [
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("x-functions-key", key),
+            ("taskhub", hub),
+        ];
+        let given = |(_, value): &&(&str, &str)| !value.is_empty();
+        let headers: Vec<_> = headers.iter().filter(given).copied().collect();
+        let reply = guarded.world.send("POST", &path, &headers, b"").await;
+        reply.header("grpc-status").unwrap().parse::<u32>().unwrap()
+    };
+    const OK: u32 = 0;
+    const NOT_FOUND: u32 = 5;
+    const DENIED: u32 = 7;
+    const UNAUTHENTICATED: u32 = 16;
+    for (name, scopes) in dalsegno_host::grpc_scopes() {
+        assert_eq!(call(name, "", "").await, UNAUTHENTICATED, "{name}: nothing");
+        let link = guarded.link(LinkOperation::Status, ID, 60);
+        for link in ["dsl1_x", "dsl2_x", &link] {
+            // With keys on, such a secret created hubs for good.
+            assert_eq!(call(name, link, "new").await, UNAUTHENTICATED, "{name}: {link}");
+        }
+        for scope in Scope::ALL {
+            let (own, other, all) = (
+                guarded.key(scope, 0),
+                guarded.key(scope, 1),
+                guarded.key(scope, 2),
+            );
+            let wanted = if scopes.contains(&scope) { OK } else { DENIED };
+            assert_eq!(call(name, own, "").await, wanted, "{name}: {scope}");
+            assert_eq!(
+                call(name, all, "orders").await,
+                wanted,
+                "{name}: {scope}, all hubs"
+            );
+            assert_eq!(
+                call(name, other, "orders").await,
+                wanted,
+                "{name}: {scope}, orders"
+            );
+            let foreign = if wanted == OK { NOT_FOUND } else { DENIED };
+            for (key, hub) in [(own, "orders"), (own, "new"), (other, ""), (other, "default")] {
+                assert_eq!(
+                    call(name, key, hub).await,
+                    foreign,
+                    "{name}: {scope} in \"{hub}\""
+                );
+            }
+        }
+    }
+}
+
+/// A host whose key `reader` opens the hub `orders`, one of three.
+async fn of_orders() -> (World, String, String) {
+    let mut ring = KeyRing::new().unwrap();
+    let orders = KeyHubs::Named("orders".into());
+    let own = ring.create("own", &[Scope::Read], orders, None).unwrap();
+    let all = ring.create("all", &[Scope::Read], KeyHubs::All, None).unwrap();
+    let access = Access::with_keys(ring);
+    let world = world_on(MemoryStore::new(2), Limits::default(), |server| {
+        let hubs = HubList::new(server.main_hub().clone());
+        for name in ["orders", "secret"] {
+            let options = HubOptions {
+                name: name.into(),
+                threads: 1,
+                ..HubOptions::default()
+            };
+            let store = std::sync::Arc::new(MemoryStore::new(2));
+            hubs.insert(TaskHub::open(store, std::sync::Arc::new(App), options).unwrap());
+        }
+        server.access(access).hubs(hubs)
+    })
+    .await;
+    (world, own, all)
+}
+
+#[tokio::test]
+async fn a_key_of_one_hub_learns_nothing_of_the_others() {
+    let (world, own, all) = of_orders().await;
+    let get = async |path: &str, key: &str| world.send("GET", path, &[("x-functions-key", key)], b"").await;
+    let v1 = "/runtime/dalsegno/v1";
+    let mine = get(&format!("{v1}/instances?taskHub=orders"), &own).await;
+    assert_eq!(mine.status, 200, "{mine:?}");
+    let masked = |reply: Reply, name: &str| (reply.status, reply.body.replace(name, "X"));
+    for path in [
+        format!("{v1}/instances?taskHub=NAME"),
+        format!("{v1}/instances/i?taskHub=NAME"),
+        "/runtime/webhooks/durabletask/instances?taskHub=NAME".into(),
+        format!("{v1}/hubs/NAME/stats"),
+        "/metrics?taskHub=NAME".into(),
+    ] {
+        let ask = async |name: &str| masked(get(&path.replace("NAME", name), &own).await, name);
+        let (secret, unknown) = (ask("secret").await, ask("absent").await);
+        assert_eq!(secret, unknown, "{path}");
+        assert!(
+            matches!(secret.0, 400 | 404) && !secret.1.contains("default"),
+            "{secret:?}"
+        );
+        let wanted = if path.contains("instances/i?") { 404 } else { 200 };
+        let seen = get(&path.replace("NAME", "secret"), &all).await;
+        assert_eq!(seen.status, wanted, "{path}: {seen:?}");
+    }
+    let names = async |key: &str| get(&format!("{v1}/hubs"), key).await.body;
+    assert_eq!(names(&own).await, r#"["orders"]"#);
+    assert_eq!(names(&all).await, r#"["default","orders","secret"]"#);
+    // It names no hub, so it means the default hub.
+    let unnamed = get(&format!("{v1}/instances"), &own).await;
+    assert_eq!(
+        (unnamed.status, unnamed.code().as_str()),
+        (403, "key_of_another_hub")
+    );
+    let problem: Value = serde_json::from_str(&unnamed.body).unwrap();
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("the key opens orders"),
+        "{problem}"
+    );
+}
