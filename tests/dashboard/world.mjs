@@ -83,7 +83,8 @@ export const drone = (address) => program(process.env.HARP_SHOP, ['--drone', add
 /** `dalsegno serve` with a configuration. */
 export async function serve(configuration, path = folder()) {
   const file = join(folder(), 'dalsegno.toml');
-  writeFileSync(file, `listen = "127.0.0.1:0"\n${configuration}\n[store]\npath = "${path}"\n`);
+  const keys = configuration.includes('[auth]') ? '' : 'auth.required = "never"\n';
+  writeFileSync(file, `listen = "127.0.0.1:0"\n${keys}${configuration}\n[store]\npath = "${path}"\n`);
   const own = await program(process.env.DALSEGNO, ['serve', '--config', file], { signal: 'SIGTERM' });
   return { ...own, path, ...client(own.address) };
 }

@@ -31,7 +31,8 @@ async function start(configuration = "") {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "dalsegno-sdk-"));
   const file = path.join(folder, "dalsegno.toml");
   const place = `[store]\npath = "${folder}/hub"\n`;
-  fs.writeFileSync(file, `listen = "127.0.0.1:${port}"\n${configuration}\n${place}`);
+  const keys = configuration.includes("[auth]") ? "" : 'auth.required = "never"\n';
+  fs.writeFileSync(file, `listen = "127.0.0.1:${port}"\n${keys}${configuration}\n${place}`);
   const flags = configuration
     ? ["serve", "--config", file]
     : ["dev", "--no-compat-ports", "--port", String(port), "--data-dir", folder];

@@ -30,7 +30,10 @@ class Server:
     def configured(self, configuration):
         path = os.path.join(self.folder, "dalsegno.toml")
         with open(path, "w") as file:
-            file.write(f'listen = "127.0.0.1:{self.port}"\n{configuration}\n')
+            file.write(f'listen = "127.0.0.1:{self.port}"\n')
+            if "[auth]" not in configuration:
+                file.write('auth.required = "never"\n')
+            file.write(f"{configuration}\n")
             file.write(f'[store]\npath = "{self.folder}/hub"\n')
         return path
 

@@ -20,10 +20,10 @@ pub(crate) enum Key {
     /// List the keys of a file, without secrets
     #[command(after_help = "Example: dalsegno key list")]
     List(File),
-    /// Remove a key: running hosts refuse it within a second and end its streams within five
+    /// Remove a key: running hosts refuse it within a second
     #[command(after_help = "Example: dalsegno key revoke monitor")]
     Revoke(Revoke),
-    /// Replace the secret that signs links: every link issued so far stops working
+    /// Replace the secret that signs links: earlier links stop working
     #[command(after_help = "Example: dalsegno key rotate-link-secret --file keys.json")]
     RotateLinkSecret(File),
 }
@@ -129,7 +129,7 @@ impl Key {
                 }
                 save(&ring, &revoke.file.file)?;
                 session.say(&format!(
-                    "removed {}; hosts that read this file refuse it within a second",
+                    "removed {}; hosts that read this file refuse it within a second, and end its streams within five",
                     revoke.id
                 ));
                 Ok(Exit::Ok)

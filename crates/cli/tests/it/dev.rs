@@ -186,7 +186,7 @@ fn a_command_reaches_every_hub_of_the_host() {
     line(
         "list --hub order",
         expect![[r#"
-            2| error[unknown_hub]: there is no task hub "order" here, this host has default, orders: make it with `dalsegno hub create order`, or by a worker or a start over gRPC that names it, where the host allows new ones
+            2| error[unknown_hub]: there is no task hub "order" here, only default, orders: create it with `dalsegno hub create order`; where the host allows it, a worker or a start over gRPC that names it creates it too
             2|   help: dalsegno hub list shows those that are here
             exit 2"#]],
     );

@@ -81,7 +81,7 @@ fn a_hub_is_made_by_who_wants_one_and_not_by_who_looks() {
     line(
         "list --hub orders",
         expect![[r#"
-            2| error[unknown_hub]: there is no task hub "orders" here, this host has default: make it with `dalsegno hub create orders`, or by a worker or a start over gRPC that names it, where the host allows new ones
+            2| error[unknown_hub]: there is no task hub "orders" here, only default: create it with `dalsegno hub create orders`; where the host allows it, a worker or a start over gRPC that names it creates it too
             2|   help: dalsegno hub list shows those that are here
             exit 2"#]],
     );
@@ -147,7 +147,7 @@ fn a_hub_goes_when_its_name_is_said_twice() {
     line(
         "hub delete orders --yes",
         expect![[r#"
-            2| error[unknown_hub]: there is no task hub "orders" here, this host has default: make it with `dalsegno hub create orders`, or by a worker or a start over gRPC that names it, where the host allows new ones
+            2| error[unknown_hub]: there is no task hub "orders" here, only default: create it with `dalsegno hub create orders`; where the host allows it, a worker or a start over gRPC that names it creates it too
             2|   help: dalsegno hub list shows those that are there
             exit 3"#]],
     );

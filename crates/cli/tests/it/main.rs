@@ -430,7 +430,11 @@ fn the_configuration_is_shown_or_refused() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("dalsegno.toml");
-    std::fs::write(&file, "listen = \"127.0.0.1:9\"\n[http]\npage_max = 5\n").unwrap();
+    std::fs::write(
+        &file,
+        "listen = \"127.0.0.1:9\"\nauth.required = \"never\"\n[http]\npage_max = 5\n",
+    )
+    .unwrap();
     let path = file.display().to_string();
     let shown = world.run(&format!(
         "config show --origin --config {path} --set limits.tags_max=7"
@@ -438,7 +442,7 @@ fn the_configuration_is_shown_or_refused() {
     for line in [
         "listen ",
         "127.0.0.1:9",
-        "dalsegno.toml:3:1",
+        "dalsegno.toml:4:1",
         "flag --set",
         "exit 0",
     ] {
@@ -560,7 +564,7 @@ fn a_new_app_compiles_and_runs_as_it_is() {
 }
 
 #[test]
-fn keys_are_made_listed_and_removed() {
+fn keys_are_created_listed_and_removed() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json").display().to_string();
@@ -570,11 +574,22 @@ fn keys_are_made_listed_and_removed() {
     let secret = made.lines().next().unwrap().to_owned();
     assert!(secret.starts_with("dsk_"), "{made}");
     assert!(!std::fs::read_to_string(&file).unwrap().contains(&secret[4..]));
+    // It was ignored, and the key read every hub.
+    world.run(&format!(
+        "key create orders --hub orders --scope start --file {file} --expires 2999-01-01"
+    ));
+    world.run(&format!("key create root --all-hubs --scope all --file {file}"));
+    let old = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("\"hubs\": \"all\",", "");
+    std::fs::write(&file, old).unwrap();
     let listed = world.run(&format!("key list --file {file}"));
-    expect![[r"
-        KEY      SCOPES
-        monitor  read,signal
-        exit 0"]]
+    expect![[r#"
+        KEY      SCOPES                                                        HUB          EXPIRES
+        monitor  read,signal                                                   default hub  never
+        orders   start                                                         orders       2999-01-01T00:00:00Z
+        root     read,start,signal,control,purge,entity,worker,admin,function  all hubs     never
+        exit 0"#]]
     .assert_eq(&listed);
     let replaced = world.run(&format!("key create monitor --scope read --file {file} -o id"));
     assert!(
@@ -582,12 +597,41 @@ fn keys_are_made_listed_and_removed() {
         "{replaced}"
     );
     assert!(!made.contains("replaced") && !replaced.contains(&secret));
+    let before = std::fs::read_to_string(&file).unwrap();
+    let rotated = world.run(&format!("key rotate-link-secret --file {file}"));
+    assert!(rotated.ends_with("exit 0"), "{rotated}");
+    let differs = |(old, new): &(&str, &str)| old != new;
+    let after = std::fs::read_to_string(&file).unwrap();
+    let changed: Vec<_> = before.lines().zip(after.lines()).filter(differs).collect();
+    assert!(
+        changed.len() == 1 && changed[0].0.contains("linkSecret"),
+        "{changed:?}"
+    );
     let removed = world.run(&format!("key revoke monitor --file {file}"));
     assert!(removed.ends_with("exit 0"), "{removed}");
-    let again = world.run(&format!("key revoke monitor --file {file}"));
-    assert!(again.ends_with("exit 2"), "{again}");
-    let refused = world.run("key create x --scope root");
-    assert!(refused.contains("expected one of read, start"), "{refused}");
+    for (arguments, wanted) in [
+        (format!("key revoke monitor --file {file}"), "has no key monitor"),
+        ("key create x --scope root".into(), "must be one of read, start"),
+        // Without it everything was granted.
+        (format!("key create x --file {file}"), "--scope <SCOPE>"),
+        (
+            format!("key create x --scope read --expires 1h --all-hubs --hub a --file {file}"),
+            "cannot be used with",
+        ),
+        (
+            format!("key create x --scope read --expires 2001-01-01 --file {file}"),
+            "must be in the future",
+        ),
+    ] {
+        let refused = world.run(&arguments);
+        assert!(
+            refused.contains(wanted) && refused.ends_with("exit 2"),
+            "{arguments}: {refused}"
+        );
+    }
+    let absent = folder.path().join("absent.json");
+    let refused = world.run(&format!("key rotate-link-secret --file {}", absent.display()));
+    assert!(refused.ends_with("exit 78") && !absent.exists(), "{refused}");
 }
 
 #[test]

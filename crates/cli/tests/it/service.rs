@@ -59,7 +59,7 @@ fn serve(folder: &Path, watchdog: &str) -> (Manager, Served) {
     let config = folder.join("dalsegno.toml");
     let hub = folder.join("hub");
     let text = format!(
-        "listen = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n",
+        "listen = \"127.0.0.1:0\"\nauth.required = \"never\"\n[store]\npath = \"{}\"\n",
         hub.display()
     );
     std::fs::write(&config, text).unwrap();
@@ -150,7 +150,7 @@ fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 fn the_commands_of_the_unit_are_those_of_the_program() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("dalsegno.toml");
-    std::fs::write(&config, "[log]\nlevel = \"warn\"\n").unwrap();
+    std::fs::copy(operations("dalsegno.toml"), &config).unwrap();
     let unit = unit();
     let lines = [values(&unit, "ExecStartPre"), values(&unit, "ExecStart")].concat();
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -237,7 +237,7 @@ fn a_host_json_is_taken_and_each_key_is_told() {
     };
     let config = file(
         "dalsegno.toml",
-        "listen = \"127.0.0.1:0\"\n[limits]\nactivities_running_max = 3\n",
+        "listen = \"127.0.0.1:0\"\nauth.required = \"never\"\n[limits]\nactivities_running_max = 3\n",
     );
     let good = file(
         "host.json",

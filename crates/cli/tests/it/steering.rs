@@ -416,7 +416,7 @@ fn the_code_of_a_refusal_is_the_hosts_own() {
     let read_only = World::read_only();
     assert_eq!(
         read_only.run("start Echo"),
-        "2| error[read_only]: this host only shows: read_only is set in its configuration\n2|   help: ask a host that is not read-only\nexit 7"
+        "2| error[read_only]: this host is read-only: read_only is set in its configuration\n2|   help: ask a host that is not read-only\nexit 7"
     );
 }
 

@@ -190,7 +190,13 @@ fn a_configuration_to_begin_with_is_good_and_written_once() {
             && text.contains("\n#listen = \"127.0.0.1:8080\"\n"),
         "{text}"
     );
-    assert_eq!(run("config check"), "exit 0");
+    assert_eq!(run("config check --app"), "exit 0");
+    // `serve` starts without keys only where that is spelled out, and the check says so.
+    let refused = run("config check");
+    assert!(
+        refused.contains("auth.required = \"never\"") && refused.ends_with("exit 78"),
+        "{refused}"
+    );
     assert_eq!(
         run("config show --origin"),
         run("config show --origin --config nowhere.toml")
