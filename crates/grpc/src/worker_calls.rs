@@ -7,13 +7,13 @@ use dalsegno_engine::executor::{TurnAddress, TurnAnswer};
 use tonic::Status;
 
 use crate::outcome::Outcome;
-use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
 use crate::workers::{
     Abilities, ActivityAnswer, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending,
     TooLarge, Work,
 };
+use crate::{fields, proto};
 
 /// The answer of a turn; its outcome is told when it is durable.
 pub(crate) fn complete_turn(served: &Served, response: proto::OrchestratorResponse, outcome: Outcome) {
@@ -46,7 +46,7 @@ fn end_turn(
     outcome: Outcome,
 ) {
     let instance = work.instance.clone();
-    let span = wire::span_elsewhere(response.orchestration_trace_context.take());
+    let context = response.orchestration_trace_context.take();
     let parts = std::mem::take(&mut work.parts);
     let events_taken = match parts.has_begun {
         true => parts.events_taken,
@@ -55,8 +55,12 @@ fn end_turn(
     if parts.has_begun {
         response.actions = [parts.actions, response.actions].concat();
     }
-    let turn = match wire::turn(response, &work) {
-        Ok(turn) => turn,
+    let read = fields::count_if("numEventsProcessed", events_taken)
+        .and_then(|taken| Ok((taken, wire::span_elsewhere(context)?)))
+        .map_err(String::from)
+        .and_then(|(taken, span)| Ok((wire::turn(response, &work)?, taken, span)));
+    let (turn, events_taken, span) = match read {
+        Ok(read) => read,
         Err(error) => {
             let text = format!("turn of instance {instance}: {error}");
             return refuse_answer(served, work, &error, (text, outcome));
@@ -80,7 +84,7 @@ fn end_turn(
         None => TurnAnswer::Ran {
             actions: turn.actions,
             unread: turn.unread,
-            events_taken: events_taken.and_then(|count| usize::try_from(count).ok()),
+            events_taken,
             span,
         },
     };
@@ -126,7 +130,7 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult,
 }
 
 /// Gives who waits what a worker made of an entity's operations.
-fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work, outcome: Outcome) {
+fn end_operations(served: &Served, mut result: proto::EntityBatchResult, work: Work, outcome: Outcome) {
     let asked = match &work.asked {
         Asked::Message(message) => match &**message {
             proto::work_item::Request::EntityRequestV2(request) => request.operation_requests.len(),
@@ -143,6 +147,13 @@ fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work,
         );
         return refuse_answer(served, work, &error, (error.clone(), outcome));
     }
+    let effects = match wire::entity_effects(std::mem::take(&mut result.actions)) {
+        Ok(effects) => effects,
+        Err(bad) => {
+            let error = format!("entity {}: {bad}", work.instance);
+            return refuse_answer(served, work, &error, (error.clone(), outcome));
+        }
+    };
     if answered == 0 || result.requires_state {
         // It has got all of it: what was sent is sent again.
         served.workers.offer_again(work);
@@ -152,7 +163,12 @@ fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work,
         return outcome.tell(Ok(()));
     };
     // Who waited may be gone: the answer is then stale.
-    if let Err(unread) = waiting.send(EntityAnswer { result, outcome }) {
+    let answer = EntityAnswer {
+        result,
+        effects,
+        outcome,
+    };
+    if let Err(unread) = waiting.send(answer) {
         unread.outcome.tell(Ok(()));
     }
 }
@@ -238,7 +254,11 @@ fn give_up(
                 ..Default::default()
             };
             // Who waited may be gone.
-            let _ = waiting.send(EntityAnswer { result, outcome });
+            let _ = waiting.send(EntityAnswer {
+                result,
+                effects: Vec::new(),
+                outcome,
+            });
         }
     }
 }

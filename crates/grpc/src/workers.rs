@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use dalsegno_core::Timestamp;
 use dalsegno_core::span::SpanElsewhere;
-use dalsegno_engine::executor::{ActivityRequest, CancelReason, TurnAddress};
+use dalsegno_engine::executor::{ActivityRequest, CancelReason, EntityEffect, TurnAddress};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use prost::bytes::Bytes;
@@ -49,6 +50,8 @@ pub struct Work {
     pub version: Option<Arc<str>>,
     /// Who asked.
     pub instance: Arc<str>,
+    /// The time of a turn: that of its first event.
+    pub began: Timestamp,
     /// The activity's task.
     pub task: i32,
     /// The locks of its execution, by the worker's names for them.
@@ -153,8 +156,10 @@ pub struct ActivityAnswer {
 /// The answer to an entity's operations.
 #[derive(Debug)]
 pub struct EntityAnswer {
-    /// What it said.
+    /// What it said, but for its actions.
     pub result: proto::EntityBatchResult,
+    /// What its operations ask of others.
+    pub effects: Vec<EntityEffect>,
     /// Told when it is durable.
     pub outcome: Outcome,
 }

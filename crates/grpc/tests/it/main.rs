@@ -8,6 +8,7 @@ mod identity;
 mod limiters;
 mod links;
 mod missing;
+mod refusals;
 mod spans;
 mod turns;
 mod world;
