@@ -89,6 +89,10 @@ impl Executor for RemoteExecutor {
         self.workers.drain_worker(name)
     }
 
+    fn answers_dropped(&self) -> u64 {
+        self.workers.stale()
+    }
+
     fn workers(&self) -> Vec<WorkerStatus> {
         self.workers.list()
     }

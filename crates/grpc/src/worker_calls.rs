@@ -10,23 +10,25 @@ use crate::outcome::Outcome;
 use crate::service::{Served, refused};
 use crate::wire;
 use crate::workers::{
-    Abilities, ActivityAnswer, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending,
-    TooLarge, Work,
+    Abilities, ActivityAnswer, AnswerTo, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork,
+    Pending, TooLarge, Work,
 };
 use crate::{fields, proto};
 
 /// The answer of a turn; its outcome is told when it is durable.
 pub(crate) fn complete_turn(served: &Served, response: proto::OrchestratorResponse, outcome: Outcome) {
-    let token = &response.completion_token;
+    let to = AnswerTo {
+        token: &response.completion_token,
+        kind: Kind::Turn,
+        instance: &response.instance_id,
+        task: 0,
+    };
     if response.is_partial {
         let (actions, taken) = (response.actions, response.num_events_processed);
-        let part = served.workers.keep_part(token, actions, taken);
-        return outcome.tell(match part {
-            Err(NoWork::Unknown) => Err(unknown_token()),
-            _ => Ok(()),
-        });
+        let part = served.workers.keep_part(to, actions, taken);
+        return outcome.tell(part.or_else(|refused| too_late::<()>(refused).map(drop)));
     }
-    match take(served, token, Kind::Turn, &response.instance_id, 0) {
+    match take(served, to) {
         Err(status) => outcome.tell(Err(status)),
         Ok(None) => outcome.tell(Ok(())),
         Ok(Some((work, _))) if response.requires_history => {
@@ -94,15 +96,13 @@ fn end_turn(
 
 /// The answer of an activity; its outcome is told when it is durable.
 pub(crate) fn complete_activity(served: &Served, response: proto::ActivityResponse, outcome: Outcome) {
-    let token = &response.completion_token;
-    let taken = take(
-        served,
-        token,
-        Kind::Activity,
-        &response.instance_id,
-        response.task_id,
-    );
-    let work = match taken {
+    let to = AnswerTo {
+        token: &response.completion_token,
+        kind: Kind::Activity,
+        instance: &response.instance_id,
+        task: response.task_id,
+    };
+    let work = match take(served, to) {
         Err(status) => return outcome.tell(Err(status)),
         Ok(None) => return outcome.tell(Ok(())),
         Ok(Some((work, _))) => work,
@@ -122,7 +122,13 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult,
     if result.failure_details.is_some() {
         return outcome.tell(abandon(served, token, Kind::Entity));
     }
-    match take(served, token, Kind::Entity, "", 0) {
+    let to = AnswerTo {
+        token,
+        kind: Kind::Entity,
+        instance: "",
+        task: 0,
+    };
+    match take(served, to) {
         Err(status) => outcome.tell(Err(status)),
         Ok(None) => outcome.tell(Ok(())),
         Ok(Some((work, _))) => end_operations(served, result, work, outcome),
@@ -266,33 +272,25 @@ fn give_up(
 /// Puts work back.
 pub(crate) fn abandon(served: &Served, token: &str, kind: Kind) -> Result<(), Status> {
     match served.workers.abandon(token, kind) {
-        Ok(()) | Err(NoWork::Stale) => Ok(()),
-        Err(NoWork::Unknown) => Err(unknown_token()),
+        Ok(()) => Ok(()),
+        Err(refused) => too_late::<()>(refused).map(drop),
     }
 }
 
 /// The work that an answer is for; `None` when it comes too late.
-fn take(
-    served: &Served,
-    token: &str,
-    kind: Kind,
-    instance: &str,
-    task: i32,
-) -> Result<Option<(Work, Option<Delivery>)>, Status> {
-    // Go sends none.
-    let found = match token.is_empty() {
-        true => served.workers.token_of(kind, instance, task),
-        false => None,
-    };
-    let token = match (&found, token.is_empty()) {
-        (Some(found), _) => found,
-        (None, false) => token,
-        (None, true) => return Ok(None),
-    };
-    match served.workers.finish_delivery(token, kind) {
+fn take(served: &Served, to: AnswerTo<'_>) -> Result<Option<(Work, Option<Delivery>)>, Status> {
+    match served.workers.answered(to) {
         Ok(work) => Ok(Some(work)),
-        Err(NoWork::Stale) => Ok(None),
-        Err(NoWork::Unknown) => Err(unknown_token()),
+        Err(refused) => too_late(refused),
+    }
+}
+
+/// An answer that is too late is dropped, and the worker has done nothing wrong.
+fn too_late<T>(refused: NoWork) -> Result<Option<T>, Status> {
+    match refused {
+        NoWork::Stale => Ok(None),
+        NoWork::Unknown => Err(unknown_token()),
+        NoWork::Another(text) => Err(Status::invalid_argument(text)),
     }
 }
 

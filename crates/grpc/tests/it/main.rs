@@ -10,5 +10,6 @@ mod links;
 mod missing;
 mod refusals;
 mod spans;
+mod tokens;
 mod turns;
 mod world;
