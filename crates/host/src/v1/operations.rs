@@ -385,15 +385,15 @@ pub(super) fn get(call: &Call, id: &str) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     call.query()?;
     let job = call.state.operations.find(call.hub(), id)?;
-    Ok(json(StatusCode::OK, to_json(&job.snapshot())))
+    Ok(json(StatusCode::OK, to_json(&job.shown())))
 }
 
 /// Ends a job after the commands that are under way.
-pub(super) fn cancel(call: &Call, id: &str) -> Result<Response, Problem> {
+pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Problem> {
     call.permit(Scope::Read)?;
     call.query()?;
-    let job = call.state.operations.find(call.hub(), id)?;
-    call.permit(job.snapshot().verb.scope())?;
-    job.cancel();
-    Ok(json(StatusCode::ACCEPTED, to_json(&job.snapshot())))
+    let job = call.state.operations.find(call.hub(), &id)?;
+    call.permit(job.verb().scope())?;
+    job.cancel().await?;
+    Ok(json(StatusCode::ACCEPTED, to_json(&job.shown())))
 }
