@@ -2,9 +2,15 @@
 //!
 //! A limit refuses at the edge or fails the step that met it; it never fails a commit or the host.
 
+use std::time::Duration;
+
 /// Partitions of a new hub that nobody said otherwise of; config key `hub.partitions`. An existing
 /// hub keeps its own for ever.
 pub const HUB_PARTITIONS: u32 = 32;
+
+/// The longest time that a worker may ask a timer to wait: 100 years, leap days included. Fixed,
+/// because a longer one is a mistake in a calculation.
+pub const TIMER_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// The limits of a hub. Config keys are the field names, in section `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -469,6 +469,11 @@ pub trait Executor: Send + Sync + fmt::Debug + 'static {
         Vec::new()
     }
 
+    /// Answers of workers elsewhere that came too late and were dropped.
+    fn answers_dropped(&self) -> u64 {
+        0
+    }
+
     /// Gives no more work to workers of this name, which finish what they have; says how many those are.
     fn drain_worker(&self, _name: &str) -> usize {
         0

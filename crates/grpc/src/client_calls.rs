@@ -10,9 +10,9 @@ use dalsegno_engine::request::{
 };
 use tonic::Status;
 
-use crate::proto;
+use crate::fields::{BadField, StatusFilter};
 use crate::service::{Served, refused};
-use crate::wire;
+use crate::{fields, proto, wire};
 
 /// Characters of an instance id that clients choose: the limit of the scheduler.
 const ID_CHARS_MAX: usize = 100;
@@ -54,6 +54,9 @@ pub(crate) async fn start(served: &Served, request: proto::CreateInstanceRequest
     };
     let policy = request.orchestration_id_reuse_policy;
     let (reuse, replaceable) = reuse(policy.as_ref())?;
+    let scheduled_start = fields::time_if("scheduledStartTimestamp", request.scheduled_start_timestamp)?;
+    // JavaScript always sends 0.
+    let scheduled_start = scheduled_start.filter(|at| at.as_micros() > 0);
     let mut tags: Vec<_> = request.tags.into_iter().collect();
     tags.sort();
     let trace = wire::trace(request.parent_trace_context);
@@ -62,10 +65,7 @@ pub(crate) async fn start(served: &Served, request: proto::CreateInstanceRequest
         version: request.version.filter(|version| !version.is_empty()),
         id: own_id.clone(),
         input: request.input.filter(|input| !input.is_empty()).map(Payload::from),
-        scheduled_start: request
-            .scheduled_start_timestamp
-            .filter(|at| at.seconds > 0)
-            .map(wire::instant),
+        scheduled_start,
         tags,
         reuse,
         replaceable,
@@ -91,7 +91,7 @@ async fn exists(
     error: RequestError,
 ) -> Result<String, Status> {
     if let (Some(own_id), Some(policy)) = (own_id, policy.filter(|policy| policy.action == 1)) {
-        let listed = statuses(&policy.replaceable_status);
+        let listed = fields::statuses(REPLACEABLE, &policy.replaceable_status)?;
         let status = served.hub.status_with(own_id, LargeValues::LeaveOut).await;
         if status
             .map_err(refused)?
@@ -106,9 +106,7 @@ async fn exists(
     )))
 }
 
-fn statuses(listed: &[i32]) -> Vec<RunStatus> {
-    listed.iter().filter_map(|status| wire::status(*status)).collect()
-}
+const REPLACEABLE: &str = "orchestrationIdReusePolicy.replaceableStatus";
 
 fn reuse(
     policy: Option<&proto::OrchestrationIdReusePolicy>,
@@ -116,7 +114,15 @@ fn reuse(
     let Some(policy) = policy else {
         return Ok((ReusePolicy::RejectRunning, None));
     };
-    let listed = statuses(&policy.replaceable_status);
+    let listed = fields::statuses(REPLACEABLE, &policy.replaceable_status)?;
+    if !(0..=2).contains(&policy.action) {
+        let path = "orchestrationIdReusePolicy.action";
+        let problem = format!(
+            "{} is not known: send 0 error, 1 ignore or 2 terminate",
+            policy.action
+        );
+        return Err(BadField::new(path, problem).into());
+    }
     if policy.action == 1 {
         return Ok((ReusePolicy::Reject, None));
     }
@@ -194,6 +200,7 @@ fn forgive(answer: Result<(), RequestError>, kinds: &[RequestErrorKind]) -> Resu
 }
 
 pub(crate) async fn raise(served: &Served, request: proto::RaiseEventRequest) -> Result<(), Status> {
+    fields::name("name", &request.name)?;
     let event = RaisedEvent::new(request.name, request.input.map(Payload::from));
     let answer = served.hub.raise_event(&id(&request.instance_id)?, event).await;
     forgive(answer, &[RequestErrorKind::Finished])
@@ -347,35 +354,27 @@ async fn purge_matching(
     filter: proto::PurgeInstanceFilter,
     scope: Scope,
 ) -> Result<u64, Status> {
-    let wanted = statuses(&filter.runtime_status);
-    let finished: Vec<RunStatus> = wanted
-        .iter()
-        .copied()
-        .filter(|status| status.is_final())
-        .collect();
-    if !wanted.is_empty() && finished.is_empty() {
+    let statuses = StatusFilter::read("purgeInstanceFilter.runtimeStatus", &filter.runtime_status)?;
+    let (created_from, created_to) = fields::span(
+        ("purgeInstanceFilter.createdTimeFrom", filter.created_time_from),
+        ("purgeInstanceFilter.createdTimeTo", filter.created_time_to),
+    )?;
+    fields::duration_if("purgeInstanceFilter.timeout", filter.timeout)?;
+    // Never an empty list, which the hub takes for all.
+    let statuses = statuses.finished();
+    if statuses.is_empty() {
         return Ok(0);
     }
     let query = PurgeQuery {
-        created_from: Some(
-            filter
-                .created_time_from
-                .map_or(dalsegno_core::Timestamp::from_micros(0), wire::instant),
-        ),
-        created_to: filter.created_time_to.map(wire::instant),
-        statuses: finished,
+        created_from: Some(created_from.unwrap_or_default()),
+        created_to,
+        statuses,
     };
     if scope == Scope::Instance {
         return served.hub.purge_many(query).await.map_err(refused);
     }
     let mut page = InstanceQuery {
-        statuses: match query.statuses.is_empty() {
-            true => RunStatus::ALL
-                .into_iter()
-                .filter(|status| status.is_final())
-                .collect(),
-            false => query.statuses,
-        },
+        statuses: query.statuses,
         created_from: query.created_from,
         created_to: query.created_to,
         large: LargeValues::LeaveOut,
@@ -410,6 +409,17 @@ pub(crate) async fn query(
     {
         return Ok(proto::QueryInstancesResponse::default());
     }
+    let statuses = match StatusFilter::read("query.runtimeStatus", &query.runtime_status)? {
+        StatusFilter::Any => Vec::new(),
+        StatusFilter::Only(statuses) if statuses.is_empty() => {
+            return Ok(proto::QueryInstancesResponse::default());
+        }
+        StatusFilter::Only(statuses) => statuses,
+    };
+    let (created_from, created_to) = fields::span(
+        ("query.createdTimeFrom", query.created_time_from),
+        ("query.createdTimeTo", query.created_time_to),
+    )?;
     let with_values = query.fetch_inputs_and_outputs;
     let after = match query.continuation_token.as_deref() {
         None | Some("") => None,
@@ -418,9 +428,9 @@ pub(crate) async fn query(
     let page = served
         .hub
         .list(InstanceQuery {
-            statuses: statuses(&query.runtime_status),
-            created_from: query.created_time_from.map(wire::instant),
-            created_to: query.created_time_to.map(wire::instant),
+            statuses,
+            created_from,
+            created_to,
             id_prefix: query.instance_id_prefix.filter(|prefix| !prefix.is_empty()),
             limit: page_rows(query.max_instance_count),
             after,
@@ -459,18 +469,17 @@ pub(crate) async fn list_ids(
     served: &Served,
     request: proto::ListInstanceIdsRequest,
 ) -> Result<proto::ListInstanceIdsResponse, Status> {
-    let wanted = statuses(&request.runtime_status);
-    let from = request.completed_time_from.map(wire::instant);
-    let to = request.completed_time_to.map(wire::instant);
+    let statuses = StatusFilter::read("runtimeStatus", &request.runtime_status)?.finished();
+    let (from, to) = fields::span(
+        ("completedTimeFrom", request.completed_time_from),
+        ("completedTimeTo", request.completed_time_to),
+    )?;
     let after = match request.last_instance_key.as_deref() {
         None | Some("") => None,
         Some(token) => cursor(token).map(|cursor| Some((cursor.created, cursor.id)))?,
     };
     let mut query = InstanceQuery {
-        statuses: RunStatus::ALL
-            .into_iter()
-            .filter(|status| status.is_final() && (wanted.is_empty() || wanted.contains(status)))
-            .collect(),
+        statuses,
         limit: PAGE_ROWS_MAX,
         large: LargeValues::LeaveOut,
         ..InstanceQuery::default()
@@ -512,7 +521,7 @@ pub(crate) async fn signal(served: &Served, request: proto::SignalEntityRequest)
     let signal = Signal {
         operation: request.name,
         input: request.input.map(Payload::from),
-        at: request.scheduled_time.map(wire::instant),
+        at: fields::time_if("scheduledTime", request.scheduled_time)?,
         trace: wire::trace(request.parent_trace_context),
     };
     served
@@ -559,6 +568,10 @@ pub(crate) async fn query_entities(
     let prefix = query.instance_id_starts_with.unwrap_or_default();
     let (name, key) = entity_prefix(&prefix);
     let rows = page_rows(query.page_size.unwrap_or_default());
+    let (from, to) = fields::span(
+        ("query.lastModifiedFrom", query.last_modified_from),
+        ("query.lastModifiedTo", query.last_modified_to),
+    )?;
     let after = match query.continuation_token.as_deref() {
         None | Some("") => None,
         Some(token) => Some(entity(token)?),
@@ -568,8 +581,8 @@ pub(crate) async fn query_entities(
             .is_some()
             .then(|| name.clone())
             .filter(|name| !name.is_empty()),
-        from: query.last_modified_from.map(wire::instant),
-        to: query.last_modified_to.map(wire::instant),
+        from,
+        to,
         limit: rows,
         after,
         large: match query.include_state {

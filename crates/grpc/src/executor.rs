@@ -89,6 +89,10 @@ impl Executor for RemoteExecutor {
         self.workers.drain_worker(name)
     }
 
+    fn answers_dropped(&self) -> u64 {
+        self.workers.stale()
+    }
+
     fn workers(&self) -> Vec<WorkerStatus> {
         self.workers.list()
     }
@@ -224,6 +228,7 @@ fn activity_work(request: ActivityRequest, answer: oneshot::Sender<ActivityAnswe
         name: request.name.clone(),
         version: labels.and_then(|labels| labels.version.clone()),
         instance: request.instance.shared(),
+        began: Timestamp::default(),
         task: wire::event_id(request.task),
         asked: Asked::Attempt(Box::new(request)),
         locks: Vec::new(),
@@ -243,7 +248,12 @@ async fn run_operations(
     let (answer, answered) = oneshot::channel();
     let id = workers.offer(entity_work(request, answer));
     let _withdrawal = Withdrawal(workers, id);
-    let Ok(EntityAnswer { result, outcome }) = answered.await else {
+    let Ok(EntityAnswer {
+        result,
+        effects,
+        outcome,
+    }) = answered.await
+    else {
         let closed = || {
             failed(
                 Failure::new("Unavailable", "the hub's workers were closed"),
@@ -258,7 +268,7 @@ async fn run_operations(
     let receipt = Receipt::default();
     receipt.request(move || outcome.tell(Ok(())));
     OperationsEnded {
-        outcomes: operation_outcomes(result, state.as_ref()),
+        outcomes: operation_outcomes(result, effects, state.as_ref()),
         receipt,
     }
 }
@@ -298,6 +308,7 @@ fn entity_work(request: proto::EntityRequest, answer: oneshot::Sender<EntityAnsw
         name: name.into(),
         version: None,
         instance: request.instance_id.as_str().into(),
+        began: Timestamp::default(),
         asked: Asked::Message(Box::new(Request::EntityRequestV2(request))),
         task: 0,
         locks: Vec::new(),
@@ -318,10 +329,13 @@ fn failed(failure: Failure, state: Option<Payload>) -> OperationOutcome {
 
 /// One outcome for each result, in order. The state behind all of them is that of each that
 /// succeeded; what they ask of others goes with the first of these.
-fn operation_outcomes(result: proto::EntityBatchResult, before: Option<&Payload>) -> Vec<OperationOutcome> {
+fn operation_outcomes(
+    result: proto::EntityBatchResult,
+    mut effects: Vec<EntityEffect>,
+    before: Option<&Payload>,
+) -> Vec<OperationOutcome> {
     use proto::operation_result::Kind;
     let state = result.entity_state.map(Payload::from);
-    let mut effects: Vec<EntityEffect> = result.actions.into_iter().filter_map(effect).collect();
     let outcome = |result: proto::OperationResult| match result.kind {
         Some(Kind::Success(success)) => OperationOutcome {
             outcome: Ok(success.result.map(Payload::from)),
@@ -335,29 +349,6 @@ fn operation_outcomes(result: proto::EntityBatchResult, before: Option<&Payload>
         Some(Kind::Failure(_)) | None => failed(Failure::default(), before.cloned()),
     };
     result.results.into_iter().map(outcome).collect()
-}
-
-fn effect(action: proto::OperationAction) -> Option<EntityEffect> {
-    Some(match action.kind? {
-        proto::operation_action::Kind::SendSignal(signal) => EntityEffect::Signal {
-            entity: wire::entity_id(&signal.instance_id).ok()?,
-            operation: signal.name.into(),
-            input: signal.input.map(Payload::from),
-            at: signal.scheduled_time.map(wire::instant),
-        },
-        proto::operation_action::Kind::StartNewOrchestration(start) => EntityEffect::Start {
-            name: start.name.into(),
-            version: start
-                .version
-                .filter(|version| !version.is_empty())
-                .map(Into::into),
-            instance: match start.instance_id.is_empty() {
-                true => wire::instance_id(&guid::hex()).ok()?,
-                false => wire::instance_id(&start.instance_id).ok()?,
-            },
-            input: start.input.map(Payload::from),
-        },
-    })
 }
 
 /// An orchestrator at a worker: its history in the worker's words, encoded once.
@@ -440,6 +431,7 @@ impl Execution for RemoteExecution {
         });
         let (workers, info, span) = (self.workers.clone(), self.info.clone(), self.span.clone());
         let turn = turn.clone();
+        let began = events.first().map(|event| event.at).unwrap_or_default();
         Some(TurnSender::new(move || {
             let request = proto::OrchestratorRequest {
                 instance_id: info.instance.as_str().to_owned(),
@@ -456,6 +448,7 @@ impl Execution for RemoteExecution {
                 name: info.name.clone(),
                 version: info.version.clone(),
                 instance: info.instance.shared(),
+                began,
                 task: 0,
                 locks,
                 past,

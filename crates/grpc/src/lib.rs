@@ -18,6 +18,7 @@ pub mod workers;
 pub use tonic;
 
 mod client_calls;
+mod fields;
 mod guid;
 mod options;
 mod plain;

@@ -10,7 +10,7 @@ use dalsegno_core::event::OneOfLock;
 use dalsegno_core::{Action, EntityId, Failure, Payload, TaskId, Timestamp};
 use serde_json::{Map, Value, json};
 
-use crate::wire;
+use crate::{fields, wire};
 
 /// Before the names of requests in this form.
 const MARK: &str = "event:";
@@ -111,7 +111,7 @@ fn instant(text: &str) -> Option<Timestamp> {
     let is_fraction = fraction.len() <= 9 && fraction.bytes().all(|digit| digit.is_ascii_digit());
     let time: prost_types::Timestamp = format!("{whole}Z").parse().ok().filter(|_| is_fraction)?;
     let nanos = format!("{fraction:0<9}").parse().ok()?;
-    Some(wire::instant(prost_types::Timestamp { nanos, ..time }))
+    fields::time("op@", prost_types::Timestamp { nanos, ..time }).ok()
 }
 
 /// An operation that was asked for, as the event by which it was: name and data.

@@ -283,7 +283,7 @@ impl TaskHubSidecarService for Sidecar {
         let mut request = request.into_inner();
         let limiters = std::mem::take(&mut request.limiters);
         if !limiters.is_empty() {
-            let offers = limiters.into_iter().map(wire::limiter).collect();
+            let offers = wire::limiters(limiters)?;
             served.hub.offer_limiters(offers).await.map_err(refused)?;
         }
         worker::connect(&served, name, request).map(Response::new)

@@ -7,21 +7,23 @@ use std::time::Duration;
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{Event, EventKind, OneOfLock, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
+use dalsegno_core::limits::TIMER_MAX;
 use dalsegno_core::query::Status;
 use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
     Action, Divergence, EntityId, ExecutionId, Failure, Fault, FaultKind, InstanceId, Payload, SpanId,
     TaskId, Timestamp, TraceContext,
 };
-use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, ExecutionInfo};
+use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, EntityEffect, ExecutionInfo};
 use dalsegno_engine::request::{InstanceStatus, LimiterOffer};
 use hashbrown::{HashMap, HashSet};
 
+use crate::fields::{BadField, EndStatus};
 use crate::proto;
 use crate::proto::history_event::Kind as WireEvent;
 use crate::proto::orchestrator_action::Kind as WireAction;
 use crate::workers::Work;
-use crate::{options, plain};
+use crate::{fields, guid, options, plain};
 
 mod events;
 
@@ -33,15 +35,6 @@ const CAUSES_MAX: usize = 64;
 
 /// The external event by which an orchestration elsewhere learns that it is asked to end.
 pub(crate) const CANCEL_EVENT: &str = "dalsegno.cancel";
-
-/// A point in time; nanoseconds below a microsecond are cut off.
-pub(crate) fn instant(at: prost_types::Timestamp) -> Timestamp {
-    let micros = at
-        .seconds
-        .saturating_mul(1_000_000)
-        .saturating_add(i64::from(at.nanos / 1_000));
-    Timestamp::from_micros(micros)
-}
 
 pub(crate) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let micros = at.as_micros();
@@ -92,10 +85,7 @@ pub(crate) fn activity_request(request: &ActivityRequest) -> proto::ActivityRequ
             1 => 0,
             later => i32::try_from(later).unwrap_or(i32::MAX),
         },
-        timeout: request
-            .options
-            .timeout
-            .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
+        timeout: request.options.timeout.map(fields::wire_duration),
         last_heartbeat: text_of(request.last_heartbeat.as_ref()),
     }
 }
@@ -128,13 +118,17 @@ pub(crate) fn orchestration_trace(span: &SpanElsewhere) -> proto::OrchestrationT
 }
 
 /// What the code says of its span; without an id it tells of none.
-pub(crate) fn span_elsewhere(context: Option<proto::OrchestrationTraceContext>) -> Option<SpanElsewhere> {
-    let context = context?;
-    let id = u64::from_str_radix(&context.span_id?, 16).ok()?;
-    (id != 0).then(|| SpanElsewhere {
-        id: SpanId(id),
-        start: context.span_start_time.map(instant),
-    })
+pub(crate) fn span_elsewhere(
+    context: Option<proto::OrchestrationTraceContext>,
+) -> Result<Option<SpanElsewhere>, BadField> {
+    let Some(context) = context else {
+        return Ok(None);
+    };
+    let path = "orchestrationTraceContext.spanStartTime";
+    let start = fields::time_if(path, context.span_start_time)?;
+    let id = context.span_id.and_then(|id| u64::from_str_radix(&id, 16).ok());
+    let id = id.filter(|id| *id != 0).map(SpanId);
+    Ok(id.map(|id| SpanElsewhere { id, start }))
 }
 
 pub(crate) fn trace(trace: Option<proto::TraceContext>) -> Option<TraceContext> {
@@ -425,6 +419,7 @@ pub(crate) fn turn(response: proto::OrchestratorResponse, work: &Work) -> Result
     let mut reader = TurnReader {
         instance: &work.instance,
         version: work.version.as_ref(),
+        began: work.began,
         turn: Turn::default(),
         used: HashSet::new(),
         locks: work.locks.clone(),
@@ -436,10 +431,11 @@ pub(crate) fn turn(response: proto::OrchestratorResponse, work: &Work) -> Result
         reader.read(action)?;
     }
     let mut turn = reader.turn;
-    let cancelled = response.cancelled_timers.into_iter();
-    let cancelled = cancelled.filter_map(|timer| u32::try_from(timer).ok());
-    turn.actions
-        .extend(cancelled.map(|timer| Action::CancelTimer { task: TaskId(timer) }));
+    for (at, timer) in response.cancelled_timers.into_iter().enumerate() {
+        let task = u32::try_from(timer).map(TaskId);
+        let task = task.map_err(|_| format!("cancelledTimers[{at}]: {timer}: the id is negative"))?;
+        turn.actions.push(Action::CancelTimer { task });
+    }
     if !response.keeps_custom_status {
         let status = response.custom_status.filter(|status| !status.is_empty());
         turn.actions.push(Action::SetCustomStatus {
@@ -453,6 +449,8 @@ pub(crate) fn turn(response: proto::OrchestratorResponse, work: &Work) -> Result
 struct TurnReader<'a> {
     instance: &'a str,
     version: Option<&'a Arc<str>>,
+    /// The time of the turn.
+    began: Timestamp,
     turn: Turn,
     used: HashSet<i32>,
     /// Those asked for before, and in this turn.
@@ -479,6 +477,7 @@ impl TurnReader<'_> {
         let action = match kind {
             WireAction::ScheduleTask(mut task) => {
                 let options = options::task(&task.tags).map_err(about)?;
+                fields::name("name", &task.name).map_err(|bad| about(bad.into()))?;
                 Action::ScheduleTask {
                     task: self.task(id)?,
                     name: task.name.into(),
@@ -495,15 +494,12 @@ impl TurnReader<'_> {
             }
             WireAction::CreateTimer(timer) => Action::CreateTimer {
                 task: self.task(id)?,
-                fire_at: instant(
-                    timer
-                        .fire_at
-                        .ok_or_else(|| about("the timer has no fireAt".into()))?,
-                ),
+                fire_at: self.fire_at(timer).map_err(|bad| about(bad.into()))?,
             },
             WireAction::CreateSubOrchestration(mut child) => {
                 let task = self.task(id)?;
                 let (link, options) = options::child(&child.tags).map_err(about)?;
+                fields::name("name", &child.name).map_err(|bad| about(bad.into()))?;
                 let instance = match child.instance_id.is_empty() {
                     true => format!("{}:{:04x}", self.instance, task.0),
                     false => child.instance_id,
@@ -541,11 +537,13 @@ impl TurnReader<'_> {
                 Action::SendEvent {
                     task: self.task(id)?,
                     instance: instance_id(&target).map_err(about)?,
-                    name: event.name.into(),
+                    name: fields::name("name", &event.name)
+                        .map_err(|bad| about(bad.into()))?
+                        .into(),
                     input: event.data.map(Payload::from),
                 }
             }
-            WireAction::CompleteOrchestration(complete) => return self.complete(complete),
+            WireAction::CompleteOrchestration(complete) => return self.complete(complete).map_err(about),
             WireAction::TerminateOrchestration(terminate) => Action::Terminate {
                 instance: instance_id(&terminate.instance_id).map_err(about)?,
                 output: terminate.reason.map(Payload::from),
@@ -565,6 +563,24 @@ impl TurnReader<'_> {
         };
         self.turn.actions.push(action);
         Ok(())
+    }
+
+    /// When a timer is due. Later than any real plan is a mistake of the code, as is a time that
+    /// overflowed.
+    fn fire_at(&self, timer: proto::CreateTimerAction) -> Result<Timestamp, BadField> {
+        let path = "fireAt";
+        let fire_at = timer
+            .fire_at
+            .ok_or_else(|| BadField::new(path, "it is missing"))?;
+        let fire_at = fields::time(path, fire_at)?;
+        if fire_at.since(self.began) > TIMER_MAX {
+            let days = TIMER_MAX.as_secs() / 86_400;
+            return Err(BadField::new(
+                path,
+                format!("it is more than 100 years ({days} days) after the turn: wait for less"),
+            ));
+        }
+        Ok(fire_at)
     }
 
     /// A request to an entity, as plain .NET workers make it.
@@ -600,7 +616,7 @@ impl TurnReader<'_> {
                 entity: target(signal.target_instance_id)?,
                 operation: signal.operation.into(),
                 input: signal.input.map(Payload::from),
-                at: signal.scheduled_time.map(instant),
+                at: fields::time_if("scheduledTime", signal.scheduled_time)?,
                 request: own_name(id, signal.request_id),
             },
             Kind::EntityOperationCalled(call) => Action::CallEntity {
@@ -654,16 +670,14 @@ impl TurnReader<'_> {
     }
 
     fn complete(&mut self, complete: proto::CompleteOrchestrationAction) -> Result<(), String> {
-        use proto::OrchestrationStatus as Wire;
         if self.end.is_some() {
             return Err("the turn ends its orchestration twice".to_owned());
         }
         let result = complete.result.map(Payload::from);
         let details = complete.failure_details;
-        let status = Wire::try_from(complete.orchestration_status)
-            .map_err(|_| format!("status {} is not known", complete.orchestration_status))?;
+        let status = fields::end_status("orchestrationStatus", complete.orchestration_status)?;
         self.end = Some(match (status, details) {
-            (Wire::ContinuedAsNew, _) => {
+            (EndStatus::ContinuedAsNew, _) => {
                 let raised = complete.carryover_events.into_iter().filter_map(raised);
                 self.turn.unread = raised.collect();
                 Action::ContinueAsNew {
@@ -678,20 +692,20 @@ impl TurnReader<'_> {
                 self.turn.fault = Some(fault(details));
                 return Ok(());
             }
-            (Wire::Canceled, Some(details)) => Action::EndCancelled {
+            (EndStatus::Canceled, Some(details)) => Action::EndCancelled {
                 failure: failure(details),
             },
             (_, Some(details)) => Action::Fail {
                 failure: failure(details),
             },
-            (Wire::Completed, None) => Action::Complete { result },
-            (Wire::Canceled, None) => Action::EndCancelled {
+            (EndStatus::Completed, None) => Action::Complete { result },
+            (EndStatus::Canceled, None) => Action::EndCancelled {
                 failure: Failure::new("Canceled", result.as_ref().map_or("", Payload::as_str)),
             },
             (other, None) => Action::Fail {
                 failure: Failure::new(
                     match other {
-                        Wire::Terminated => "Terminated",
+                        EndStatus::Terminated => "Terminated",
                         _ => "",
                     },
                     result.as_ref().map_or("", Payload::as_str),
@@ -700,6 +714,43 @@ impl TurnReader<'_> {
         });
         Ok(())
     }
+}
+
+/// What the operations of an entity ask of others.
+///
+/// # Errors
+/// What is wrong with an action, by its place.
+pub(crate) fn entity_effects(actions: Vec<proto::OperationAction>) -> Result<Vec<EntityEffect>, BadField> {
+    let read = |(at, action)| entity_effect(&format!("actions[{at}]"), action);
+    actions.into_iter().enumerate().map(read).collect()
+}
+
+fn entity_effect(path: &str, action: proto::OperationAction) -> Result<EntityEffect, BadField> {
+    use proto::operation_action::Kind;
+    let bad_id = |error: String| BadField::new(format!("{path}.instanceId"), error);
+    let kind = action
+        .kind
+        .ok_or_else(|| BadField::new(path, "it is of a kind that is not known here"))?;
+    Ok(match kind {
+        Kind::SendSignal(signal) => EntityEffect::Signal {
+            entity: entity_id(&signal.instance_id).map_err(bad_id)?,
+            operation: signal.name.into(),
+            input: signal.input.map(Payload::from),
+            at: fields::time_if(&format!("{path}.scheduledTime"), signal.scheduled_time)?,
+        },
+        Kind::StartNewOrchestration(start) => EntityEffect::Start {
+            name: fields::name(&format!("{path}.name"), &start.name)?.into(),
+            version: start
+                .version
+                .filter(|version| !version.is_empty())
+                .map(Into::into),
+            instance: match start.instance_id.is_empty() {
+                true => instance_id(&guid::hex()).map_err(bad_id)?,
+                false => instance_id(&start.instance_id).map_err(bad_id)?,
+            },
+            input: start.input.map(Payload::from),
+        },
+    })
 }
 
 /// A name that says no more than the number it stands for is none.
@@ -804,10 +855,25 @@ pub(crate) fn outcome_of(outcome: AttemptOutcome) -> (Option<String>, Option<pro
     }
 }
 
-/// A limiter as a worker offers it.
-pub(crate) fn limiter(offer: proto::LimiterOffer) -> LimiterOffer {
-    let period = offer.period.and_then(|period| Duration::try_from(period).ok());
-    LimiterOffer {
+/// Limiters as a worker offers them.
+pub(crate) fn limiters(offers: Vec<proto::LimiterOffer>) -> Result<Vec<LimiterOffer>, BadField> {
+    let read = |(at, offer)| limiter(&format!("limiters[{at}]"), offer);
+    offers.into_iter().enumerate().map(read).collect()
+}
+
+fn limiter(path: &str, offer: proto::LimiterOffer) -> Result<LimiterOffer, BadField> {
+    let path = format!("{path}.period");
+    let period = fields::duration_if(&path, offer.period)?;
+    if offer.rate > 0 && period.is_none() {
+        return Err(BadField::new(
+            path,
+            format!(
+                "it is missing: say in which time {} starts are allowed",
+                offer.rate
+            ),
+        ));
+    }
+    Ok(LimiterOffer {
         name: offer.name.into(),
         rule: LimiterRule {
             rate: period.map(|period| (offer.rate, period)),
@@ -815,12 +881,12 @@ pub(crate) fn limiter(offer: proto::LimiterOffer) -> LimiterOffer {
             concurrency: offer.concurrency,
         },
         activities: offer.activities.into_iter().map(Into::into).collect(),
-    }
+    })
 }
 
 /// The same, told by a worker.
 pub(crate) fn limiter_of(offer: &LimiterOffer) -> proto::LimiterOffer {
-    let period = |(_, period)| prost_types::Duration::try_from(period).ok();
+    let period = |(_, period)| Some(fields::wire_duration(period));
     proto::LimiterOffer {
         name: offer.name.to_string(),
         rate: offer.rule.rate.map_or(0, |(count, _)| count),
@@ -867,20 +933,6 @@ pub(crate) fn status_of(status: Status) -> proto::OrchestrationStatus {
         Status::Terminated => proto::OrchestrationStatus::Terminated,
         Status::Canceled => proto::OrchestrationStatus::Canceled,
     }
-}
-
-/// `None` for statuses that no instance shows.
-pub(crate) fn status(status: i32) -> Option<Status> {
-    Some(match proto::OrchestrationStatus::try_from(status).ok()? {
-        proto::OrchestrationStatus::Pending => Status::Pending,
-        proto::OrchestrationStatus::Running => Status::Running,
-        proto::OrchestrationStatus::Suspended => Status::Suspended,
-        proto::OrchestrationStatus::Completed => Status::Completed,
-        proto::OrchestrationStatus::Failed => Status::Failed,
-        proto::OrchestrationStatus::Terminated => Status::Terminated,
-        proto::OrchestrationStatus::Canceled => Status::Canceled,
-        _ => return None,
-    })
 }
 
 /// An instance as clients see it.

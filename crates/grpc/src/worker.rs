@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dalsegno_core::{EntityId, InstanceId, Payload, TaskId};
+use dalsegno_core::{EntityId, Failure, InstanceId, Payload, TaskId};
 use dalsegno_engine::Executor;
 use dalsegno_engine::attempt::{AttemptLimits, run_attempt};
 use dalsegno_engine::executor::{
@@ -31,7 +31,7 @@ use crate::proto::work_item::Request as Item;
 use crate::worker_answers::Answers;
 use crate::worker_turns::{Ran, Turns};
 use crate::workers::Kind;
-use crate::{guid, proto, wire, worker_wire};
+use crate::{fields, guid, proto, wire, worker_wire};
 
 /// Where a worker works, and how.
 #[derive(Clone, Debug)]
@@ -552,7 +552,19 @@ impl Shared {
             None => None,
         };
         let settings = self.executor.activity_settings(&name).unwrap_or_default();
-        let timeout = request.timeout.and_then(|limit| Duration::try_from(limit).ok());
+        let timeout = match fields::duration_if("timeout", request.timeout) {
+            Ok(timeout) => timeout,
+            Err(bad) => {
+                let failure = Failure::new(
+                    "InvalidRequest",
+                    format!("the hub asked for activity {name}: {bad}"),
+                );
+                return Some(AttemptOutcome::Failed {
+                    failure: failure.permanent(),
+                    retry_after: None,
+                });
+            }
+        };
         let limits = AttemptLimits {
             timeout: timeout.or(settings.timeout),
             heartbeat: settings.heartbeat,

@@ -7,26 +7,28 @@ use dalsegno_engine::executor::{TurnAddress, TurnAnswer};
 use tonic::Status;
 
 use crate::outcome::Outcome;
-use crate::proto;
 use crate::service::{Served, refused};
 use crate::wire;
 use crate::workers::{
-    Abilities, ActivityAnswer, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork, Pending,
-    TooLarge, Work,
+    Abilities, ActivityAnswer, AnswerTo, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork,
+    Pending, TooLarge, Work,
 };
+use crate::{fields, proto};
 
 /// The answer of a turn; its outcome is told when it is durable.
 pub(crate) fn complete_turn(served: &Served, response: proto::OrchestratorResponse, outcome: Outcome) {
-    let token = &response.completion_token;
+    let to = AnswerTo {
+        token: &response.completion_token,
+        kind: Kind::Turn,
+        instance: &response.instance_id,
+        task: 0,
+    };
     if response.is_partial {
         let (actions, taken) = (response.actions, response.num_events_processed);
-        let part = served.workers.keep_part(token, actions, taken);
-        return outcome.tell(match part {
-            Err(NoWork::Unknown) => Err(unknown_token()),
-            _ => Ok(()),
-        });
+        let part = served.workers.keep_part(to, actions, taken);
+        return outcome.tell(part.or_else(|refused| too_late::<()>(refused).map(drop)));
     }
-    match take(served, token, Kind::Turn, &response.instance_id, 0) {
+    match take(served, to) {
         Err(status) => outcome.tell(Err(status)),
         Ok(None) => outcome.tell(Ok(())),
         Ok(Some((work, _))) if response.requires_history => {
@@ -46,7 +48,7 @@ fn end_turn(
     outcome: Outcome,
 ) {
     let instance = work.instance.clone();
-    let span = wire::span_elsewhere(response.orchestration_trace_context.take());
+    let context = response.orchestration_trace_context.take();
     let parts = std::mem::take(&mut work.parts);
     let events_taken = match parts.has_begun {
         true => parts.events_taken,
@@ -55,8 +57,12 @@ fn end_turn(
     if parts.has_begun {
         response.actions = [parts.actions, response.actions].concat();
     }
-    let turn = match wire::turn(response, &work) {
-        Ok(turn) => turn,
+    let read = fields::count_if("numEventsProcessed", events_taken)
+        .and_then(|taken| Ok((taken, wire::span_elsewhere(context)?)))
+        .map_err(String::from)
+        .and_then(|(taken, span)| Ok((wire::turn(response, &work)?, taken, span)));
+    let (turn, events_taken, span) = match read {
+        Ok(read) => read,
         Err(error) => {
             let text = format!("turn of instance {instance}: {error}");
             return refuse_answer(served, work, &error, (text, outcome));
@@ -80,7 +86,7 @@ fn end_turn(
         None => TurnAnswer::Ran {
             actions: turn.actions,
             unread: turn.unread,
-            events_taken: events_taken.and_then(|count| usize::try_from(count).ok()),
+            events_taken,
             span,
         },
     };
@@ -90,15 +96,13 @@ fn end_turn(
 
 /// The answer of an activity; its outcome is told when it is durable.
 pub(crate) fn complete_activity(served: &Served, response: proto::ActivityResponse, outcome: Outcome) {
-    let token = &response.completion_token;
-    let taken = take(
-        served,
-        token,
-        Kind::Activity,
-        &response.instance_id,
-        response.task_id,
-    );
-    let work = match taken {
+    let to = AnswerTo {
+        token: &response.completion_token,
+        kind: Kind::Activity,
+        instance: &response.instance_id,
+        task: response.task_id,
+    };
+    let work = match take(served, to) {
         Err(status) => return outcome.tell(Err(status)),
         Ok(None) => return outcome.tell(Ok(())),
         Ok(Some((work, _))) => work,
@@ -118,7 +122,13 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult,
     if result.failure_details.is_some() {
         return outcome.tell(abandon(served, token, Kind::Entity));
     }
-    match take(served, token, Kind::Entity, "", 0) {
+    let to = AnswerTo {
+        token,
+        kind: Kind::Entity,
+        instance: "",
+        task: 0,
+    };
+    match take(served, to) {
         Err(status) => outcome.tell(Err(status)),
         Ok(None) => outcome.tell(Ok(())),
         Ok(Some((work, _))) => end_operations(served, result, work, outcome),
@@ -126,7 +136,7 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult,
 }
 
 /// Gives who waits what a worker made of an entity's operations.
-fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work, outcome: Outcome) {
+fn end_operations(served: &Served, mut result: proto::EntityBatchResult, work: Work, outcome: Outcome) {
     let asked = match &work.asked {
         Asked::Message(message) => match &**message {
             proto::work_item::Request::EntityRequestV2(request) => request.operation_requests.len(),
@@ -143,6 +153,13 @@ fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work,
         );
         return refuse_answer(served, work, &error, (error.clone(), outcome));
     }
+    let effects = match wire::entity_effects(std::mem::take(&mut result.actions)) {
+        Ok(effects) => effects,
+        Err(bad) => {
+            let error = format!("entity {}: {bad}", work.instance);
+            return refuse_answer(served, work, &error, (error.clone(), outcome));
+        }
+    };
     if answered == 0 || result.requires_state {
         // It has got all of it: what was sent is sent again.
         served.workers.offer_again(work);
@@ -152,7 +169,12 @@ fn end_operations(served: &Served, result: proto::EntityBatchResult, work: Work,
         return outcome.tell(Ok(()));
     };
     // Who waited may be gone: the answer is then stale.
-    if let Err(unread) = waiting.send(EntityAnswer { result, outcome }) {
+    let answer = EntityAnswer {
+        result,
+        effects,
+        outcome,
+    };
+    if let Err(unread) = waiting.send(answer) {
         unread.outcome.tell(Ok(()));
     }
 }
@@ -238,7 +260,11 @@ fn give_up(
                 ..Default::default()
             };
             // Who waited may be gone.
-            let _ = waiting.send(EntityAnswer { result, outcome });
+            let _ = waiting.send(EntityAnswer {
+                result,
+                effects: Vec::new(),
+                outcome,
+            });
         }
     }
 }
@@ -246,33 +272,25 @@ fn give_up(
 /// Puts work back.
 pub(crate) fn abandon(served: &Served, token: &str, kind: Kind) -> Result<(), Status> {
     match served.workers.abandon(token, kind) {
-        Ok(()) | Err(NoWork::Stale) => Ok(()),
-        Err(NoWork::Unknown) => Err(unknown_token()),
+        Ok(()) => Ok(()),
+        Err(refused) => too_late::<()>(refused).map(drop),
     }
 }
 
 /// The work that an answer is for; `None` when it comes too late.
-fn take(
-    served: &Served,
-    token: &str,
-    kind: Kind,
-    instance: &str,
-    task: i32,
-) -> Result<Option<(Work, Option<Delivery>)>, Status> {
-    // Go sends none.
-    let found = match token.is_empty() {
-        true => served.workers.token_of(kind, instance, task),
-        false => None,
-    };
-    let token = match (&found, token.is_empty()) {
-        (Some(found), _) => found,
-        (None, false) => token,
-        (None, true) => return Ok(None),
-    };
-    match served.workers.finish_delivery(token, kind) {
+fn take(served: &Served, to: AnswerTo<'_>) -> Result<Option<(Work, Option<Delivery>)>, Status> {
+    match served.workers.answered(to) {
         Ok(work) => Ok(Some(work)),
-        Err(NoWork::Stale) => Ok(None),
-        Err(NoWork::Unknown) => Err(unknown_token()),
+        Err(refused) => too_late(refused),
+    }
+}
+
+/// An answer that is too late is dropped, and the worker has done nothing wrong.
+fn too_late<T>(refused: NoWork) -> Result<Option<T>, Status> {
+    match refused {
+        NoWork::Stale => Ok(None),
+        NoWork::Unknown => Err(unknown_token()),
+        NoWork::Another(text) => Err(Status::invalid_argument(text)),
     }
 }
 

@@ -13,10 +13,11 @@ use hashbrown::HashMap;
 use prost::Message as _;
 use prost::bytes::Bytes;
 
+use crate::fields::EndStatus;
 use crate::proto::history_event::Kind as WireEvent;
 use crate::proto::orchestrator_action::Kind as WireAction;
 use crate::wire::{self, CANCEL_EVENT};
-use crate::{options, proto};
+use crate::{fields, options, proto};
 
 /// Reads the history of one execution, in order.
 #[derive(Debug, Default)]
@@ -60,7 +61,7 @@ impl Reader {
         for bytes in events {
             let event = proto::HistoryEvent::decode(bytes.as_ref())
                 .map_err(|error| format!("an event of the history cannot be read: {error}"))?;
-            let at = event.timestamp.map(wire::instant).unwrap_or(self.last);
+            let at = fields::time_if("timestamp", event.timestamp)?.unwrap_or(self.last);
             let Some(kind) = self.kind(event)? else { continue };
             if kind == EventKind::OrchestratorStarted {
                 self.end_turn(into);
@@ -118,11 +119,11 @@ impl Reader {
             },
             Some(WireEvent::TimerCreated(timer)) => EventKind::TimerCreated {
                 task: task()?,
-                fire_at: timer.fire_at.map(wire::instant).unwrap_or_default(),
+                fire_at: fields::time_if("fireAt", timer.fire_at)?.unwrap_or_default(),
             },
             Some(WireEvent::TimerFired(timer)) => EventKind::TimerFired {
                 task: asked_as(timer.timer_id)?,
-                fire_at: timer.fire_at.map(wire::instant).unwrap_or_default(),
+                fire_at: fields::time_if("fireAt", timer.fire_at)?.unwrap_or_default(),
             },
             Some(WireEvent::SubOrchestrationInstanceCreated(child)) => {
                 let (link, options) = options::child(&child.tags)?;
@@ -181,7 +182,7 @@ impl Reader {
                 entity: wire::entity_id(&signal.target_instance_id.unwrap_or_default())?,
                 operation: signal.operation.into(),
                 input: signal.input.map(Payload::from),
-                at: signal.scheduled_time.map(wire::instant),
+                at: fields::time_if("scheduledTime", signal.scheduled_time)?,
                 request: wire::own_name(id, signal.request_id),
             },
             Some(WireEvent::EntityOperationCompleted(completed)) => EventKind::EntityOperationCompleted {
@@ -224,7 +225,7 @@ impl Reader {
             Some(WireEvent::ExecutionTerminated(terminated)) => EventKind::ExecutionTerminated {
                 reason: terminated.input,
             },
-            Some(WireEvent::ExecutionCompleted(completed)) => end(completed),
+            Some(WireEvent::ExecutionCompleted(completed)) => end(completed)?,
             _ => return Ok(None),
         }))
     }
@@ -276,7 +277,7 @@ fn execution(started: proto::ExecutionStartedEvent) -> Result<ExecutionStarted, 
         execution_id: execution_id(&own.execution_id.unwrap_or_default()),
         input: started.input.map(Payload::from),
         parent,
-        scheduled_start: started.scheduled_start_timestamp.map(wire::instant),
+        scheduled_start: fields::time_if("scheduledStartTimestamp", started.scheduled_start_timestamp)?,
         trace: wire::trace(started.parent_trace_context),
     })
 }
@@ -293,18 +294,18 @@ fn options_of(
     }))
 }
 
-fn end(completed: proto::ExecutionCompletedEvent) -> EventKind {
-    use proto::OrchestrationStatus as Status;
+fn end(completed: proto::ExecutionCompletedEvent) -> Result<EventKind, String> {
     let failure = completed.failure_details.map(wire::failure);
-    match (Status::try_from(completed.orchestration_status), failure) {
-        (Ok(Status::Canceled), failure) => EventKind::ExecutionCanceled {
+    let status = fields::end_status("orchestrationStatus", completed.orchestration_status)?;
+    Ok(match (status, failure) {
+        (EndStatus::Canceled, failure) => EventKind::ExecutionCanceled {
             failure: failure.unwrap_or_default(),
         },
         (_, Some(failure)) => EventKind::ExecutionFailed { failure },
         (_, None) => EventKind::ExecutionCompleted {
             result: completed.result.map(Payload::from),
         },
-    }
+    })
 }
 
 /// The answer of a turn: what its code asked for, and external events that it left for the next

@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use dalsegno_core::Timestamp;
 use dalsegno_core::span::SpanElsewhere;
-use dalsegno_engine::executor::{ActivityRequest, CancelReason, TurnAddress};
+use dalsegno_engine::executor::{ActivityRequest, CancelReason, EntityEffect, TurnAddress};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
 use prost::bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use self::owed::Owed;
 use crate::filter::Filter;
 use crate::outcome::Outcome;
 use crate::proto;
@@ -49,6 +51,8 @@ pub struct Work {
     pub version: Option<Arc<str>>,
     /// Who asked.
     pub instance: Arc<str>,
+    /// The time of a turn: that of its first event.
+    pub began: Timestamp,
     /// The activity's task.
     pub task: i32,
     /// The locks of its execution, by the worker's names for them.
@@ -153,8 +157,10 @@ pub struct ActivityAnswer {
 /// The answer to an entity's operations.
 #[derive(Debug)]
 pub struct EntityAnswer {
-    /// What it said.
+    /// What it said, but for its actions.
     pub result: proto::EntityBatchResult,
+    /// What its operations ask of others.
+    pub effects: Vec<EntityEffect>,
     /// Told when it is durable.
     pub outcome: Outcome,
 }
@@ -254,6 +260,8 @@ struct State {
     turn_of: u64,
     /// The items of turns, of which an instance has one at a time, and the turns' numbers.
     turns: HashMap<Arc<str>, (u64, u64)>,
+    /// Answers that are owed for turns that were taken back.
+    owed: Owed,
     stale: u64,
     is_draining: bool,
 }
@@ -266,6 +274,8 @@ struct Item {
     abandoned: u32,
     /// Streams that ended while they had it, if it is large.
     broken: u32,
+    /// Deliveries that were not answered in time, to workers that have named no token so far.
+    late: Vec<Delivery>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -289,6 +299,8 @@ struct Stream {
     in_flight: BTreeMap<Kind, usize>,
     most: BTreeMap<Kind, usize>,
     abilities: Abilities,
+    /// Its worker has named a completion token: whatever it answers without one is not for its work.
+    names_tokens: bool,
     /// What it is to be told before anything else.
     cancelled: VecDeque<proto::WorkItem>,
     waker: Option<Waker>,
@@ -307,13 +319,28 @@ pub enum Next {
     Ended,
 }
 
-/// Why a token ends nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which work an answer is for, as the worker says.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerTo<'a> {
+    /// The token of the delivery; some workers send none.
+    pub token: &'a str,
+    /// What was asked.
+    pub kind: Kind,
+    /// Who asked; empty where the answer has no word for it.
+    pub instance: &'a str,
+    /// The activity's task.
+    pub task: i32,
+}
+
+/// Why an answer ends nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoWork {
-    /// It was given out and has ended since.
+    /// What it is for has ended.
     Stale,
-    /// It was never given out.
+    /// Its token was never given out.
     Unknown,
+    /// Its token is that of other work than the answer says, and which.
+    Another(String),
 }
 
 impl Workers {
@@ -377,6 +404,7 @@ impl Workers {
         if let Some((id, of)) = state.turns.get(instance).copied()
             && of == number
         {
+            state.note_owed(id);
             state.remove(id);
         }
     }
@@ -401,6 +429,8 @@ impl Workers {
                 in_flight: BTreeMap::new(),
                 most,
                 abilities,
+                // It is told of its executions by tokens.
+                names_tokens: abilities.keeps_executions,
                 cancelled: VecDeque::new(),
                 waker: None,
                 is_draining: false,
@@ -445,6 +475,7 @@ impl Workers {
     pub fn disconnect(&self, stream: u64) -> Vec<TooLarge> {
         let mut state = self.lock();
         let gone = state.streams.remove(&stream);
+        state.owed.forget(stream);
         let mut lost: Vec<u64> = state
             .items
             .iter()
@@ -452,6 +483,9 @@ impl Workers {
             .map(|(id, _)| *id)
             .collect();
         lost.sort_unstable_by(|a, b| b.cmp(a));
+        for item in state.items.values_mut() {
+            item.late.retain(|delivery| delivery.stream != stream);
+        }
         tracing::info!(
             worker = gone.map(|stream| stream.name),
             given_back = lost.len(),
@@ -559,70 +593,45 @@ impl Workers {
         }
     }
 
-    /// Takes the work that a token stands for. A late answer of an activity counts as long as
-    /// there is none.
-    pub fn finish(&self, token: &str, kind: Kind) -> Result<Work, NoWork> {
-        self.finish_delivery(token, kind).map(|(work, _)| work)
-    }
-
-    /// The same, and to whom it was sent.
-    pub fn finish_delivery(&self, token: &str, kind: Kind) -> Result<(Work, Option<Delivery>), NoWork> {
-        let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
+    /// Takes the work that an answer is for, and says to whom it was sent. A late answer of an
+    /// activity counts as long as there is none.
+    ///
+    /// # Errors
+    /// Nothing is taken when the answer is too late or its token is that of other work.
+    pub fn answered(&self, to: AnswerTo<'_>) -> Result<(Work, Option<Delivery>), NoWork> {
         let mut state = self.lock();
-        let is_current = |item: &Item| {
-            let is_flying = matches!(item.place, Place::Flying { .. }) && item.deliveries == delivery;
-            item.work.kind() == kind && (is_flying || kind == Kind::Activity)
-        };
-        if !state.items.get(&id).is_some_and(is_current) {
-            state.stale += 1;
-            return Err(NoWork::Stale);
-        }
-        let stream = match state.items.get(&id).map(|item| item.place) {
-            Some(Place::Flying { stream, .. }) => Some(stream),
+        let id = self.find(&mut state, to)?;
+        let item = state.items.get(&id).ok_or(NoWork::Stale)?;
+        let delivered = match item.place {
+            Place::Flying { stream, .. } => Some(Delivery {
+                stream,
+                item: id,
+                number: item.deliveries,
+            }),
             _ => None,
         };
-        let delivered = stream.map(|stream| Delivery {
-            stream,
-            item: id,
-            number: delivery,
-        });
         state
             .remove(id)
             .map(|work| (work, delivered))
             .ok_or(NoWork::Stale)
     }
 
-    /// The token in flight of an instance, for clients that send none.
-    pub fn token_of(&self, kind: Kind, instance: &str, task: i32) -> Option<String> {
-        let state = self.lock();
-        if kind == Kind::Turn {
-            let (id, _) = state.turns.get(instance)?;
-            let item = state.items.get(id)?;
-            return matches!(item.place, Place::Flying { .. }).then(|| self.token(*id, item.deliveries));
-        }
-        let found = state.items.iter().find(|(_, item)| {
-            matches!(item.place, Place::Flying { .. })
-                && item.work.kind() == kind
-                && &*item.work.instance == instance
-                && (kind != Kind::Activity || item.work.task == task)
-        });
-        found.map(|(id, item)| self.token(*id, item.deliveries))
+    /// The item that an answer is for.
+    fn find(&self, state: &mut State, to: AnswerTo<'_>) -> Result<u64, NoWork> {
+        let found = match to.token.is_empty() {
+            true => state.find_unnamed(to),
+            false => {
+                let (id, delivery) = self.read(to.token).ok_or(NoWork::Unknown)?;
+                state.find_named(id, delivery, to)
+            }
+        };
+        state.stale += u64::from(found == Err(NoWork::Stale));
+        found
     }
 
-    /// The work of a token without taking it.
-    pub fn peek<T>(&self, token: &str, kind: Kind, look: impl FnOnce(&Work) -> T) -> Result<T, NoWork> {
-        let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
-        let state = self.lock();
-        match state.items.get(&id) {
-            Some(item)
-                if item.work.kind() == kind
-                    && item.deliveries == delivery
-                    && matches!(item.place, Place::Flying { .. }) =>
-            {
-                Ok(look(&item.work))
-            }
-            _ => Err(NoWork::Stale),
-        }
+    /// Answers that came too late, since the hub was opened.
+    pub fn stale(&self) -> u64 {
+        self.lock().stale
     }
 
     /// Puts work back: it is offered again after a pause that grows.
@@ -635,6 +644,7 @@ impl Workers {
                 && matches!(item.place, Place::Flying { .. })
         };
         if !state.items.get(&id).is_some_and(is_current) {
+            state.settle_named(id, delivery);
             state.stale += 1;
             return Err(NoWork::Stale);
         }
@@ -752,26 +762,26 @@ impl Workers {
     }
 
     /// Keeps a part of a turn's answer until the rest is here.
+    ///
+    /// # Errors
+    /// As [`Workers::answered`].
     pub fn keep_part(
         &self,
-        token: &str,
+        to: AnswerTo<'_>,
         actions: Vec<proto::OrchestratorAction>,
         events_taken: Option<i32>,
     ) -> Result<(), NoWork> {
-        let (id, delivery) = self.read(token).ok_or(NoWork::Unknown)?;
         let mut state = self.lock();
-        match state.items.get_mut(&id) {
-            Some(item) if item.deliveries == delivery && matches!(item.place, Place::Flying { .. }) => {
-                item.work.parts.actions.extend(actions);
-                // Only the first part tells how many events were taken.
-                if !item.work.parts.has_begun {
-                    item.work.parts.events_taken = events_taken;
-                    item.work.parts.has_begun = true;
-                }
-                Ok(())
-            }
-            _ => Err(NoWork::Stale),
+        let id = self.find(&mut state, to)?;
+        let item = state.items.get_mut(&id).ok_or(NoWork::Stale)?;
+        let parts = &mut item.work.parts;
+        parts.actions.extend(actions);
+        // Only the first part tells how many events were taken.
+        if !parts.has_begun {
+            parts.events_taken = events_taken;
+            parts.has_begun = true;
         }
+        Ok(())
     }
 
     fn token(&self, id: u64, delivery: u64) -> String {
@@ -827,6 +837,7 @@ impl State {
             deliveries: 0,
             abandoned: 0,
             broken: 0,
+            late: Vec::new(),
         };
         self.items.insert(id, item);
         id
@@ -865,7 +876,7 @@ impl State {
             true => line.push_front(id),
             false => line.push_back(id),
         }
-        self.wake_for(kind, &name, version.as_deref());
+        self.wake_for(id, kind, &name, version.as_deref());
     }
 
     fn unline(&mut self, id: u64) {
@@ -879,9 +890,12 @@ impl State {
     }
 
     /// Wakes the next idle stream, going round, that takes such work.
-    fn wake_for(&mut self, kind: Kind, name: &str, version: Option<&str>) {
+    fn wake_for(&mut self, id: u64, kind: Kind, name: &str, version: Option<&str>) {
         let takes = |stream: &Stream| {
-            stream.waker.is_some() && stream.has_room(kind) && stream.filter.takes(kind, name, version)
+            stream.waker.is_some()
+                && stream.has_room(kind)
+                && stream.filter.takes(kind, name, version)
+                && self.may_have(stream, id)
         };
         let last = self.turn_of;
         let after = self.streams.range(last + 1..).find(|(_, stream)| takes(stream));
@@ -925,11 +939,15 @@ impl State {
             stream.has_room(*kind) && stream.filter.takes(*kind, name, version.as_deref())
         };
         let lines = self.waiting.iter().filter(|(group, _)| fits(group));
-        let oldest = lines.filter_map(|(group, line)| Some((*line.front()?, group)));
-        let (id, group) = oldest.min_by_key(|(id, _)| *id)?;
+        let first = |line: &VecDeque<u64>| {
+            let mut places = line.iter().copied().enumerate();
+            places.find(|(_, id)| self.may_have(stream, *id))
+        };
+        let oldest = lines.filter_map(|(group, line)| Some((first(line)?, group)));
+        let ((at, id), group) = oldest.min_by_key(|((_, id), _)| *id)?;
         let group = group.clone();
         let line = self.waiting.get_mut(&group)?;
-        line.pop_front();
+        line.remove(at);
         if line.is_empty() {
             self.waiting.remove(&group);
         }
@@ -997,11 +1015,134 @@ impl State {
                     item = id,
                     "a worker has not answered in time; its work is for others"
                 );
+                self.note_late(id);
                 self.land(id);
                 self.line_up(id, true);
             }
             _ => {}
         }
+    }
+
+    /// May this stream have that item? Not a turn whose answer could be taken for one that is owed.
+    fn may_have(&self, stream: &Stream, id: u64) -> bool {
+        if self.owed.is_empty() || stream.names_tokens {
+            return true;
+        }
+        let item = self.items.get(&id);
+        !item.is_some_and(|item| item.work.kind() == Kind::Turn && self.owed.is_for(&item.work.instance))
+    }
+
+    /// The delivery of an item that is at a worker which has named no token so far.
+    fn unnamed_delivery(&self, id: u64) -> Option<Delivery> {
+        let item = self.items.get(&id)?;
+        let Place::Flying { stream, .. } = item.place else {
+            return None;
+        };
+        let is_unnamed = !self.streams.get(&stream)?.names_tokens;
+        is_unnamed.then_some(Delivery {
+            stream,
+            item: id,
+            number: item.deliveries,
+        })
+    }
+
+    /// An item was not answered in time; the answer may still come.
+    fn note_late(&mut self, id: u64) {
+        let delivery = self.unnamed_delivery(id);
+        if let Some(item) = self.items.get_mut(&id) {
+            item.late.extend(delivery);
+        }
+    }
+
+    /// A turn is taken back: whoever has it without naming tokens owes an answer that is for nothing.
+    fn note_owed(&mut self, id: u64) {
+        let delivery = self.unnamed_delivery(id);
+        let Some(item) = self.items.get_mut(&id) else {
+            return;
+        };
+        let late = std::mem::take(&mut item.late);
+        let instance = item.work.instance.clone();
+        for delivery in late.into_iter().chain(delivery) {
+            let stream = self.streams.get(&delivery.stream);
+            if stream.is_some_and(|stream| !stream.names_tokens) {
+                self.owed.add(&instance, delivery);
+            }
+        }
+    }
+
+    /// The item of an answer with a token.
+    fn find_named(&mut self, id: u64, delivery: u64, to: AnswerTo<'_>) -> Result<u64, NoWork> {
+        let is_current = |item: &&Item| {
+            let is_flying = matches!(item.place, Place::Flying { .. }) && item.deliveries == delivery;
+            item.work.kind() == to.kind && (is_flying || to.kind == Kind::Activity)
+        };
+        let Some(item) = self.items.get(&id).filter(is_current) else {
+            self.settle_named(id, delivery);
+            return Err(NoWork::Stale);
+        };
+        let Work { instance, task, .. } = &item.work;
+        if !to.instance.is_empty() && to.instance != &**instance {
+            return Err(NoWork::Another(format!(
+                "instanceId: the completion token is for instance {instance}, the answer names {}",
+                to.instance
+            )));
+        }
+        if to.kind == Kind::Activity && !to.instance.is_empty() && to.task != *task {
+            return Err(NoWork::Another(format!(
+                "taskId: the completion token is for task {task} of instance {instance}, the answer names {}",
+                to.task
+            )));
+        }
+        if let Place::Flying { stream, .. } = item.place
+            && item.deliveries == delivery
+        {
+            self.note_naming(stream);
+        }
+        Ok(id)
+    }
+
+    /// The item of an answer without a token: what its instance has at a worker of that kind.
+    fn find_unnamed(&mut self, to: AnswerTo<'_>) -> Result<u64, NoWork> {
+        if to.kind == Kind::Turn && self.owed.settle(to.instance) {
+            self.wake_all();
+            return Err(NoWork::Stale);
+        }
+        let found = match to.kind {
+            Kind::Turn => self.turns.get(to.instance).map(|(id, _)| *id),
+            Kind::Activity | Kind::Entity => {
+                let is_meant = |(_, item): &(&u64, &Item)| {
+                    item.work.kind() == to.kind
+                        && &*item.work.instance == to.instance
+                        && (to.kind != Kind::Activity || item.work.task == to.task)
+                        && matches!(item.place, Place::Flying { .. })
+                };
+                self.items.iter().find(is_meant).map(|(id, _)| *id)
+            }
+        };
+        // A worker that names tokens has not sent it.
+        let found = found.filter(|id| self.unnamed_delivery(*id).is_some());
+        found.ok_or(NoWork::Stale)
+    }
+
+    /// An answer by a token that has ended came after all: its worker is one that names tokens.
+    fn settle_named(&mut self, id: u64, delivery: u64) {
+        let of_item = |item: &Item| {
+            let late = item.late.iter().find(|late| late.number == delivery);
+            late.map(|late| late.stream)
+        };
+        let late = self.items.get(&id).and_then(of_item);
+        if let Some(stream) = late.or_else(|| self.owed.stream_of(id, delivery)) {
+            self.note_naming(stream);
+        }
+    }
+
+    fn note_naming(&mut self, stream: u64) {
+        let Some(own) = self.streams.get_mut(&stream).filter(|own| !own.names_tokens) else {
+            return;
+        };
+        own.names_tokens = true;
+        self.owed.forget(stream);
+        self.wake_all();
     }
 }
 
@@ -1013,6 +1154,7 @@ impl Stream {
 }
 
 mod explain;
+mod owed;
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,11 @@
 //! The handle: epochs, locking and the answers in the form the trait wants.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Owner, PayloadDigest,
-    ReadError, Store,
+    Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op, Owner,
+    PayloadDigest, ReadError, Store,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload};
 
@@ -23,6 +23,60 @@ pub struct MemoryStore {
     hub: Arc<Mutex<Hub>>,
     /// The epoch of this opening.
     epoch: Epoch,
+    /// Which appends of this handle wait.
+    hold: Hold,
+}
+
+/// Appends that wait, as those of a slow disk do.
+#[derive(Debug, Default)]
+struct Hold {
+    state: Mutex<HoldState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct HoldState {
+    /// A record of the hub with this in it waits.
+    text: Option<String>,
+    is_waiting: bool,
+}
+
+impl Hold {
+    fn lock(&self) -> MutexGuard<'_, HoldState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, text: Option<String>) {
+        self.lock().text = text;
+        self.changed.notify_all();
+    }
+
+    /// Returns once nothing in the batch is held.
+    fn pass(&self, batch: &[Commit]) {
+        let mut state = self.lock();
+        loop {
+            state.is_waiting = state.text.as_deref().is_some_and(|text| writes(batch, text));
+            if !state.is_waiting {
+                return;
+            }
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wait(&self) {
+        let mut state = self.lock();
+        while !state.is_waiting {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Does the batch write a record of the hub in which this text is?
+fn writes(batch: &[Commit], text: &str) -> bool {
+    let has_text = |data: &[u8]| data.windows(text.len()).any(|part| part == text.as_bytes());
+    let mut ops = batch.iter().flat_map(|commit| &commit.ops);
+    ops.any(|op| matches!(op, Op::PutMeta { data, .. } if has_text(data)))
 }
 
 #[derive(Debug)]
@@ -49,7 +103,24 @@ impl MemoryStore {
                 free_bytes: None,
             })),
             epoch,
+            hold: Hold::default(),
         }
+    }
+
+    /// Has appends wait that write a record of the hub with this text in it, until
+    /// [`MemoryStore::release`].
+    pub fn hold(&self, text: &str) {
+        self.hold.set(Some(text.to_owned()));
+    }
+
+    /// Blocks until such an append waits.
+    pub fn wait_until_held(&self) {
+        self.hold.wait();
+    }
+
+    /// Has no append wait any more.
+    pub fn release(&self) {
+        self.hold.set(None);
     }
 
     /// Has the store say that its disk has so much room.
@@ -65,6 +136,7 @@ impl MemoryStore {
         Self {
             hub: Arc::clone(&self.hub),
             epoch: hub.epoch,
+            hold: Hold::default(),
         }
     }
 
@@ -83,6 +155,7 @@ impl MemoryStore {
                 tables: hub.tables.clone(),
             })),
             epoch,
+            hold: Hold::default(),
         }
     }
 
@@ -99,6 +172,7 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn append(&self, batch: &mut Vec<Commit>) -> Result<Lsn, CommitError> {
+        self.hold.pass(batch);
         let mut hub = self.lock();
         let current = hub.epoch;
         if self.epoch != current || batch.iter().any(|commit| commit.epoch != current) {

@@ -23,7 +23,7 @@ pub(crate) enum Key {
     /// Remove a key: running hosts refuse it within a second
     #[command(after_help = "Example: dalsegno key revoke monitor")]
     Revoke(Revoke),
-    /// Replace the secret that signs links: earlier links stop working
+    /// Replace the secret of links: earlier links stop working
     #[command(after_help = "Example: dalsegno key rotate-link-secret --file keys.json")]
     RotateLinkSecret(File),
 }

@@ -84,6 +84,16 @@ fn invalid(detail: impl Into<String>) -> RequestError {
     RequestError::new(RequestErrorKind::Invalid, detail)
 }
 
+/// Refuses two bounds between which no time lies.
+fn check_span(from: Option<Timestamp>, to: Option<Timestamp>) -> Answer<()> {
+    match (from, to) {
+        (Some(from), Some(to)) if from > to => Err(invalid(
+            "created_from is after created_to: no time lies between them",
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Runtime {
     pub(super) async fn barrier_all(&self) {
         let all = (0..self.mailboxes.partitions())
@@ -252,6 +262,11 @@ impl TaskHub {
     /// # Errors
     /// `NotFound`, `Finished`, `Busy`, `OverLimit`, `EventIdReused`, `InsufficientStorage`.
     pub async fn raise_event(&self, id: &InstanceId, event: RaisedEvent) -> Answer<()> {
+        if event.name.is_empty() {
+            return Err(invalid(
+                "the event has no name: name the event that the code waits for",
+            ));
+        }
         self.runtime.check_name("the event's name", &event.name)?;
         self.runtime.check_payload("the event", event.input.as_ref())?;
         self.runtime.check_key(event.idempotency_key.as_deref())?;
@@ -485,6 +500,7 @@ impl TaskHub {
                 "a purge needs created_from, so that nobody purges everything by omission",
             ));
         }
+        check_span(query.created_from, query.created_to)?;
         if let Some(status) = query.statuses.iter().find(|status| !status.is_final()) {
             return Err(invalid(format!(
                 "{} instances are not finished and cannot be purged",

@@ -239,6 +239,7 @@ fn work() -> Work {
         name: "walk".into(),
         version: None,
         instance: "one".into(),
+        began: Default::default(),
         task: 0,
         locks: Vec::new(),
         past: Default::default(),

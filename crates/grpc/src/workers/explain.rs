@@ -29,7 +29,10 @@ impl Workers {
                 let text = "its turn was abandoned by a worker and is offered again soon";
                 Reason::new(ReasonKind::Turn, text)
             }
-            Place::Waiting => match state.who_is_busy(&item.work) {
+            Place::Waiting => match state
+                .who_owes(&item.work)
+                .or_else(|| state.who_is_busy(&item.work))
+            {
                 Some(text) => Reason::new(ReasonKind::Turn, text),
                 None => Reason::new(ReasonKind::NoWorker, state.who_is_missing(&item.work))
                     .named(item.work.name.clone()),
@@ -78,6 +81,23 @@ impl State {
                 AttemptElsewhere::Waits(busy.unwrap_or_else(|| self.who_is_missing(&item.work)))
             }
         }
+    }
+
+    /// Which worker has to answer before a worker that names no tokens can have it; `None`: it waits
+    /// for something else.
+    fn who_owes(&self, work: &Work) -> Option<String> {
+        let owes = self.owed.first(&work.instance)?;
+        let version = work.version.as_deref();
+        let could_have =
+            |stream: &Stream| stream.names_tokens && stream.filter.takes(work.kind(), &work.name, version);
+        if self.streams.values().any(could_have) {
+            return None;
+        }
+        Some(format!(
+            "waits until worker {} answers a turn that was taken back, or disconnects: it names no completion tokens, \
+             so its answer could be taken for that of this turn",
+            self.name_of(owes)
+        ))
     }
 
     /// Those that could take it and have no room; `None`: nobody could.

@@ -30,6 +30,7 @@ fn turn(instance: &str, number: u64, name: &str, version: Option<&str>) -> Work 
         name: name.into(),
         version: version.map(Arc::from),
         instance: instance.into(),
+        began: Default::default(),
         task: 0,
         locks: Vec::new(),
         past: Past::default(),
@@ -54,6 +55,7 @@ fn activity(instance: &str, task: i32, name: &str) -> (Work, oneshot::Receiver<A
         name: name.into(),
         version: None,
         instance: instance.into(),
+        began: Default::default(),
         task,
         locks: Vec::new(),
         past: Past::default(),
@@ -99,6 +101,23 @@ fn filtered(workers: &Workers, orchestrations: &[(&str, &[&str])], activities: &
     let filter = Filter::new(Some(filters));
     let stream = workers.connect("filtered".to_owned(), filter, [0; 3], Abilities::default());
     stream.expect("it is not draining")
+}
+
+impl Workers {
+    /// Takes the work that a token stands for.
+    fn finish(&self, token: &str, kind: Kind) -> Result<Work, NoWork> {
+        let to = AnswerTo {
+            token,
+            kind,
+            instance: "",
+            task: 0,
+        };
+        // Without a token an answer is found by its instance.
+        match token.is_empty() {
+            true => Err(NoWork::Unknown),
+            false => self.answered(to).map(|(work, _)| work),
+        }
+    }
 }
 
 /// The next item's token and instance or activity, if there is one for the stream.
@@ -397,13 +416,176 @@ fn an_answer_without_a_token_finds_the_work_in_flight() {
     let (first, _first) = activity("i", 1, "a");
     let (second, _second) = activity("i", 2, "a");
     workers.offer(first);
-    assert_eq!(workers.token_of(Kind::Activity, "i", 1), None, "nobody has it");
+    let unnamed = |kind, instance, task| {
+        let answered = workers.answered(AnswerTo {
+            token: "",
+            kind,
+            instance,
+            task,
+        });
+        answered.map(|(work, _)| work.task)
+    };
+    assert_eq!(
+        unnamed(Kind::Activity, "i", 1),
+        Err(NoWork::Stale),
+        "nobody has it"
+    );
     workers.offer(second);
-    let (one, two) = (taken(&workers, stream), taken(&workers, stream));
-    assert_eq!(workers.token_of(Kind::Activity, "i", 1), Some(one));
-    assert_eq!(workers.token_of(Kind::Activity, "i", 2), Some(two));
-    assert_eq!(workers.token_of(Kind::Turn, "i", 0), None);
-    assert_eq!(workers.token_of(Kind::Activity, "j", 1), None);
+    taken(&workers, stream);
+    taken(&workers, stream);
+    assert_eq!(unnamed(Kind::Turn, "i", 0), Err(NoWork::Stale));
+    assert_eq!(unnamed(Kind::Activity, "j", 1), Err(NoWork::Stale));
+    assert_eq!(unnamed(Kind::Activity, "i", 2), Ok(2));
+    assert_eq!(unnamed(Kind::Activity, "i", 1), Ok(1));
+    assert_eq!(workers.stale(), 3);
+}
+
+/// Answers a turn without a token, as the SDK of Go does.
+fn answer_unnamed(workers: &Workers, instance: &str) -> Result<(), NoWork> {
+    let to = AnswerTo {
+        token: "",
+        kind: Kind::Turn,
+        instance,
+        task: 0,
+    };
+    workers.answered(to).map(drop)
+}
+
+/// A worker without tokens was still busy with a turn that was taken back, and was sent the next
+/// one of the same instance. Its answer to the old turn was taken for that of the new one.
+#[test]
+fn a_worker_that_names_no_tokens_gets_no_turn_before_it_answers_the_one_taken_back() {
+    let workers = workers();
+    let stream = connect(&workers, [0; 3]);
+    workers.offer(turn("i", 1, "o", None));
+    taken(&workers, stream);
+    workers.withdraw_turn("i", 1);
+    workers.offer(turn("i", 2, "o", None));
+    workers.offer(turn("j", 3, "o", None));
+    assert_eq!(all(&workers, stream), ["j"], "other instances continue");
+    let other = connect(&workers, [0; 3]);
+    assert_eq!(
+        all(&workers, other),
+        [""; 0],
+        "its answer could be that of the first"
+    );
+    let why = workers.explain_turn("i", 2).expect("it waits").text;
+    assert!(
+        why.contains("worker worker answers a turn that was taken back"),
+        "{why}"
+    );
+    let woken = Arc::<Calls>::default();
+    let waker = Waker::from(woken.clone());
+    assert!(matches!(workers.next(stream, &waker), Next::Nothing));
+    assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
+    assert_eq!((workers.stale(), woken.0.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(all(&workers, stream), ["i"]);
+    assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+}
+
+#[test]
+fn a_turn_taken_back_from_a_worker_that_disconnects_is_owed_no_longer() {
+    let workers = workers();
+    let (gone, other) = (connect(&workers, [1; 3]), connect(&workers, [0; 3]));
+    workers.offer(turn("i", 1, "o", None));
+    taken(&workers, gone);
+    workers.withdraw_turn("i", 1);
+    workers.offer(turn("i", 2, "o", None));
+    assert_eq!(all(&workers, other), [""; 0]);
+    drop(workers.disconnect(gone));
+    assert_eq!(all(&workers, other), ["i"]);
+    assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+}
+
+#[test]
+fn a_worker_that_names_tokens_gets_the_next_turn_at_once() {
+    let workers = workers();
+    let stream = connect(&workers, [0; 3]);
+    workers.offer(turn("j", 1, "o", None));
+    workers.offer(turn("i", 2, "o", None));
+    let (named, old) = (taken(&workers, stream), taken(&workers, stream));
+    workers.withdraw_turn("i", 2);
+    workers.offer(turn("i", 3, "o", None));
+    assert_eq!(all(&workers, stream), [""; 0], "it has named none so far");
+    assert!(workers.finish(&named, Kind::Turn).is_ok());
+    let next = taken(&workers, stream);
+    assert_eq!(workers.finish(&old, Kind::Turn).map(drop), Err(NoWork::Stale));
+    assert_eq!(
+        answer_unnamed(&workers, "i"),
+        Err(NoWork::Stale),
+        "another worker's"
+    );
+    assert!(workers.finish(&next, Kind::Turn).is_ok());
+
+    // A late answer to what was taken back says as much.
+    let stream = connect(&workers, [0; 3]);
+    workers.offer(turn("k", 4, "o", None));
+    let old = taken(&workers, stream);
+    workers.withdraw_turn("k", 4);
+    workers.offer(turn("k", 5, "o", None));
+    assert_eq!(all(&workers, stream), [""; 0]);
+    assert_eq!(workers.finish(&old, Kind::Turn).map(drop), Err(NoWork::Stale));
+    assert_eq!(all(&workers, stream), ["k"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_taken_back_after_its_time_ran_out_is_owed_too() {
+    let workers = workers();
+    let time = tokio::spawn(workers.clone().keep_time());
+    let slow = connect(&workers, [0; 3]);
+    workers.offer(turn("i", 1, "o", None));
+    taken(&workers, slow);
+    after(Duration::from_secs(300)).await;
+    workers.withdraw_turn("i", 1);
+    workers.offer(turn("i", 2, "o", None));
+    assert_eq!(all(&workers, slow), [""; 0]);
+    assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
+    assert_eq!(all(&workers, slow), ["i"]);
+    time.abort();
+}
+
+#[test]
+fn a_token_and_the_instance_and_task_of_an_answer_agree() {
+    let workers = workers();
+    let stream = connect(&workers, [0; 3]);
+    let (work, _answer) = activity("i", 1, "a");
+    workers.offer(turn("i", 1, "o", None));
+    workers.offer(work);
+    let (turn, attempt) = (taken(&workers, stream), taken(&workers, stream));
+    let answered = |token: &str, kind, instance, task| {
+        let to = AnswerTo {
+            token,
+            kind,
+            instance,
+            task,
+        };
+        workers.answered(to).map(drop)
+    };
+    for (token, kind, instance, task, said) in [
+        (&turn, Kind::Turn, "j", 0, "for instance i, the answer names j"),
+        (
+            &attempt,
+            Kind::Activity,
+            "j",
+            1,
+            "for instance i, the answer names j",
+        ),
+        (
+            &attempt,
+            Kind::Activity,
+            "i",
+            2,
+            "for task 1 of instance i, the answer names 2",
+        ),
+    ] {
+        match answered(token, kind, instance, task) {
+            Err(NoWork::Another(text)) => assert!(text.contains(said), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(in_flight(&workers), [1, 1, 0], "nothing was taken");
+    assert_eq!(answered(&turn, Kind::Turn, "i", 0), Ok(()));
+    assert_eq!(answered(&attempt, Kind::Activity, "i", 1), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,8 @@ mod identity;
 mod limiters;
 mod links;
 mod missing;
+mod refusals;
 mod spans;
+mod tokens;
 mod turns;
 mod world;

@@ -178,7 +178,7 @@ async fn register_hub(registry: &mut Registry, hub: &TaskHub, measure: &HubMeasu
     for (name, help, value) in gauges(hub, measure) {
         gauge(registry, name, help, value);
     }
-    for (name, help, value) in counts(measure) {
+    for (name, help, value) in counts(hub, measure) {
         counter(registry, name, help, value);
     }
     bytes(
@@ -271,7 +271,7 @@ fn gauges(hub: &TaskHub, measure: &HubMeasure) -> [Told; 16] {
     ]
 }
 
-fn counts(measure: &HubMeasure) -> [Told; 6] {
+fn counts(hub: &TaskHub, measure: &HubMeasure) -> [Told; 7] {
     let counters = &measure.partitions.counters;
     [
         ("turns", "Turns of orchestrators", counters.turns),
@@ -288,6 +288,11 @@ fn counts(measure: &HubMeasure) -> [Told; 6] {
             counters.dropped_messages,
         ),
         ("commits", "Batches made durable", measure.commits),
+        (
+            "worker_answers_dropped",
+            "Answers of workers that came too late",
+            hub.executor().answers_dropped(),
+        ),
     ]
 }
 

@@ -149,14 +149,23 @@ impl Query {
         to: &'static str,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
         let (start, end) = (self.time(from)?, self.time(to)?);
-        match (start, end) {
-            (Some(earlier), Some(later)) if earlier > later => Err(Problem::bad_request(
-                "out_of_range",
-                format!("{from} is after {to}: no time lies between them"),
-            )
-            .param(from)),
-            _ => Ok((start, end)),
-        }
+        check_span((from, start), (to, end))?;
+        Ok((start, end))
+    }
+}
+
+/// Refuses two bounds between which no time lies.
+pub(crate) fn check_span(
+    (from, start): (&'static str, Option<Timestamp>),
+    (to, end): (&'static str, Option<Timestamp>),
+) -> Result<(), Problem> {
+    match (start, end) {
+        (Some(earlier), Some(later)) if earlier > later => Err(Problem::bad_request(
+            "out_of_range",
+            format!("{from} is after {to}: no time lies between them"),
+        )
+        .param(from)),
+        _ => Ok(()),
     }
 }
 

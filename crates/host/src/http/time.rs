@@ -46,6 +46,8 @@ pub(crate) enum TimeError {
     Invalid,
     /// It has no zone and needs one.
     ZoneRequired,
+    /// Its offset puts it behind the year 9999.
+    OutOfRange,
 }
 
 impl TimeError {
@@ -53,6 +55,7 @@ impl TimeError {
         match self {
             Self::Invalid => "invalid_time",
             Self::ZoneRequired => "zone_required",
+            Self::OutOfRange => "out_of_range",
         }
     }
 }
@@ -120,9 +123,11 @@ fn check_shape(text: &str, shape: &str) -> Result<(), TimeError> {
 fn to_timestamp(civil: &str, offset_seconds: i64) -> Result<Timestamp, TimeError> {
     let civil: DateTime = civil.parse().map_err(|_| TimeError::Invalid)?;
     let micros = i64::try_from(civil.duration_since(EPOCH).as_micros()).map_err(|_| TimeError::Invalid)?;
-    Ok(Timestamp::from_micros(
-        micros - offset_seconds * MICROS_PER_SECOND,
-    ))
+    let at = Timestamp::from_micros(micros - offset_seconds * MICROS_PER_SECOND);
+    match at > Timestamp::MAX {
+        true => Err(TimeError::OutOfRange),
+        false => Ok(at),
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +192,8 @@ mod tests {
             ("2026-03-01T09:30:00.1234567890Z", Err(TimeError::Invalid)),
             ("2026-03-01T09:30:00Z[Europe/Berlin]", Err(TimeError::Invalid)),
             ("2026-03-01T09:30:00+0200", Err(TimeError::Invalid)),
+            ("9999-12-31T23:59:59-00:01", Err(TimeError::OutOfRange)),
+            ("10000-01-01T00:00:00Z", Err(TimeError::Invalid)),
             ("yesterday", Err(TimeError::Invalid)),
             ("ä026-03-01", Err(TimeError::Invalid)),
             ("", Err(TimeError::Invalid)),

@@ -20,7 +20,7 @@ use crate::http::list::{PAGE_ROWS, id_prefix, statuses};
 use crate::http::path::Command;
 use crate::http::problem::{Place, Problem};
 use crate::http::purge::{finished_statuses, purge};
-use crate::http::query::{Query, invalid};
+use crate::http::query::{Query, check_span, invalid};
 use crate::http::request::{Call, instance_id};
 use crate::http::time;
 use crate::http::wire::to_json;
@@ -235,6 +235,11 @@ pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
         .at(Place::Body));
     }
     let query: dalsegno_engine::request::PurgeQuery = body.try_into()?;
+    check_span(
+        ("createdFrom", query.created_from),
+        ("createdTo", query.created_to),
+    )
+    .map_err(|problem| problem.at(Place::Body))?;
     finished_statuses("statuses", Some(query.statuses.clone())).map_err(|problem| problem.at(Place::Body))?;
     let deleted = call.hub().purge_many(query).await?;
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))

@@ -6,6 +6,10 @@
 //! that the verb is for; a raised event and a restart carry a key of the job, so that a repeat does
 //! nothing. Only what existed when it began is found, so a job that starts instances never meets its own.
 //!
+//! What is shown of a job is its last record that is durable, so nothing that a response shows is taken
+//! back by a crash: neither the job, nor its counts, nor its end. A request to cancel is a record of its
+//! own, since the walk writes the other one.
+//!
 //! A dry run changes nothing, so nothing of it is stored.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -48,8 +52,9 @@ const PAGE_ROWS: usize = 100;
 const EXAMPLES_MAX: usize = 5;
 const REFUSALS_MAX: usize = 20;
 
-/// How the records of jobs are named in a hub.
+/// How the records of jobs are named in a hub, and those of requests to cancel them.
 const META: &str = "operation/";
+const CANCEL_META: &str = "operation-cancel/";
 
 /// Commands to many instances that run in a host, and the last that ran.
 #[derive(Debug, Default)]
@@ -63,7 +68,11 @@ pub struct Operations {
 #[derive(Debug)]
 pub(crate) struct Job {
     hub: TaskHub,
+    id: String,
+    /// How far it is, beyond what is stored.
     told: Mutex<OperationWire>,
+    /// Its last record that is durable; none before the first.
+    shown: Mutex<Option<OperationWire>>,
     body: OperationBody,
     query: InstanceQuery,
     is_canceled: watch::Sender<bool>,
@@ -105,13 +114,13 @@ impl Operations {
     pub(super) fn all(&self, hub: &TaskHub) -> Vec<OperationWire> {
         let own = self.lock();
         let own = own.iter().rev().filter(|job| job.is_of(hub));
-        own.map(|job| job.snapshot()).collect()
+        own.filter_map(|job| job.shown()).collect()
     }
 
     pub(super) fn find(&self, hub: &TaskHub, id: &str) -> Result<Arc<Job>, Problem> {
         let jobs = self.lock();
         let mut own = jobs.iter().filter(|job| job.is_of(hub));
-        let found = own.find(|job| job.snapshot().id == id);
+        let found = own.find(|job| job.id == id && job.shown().is_some());
         found.cloned().ok_or_else(|| {
             Problem::not_found().saying(format!(
                 "there is no operation {id}: the last {KEPT_MAX} are kept, dry runs until the host ends"
@@ -122,12 +131,15 @@ impl Operations {
     /// Stores a job and sets it going.
     pub(super) async fn begin(&self, state: &Arc<State>, job: Job, order: Order) -> Result<(), Problem> {
         let job = Arc::new(job);
-        let forgotten = self.add(&job)?;
-        if let Err(error) = job.store(None).await {
+        let surplus = self.add(&job)?;
+        if let Err(error) = job.store(job.snapshot(), None).await {
             self.lock().retain(|kept| !Arc::ptr_eq(kept, &job));
             return Err(error.into());
         }
-        forget(&job.hub, forgotten).await;
+        if let Some(surplus) = surplus {
+            surplus.forget().await;
+            self.lock().retain(|kept| !Arc::ptr_eq(kept, &surplus));
+        }
         spawn(state, job, order);
         Ok(())
     }
@@ -147,6 +159,7 @@ impl Operations {
             }
         }
         stored.sort_by(|a, b| a.told.started.cmp(&b.told.started));
+        let canceled: BTreeSet<String> = hub.metas(CANCEL_META).into_iter().map(|(id, _)| id).collect();
         for one in stored {
             let is_running = one.told.state == Progress::Running;
             let id = one.told.id.clone();
@@ -155,6 +168,9 @@ impl Operations {
                 continue;
             };
             let order = Order::new(&id, &job.body, None);
+            if canceled.contains(&id) {
+                job.is_canceled.send_replace(true);
+            }
             let job = Arc::new(job);
             // What ran before goes on, however many there are.
             self.lock().push_back(Arc::clone(&job));
@@ -165,8 +181,8 @@ impl Operations {
         }
     }
 
-    /// The ids of those that are forgotten for it.
-    fn add(&self, job: &Arc<Job>) -> Result<Option<String>, Problem> {
+    /// Makes room for a job, and returns the one that is to be forgotten for it.
+    fn add(&self, job: &Arc<Job>) -> Result<Option<Arc<Job>>, Problem> {
         let mut jobs = self.lock();
         // Those of a hub that was deleted are of none that is there, also when one of its name was made.
         jobs.retain(|kept| kept.hub.retired().is_none());
@@ -179,10 +195,10 @@ impl Operations {
             ));
         }
         let ended = |kept: &Arc<Job>| !is_running(kept) && kept.hub.name() == job.hub.name();
-        let place = jobs.iter().position(ended).filter(|_| jobs.len() >= KEPT_MAX);
-        let forgotten = place.and_then(|place| jobs.remove(place));
+        let surplus = jobs.iter().find(|kept| ended(kept)).cloned();
+        let surplus = surplus.filter(|_| jobs.len() >= KEPT_MAX);
         jobs.push_back(Arc::clone(job));
-        Ok(forgotten.map(|job| job.snapshot().id))
+        Ok(surplus)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Job>>> {
@@ -192,13 +208,6 @@ impl Operations {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn forget(hub: &TaskHub, id: Option<String>) {
-    let Some(id) = id else { return };
-    if let Err(error) = hub.set_meta(&format!("{META}{id}"), None).await {
-        tracing::debug!(error = error.detail, "an operation is forgotten at another time");
-    }
 }
 
 fn spawn(state: &Arc<State>, job: Arc<Job>, order: Order) {
@@ -217,7 +226,9 @@ impl Job {
         };
         Self {
             hub: hub.clone(),
+            id: told.id.clone(),
             told: Mutex::new(told),
+            shown: Mutex::new(None),
             body,
             query: InstanceQuery { limit, ..query },
             is_canceled: watch::Sender::new(false),
@@ -234,32 +245,70 @@ impl Job {
         let until = instant(&until).ok()?;
         let mut query = body.r#where.query(body.verb, until).ok()?;
         query.after = after.map(|after| cursor(&after)).transpose().ok()?;
-        Some(Self::new(hub, told, body, query))
+        let job = Self::new(hub, told, body, query);
+        *lock(&job.shown) = Some(job.snapshot());
+        Some(job)
+    }
+
+    pub(super) fn verb(&self) -> Verb {
+        self.body.verb
     }
 
     fn is_of(&self, hub: &TaskHub) -> bool {
         self.hub.name() == hub.name() && self.hub.retired().is_none()
     }
 
-    pub(super) fn snapshot(&self) -> OperationWire {
+    fn snapshot(&self) -> OperationWire {
         lock(&self.told).clone()
     }
 
-    /// After the commands that are under way.
-    pub(super) fn cancel(&self) {
+    /// What responses may show of it; `None` before it is stored.
+    pub(super) fn shown(&self) -> Option<OperationWire> {
+        lock(&self.shown).clone()
+    }
+
+    /// Ends it after the commands that are under way, also when the host crashes before.
+    pub(super) async fn cancel(&self) -> Answer<()> {
+        if !self.body.dry_run && self.snapshot().state == Progress::Running {
+            let name = format!("{CANCEL_META}{}", self.id);
+            self.hub.set_meta(&name, Some(b"true".to_vec())).await?;
+        }
         self.is_canceled.send_replace(true);
+        Ok(())
+    }
+
+    /// Deletes its records.
+    async fn forget(&self) {
+        for prefix in [CANCEL_META, META] {
+            if let Err(error) = self.delete_meta(prefix).await {
+                tracing::debug!(error = error.detail, "an operation is forgotten at another time");
+            }
+        }
+    }
+
+    async fn delete_meta(&self, prefix: &str) -> Answer<()> {
+        let name = format!("{prefix}{}", self.id);
+        match self.hub.meta(&name).await? {
+            Some(_) => self.hub.set_meta(&name, None).await,
+            None => Ok(()),
+        }
     }
 
     fn tell(&self, change: impl FnOnce(&mut OperationWire)) {
         change(&mut lock(&self.told));
     }
 
-    async fn store(&self, after: Option<String>) -> Answer<()> {
-        if self.body.dry_run {
-            return Ok(());
+    /// Writes the record, and shows it once it is durable.
+    async fn store(&self, told: OperationWire, after: Option<String>) -> Answer<()> {
+        if !self.body.dry_run {
+            self.write(told.clone(), after).await?;
         }
-        let told = self.snapshot();
-        let name = format!("{META}{}", told.id);
+        *lock(&self.shown) = Some(told);
+        Ok(())
+    }
+
+    async fn write(&self, told: OperationWire, after: Option<String>) -> Answer<()> {
+        let name = format!("{META}{}", self.id);
         let stored = Stored {
             told,
             body: self.body.clone(),
@@ -277,15 +326,23 @@ impl Job {
             Ok(Walked::Interrupted) => return,
             Err(problem) => (Progress::Failed, Some(problem)),
         };
-        self.tell(|told| {
-            told.ended = Some(time::exact(self.hub.now()));
-            (told.state, told.problem) = (progress, problem);
-        });
-        if let Err(error) = self.store(None).await {
+        let ended = OperationWire {
+            state: progress,
+            ended: Some(time::exact(self.hub.now())),
+            problem,
+            ..self.snapshot()
+        };
+        if let Err(error) = self.store(ended.clone(), None).await {
             tracing::debug!(
                 error = error.detail,
                 "the end of an operation is not stored: it ends again"
             );
+            return;
+        }
+        self.tell(|told| *told = ended);
+        // One that stays is deleted with the job.
+        if let Err(error) = self.delete_meta(CANCEL_META).await {
+            tracing::debug!(error = error.detail, "a request to cancel is deleted later");
         }
     }
 
@@ -313,7 +370,8 @@ impl Job {
             let Some(next) = page.next else {
                 return Ok(Walked::Ended(Progress::Done));
             };
-            if *state.closing.borrow() || self.store(Some(cursor_text(&next))).await.is_err() {
+            let stored = self.store(self.snapshot(), Some(cursor_text(&next)));
+            if *state.closing.borrow() || stored.await.is_err() {
                 return Ok(Walked::Interrupted);
             }
             query.after = Some(next);

@@ -101,7 +101,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::Operations => operations::list(&call),
         Ours::BeginOperation => operations::begin(call).await,
         Ours::Operation { id } => operations::get(&call, &id),
-        Ours::CancelOperation { id } => operations::cancel(&call, &id),
+        Ours::CancelOperation { id } => operations::cancel(call, id).await,
         Ours::Overview => overview::answer(call).await,
     }
 }

@@ -11,7 +11,7 @@ use super::jobs::{Job, Order};
 use super::wire::{Json, RateWire, Unfit, instant_if, present, status};
 use crate::http::body::{self, json};
 use crate::http::problem::{Place, Problem};
-use crate::http::query::invalid;
+use crate::http::query::{check_span, invalid};
 use crate::http::request::{Call, instance_id};
 use crate::http::time;
 use crate::http::wire::to_json;
@@ -187,10 +187,12 @@ impl OperationFilter {
             return Err(invalid("statuses", &self.statuses.join(","), &fitting.join(", ")).at(Place::Body));
         }
         let parent = self.parent.as_deref().map(instance_id).transpose();
+        let from = instant_if(self.created_from.as_ref()).map_err(refuse)?;
         let to = instant_if(self.created_to.as_ref()).map_err(refuse)?;
+        check_span(("createdFrom", from), ("createdTo", to)).map_err(|problem| problem.at(Place::Body))?;
         Ok(InstanceQuery {
             statuses,
-            created_from: instant_if(self.created_from.as_ref()).map_err(refuse)?,
+            created_from: from,
             created_to: Some(to.map_or(now, |to| to.min(now))),
             id_prefix: self.prefix.clone().filter(|prefix| !prefix.is_empty()),
             name: self.name.clone(),
@@ -327,6 +329,9 @@ fn check(call: &Call, body: &OperationBody) -> Result<(), Problem> {
                 .param("event")
                 .at(Place::Body));
         }
+        (Verb::Raise, Some(name)) if name.is_empty() => {
+            return Err(invalid("event", name, "the name of an event").at(Place::Body));
+        }
         (Verb::Raise, Some(name)) => call.check_event_name(name)?,
         (_, Some(name)) => {
             return Err(invalid("event", name, "nothing: only raise has an event").at(Place::Body));
@@ -377,14 +382,14 @@ pub(super) fn list(call: &Call) -> Result<Response, Problem> {
 pub(super) fn get(call: &Call, id: &str) -> Result<Response, Problem> {
     call.query()?;
     let job = call.state.operations.find(call.hub(), id)?;
-    Ok(json(StatusCode::OK, to_json(&job.snapshot())))
+    Ok(json(StatusCode::OK, to_json(&job.shown())))
 }
 
 /// Ends a job after the commands that are under way.
-pub(super) fn cancel(call: &Call, id: &str) -> Result<Response, Problem> {
+pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Problem> {
     call.query()?;
-    let job = call.state.operations.find(call.hub(), id)?;
-    call.permit_verb(job.snapshot().verb.scope())?;
-    job.cancel();
-    Ok(json(StatusCode::ACCEPTED, to_json(&job.snapshot())))
+    let job = call.state.operations.find(call.hub(), &id)?;
+    call.permit_verb(job.verb().scope())?;
+    job.cancel().await?;
+    Ok(json(StatusCode::ACCEPTED, to_json(&job.shown())))
 }

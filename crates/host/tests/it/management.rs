@@ -441,6 +441,17 @@ async fn a_purge_of_what_is_unfinished_names_the_member() {
         (400, "invalid_parameter")
     );
     assert!(refused.body.contains(r#""param":"statuses""#), "{}", refused.body);
+    let reversed = r#"{"createdFrom":"2026-01-02T00:00:00Z","createdTo":"2026-01-01T00:00:00Z"}"#;
+    let refused = world.post("/runtime/dalsegno/v1/purge", reversed).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "out_of_range"));
+    assert!(
+        refused.body.contains(r#""param":"createdFrom""#),
+        "{}",
+        refused.body
+    );
+    let operation = format!(r#"{{"verb":"suspend","where":{reversed}}}"#);
+    let refused = world.post("/runtime/dalsegno/v1/operations", &operation).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "out_of_range"));
     let empty = world.post("/runtime/dalsegno/v1/purge", "").await;
     assert!(
         empty.body.contains(r#""expected":"one JSON object""#),

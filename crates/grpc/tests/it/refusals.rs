@@ -1,0 +1,459 @@
+//! Values that a field may not have are refused by the name of the field, and do nothing.
+
+use dalsegno_grpc::proto;
+use dalsegno_grpc::proto::OrchestrationStatus as Wire;
+use dalsegno_grpc::proto::orchestrator_action::Kind as Action;
+use dalsegno_grpc::tonic::{Code, Response, Status};
+
+use prost::Message as _;
+
+use crate::world::{
+    Client, action, client, code, completion, connect, ended, item, named, response, state, success, turn,
+};
+
+const UNKNOWN_STATUS: i32 = 99;
+/// 2026-01-01.
+const SECONDS: i64 = 1_767_225_600;
+
+fn at(seconds: i64, nanos: i32) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds, nanos })
+}
+
+/// Fails unless the call was refused because of this field.
+fn check_refused<T>(answer: Result<Response<T>, Status>, field: &str) {
+    let refused = answer.err().expect(field);
+    assert_eq!(refused.code(), Code::InvalidArgument, "{field}: {refused:?}");
+    assert!(refused.message().contains(field), "{field}: {refused:?}");
+}
+
+/// Instances that have ended, by the status with which they ended.
+async fn finished(client: &mut Client, all: &[(&str, Wire)]) {
+    let mut stream = connect(client).await;
+    for (id, status) in all {
+        client.start_instance(named(id)).await.expect("it starts");
+        let (token, _) = turn(&mut stream).await;
+        let end = response(id, &token, vec![completion(0, *status)]);
+        client.complete_orchestrator_task(end).await.expect("it ends");
+        ended(client, id).await;
+    }
+}
+
+fn purge(filter: proto::PurgeInstanceFilter, recursive: bool) -> proto::PurgeInstancesRequest {
+    proto::PurgeInstancesRequest {
+        kind: Some(proto::purge_instances_request::Kind::PurgeInstanceFilter(filter)),
+        recursive,
+        ..Default::default()
+    }
+}
+
+/// Filters of purges, and the field that is wrong.
+fn bad_filters() -> [(proto::PurgeInstanceFilter, &'static str); 6] {
+    [
+        (
+            proto::PurgeInstanceFilter {
+                runtime_status: vec![UNKNOWN_STATUS],
+                ..Default::default()
+            },
+            "purgeInstanceFilter.runtimeStatus[0]",
+        ),
+        (
+            proto::PurgeInstanceFilter {
+                runtime_status: vec![Wire::Completed.into(), UNKNOWN_STATUS],
+                ..Default::default()
+            },
+            "purgeInstanceFilter.runtimeStatus[1]",
+        ),
+        (
+            proto::PurgeInstanceFilter {
+                created_time_from: at(SECONDS + 1, 0),
+                created_time_to: at(SECONDS, 0),
+                ..Default::default()
+            },
+            "purgeInstanceFilter.createdTimeFrom",
+        ),
+        (
+            proto::PurgeInstanceFilter {
+                created_time_from: at(0, 2_000_000_000),
+                ..Default::default()
+            },
+            "purgeInstanceFilter.createdTimeFrom",
+        ),
+        (
+            proto::PurgeInstanceFilter {
+                created_time_to: at(i64::MAX, 0),
+                ..Default::default()
+            },
+            "purgeInstanceFilter.createdTimeTo",
+        ),
+        (
+            proto::PurgeInstanceFilter {
+                timeout: Some(prost_types::Duration {
+                    seconds: 1,
+                    nanos: -1,
+                }),
+                ..Default::default()
+            },
+            "purgeInstanceFilter.timeout",
+        ),
+    ]
+}
+
+/// A client of a later version of the protocol asked for a status that did not exist here. The
+/// filter was read without it, was then empty, and the purge deleted every finished instance.
+#[tokio::test]
+async fn a_purge_whose_filter_is_not_understood_deletes_nothing() {
+    let (mut client, _workers) = client();
+    let both = [("a", Wire::Completed), ("b", Wire::Failed)];
+    finished(&mut client, &both).await;
+    for recursive in [false, true] {
+        for (filter, field) in bad_filters() {
+            check_refused(client.purge_instances(purge(filter, recursive)).await, field);
+        }
+        // Known statuses that no finished instance has match nothing.
+        for listed in [Wire::ContinuedAsNew, Wire::Running, Wire::Suspended] {
+            let filter = proto::PurgeInstanceFilter {
+                runtime_status: vec![listed.into()],
+                ..Default::default()
+            };
+            let purged = client.purge_instances(purge(filter, recursive)).await;
+            assert_eq!(
+                purged.expect("it is valid").into_inner().deleted_instance_count,
+                0
+            );
+        }
+    }
+    for (id, _) in both {
+        assert!(state(&mut client, id).await.is_some(), "{id} was purged");
+    }
+    let all = purge(proto::PurgeInstanceFilter::default(), false);
+    let purged = client.purge_instances(all).await.expect("it is valid");
+    assert_eq!(purged.into_inner().deleted_instance_count, 2);
+}
+
+#[tokio::test]
+async fn lists_whose_filter_is_not_understood_are_refused_and_an_empty_filter_lists_all() {
+    let (mut client, _workers) = client();
+    finished(&mut client, &[("a", Wire::Completed), ("b", Wire::Failed)]).await;
+    let query = |query: proto::InstanceQuery| proto::QueryInstancesRequest { query: Some(query) };
+    for (filter, field) in [
+        (
+            proto::InstanceQuery {
+                runtime_status: vec![UNKNOWN_STATUS],
+                ..Default::default()
+            },
+            "query.runtimeStatus[0]",
+        ),
+        (
+            proto::InstanceQuery {
+                created_time_from: at(SECONDS, -1),
+                ..Default::default()
+            },
+            "query.createdTimeFrom",
+        ),
+        (
+            proto::InstanceQuery {
+                created_time_from: at(SECONDS, 1_000),
+                created_time_to: at(SECONDS, 0),
+                ..Default::default()
+            },
+            "query.createdTimeFrom",
+        ),
+    ] {
+        check_refused(client.query_instances(query(filter)).await, field);
+    }
+    let count = async |client: &mut Client, filter: proto::InstanceQuery| {
+        let page = client.query_instances(query(filter)).await.expect("it is valid");
+        page.into_inner().orchestration_state.len()
+    };
+    assert_eq!(count(&mut client, proto::InstanceQuery::default()).await, 2);
+    let never_shown = proto::InstanceQuery {
+        runtime_status: vec![Wire::ContinuedAsNew.into()],
+        ..Default::default()
+    };
+    assert_eq!(count(&mut client, never_shown).await, 0);
+
+    for (list, field) in [
+        (
+            proto::ListInstanceIdsRequest {
+                runtime_status: vec![UNKNOWN_STATUS],
+                ..Default::default()
+            },
+            "runtimeStatus[0]",
+        ),
+        (
+            proto::ListInstanceIdsRequest {
+                completed_time_from: at(SECONDS + 1, 0),
+                completed_time_to: at(SECONDS, 0),
+                ..Default::default()
+            },
+            "completedTimeFrom",
+        ),
+    ] {
+        check_refused(client.list_instance_ids(list).await, field);
+    }
+    let all = client
+        .list_instance_ids(proto::ListInstanceIdsRequest::default())
+        .await;
+    assert_eq!(all.expect("it is valid").into_inner().instance_ids.len(), 2);
+
+    let entities = proto::QueryEntitiesRequest {
+        query: Some(proto::EntityQuery {
+            last_modified_from: at(SECONDS + 1, 0),
+            last_modified_to: at(SECONDS, 0),
+            ..Default::default()
+        }),
+    };
+    check_refused(client.query_entities(entities).await, "query.lastModifiedFrom");
+}
+
+#[tokio::test]
+async fn starts_events_and_signals_with_values_that_no_field_has_are_refused() {
+    let (mut client, _workers) = client();
+    for (start, field) in [
+        (
+            proto::CreateInstanceRequest {
+                scheduled_start_timestamp: at(SECONDS, 1_000_000_000),
+                ..named("a")
+            },
+            "scheduledStartTimestamp",
+        ),
+        (
+            proto::CreateInstanceRequest {
+                scheduled_start_timestamp: at(253_402_300_800, 0),
+                ..named("a")
+            },
+            "scheduledStartTimestamp",
+        ),
+        (
+            proto::CreateInstanceRequest {
+                orchestration_id_reuse_policy: Some(proto::OrchestrationIdReusePolicy {
+                    replaceable_status: vec![UNKNOWN_STATUS],
+                    ..Default::default()
+                }),
+                ..named("a")
+            },
+            "orchestrationIdReusePolicy.replaceableStatus[0]",
+        ),
+        (
+            proto::CreateInstanceRequest {
+                orchestration_id_reuse_policy: Some(proto::OrchestrationIdReusePolicy {
+                    action: 3,
+                    ..Default::default()
+                }),
+                ..named("a")
+            },
+            "orchestrationIdReusePolicy.action",
+        ),
+    ] {
+        check_refused(client.start_instance(start).await, field);
+    }
+    assert_eq!(state(&mut client, "a").await, None);
+    client.start_instance(named("a")).await.expect("it starts");
+    let nameless = proto::RaiseEventRequest {
+        instance_id: "a".to_owned(),
+        ..Default::default()
+    };
+    check_refused(client.raise_event(nameless).await, "name");
+    let signal = proto::SignalEntityRequest {
+        instance_id: "@counter@a".to_owned(),
+        name: "add".to_owned(),
+        scheduled_time: at(SECONDS, i32::MAX),
+        ..Default::default()
+    };
+    check_refused(client.signal_entity(signal).await, "scheduledTime");
+}
+
+/// A limiter with a period that could not be read limited nothing.
+#[tokio::test]
+async fn a_worker_whose_limiter_has_a_bad_period_is_refused() {
+    let (mut client, _workers) = client();
+    for (period, field) in [
+        (Some((-1, 0)), "limiters[0].period"),
+        (Some((1, 2_000_000_000)), "limiters[0].period"),
+        (None, "limiters[0].period"),
+    ] {
+        let offer = proto::LimiterOffer {
+            name: "api".to_owned(),
+            rate: 5,
+            period: period.map(|(seconds, nanos)| prost_types::Duration { seconds, nanos }),
+            ..Default::default()
+        };
+        let request = proto::GetWorkItemsRequest {
+            limiters: vec![offer],
+            ..Default::default()
+        };
+        check_refused(client.get_work_items(request).await, field);
+    }
+}
+
+/// When the turn began.
+fn seconds_of(turn: &proto::OrchestratorRequest) -> i64 {
+    let first = turn.new_events.first().expect("a turn has events").clone();
+    let first = proto::HistoryEvent::decode(first).expect("it is an event");
+    first.timestamp.expect("an event has a time").seconds
+}
+
+/// Ends a turn with a bad answer, which is refused by what is wrong with it, and the instance with
+/// the next delivery of the same turn.
+async fn check_bad_turn(said: &str, bad: impl FnOnce(i64) -> proto::OrchestratorResponse) {
+    let id = "a";
+    let (mut client, workers) = client();
+    let time = tokio::spawn(workers.keep_time());
+    let mut stream = connect(&mut client).await;
+    client.start_instance(named(id)).await.expect("it starts");
+    let (token, request) = turn(&mut stream).await;
+    let bad = proto::OrchestratorResponse {
+        instance_id: id.to_owned(),
+        completion_token: token.clone(),
+        ..bad(seconds_of(&request))
+    };
+    check_refused(client.complete_orchestrator_task(bad).await, said);
+    let (again, offered) = turn(&mut stream).await;
+    assert_ne!(again, token);
+    assert_eq!(offered.new_events, request.new_events);
+    let good = response(id, &again, vec![completion(0, Wire::Completed)]);
+    client.complete_orchestrator_task(good).await.expect("it ends");
+    let state = ended(&mut client, id).await;
+    assert_eq!(state.orchestration_status(), Wire::Completed, "{said}");
+    time.abort();
+}
+
+fn timer(seconds: i64, nanos: i32) -> proto::OrchestratorAction {
+    let fire_at = at(seconds, nanos);
+    action(0, Action::CreateTimer(proto::CreateTimerAction { fire_at }))
+}
+
+fn with(action: proto::OrchestratorAction) -> proto::OrchestratorResponse {
+    proto::OrchestratorResponse {
+        actions: vec![action],
+        ..Default::default()
+    }
+}
+
+/// Answers of turns, and what is said of them.
+fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 10] {
+    let signal = {
+        let signal = proto::EntityOperationSignaledEvent {
+            operation: "add".to_owned(),
+            scheduled_time: at(SECONDS, 1_000_000_000),
+            target_instance_id: Some("@counter@a".to_owned()),
+            ..Default::default()
+        };
+        let kind = proto::send_entity_message_action::Kind::EntityOperationSignaled(signal);
+        action(
+            0,
+            Action::SendEntityMessage(proto::SendEntityMessageAction { kind: Some(kind) }),
+        )
+    };
+    let nameless = action(
+        0,
+        Action::SendEvent(proto::SendEventAction {
+            instance: Some(proto::OrchestrationInstance {
+                instance_id: "b".to_owned(),
+                execution_id: None,
+            }),
+            ..Default::default()
+        }),
+    );
+    let unknown = proto::CompleteOrchestrationAction {
+        orchestration_status: UNKNOWN_STATUS,
+        ..Default::default()
+    };
+    [
+        ("action 0: fireAt", with(timer(SECONDS, 1_000_000_000))),
+        ("action 0: fireAt", with(timer(253_402_300_800, 0))),
+        ("action 0: scheduledTime", with(signal)),
+        ("action 0: name", with(nameless)),
+        ("orchestrationStatus: RUNNING", with(completion(0, Wire::Running))),
+        ("orchestrationStatus: PENDING", with(completion(0, Wire::Pending))),
+        (
+            "orchestrationStatus: SUSPENDED",
+            with(completion(0, Wire::Suspended)),
+        ),
+        (
+            "orchestrationStatus: 99",
+            with(action(0, Action::CompleteOrchestration(unknown))),
+        ),
+        (
+            "numEventsProcessed",
+            proto::OrchestratorResponse {
+                num_events_processed: Some(-1),
+                ..Default::default()
+            },
+        ),
+        (
+            "cancelledTimers[0]",
+            proto::OrchestratorResponse {
+                cancelled_timers: vec![-1],
+                ..Default::default()
+            },
+        ),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_with_values_that_no_field_has_are_refused_and_offered_again() {
+    for (said, bad) in bad_turns() {
+        check_bad_turn(said, |_| bad).await;
+    }
+    let century = 101 * 366 * 86_400;
+    check_bad_turn("100 years", |now| with(timer(now + century, 0))).await;
+}
+
+#[tokio::test]
+async fn a_timer_of_a_hundred_years_is_taken() {
+    let (mut client, _workers) = client();
+    let mut stream = connect(&mut client).await;
+    client.start_instance(named("a")).await.expect("it starts");
+    let (token, request) = turn(&mut stream).await;
+    let timer = timer(seconds_of(&request) + 100 * 365 * 86_400, 0);
+    let answered = client
+        .complete_orchestrator_task(response("a", &token, vec![timer]))
+        .await;
+    assert_eq!(code(answered), Code::Ok);
+}
+
+/// What an entity asks of others and cannot be read was left out, and its operation succeeded.
+#[tokio::test(start_paused = true)]
+async fn an_entity_whose_actions_cannot_be_read_is_asked_again() {
+    use proto::operation_action::Kind;
+    let (mut client, workers) = client();
+    let time = tokio::spawn(workers.keep_time());
+    let mut stream = connect(&mut client).await;
+    let signal = proto::SignalEntityRequest {
+        instance_id: "@counter@a".to_owned(),
+        name: "add".to_owned(),
+        ..Default::default()
+    };
+    client.signal_entity(signal).await.expect("it is taken");
+    let to = |entity: &str, nanos| {
+        Kind::SendSignal(proto::SendSignalAction {
+            instance_id: entity.to_owned(),
+            name: "add".to_owned(),
+            scheduled_time: at(SECONDS, nanos),
+            ..Default::default()
+        })
+    };
+    for (kind, field) in [
+        (Some(to("@counter@b", -1)), "actions[0].scheduledTime"),
+        (Some(to("counter", 0)), "actions[0].instanceId"),
+        (None, "actions[0]"),
+    ] {
+        let (token, _) = item(&mut stream).await;
+        let result = proto::EntityBatchResult {
+            results: vec![success(None)],
+            actions: vec![proto::OperationAction { id: 0, kind }],
+            completion_token: token,
+            ..Default::default()
+        };
+        check_refused(client.complete_entity_task(result).await, field);
+    }
+    let (token, _) = item(&mut stream).await;
+    let result = proto::EntityBatchResult {
+        results: vec![success(None)],
+        completion_token: token,
+        ..Default::default()
+    };
+    client.complete_entity_task(result).await.expect("it is taken");
+    time.abort();
+}
