@@ -9,6 +9,17 @@ use crate::payload::Payload;
 use crate::time::Timestamp;
 use crate::trace::TraceContext;
 
+/// The external event by which code in other languages learns that its orchestration was asked to
+/// cancel.
+pub const CANCEL_EVENT: &str = "dalsegno.cancel";
+
+/// Whether no client and no orchestration may raise an event of this name: code in other languages
+/// would take it for a request to cancel, which needs more rights than an event. Names of events
+/// match in any case.
+pub fn is_reserved_event_name(name: &str) -> bool {
+    name.eq_ignore_ascii_case(CANCEL_EVENT)
+}
+
 /// One entry of a history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {

@@ -200,7 +200,7 @@ fn forgive(answer: Result<(), RequestError>, kinds: &[RequestErrorKind]) -> Resu
 }
 
 pub(crate) async fn raise(served: &Served, request: proto::RaiseEventRequest) -> Result<(), Status> {
-    fields::name("name", &request.name)?;
+    fields::event_name("name", &request.name)?;
     let event = RaisedEvent::new(request.name, request.input.map(Payload::from));
     let answer = served.hub.raise_event(&id(&request.instance_id)?, event).await;
     forgive(answer, &[RequestErrorKind::Finished])

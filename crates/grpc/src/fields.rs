@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dalsegno_core::Timestamp;
+use dalsegno_core::event::is_reserved_event_name;
 use dalsegno_core::query::Status;
 use tonic::Status as Refusal;
 
@@ -149,6 +150,17 @@ pub(crate) fn name<'a>(path: &str, name: &'a str) -> Read<&'a str> {
     match name.is_empty() {
         true => Err(BadField::new(path, "it is empty: a name is needed")),
         false => Ok(name),
+    }
+}
+
+/// The name of an event that clients and orchestrations may raise.
+pub(crate) fn event_name<'a>(path: &str, text: &'a str) -> Read<&'a str> {
+    match is_reserved_event_name(text) {
+        true => Err(BadField::new(
+            path,
+            format!("events named {text} are reserved: use the command cancel"),
+        )),
+        false => name(path, text),
     }
 }
 

@@ -33,9 +33,6 @@ type Told = (i32, WireEvent);
 /// Causes of a failure that are taken from a message, the outermost first.
 const CAUSES_MAX: usize = 64;
 
-/// The external event by which an orchestration elsewhere learns that it is asked to end.
-pub(crate) const CANCEL_EVENT: &str = "dalsegno.cancel";
-
 pub(crate) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let micros = at.as_micros();
     prost_types::Timestamp {
@@ -537,7 +534,7 @@ impl TurnReader<'_> {
                 Action::SendEvent {
                     task: self.task(id)?,
                     instance: instance_id(&target).map_err(about)?,
-                    name: fields::name("name", &event.name)
+                    name: fields::event_name("name", &event.name)
                         .map_err(|bad| about(bad.into()))?
                         .into(),
                     input: event.data.map(Payload::from),

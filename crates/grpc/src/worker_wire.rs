@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dalsegno_core::action::{TaskLabels, TaskOptions};
 use dalsegno_core::event::{
-    Attempts, Event, EventKind, ExecutionStarted, OneOfLock, Parent, ParentClosePolicy,
+    Attempts, CANCEL_EVENT, Event, EventKind, ExecutionStarted, OneOfLock, Parent, ParentClosePolicy,
 };
 use dalsegno_core::id::ExecutionKey;
 use dalsegno_core::{Action, ExecutionId, InstanceId, Payload, TaskId, Timestamp};
@@ -16,7 +16,7 @@ use prost::bytes::Bytes;
 use crate::fields::EndStatus;
 use crate::proto::history_event::Kind as WireEvent;
 use crate::proto::orchestrator_action::Kind as WireAction;
-use crate::wire::{self, CANCEL_EVENT};
+use crate::wire;
 use crate::{fields, options, proto};
 
 /// Reads the history of one execution, in order.

@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::event::ChildLink;
+use dalsegno_core::event::{ChildLink, is_reserved_event_name};
 use dalsegno_core::{
     Action, EntityId, ExecutionId, FaultKind, InstanceId, Payload, TaskId, Timestamp, TraceContext,
 };
@@ -174,10 +174,14 @@ impl OrchestrationContext {
         Compensations::new(&self.shared)
     }
 
-    /// Sends an event to another instance. Parks the orchestration when `instance` is no id.
+    /// Sends an event to another instance. Parks the orchestration when `instance` is not an id, or when
+    /// the name is reserved (`dalsegno.cancel`).
     #[track_caller]
     pub fn send_event<T: Serialize>(&self, instance: impl AsRef<str>, event: ExternalEvent<T>, data: T) {
         let instance = parse_id(instance.as_ref());
+        if is_reserved_event_name(event.name()) {
+            panic!("events named {} are reserved: use `cancel`", event.name());
+        }
         let input = must_encode(&data, event.name());
         self.shared.emit(Location::caller(), |task, _| Action::SendEvent {
             task,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use dalsegno_core::event::Event;
+use dalsegno_core::event::{CANCEL_EVENT, Event, is_reserved_event_name};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
@@ -266,6 +266,11 @@ impl TaskHub {
             return Err(invalid(
                 "the event has no name: name the event that the code waits for",
             ));
+        }
+        if is_reserved_event_name(&event.name) {
+            return Err(invalid(format!(
+                "events named {CANCEL_EVENT} are reserved: use the command cancel"
+            )));
         }
         self.runtime.check_name("the event's name", &event.name)?;
         self.runtime.check_payload("the event", event.input.as_ref())?;

@@ -1,10 +1,10 @@
 //! Events in the protocol's words, by what they are about. Which belongs to which function is
 //! decided in one match over all of them, in [`Names::usual_event`].
 
-use dalsegno_core::event::{EventKind, ExecutionStarted};
+use dalsegno_core::event::{CANCEL_EVENT, EventKind, ExecutionStarted};
 use dalsegno_engine::executor::ExecutionInfo;
 
-use super::{CANCEL_EVENT, Names, Told, event_id, execution_id, failure_of, text_of, timestamp, trace_of};
+use super::{Names, Told, event_id, execution_id, failure_of, text_of, timestamp, trace_of};
 use crate::proto::history_event::Kind as WireEvent;
 use crate::{options, proto};
 

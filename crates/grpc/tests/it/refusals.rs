@@ -206,6 +206,21 @@ async fn lists_whose_filter_is_not_understood_are_refused_and_an_empty_filter_li
     check_refused(client.query_entities(entities).await, "query.lastModifiedFrom");
 }
 
+/// Code in other languages takes it for a request to cancel, which needs the scope `control`.
+#[tokio::test]
+async fn nobody_raises_the_event_that_stands_for_a_cancel() {
+    let (mut client, _workers) = client();
+    client.start_instance(named("a")).await.expect("it is valid");
+    for name in ["dalsegno.cancel", "DALSEGNO.Cancel"] {
+        let raise = proto::RaiseEventRequest {
+            instance_id: "a".to_owned(),
+            name: name.to_owned(),
+            input: None,
+        };
+        check_refused(client.raise_event(raise).await, "name");
+    }
+}
+
 #[tokio::test]
 async fn starts_events_and_signals_with_values_that_no_field_has_are_refused() {
     let (mut client, _workers) = client();
@@ -331,7 +346,7 @@ fn with(action: proto::OrchestratorAction) -> proto::OrchestratorResponse {
 }
 
 /// Answers of turns, and what is said of them.
-fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 10] {
+fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 11] {
     let signal = {
         let signal = proto::EntityOperationSignaledEvent {
             operation: "add".to_owned(),
@@ -345,16 +360,17 @@ fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 10] {
             Action::SendEntityMessage(proto::SendEntityMessageAction { kind: Some(kind) }),
         )
     };
-    let nameless = action(
-        0,
-        Action::SendEvent(proto::SendEventAction {
+    let event = |name: &str| {
+        let event = proto::SendEventAction {
             instance: Some(proto::OrchestrationInstance {
                 instance_id: "b".to_owned(),
                 execution_id: None,
             }),
+            name: name.to_owned(),
             ..Default::default()
-        }),
-    );
+        };
+        with(action(0, Action::SendEvent(event)))
+    };
     let unknown = proto::CompleteOrchestrationAction {
         orchestration_status: UNKNOWN_STATUS,
         ..Default::default()
@@ -363,7 +379,9 @@ fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 10] {
         ("action 0: fireAt", with(timer(SECONDS, 1_000_000_000))),
         ("action 0: fireAt", with(timer(253_402_300_800, 0))),
         ("action 0: scheduledTime", with(signal)),
-        ("action 0: name", with(nameless)),
+        ("action 0: name", event("")),
+        // It would cancel the other instance.
+        ("action 0: name", event("Dalsegno.Cancel")),
         ("orchestrationStatus: RUNNING", with(completion(0, Wire::Running))),
         ("orchestrationStatus: PENDING", with(completion(0, Wire::Pending))),
         (

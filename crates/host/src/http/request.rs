@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use dalsegno_core::event::is_reserved_event_name;
 use dalsegno_core::{EntityId, InstanceId, Payload, TraceContext};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::request::RaisedEvent;
@@ -318,6 +319,12 @@ impl Call {
             return Err(Problem::bad_request(
                 "invalid_event_name",
                 "put the event's name in the place of {eventName}",
+            ));
+        }
+        if is_reserved_event_name(name) {
+            return Err(Problem::bad_request(
+                "invalid_event_name",
+                format!("events named {name} are reserved: POST .../cancel asks an instance to cancel"),
             ));
         }
         if name.len() > most {

@@ -152,6 +152,30 @@ async fn an_id_in_use_is_a_conflict_and_a_finished_one_is_replaced() {
 }
 
 #[tokio::test]
+async fn the_event_that_stands_for_a_cancel_is_reserved() {
+    let world = world().await;
+    world.running("Wait", "w", "1").await;
+    for name in ["dalsegno.cancel", "DALSEGNO.CANCEL"] {
+        for path in [
+            format!("{P}/instances/w/raiseEvent/{name}"),
+            format!("/runtime/dalsegno/v1/instances/w/events/{name}"),
+        ] {
+            let refused = world.post(&path, "1").await;
+            assert_eq!(
+                (refused.status, refused.code().as_str()),
+                (400, "invalid_event_name"),
+                "{path}"
+            );
+        }
+    }
+    let many = r#"{"verb":"raise","event":"dalsegno.cancel","where":{"all":true}}"#;
+    assert_eq!(
+        world.post("/runtime/dalsegno/v1/operations", many).await.status,
+        400
+    );
+}
+
+#[tokio::test]
 async fn an_event_with_a_key_is_raised_once() {
     let world = world().await;
     world.running("Wait", "k", "1").await;
