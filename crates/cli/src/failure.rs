@@ -1,9 +1,11 @@
 //! How commands end: exit codes, and errors in their form.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_store_embedded::OpenError;
 
 use crate::arguments::Color;
 use crate::output;
@@ -21,6 +23,7 @@ pub(crate) enum Exit {
     NotAuthorised = 7,
     InstanceFailed = 10,
     InstanceTerminated = 11,
+    Temporary = 75,
     Configuration = 78,
 }
 
@@ -77,6 +80,25 @@ impl Failure {
             code: "in_use",
             message: error.to_string(),
             help: None,
+        }
+    }
+
+    /// A disk or system that failed; it may be over at the next attempt.
+    pub(crate) fn io(error: &impl fmt::Display) -> Self {
+        Self {
+            exit: Exit::Temporary,
+            code: "io",
+            message: error.to_string(),
+            help: None,
+        }
+    }
+
+    /// A hub's folder that does not open.
+    pub(crate) fn unopened(folder: &Path, error: &OpenError) -> Self {
+        match () {
+            () if error.is_in_use() => Self::in_use(&format_args!("{}: {error}", folder.display())),
+            () if error.is_transient() => Self::io(error),
+            () => Self::configuration(error),
         }
     }
 
@@ -228,6 +250,7 @@ mod tests {
             Failure::unexpected(&""),
             Failure::configuration(&""),
             Failure::in_use(&""),
+            Failure::io(&""),
         ] {
             assert!(
                 dalsegno_host::error_code(failure.code).is_some(),

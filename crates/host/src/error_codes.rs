@@ -369,6 +369,12 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "Correct it; `dalsegno config show --origin` says where each value comes from.",
     ),
     entry(
+        "io",
+        "The disk or the system failed.",
+        "An I/O error, a full disk or no free file descriptors while a hub was opened. Nothing that was acknowledged is lost. Exit code 75.",
+        "Start it again, as the systemd unit does; if it fails again, look into the log of the kernel and at the room on the disk.",
+    ),
+    entry(
         "in_use",
         "Another process has the folder open.",
         "A hub is open in one process only. Exit code 4.",

@@ -112,13 +112,20 @@ impl Error {
     pub fn is_configuration(&self) -> bool {
         let refused_folder = self
             .downcast_ref::<OpenError>()
-            .is_some_and(|error| !error.is_in_use());
+            .is_some_and(|error| !error.is_in_use() && !error.is_transient());
         refused_folder || self.downcast_ref::<Refused>().is_some() || self.0.failure.kind == CONFIGURATION
     }
 
     /// The hub is open in another process.
     pub fn is_in_use(&self) -> bool {
         self.downcast_ref::<OpenError>().is_some_and(OpenError::is_in_use)
+    }
+
+    /// The host was not started because the disk or the system failed, such as by an I/O error or for
+    /// want of room: a later start may succeed.
+    pub fn is_transient(&self) -> bool {
+        self.downcast_ref::<OpenError>()
+            .is_some_and(OpenError::is_transient)
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {

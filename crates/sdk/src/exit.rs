@@ -4,6 +4,8 @@ use crate::error::{Error, Result};
 
 /// `EX_CONFIG` of `sysexits.h`: the configuration is refused, and nothing was touched.
 const CONFIGURATION: i32 = 78;
+/// `EX_TEMPFAIL` of `sysexits.h`: the disk or the system failed, and a later start may succeed.
+const TRANSIENT: i32 = 75;
 /// Another process has the hub: the same code as the command line's for a conflict.
 const IN_USE: i32 = 4;
 
@@ -12,6 +14,7 @@ pub(crate) fn or_end(ended: Result<()>) -> Result<()> {
     let Err(error) = ended else { return Ok(()) };
     let (word, code) = match &error {
         error if error.is_in_use() => ("in_use", IN_USE),
+        error if error.is_transient() => ("io", TRANSIENT),
         error if error.is_configuration() => ("configuration", CONFIGURATION),
         _ => return Err(error),
     };

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::log::Segments;
+use crate::log::disk::{Disk, FileId, Folder};
 use crate::options::Options;
 use crate::overlay::{Overlay, Window};
 use crate::sqlite::schema::Position;
+use crate::sqlite::write::Written;
 use crate::sqlite::{self, write};
 
 /// What committer, readers and the checkpoint thread share.
@@ -22,6 +24,8 @@ pub(crate) struct Checkpoint {
     pub(crate) overlay: Overlay,
     pub(crate) options: Options,
     folder: PathBuf,
+    /// The file of the tables when it was opened.
+    database: FileId,
     segments: Arc<Segments>,
     /// Position of the last batch, durable and in the overlay.
     appended: AtomicU64,
@@ -30,6 +34,8 @@ pub(crate) struct Checkpoint {
     unapplied_bytes: AtomicU64,
     /// The thread waits for something to fold.
     is_idle: AtomicBool,
+    /// The tables belong to a later opening.
+    is_superseded: AtomicBool,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -57,6 +63,14 @@ pub(crate) enum Stop {
     Now,
 }
 
+/// Why a window is not in the tables.
+enum FoldError {
+    /// They are not this opening's any more, for this reason.
+    Superseded(String),
+    /// It is tried again.
+    Failed(String),
+}
+
 /// How soon a reader needs the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -69,6 +83,7 @@ pub(crate) enum Need {
 impl Checkpoint {
     pub(crate) fn new(
         folder: PathBuf,
+        database: FileId,
         options: Options,
         overlay: Overlay,
         segments: Arc<Segments>,
@@ -78,11 +93,13 @@ impl Checkpoint {
             overlay,
             options,
             folder,
+            database,
             segments,
             appended: AtomicU64::new(position.applied),
             segment: AtomicU64::new(position.segment),
             unapplied_bytes: AtomicU64::new(0),
             is_idle: AtomicBool::new(false),
+            is_superseded: AtomicBool::new(false),
             progress: Mutex::new(Progress {
                 applied: position.applied,
                 wanted: 0,
@@ -127,6 +144,11 @@ impl Checkpoint {
 
     pub(crate) fn unapplied_bytes(&self) -> u64 {
         self.unapplied_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Has another process opened the hub? Then nothing is folded any more, and nothing may be acknowledged.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.is_superseded.load(Ordering::SeqCst)
     }
 
     /// Waits until everything appended before the call is in the tables.
@@ -181,7 +203,12 @@ impl Checkpoint {
                     progress.is_urgent &= progress.wanted > position.applied;
                     progress.error = None;
                 }
-                Err(error) => {
+                Err(FoldError::Superseded(reason)) => {
+                    tracing::error!(reason, "the tables are not this process's any more: it must end");
+                    self.is_superseded.store(true, Ordering::SeqCst);
+                    progress.stop = Stop::Now;
+                }
+                Err(FoldError::Failed(error)) => {
                     tracing::warn!(%error, "a checkpoint failed and will be tried again");
                     progress.error = Some(error);
                 }
@@ -240,8 +267,9 @@ impl Checkpoint {
         }
     }
 
-    fn fold(&self, writer: &Connection, window: &Window, position: &mut Position) -> Result<(), String> {
-        self.check_wal(writer)?;
+    fn fold(&self, writer: &Connection, window: &Window, position: &mut Position) -> Result<(), FoldError> {
+        self.check_database()?;
+        self.check_wal(writer).map_err(FoldError::Failed)?;
         let next = Position {
             applied: window.lsn,
             durable: window.lsn,
@@ -251,7 +279,14 @@ impl Checkpoint {
             message_max: window.message_max,
             ..*position
         };
-        write::write_window(writer, window, &next).map_err(|error| error.to_string())?;
+        match write::write_window(writer, window, &next) {
+            Ok(Written::Whole) => {}
+            Ok(Written::Superseded(epoch)) => {
+                let reason = format!("another process has opened the hub, in epoch {epoch}");
+                return Err(FoldError::Superseded(reason));
+            }
+            Err(error) => return Err(FoldError::Failed(error.to_string())),
+        }
         *position = next;
         self.unapplied_bytes.fetch_sub(window.bytes, Ordering::SeqCst);
         self.overlay.thaw();
@@ -267,6 +302,19 @@ impl Checkpoint {
             tracing::warn!(%error, "free pages of hub.db could not be given back");
         }
         Ok(())
+    }
+
+    /// SQLite goes on with the file that it has open, though another one has its name: what is folded
+    /// into it would be gone, and so would the segments that had it.
+    fn check_database(&self) -> Result<(), FoldError> {
+        let found = Folder::new(&self.folder).id_of(sqlite::FILE);
+        match found.map_err(|error| FoldError::Failed(error.to_string()))? {
+            Some(id) if id == self.database => Ok(()),
+            _ => Err(FoldError::Superseded(
+                "hub.db is not the file that this process has open: it or the hub's folder was moved, replaced or deleted"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// A reader that never ends keeps SQLite from reusing its log; it grows up to a limit.

@@ -19,7 +19,10 @@ enum Kind {
     Newer,
     Older,
     Damaged,
-    Io,
+    /// The system refuses, and will refuse again until somebody changes something.
+    Refused,
+    /// The disk or the system failed; it may be over when it is tried again.
+    Transient,
 }
 
 impl OpenError {
@@ -48,8 +51,22 @@ impl OpenError {
         self.kind == Kind::Damaged
     }
 
+    /// The disk or the system failed, and the hub may open when it is tried again: an I/O error,
+    /// a full disk, no free file descriptors.
+    pub fn is_transient(&self) -> bool {
+        self.kind == Kind::Transient
+    }
+
     pub(crate) fn in_use(pid: &str) -> Self {
         Self::new(Kind::InUse, format!("hub is in use by pid {pid}"))
+    }
+
+    /// The file `lock` was free, but the hub is not.
+    pub(crate) fn in_use_without_lock(how: &str) -> Self {
+        let text = format!(
+            "hub is in use, though its file `lock` was deleted or replaced: {how}; end that process first"
+        );
+        Self::new(Kind::InUse, text)
     }
 
     pub(crate) fn foreign(text: impl Into<String>) -> Self {
@@ -83,18 +100,38 @@ impl OpenError {
     }
 
     pub(crate) fn io(what: &str, error: io::Error) -> Self {
+        use io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::PermissionDenied
+            | Io::ReadOnlyFilesystem
+            | Io::NotADirectory
+            | Io::InvalidFilename
+            | Io::InvalidInput
+            | Io::Unsupported => Kind::Refused,
+            _ => Kind::Transient,
+        };
         Self {
             source: Some(Box::new(error)),
-            ..Self::new(Kind::Io, format!("cannot {what}"))
+            ..Self::new(kind, format!("cannot {what}"))
         }
     }
 
     pub(crate) fn sqlite(what: &str, error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
         let is_checksum = matches!(error, rusqlite::Error::FromSqlConversionFailure(..));
         let kind = match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Kind::Damaged,
+            Some(Code::NotADatabase | Code::DatabaseCorrupt) => Kind::Damaged,
+            Some(
+                Code::SystemIoFailure
+                | Code::DiskFull
+                | Code::OutOfMemory
+                | Code::CannotOpen
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::FileLockingProtocolFailed,
+            ) => Kind::Transient,
             _ if is_checksum => Kind::Damaged,
-            _ => Kind::Io,
+            _ => Kind::Refused,
         };
         Self {
             source: Some(Box::new(error)),

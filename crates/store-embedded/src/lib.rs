@@ -7,6 +7,7 @@
 pub mod backup;
 mod checkpoint;
 mod error;
+mod folders;
 mod identity;
 mod log;
 mod options;

@@ -17,7 +17,7 @@ use dalsegno_store_memory::MemoryStore;
 use dalsegno_store_tests::Random;
 
 pub use crate::log::sim_disk::SimDisk;
-use crate::log::{AppendError, Known, Log, begin, find};
+use crate::log::{AppendError, Known, Log, begin, claim, find};
 use crate::recovery::log_error;
 
 /// How a process ends.
@@ -107,7 +107,8 @@ impl Remains {
     pub fn open(&self) -> Result<SimStore, String> {
         let known = self.tables.known;
         let failed = |error| log_error(error).to_string();
-        let found = find(&self.disk, &known, self.segment_bytes).map_err(failed)?;
+        let claim = claim(&self.disk).map_err(failed)?;
+        let found = find(&self.disk, claim, &known, self.segment_bytes).map_err(failed)?;
         let (log, batches) =
             begin(Arc::new(self.disk.clone()), &known, self.segment_bytes, found).map_err(failed)?;
         let view = self.tables.tables.fork();
@@ -221,14 +222,20 @@ impl Store for SimStore {
         }
         let mut log = lock(&self.log);
         if batch.is_empty() {
-            return Ok(Lsn(log.last()));
+            return match log.check_owner() {
+                Ok(()) => Ok(Lsn(log.last())),
+                Err(AppendError::Lost(_)) => {
+                    self.is_broken.store(true, Ordering::SeqCst);
+                    Err(CommitError::Fenced)
+                }
+                Err(error) => Err(error.into()),
+            };
         }
-        let lsn = log.append(batch).map_err(|error| match error {
-            AppendError::NotWritten(error) => CommitError::NotApplied(Box::new(error)),
-            AppendError::Broken(error) => {
+        let lsn = log.append(batch).map_err(|error| {
+            if !matches!(error, AppendError::NotWritten(_)) {
                 self.is_broken.store(true, Ordering::SeqCst);
-                CommitError::Unknown(Box::new(error))
             }
+            CommitError::from(error)
         })?;
         apply(&self.view, batch).map_err(|error| CommitError::Unknown(Box::new(error)))?;
         batch.clear();

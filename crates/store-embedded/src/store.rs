@@ -60,6 +60,7 @@ impl EmbeddedStore {
         let Opened {
             lock,
             identity,
+            database,
             writer,
             position,
             log,
@@ -68,7 +69,7 @@ impl EmbeddedStore {
         let epoch = Epoch(log.epoch());
         let overlay = Overlay::new(position.key_max, position.message_max);
         let segments = Arc::clone(log.segments());
-        let checkpoint = Checkpoint::new(folder.to_owned(), options, overlay, segments, &position);
+        let checkpoint = Checkpoint::new(folder.to_owned(), database, options, overlay, segments, &position);
         for batch in batches {
             checkpoint.take(batch, log.active_segment());
         }
@@ -99,10 +100,22 @@ impl EmbeddedStore {
         self.checkpoint.stop(Stop::Now);
     }
 
+    /// Nothing is answered or folded after this.
+    fn break_down(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+        self.checkpoint.stop(Stop::Now);
+    }
+
     fn check(&self) -> Result<(), ReadError> {
         if self.is_broken.load(Ordering::SeqCst) {
             return Err(ReadError(
-                "a write or sync of the log has failed: start the process again".into(),
+                "a write or sync of the log has failed, or another process has opened the hub: start this process again"
+                    .into(),
+            ));
+        }
+        if self.checkpoint.is_superseded() {
+            return Err(ReadError(
+                "another process has opened the hub, or its folder was moved or replaced: start this process again".into(),
             ));
         }
         if self.is_closed.load(Ordering::SeqCst) {
@@ -134,6 +147,7 @@ impl EmbeddedStore {
             // A panic there has been reported; the log has what it did not fold.
             let _ = thread.join();
         }
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).close();
         self.folder_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -161,7 +175,7 @@ impl Store for EmbeddedStore {
                 "an earlier write or sync has failed".into(),
             ));
         }
-        if batch.iter().any(|commit| commit.epoch != self.epoch) {
+        if self.checkpoint.is_superseded() || batch.iter().any(|commit| commit.epoch != self.epoch) {
             return Err(CommitError::Fenced);
         }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,16 +183,22 @@ impl Store for EmbeddedStore {
             return Err(CommitError::NotApplied("the hub was shut down".into()));
         }
         if batch.is_empty() {
-            return Ok(Lsn(log.last()));
+            return match log.check_owner() {
+                Ok(()) => Ok(Lsn(log.last())),
+                Err(AppendError::Lost(lost)) => {
+                    self.break_down();
+                    tracing::error!(%lost, "the hub is not this process's any more");
+                    Err(CommitError::Fenced)
+                }
+                Err(error) => Err(error.into()),
+            };
         }
         check_limits(batch)?;
-        let lsn = log.append(batch).map_err(|error| match error {
-            AppendError::NotWritten(error) => CommitError::NotApplied(Box::new(error)),
-            AppendError::Broken(error) => {
-                self.is_broken.store(true, Ordering::SeqCst);
-                self.checkpoint.stop(Stop::Now);
-                CommitError::Unknown(Box::new(error))
+        let lsn = log.append(batch).map_err(|error| {
+            if !matches!(error, AppendError::NotWritten(_)) {
+                self.break_down();
             }
+            CommitError::from(error)
         })?;
         batch.clear();
         let segment = log.active_segment();

@@ -16,7 +16,7 @@ use crate::identity::{Identity, Stage};
 use crate::log::disk::Folder;
 use crate::log::recovery::{self as log_recovery, Batch};
 use crate::options::Options;
-use crate::recovery;
+use crate::recovery::{self, Locked};
 use crate::sqlite::{read, schema};
 
 /// Problems that are listed; more are counted.
@@ -94,7 +94,7 @@ pub fn verify(folder: &Path) -> Result<Report, OpenError> {
             )));
         }
     };
-    let _lock = recovery::take_lock(folder)?;
+    let Locked { lock: _lock, claim } = recovery::lock_hub(folder)?;
     let connection = recovery::open_tables(folder, &identity)?;
     let format = schema::identity(&connection).map_err(|error| OpenError::sqlite("read", error))?;
     if let Some((_, found)) = format.filter(|(_, found)| *found < schema::VERSION) {
@@ -103,8 +103,8 @@ pub fn verify(folder: &Path) -> Result<Report, OpenError> {
     let position = schema::read_position(&connection).map_err(|error| OpenError::sqlite("read", error))?;
     let known = recovery::known(&identity, &position);
     let disk = Folder::new(folder);
-    let found =
-        log_recovery::find(&disk, &known, Options::default().segment_bytes).map_err(recovery::log_error)?;
+    let found = log_recovery::find(&disk, claim, &known, Options::default().segment_bytes)
+        .map_err(recovery::log_error)?;
     let mut report = Report {
         last: found.last,
         applied: position.applied,

@@ -141,12 +141,13 @@ async fn offline(session: &Session, folder: &Path, partial: &Path) -> Result<(),
             let text = format!("{} holds no hub", folder.display());
             return Err(Failure::configuration(&text));
         }
-        let store =
-            EmbeddedStore::open(&folder, Options::default()).map_err(|error| match error.is_in_use() {
-                true => Failure::in_use(&format_args!("{}: {error}", folder.display()))
-                    .help("dalsegno backup without --path asks the host that has it open"),
-                false => Failure::configuration(&error),
-            })?;
+        let store = EmbeddedStore::open(&folder, Options::default()).map_err(|error| {
+            let failure = Failure::unopened(&folder, &error);
+            match error.is_in_use() {
+                true => failure.help("dalsegno backup without --path asks the host that has it open"),
+                false => failure,
+            }
+        })?;
         let pieces = store
             .backup("default")
             .map_err(|error| Failure::unexpected(&error))?;

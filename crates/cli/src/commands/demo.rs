@@ -69,6 +69,7 @@ impl Demo {
         };
         let ended = run(settings).await.map_err(|error| match &error {
             error if error.is_in_use() => Failure::in_use(error),
+            error if error.is_transient() => Failure::io(error),
             error if error.is_configuration() => Failure::configuration(error),
             error => Failure::unexpected(error),
         })?;

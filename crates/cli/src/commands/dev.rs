@@ -183,6 +183,7 @@ fn free(port: u16) -> Option<SocketAddr> {
 fn refused(error: dalsegno::Error) -> Failure {
     match &error {
         error if error.is_in_use() => Failure::in_use(error),
+        error if error.is_transient() => Failure::io(error),
         error if error.is_configuration() => Failure::configuration(error),
         error => Failure::unexpected(error),
     }

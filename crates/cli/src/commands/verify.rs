@@ -67,11 +67,10 @@ impl Verify {
 
 pub(super) fn read(folder: &Path) -> Result<Report, Failure> {
     verify(folder).map_err(|error| {
-        if error.is_in_use() {
-            Failure::in_use(&format_args!("{}: {error}", folder.display()))
-                .help("end the host that has it open, or verify a copy of the folder")
-        } else {
-            Failure::configuration(&error)
+        let failure = Failure::unopened(folder, &error);
+        match error.is_in_use() {
+            true => failure.help("end the host that has it open, or verify a copy of the folder"),
+            false => failure,
         }
     })
 }
@@ -79,7 +78,7 @@ pub(super) fn read(folder: &Path) -> Result<Report, Failure> {
 /// What records and tables say together. For that the hub is opened as every start does it.
 pub(super) fn check_meaning(folder: &Path) -> Result<Vec<String>, Failure> {
     let store =
-        EmbeddedStore::open(folder, Options::default()).map_err(|error| Failure::configuration(&error))?;
+        EmbeddedStore::open(folder, Options::default()).map_err(|error| Failure::unopened(folder, &error))?;
     let findings = dalsegno_engine::verify::verify(&store).map_err(|error| Failure::unexpected(&error))?;
     Ok(findings.problems)
 }

@@ -298,3 +298,75 @@ fn a_host_json_is_taken_and_each_key_is_told() {
         assert!(told.contains(wanted), "{told}");
     }
 }
+
+/// Both hosts answered 202 once the file `lock` was deleted, and what the first had acknowledged was lost.
+#[test]
+fn a_deleted_lock_lets_no_second_host_in_and_a_host_that_loses_its_folder_ends_with_74() {
+    let folder = tempfile::tempdir().unwrap();
+    let (manager, mut served) = serve(folder.path(), "no number");
+    let ready = manager.hears();
+    let address = ready.trim().rsplit(' ').next().unwrap();
+    let start = |id: &str| {
+        let server = format!("http://{address}");
+        let args = ["start", "Order", "--id", id, "--server", &server];
+        dalsegno().args(args).output().unwrap()
+    };
+    assert!(start("order-1").status.success());
+    let hub = folder.path().join("hub");
+    std::fs::remove_file(hub.join("lock")).unwrap();
+    let second = dalsegno()
+        .args(["serve", "--config"])
+        .arg(folder.path().join("dalsegno.toml"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(4), "{told}");
+    assert!(told.contains("its file `lock` was deleted or replaced"), "{told}");
+    assert!(start("order-2").status.success(), "the first one goes on");
+
+    std::fs::rename(&hub, folder.path().join("moved")).unwrap();
+    let refused = start("order-3");
+    assert!(!refused.status.success(), "{refused:?}");
+    assert_eq!(served.0.wait().unwrap().code(), Some(74));
+    assert!(!hub.exists(), "it makes nothing where its folder was");
+    let verified = dalsegno()
+        .arg("verify")
+        .arg(folder.path().join("moved"))
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+/// An I/O error at the start was taken for a refused configuration, which the unit never tries again.
+#[test]
+fn a_start_that_meets_a_full_or_failing_disk_ends_with_75_which_the_unit_retries() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    // With the signal ignored, a write beyond the limit fails as on a disk that refuses it.
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" serve --config \"$1\"";
+    let config = folder.path().join("dalsegno.toml");
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n",
+        hub.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let failed = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_dalsegno")])
+        .arg(&config)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(75), "{told}");
+    assert!(told.contains("error[io]: "), "{told}");
+    let unit = unit();
+    assert_eq!(values(&unit, "RestartPreventExitStatus"), ["78"]);
+    assert_eq!(values(&unit, "Restart"), ["on-failure"]);
+    assert_eq!(
+        values(&unit, "StartLimitIntervalSec"),
+        ["0"],
+        "no number of attempts ends them"
+    );
+    // The next start creates the hub again.
+    let (manager, _served) = serve(folder.path(), "no number");
+    assert!(manager.hears().starts_with("READY=1\n"));
+}

@@ -21,6 +21,9 @@ impl Partition {
     pub(super) fn read_later(&mut self, load: Load, unread: &Unread) {
         tracing::warn!(?load, error = unread.text, "cannot read; trying again");
         self.rereads.push_back((self.now + READ_AGAIN, load));
+        // The store may refuse because another process has opened it. A turn without changes asks
+        // it, and ends this process if so; otherwise nobody would, for as long as reads fail.
+        self.answer_now(Effect::Nudge);
     }
 
     /// Reads that are due again.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dalsegno_core::query::Status;
-use dalsegno_core::store::{Commit, InstanceRow, Store};
+use dalsegno_core::store::{Commit, CommitError, InstanceRow, Store};
 use dalsegno_core::{EntityId, FaultKind, PartitionId};
 use dalsegno_engine::input::Command;
 use dalsegno_engine::marks::Suspects;
@@ -25,6 +25,8 @@ struct Plan {
     /// Reads that fail then.
     failing: AtomicI64,
     is_damage: bool,
+    /// Another process has the store by the time reads fail.
+    is_fenced: bool,
     reads: AtomicU64,
 }
 
@@ -34,6 +36,7 @@ impl Plan {
             passed: passed.into(),
             failing: failing.into(),
             is_damage,
+            is_fenced: false,
             reads: AtomicU64::default(),
         })
     }
@@ -43,7 +46,10 @@ struct Planned(Arc<Plan>);
 
 impl Faults for Planned {
     fn append(&mut self, _batch: &[Commit]) -> Fate {
-        Fate::Taken
+        match self.0.is_fenced && self.0.passed.load(Ordering::SeqCst) < 0 {
+            true => Fate::Fenced,
+            false => Fate::Taken,
+        }
     }
 
     fn read_fails(&mut self) -> bool {
@@ -92,6 +98,22 @@ fn a_read_that_fails_for_the_moment_is_tried_again_after_a_pause() {
             "three pauses"
         );
     }
+}
+
+#[test]
+fn a_store_that_is_anothers_is_noticed_by_a_read_that_fails() {
+    // The host tried to read again for ever, and its client waited as long.
+    let plan = Arc::new(Plan {
+        failing: FOR_EVER.into(),
+        is_fenced: true,
+        ..Plan::default()
+    });
+    let (_, mut hub) = restarted(&plan);
+    let raised = raise(&mut hub, "wait");
+    let until = hub.now() + Duration::from_secs(60);
+    assert!(matches!(hub.run(until), Err(CommitError::Fenced)));
+    assert!(raised.take().is_none(), "nothing is answered");
+    assert_eq!(plan.reads.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! From the file to a hub: the folder is made beside its place and gets its name when it is whole.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::frames::FrameReader;
 use super::{BackupError, BackupInfo};
+use crate::folders;
 use crate::identity::Identity;
 use crate::log::segment::{self, Header};
 use crate::sqlite;
@@ -161,10 +162,7 @@ fn remove_all(folder: &Path) -> Result<(), BackupError> {
 /// A whole hub in a new folder, durable.
 fn make(input: &mut dyn Read, folder: &Path) -> Result<BackupInfo, BackupError> {
     let failed = |error: io::Error| BackupError::io(&format!("write into {}", folder.display()), &error);
-    if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
-    }
-    DirBuilder::new().mode(0o700).create(folder).map_err(failed)?;
+    folders::create(folder).map_err(failed)?;
     let database = folder.join(sqlite::FILE);
     let mut file = create(&database).map_err(failed)?;
     let (info, identity) = read_whole(input, &mut |data| file.write_all(data))?;
@@ -190,7 +188,6 @@ fn settle(database: &Path, identity: &Identity, info: &BackupInfo) -> Result<Pos
     let unfit = |text: &str| BackupError::damaged(format!("hub.db in it {text}"));
     let settle = || -> rusqlite::Result<(Option<(String, u32)>, Position)> {
         let tables = sqlite::open_writer(database)?;
-        tables.execute_batch("PRAGMA journal_mode = WAL;")?;
         schema::set_durable(&tables)?;
         let found = schema::identity(&tables)?;
         let position = schema::read_position(&tables)?;

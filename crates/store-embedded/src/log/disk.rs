@@ -5,10 +5,10 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
 /// Bytes written at a time when a file is filled.
@@ -22,16 +22,32 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// A file that is there.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
-    /// Gives a file another name.
+    /// Gives a file another name; fails with `AlreadyExists` when that name is taken.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// The file that has this name now; `None` when no file has it. Opens nothing.
+    fn id_of(&self, name: &str) -> io::Result<Option<FileId>>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes names durable.
     fn sync_names(&self) -> io::Result<()>;
 }
 
+/// Identifies a file whatever its name: a file that is deleted and created again has another id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
 /// A file of it.
 pub(crate) trait DiskFile: Send + Sync + fmt::Debug {
+    /// Identifies the file of this handle.
+    fn id(&self) -> io::Result<FileId>;
+    /// Locks the file for this handle until it is unlocked or dropped. False when another handle
+    /// has it locked, in whatever process.
+    fn try_lock(&self) -> io::Result<bool>;
+    /// Releases the lock of this handle.
+    fn unlock(&self) -> io::Result<()>;
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Fills the buffer from a position.
@@ -103,7 +119,22 @@ impl Disk for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        match rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            // Not every file system can. Two processes that race here have both passed the lock.
+            Err(Errno::NOSYS | Errno::INVAL) if fs::symlink_metadata(&to).is_err() => fs::rename(from, to),
+            Err(Errno::NOSYS | Errno::INVAL) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<Option<FileId>> {
+        match fs::symlink_metadata(self.path.join(name)) {
+            Ok(metadata) => Ok(Some(FileId::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -115,7 +146,32 @@ impl Disk for Folder {
     }
 }
 
+impl FileId {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
 impl DiskFile for File {
+    fn id(&self) -> io::Result<FileId> {
+        Ok(FileId::of(&self.metadata()?))
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match Self::try_lock(self) {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        Self::unlock(self)
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }

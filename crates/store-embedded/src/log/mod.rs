@@ -14,16 +14,18 @@ pub(crate) mod sim_disk;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use dalsegno_core::planted::{self, Bug};
-use dalsegno_core::store::Commit;
+use dalsegno_core::store::{Commit, CommitError};
 
-use disk::DiskFile;
-pub(crate) use recovery::{Batch, Known, begin, find};
+use disk::{Disk, DiskFile, FileId};
+pub(crate) use recovery::{Batch, Known, begin, claim, find};
 use segment::Header;
 pub(crate) use segments::Segments;
+use segments::{Full, Origin, TakeError};
 
 /// Room that is kept for the seal at the end of a segment.
 const SEAL_BYTES: usize = frame::HEADER_BYTES + 8;
@@ -35,7 +37,42 @@ pub(crate) enum AppendError {
     NotWritten(io::Error),
     /// A write or sync failed. What is on disk is unknown, and the log takes nothing any more.
     Broken(io::Error),
+    /// Another process has opened the hub, or its folder was moved or replaced. The batch does not
+    /// count, and the log takes nothing any more.
+    Lost(Lost),
 }
+
+impl From<AppendError> for CommitError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NotWritten(error) => Self::NotApplied(Box::new(error)),
+            AppendError::Broken(error) => Self::Unknown(Box::new(error)),
+            // The other process may have found the batch in the log.
+            AppendError::Lost(lost) => Self::Unknown(Box::new(lost)),
+        }
+    }
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotWritten(error) | Self::Broken(error) => error.fmt(f),
+            Self::Lost(lost) => lost.fmt(f),
+        }
+    }
+}
+
+/// Why the log is not this process's any more: a sentence without its full stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost(String);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lost {}
 
 /// The end of the log, where batches are appended.
 #[derive(Debug)]
@@ -54,7 +91,13 @@ pub(crate) struct Log {
 /// The segment that is written.
 #[derive(Debug)]
 struct Active {
+    /// Locked for as long as the segment is written.
     file: Box<dyn DiskFile>,
+    id: FileId,
+    name: String,
+    /// The name of the segment that follows. Every opening takes it before it reads the end of
+    /// the log, and so does a rotation: a file of that name is the mark of another opening.
+    next_name: String,
     number: u64,
     seed: u32,
     position: u64,
@@ -86,15 +129,44 @@ impl Log {
         );
         self.active
             .write(&self.buffer)
-            .and_then(|()| match planted::has(Bug::AppendNotSynced) {
-                true => Ok(()),
-                false => self.active.file.sync(),
-            })
             .map_err(|error| self.break_down(error))?;
+        // Behind the write: an opening that leaves its mark later finds this frame, one that left
+        // it earlier is noticed here.
+        self.check_owner().map_err(|error| match error {
+            AppendError::NotWritten(error) => self.break_down(error),
+            error => error,
+        })?;
+        if !planted::has(Bug::AppendNotSynced) {
+            self.active.file.sync().map_err(|error| self.break_down(error))?;
+        }
         self.last = lsn;
         self.segments
             .note_position(self.active.position, self.active.bytes);
         Ok(lsn)
+    }
+
+    /// Is this process still the only one that writes the log, in the folder where it was opened?
+    ///
+    /// # Errors
+    /// `Lost` when it is not, and then the log takes nothing any more; `NotWritten` when that cannot
+    /// be found out.
+    pub(crate) fn check_owner(&mut self) -> Result<(), AppendError> {
+        match self.active.lost(self.segments.disk()) {
+            Ok(None) => Ok(()),
+            Ok(Some(lost)) => {
+                self.is_broken = true;
+                Err(AppendError::Lost(lost))
+            }
+            Err(error) => Err(AppendError::NotWritten(error)),
+        }
+    }
+
+    /// Releases the lock of the segment. Nothing is appended after this.
+    pub(crate) fn close(&mut self) {
+        self.is_broken = true;
+        if let Err(error) = self.active.file.unlock() {
+            tracing::warn!(%error, "the log segment could not be unlocked");
+        }
     }
 
     /// What the last append wrote. Whoever takes it away leaves an empty one.
@@ -124,12 +196,18 @@ impl Log {
 
     /// Goes on in a new segment. It is ready and durable before the seal says that it is there.
     fn rotate(&mut self, needed: usize) -> Result<(), AppendError> {
+        // Before a file is made: the folder may be another hub's by now.
+        self.check_owner()?;
         let number = self.active.number + 1;
         let bytes = (segment::HEADER_BYTES + needed + SEAL_BYTES) as u64;
-        let file = self
-            .segments
-            .take(number, bytes)
-            .map_err(AppendError::NotWritten)?;
+        let file = self.segments.take(number, bytes).map_err(|error| match error {
+            TakeError::NotTaken(error) => AppendError::NotWritten(error),
+            TakeError::Broken(error) => self.break_down(error),
+            TakeError::Occupied => {
+                self.is_broken = true;
+                AppendError::Lost(Lost::to_another(&segment::name(number)))
+            }
+        })?;
         let header = Header {
             store: self.store,
             segment: number,
@@ -157,8 +235,13 @@ impl Log {
             .write(&seal)
             .and_then(|()| self.active.file.sync())
             .map_err(|error| self.break_down(error))?;
-        self.segments
-            .retire(self.active.number, self.last, self.active.bytes);
+        self.segments.retire(Full {
+            segment: self.active.number,
+            last_lsn: self.last,
+            bytes: self.active.bytes,
+            id: self.active.id,
+            origin: Origin::Ours,
+        });
         self.active = next;
         Ok(())
     }
@@ -175,16 +258,42 @@ impl Active {
         file.write_at(0, &header.encode())?;
         Ok(Self {
             bytes: header.bytes,
+            id: file.id()?,
             file,
+            name: segment::name(header.segment),
+            next_name: segment::name(header.segment + 1),
             number: header.segment,
             seed: frame::seed(header.store, header.segment),
             position: segment::HEADER_BYTES as u64,
         })
     }
 
+    /// Why the segment is not this process's any more, if it is not. Two lookups of names.
+    fn lost(&self, disk: &dyn Disk) -> io::Result<Option<Lost>> {
+        if disk.id_of(&self.name)? != Some(self.id) {
+            return Ok(Some(Lost::with_its_folder(&self.name)));
+        }
+        let next = disk.id_of(&self.next_name)?;
+        Ok(next.map(|_| Lost::to_another(&self.next_name)))
+    }
+
     fn write(&mut self, frame: &[u8]) -> io::Result<()> {
         self.file.write_at(self.position, frame)?;
         self.position += frame.len() as u64;
         Ok(())
+    }
+}
+
+impl Lost {
+    fn with_its_folder(name: &str) -> Self {
+        Self(format!(
+            "{name} is not the file that this process writes: the hub's folder was moved, replaced or deleted"
+        ))
+    }
+
+    fn to_another(next: &str) -> Self {
+        Self(format!(
+            "another process has opened the hub and begun {next}: only one host may have a folder"
+        ))
     }
 }

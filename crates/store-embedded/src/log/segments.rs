@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::planted::{self, Bug};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, FileId};
 use super::segment;
 
 /// Files kept for the next segments; more are removed.
@@ -46,12 +46,37 @@ struct Spare {
     bytes: u64,
 }
 
+/// A segment that is not written any more.
 #[derive(Clone, Copy, Debug)]
-struct Full {
-    segment: u64,
+pub(crate) struct Full {
+    pub(crate) segment: u64,
     /// Needed until this position is folded into the tables.
-    last_lsn: u64,
-    bytes: u64,
+    pub(crate) last_lsn: u64,
+    pub(crate) bytes: u64,
+    /// The file, which another process may have replaced.
+    pub(crate) id: FileId,
+    pub(crate) origin: Origin,
+}
+
+/// Which opening began a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This one: when it is folded, the file can be used again.
+    Ours,
+    /// An earlier one. Its process may still have the file open, so the file is never used again:
+    /// a late write of that process must not reach what is written now.
+    Earlier,
+}
+
+/// Why there is no file for a segment.
+#[derive(Debug)]
+pub(crate) enum TakeError {
+    /// Nothing has that name; it can be tried again.
+    NotTaken(io::Error),
+    /// Another process has a file of that name.
+    Occupied,
+    /// The file has its name, perhaps not durably.
+    Broken(io::Error),
 }
 
 impl Segments {
@@ -76,8 +101,11 @@ impl Segments {
         }
     }
 
-    /// A file of at least `bytes` for a segment, under its name, which is durable.
-    pub(crate) fn take(&self, segment: u64, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
+    /// A file of at least `bytes` for a segment, locked, under its name, which is durable.
+    ///
+    /// It is locked before it has the name, so a process that finds a segment finds the lock of
+    /// its writer. The name is taken from nobody: of two processes that want it, one gets it.
+    pub(crate) fn take(&self, segment: u64, bytes: u64) -> Result<Box<dyn DiskFile>, TakeError> {
         let fitting = {
             let mut files = self.lock();
             let fitting = files.spares.iter().rposition(|spare| spare.bytes >= bytes);
@@ -86,13 +114,28 @@ impl Segments {
         let from = match fitting {
             Some(spare) => spare,
             // Whoever takes it writes its header and syncs both.
-            None => self.make(bytes, |file, bytes| file.reserve(bytes))?,
+            None => self
+                .make(bytes, |file, bytes| file.reserve(bytes))
+                .map_err(TakeError::NotTaken)?,
         };
+        let spare = segment::spare_name(from.number);
+        let file = self.disk.open(&spare).map_err(TakeError::NotTaken)?;
+        if !file.try_lock().map_err(TakeError::NotTaken)? {
+            return Err(TakeError::Occupied);
+        }
         self.grow(from.bytes);
-        let name = segment::name(segment);
-        self.disk.rename(&segment::spare_name(from.number), &name)?;
-        self.disk.sync_names()?;
-        self.disk.open(&name)
+        match self.disk.rename(&spare, &segment::name(segment)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(TakeError::Occupied),
+            Err(error) => return Err(TakeError::NotTaken(error)),
+        }
+        self.disk.sync_names().map_err(TakeError::Broken)?;
+        Ok(file)
+    }
+
+    /// The folder of the log.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     /// A segment of such a length is written: the next is longer.
@@ -104,12 +147,8 @@ impl Segments {
     }
 
     /// A segment is full; it is needed until `last_lsn` is folded.
-    pub(crate) fn retire(&self, segment: u64, last_lsn: u64, bytes: u64) {
-        self.lock().full.push(Full {
-            segment,
-            last_lsn,
-            bytes,
-        });
+    pub(crate) fn retire(&self, full: Full) {
+        self.lock().full.push(full);
     }
 
     /// Gives back the segments of which everything is folded, durably. The one that the tables name stays,
@@ -124,7 +163,15 @@ impl Segments {
             };
             let full = files.full.remove(index);
             let name = segment::name(full.segment);
-            if full.bytes == self.segment_bytes && files.spares.len() < SPARES_MAX {
+            if self.disk.id_of(&name)? != Some(full.id) {
+                return Err(io::Error::other(format!(
+                    "{name} is not the file that this process knows: the hub's folder was moved or replaced"
+                )));
+            }
+            if full.origin == Origin::Ours
+                && full.bytes == self.segment_bytes
+                && files.spares.len() < SPARES_MAX
+            {
                 let number = files.next_spare;
                 files.next_spare += 1;
                 self.disk.rename(&name, &segment::spare_name(number))?;

@@ -3,13 +3,15 @@
 //! A crash keeps any subset of the unsynced sectors of 512 bytes and tears one of them. Names are
 //! a journal: a crash keeps a prefix of what was not synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_store_tests::Random;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, FileId};
 
 const SECTOR: usize = 512;
 
@@ -33,6 +35,26 @@ struct State {
     fails_next_sync: bool,
     /// Bytes that all files may have.
     capacity: Option<usize>,
+    /// Files that a handle has locked.
+    locked: BTreeSet<usize>,
+    /// Locks exclude nobody.
+    ignores_locks: bool,
+    interruption: Option<Interruption>,
+}
+
+/// Something else that happens between two operations.
+struct Interruption {
+    /// Operations until then.
+    operations: usize,
+    act: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interruption")
+            .field("operations", &self.operations)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +71,7 @@ struct Content {
     /// As it is after a power loss, at least.
     durable: Vec<u8>,
     /// Sectors written since the last sync.
-    dirty: std::collections::BTreeSet<usize>,
+    dirty: BTreeSet<usize>,
 }
 
 impl SimDisk {
@@ -71,6 +93,24 @@ impl SimDisk {
     /// The next sync of a file fails, and what it was to sync counts as clean.
     pub fn fail_next_sync(&self) {
         self.lock().fails_next_sync = true;
+    }
+
+    /// From now on a lock excludes nobody, as on a file system that has none.
+    pub fn ignore_locks(&self) {
+        self.lock().ignores_locks = true;
+    }
+
+    /// Another process acts after so many operations, before the next one.
+    pub fn interrupt_after(&self, operations: usize, act: impl FnOnce() + Send + 'static) {
+        self.lock().interruption = Some(Interruption {
+            operations,
+            act: Box::new(act),
+        });
+    }
+
+    /// Is that still to come? It is forgotten then.
+    pub fn forget_interruption(&self) -> bool {
+        self.lock().interruption.take().is_some()
     }
 
     /// So many bytes fit on the disk.
@@ -143,6 +183,25 @@ impl SimDisk {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The state for one operation, after what happens before it.
+    fn enter(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let is_due = match &mut state.interruption {
+            Some(interruption) if interruption.operations == 0 => true,
+            Some(interruption) => {
+                interruption.operations -= 1;
+                false
+            }
+            None => false,
+        };
+        if is_due && let Some(interruption) = state.interruption.take() {
+            drop(state);
+            (interruption.act)();
+            state = self.lock();
+        }
+        state
+    }
 }
 
 impl State {
@@ -154,6 +213,14 @@ impl State {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Looking at a name costs no step of a crash, so that a seed that found something still does.
+    fn check_up(&self) -> io::Result<()> {
+        match self.fuel {
+            Some(0) => Err(io::Error::other("the machine is down")),
+            _ => Ok(()),
         }
     }
 
@@ -213,13 +280,13 @@ impl Content {
 
 impl Disk for SimDisk {
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut state = self.lock();
+        let mut state = self.enter();
         state.operate()?;
         Ok(state.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.lock();
+        let mut state = self.enter();
         state.operate()?;
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -232,7 +299,7 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.lock();
+        let mut state = self.enter();
         state.operate()?;
         let index = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         drop(state);
@@ -240,21 +307,30 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = self.enter();
         state.operate()?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         state.change(Change::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
+    fn id_of(&self, name: &str) -> io::Result<Option<FileId>> {
+        let state = self.enter();
+        state.check_up()?;
+        Ok(state.names.get(name).map(|index| file_id(*index)))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = self.enter();
         state.operate()?;
         state.change(Change::Remove(name.to_owned()));
         Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = self.enter();
         state.operate()?;
         state.durable_names = state.names.clone();
         state.journal.clear();
@@ -267,6 +343,7 @@ impl SimDisk {
         Ok(Box::new(SimFile {
             disk: self.clone(),
             index,
+            has_lock: AtomicBool::new(false),
         }))
     }
 }
@@ -275,15 +352,57 @@ impl SimDisk {
 struct SimFile {
     disk: SimDisk,
     index: usize,
+    has_lock: AtomicBool,
+}
+
+fn file_id(index: usize) -> FileId {
+    FileId {
+        device: 0,
+        inode: index as u64,
+    }
+}
+
+impl SimFile {
+    fn release(&self) {
+        if self.has_lock.swap(false, Ordering::SeqCst) {
+            self.disk.lock().locked.remove(&self.index);
+        }
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.release();
+    }
 }
 
 impl DiskFile for SimFile {
+    fn id(&self) -> io::Result<FileId> {
+        Ok(file_id(self.index))
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        let mut state = self.disk.enter();
+        state.check_up()?;
+        if state.ignores_locks || self.has_lock.load(Ordering::SeqCst) {
+            return Ok(true);
+        }
+        let is_free = state.locked.insert(self.index);
+        self.has_lock.store(is_free, Ordering::SeqCst);
+        Ok(is_free)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.release();
+        Ok(())
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.disk.lock().files[self.index].cached.len() as u64)
     }
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut state = self.disk.lock();
+        let mut state = self.disk.enter();
         state.operate()?;
         let start = position as usize;
         let bytes = state.files[self.index]
@@ -295,7 +414,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.lock();
+        let mut state = self.disk.enter();
         state.operate()?;
         let end = position as usize + bytes.len();
         let used: usize = state.files.iter().map(|file| file.cached.len()).sum();
@@ -314,7 +433,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.lock();
+        let mut state = self.disk.enter();
         state.operate()?;
         state.syncs += 1;
         let fails = std::mem::take(&mut state.fails_next_sync);

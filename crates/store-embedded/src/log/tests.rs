@@ -1,6 +1,6 @@
 //! The log over a simulated disk: crashes, torn tails, failed syncs, full disks, damages.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use dalsegno_core::store::{Apart, Commit, Op};
 use dalsegno_core::{Epoch, PartitionId};
@@ -47,7 +47,7 @@ fn open_sim(disk: &SimDisk, known: &Known) -> Result<(Log, Vec<Batch>), LogError
 }
 
 fn open_sized(disk: &SimDisk, known: &Known, segment_bytes: u64) -> Result<(Log, Vec<Batch>), LogError> {
-    let found = find(disk, known, segment_bytes)?;
+    let found = find(disk, claim(disk)?, known, segment_bytes)?;
     begin(Arc::new(disk.clone()), known, segment_bytes, found)
 }
 
@@ -572,4 +572,245 @@ fn every_change() -> Vec<Commit> {
         epoch: Epoch(1),
         ops: one_each,
     }]
+}
+
+#[test]
+fn the_writer_of_a_log_has_its_last_segment_locked() {
+    let disk = SimDisk::default();
+    let (mut log, _) = open_sim(&disk, &unknown()).unwrap();
+    let refused = |disk: &SimDisk| match open_sim(disk, &unknown()) {
+        Err(LogError::InUse(how)) => how,
+        other => panic!("not refused: {other:?}"),
+    };
+    expect!["another process has log.0000000000000001 locked"].assert_eq(&refused(&disk));
+    for n in 1..=40 {
+        log.append(&batch(n, 300)).unwrap();
+    }
+    // Those before it are not: they may be read, and removed once they are folded.
+    expect!["another process has log.0000000000000004 locked"].assert_eq(&refused(&disk));
+    assert_eq!(log.append(&batch(41, 300)).unwrap(), 41, "the writer goes on");
+    log.close();
+    let (_, batches) = open_sim(&disk, &unknown()).unwrap();
+    assert_eq!(batches.len(), 41);
+}
+
+/// A process of its own that has the log, or tried to.
+#[derive(Debug, Default)]
+struct Host {
+    log: Option<Log>,
+    acknowledged: Vec<u64>,
+    is_lost: bool,
+}
+
+impl Host {
+    /// Opens the log, if no other process is noticed.
+    fn open(disk: &SimDisk, known: &Known) -> Self {
+        match open_sim(disk, known) {
+            Ok((log, _)) => Self {
+                log: Some(log),
+                ..Self::default()
+            },
+            Err(LogError::InUse(_)) => Self::default(),
+            Err(error) => panic!("refused for another reason: {error:?}"),
+        }
+    }
+
+    /// As the committer does it: what was certainly not written is tried again.
+    fn append(&mut self, len: usize) {
+        let Some(log) = self.log.as_mut().filter(|_| !self.is_lost) else {
+            return;
+        };
+        let n = log.last() + 1;
+        for _ in 0..3 {
+            match log.append(&batch(n, len)) {
+                Ok(lsn) => return self.acknowledged.push(lsn),
+                Err(AppendError::NotWritten(_)) => {}
+                Err(AppendError::Lost(_)) => {
+                    self.is_lost = true;
+                    return;
+                }
+                Err(error) => panic!("failed for another reason: {error:?}"),
+            }
+        }
+        panic!("the log takes nothing and does not say why");
+    }
+}
+
+/// Lengths of batches: a mark of each host is in them, so that one's is not taken for the other's.
+const FIRST_LEN: usize = 300;
+const SECOND_LEN: usize = 301;
+
+/// What both hosts acknowledged is in the log that the next opening finds, each at its position.
+fn check_acknowledged(what: &str, disk: &SimDisk, known: &Known, first: &Host, second: &Host) {
+    let (_, batches) = open_sim(&disk.after_kill(), known).unwrap();
+    for (host, len) in [(first, FIRST_LEN), (second, SECOND_LEN)] {
+        for lsn in &host.acknowledged {
+            let found = batches.iter().find(|batch| batch.lsn == *lsn);
+            assert!(
+                found.is_some_and(|found| found.commits == batch(*lsn, len)),
+                "{what}: position {lsn} was acknowledged and is lost"
+            );
+        }
+    }
+}
+
+/// Both hosts of a hub answered, and what the first one had acknowledged was gone: only a file beside
+/// the data was locked, and somebody had deleted it. Where locks exclude nobody, the mark of the
+/// later opening has to do.
+#[test]
+fn an_opening_between_any_two_steps_of_an_append_is_noticed_before_the_batch_is_acknowledged() {
+    let (mut opened, mut rotated) = (0, 0);
+    for step in 0.. {
+        let disk = SimDisk::default();
+        disk.ignore_locks();
+        let mut known = unknown();
+        let (log, _) = reopen(&disk, &mut known);
+        let mut first = Host {
+            log: Some(log),
+            ..Host::default()
+        };
+        let second: Arc<Mutex<Option<Host>>> = Arc::default();
+        let (other, place) = (disk.clone(), Arc::clone(&second));
+        disk.interrupt_after(step, move || {
+            let mut host = Host::open(&other, &known);
+            (0..3).for_each(|_| host.append(SECOND_LEN));
+            *place.lock().unwrap() = Some(host);
+        });
+        (0..30).for_each(|_| first.append(FIRST_LEN));
+        if disk.forget_interruption() {
+            break;
+        }
+        let mut second = second.lock().unwrap().take().unwrap();
+        let what = format!("step {step}");
+        if second.log.is_some() {
+            opened += 1;
+            rotated += usize::from(first.log.as_ref().unwrap().active_segment() > 1);
+            (0..30).for_each(|_| second.append(SECOND_LEN));
+            first.append(FIRST_LEN);
+            assert!(first.is_lost, "{what}: the first host goes on");
+            assert!(!second.is_lost && second.acknowledged.len() == 33, "{what}");
+        }
+        check_acknowledged(&what, &disk, &known, &first, &second);
+    }
+    assert!(
+        opened > 80 && rotated > 20,
+        "{opened} openings, {rotated} behind a rotation"
+    );
+}
+
+#[test]
+fn appends_between_any_two_steps_of_an_opening_are_found_by_it_or_not_acknowledged() {
+    let (mut refused, mut opened) = (0, 0);
+    for step in 0.. {
+        let disk = SimDisk::default();
+        disk.ignore_locks();
+        let mut known = unknown();
+        let (log, _) = reopen(&disk, &mut known);
+        let first = Arc::new(Mutex::new(Host {
+            log: Some(log),
+            ..Host::default()
+        }));
+        // Two appends before the next segment is begun: the third rotates.
+        (0..9).for_each(|_| first.lock().unwrap().append(FIRST_LEN));
+        let host = Arc::clone(&first);
+        disk.interrupt_after(step, move || {
+            (0..3).for_each(|_| host.lock().unwrap().append(FIRST_LEN));
+        });
+        let mut second = Host::open(&disk, &known);
+        if disk.forget_interruption() {
+            break;
+        }
+        let mut first = first.lock().unwrap();
+        match second.log {
+            Some(_) => opened += 1,
+            None => refused += 1,
+        }
+        (0..5).for_each(|_| second.append(SECOND_LEN));
+        first.append(FIRST_LEN);
+        assert!(first.is_lost || second.log.is_none(), "step {step}: both go on");
+        check_acknowledged(&format!("step {step}"), &disk, &known, &first, &second);
+    }
+    assert!(refused > 3 && opened > 5, "{refused} refused, {opened} opened");
+}
+
+#[test]
+fn a_segment_that_is_not_at_its_name_any_more_takes_nothing() {
+    let lost = |change: &dyn Fn(&SimDisk)| {
+        let disk = SimDisk::default();
+        let (mut log, _) = open_sim(&disk, &unknown()).unwrap();
+        log.append(&batch(1, 100)).unwrap();
+        change(&disk);
+        let syncs = disk.syncs();
+        let lost = match log.append(&batch(2, 100)) {
+            Err(AppendError::Lost(lost)) => lost.to_string(),
+            other => panic!("not lost: {other:?}"),
+        };
+        assert_eq!(disk.syncs(), syncs, "it is noticed before the sync");
+        assert!(matches!(
+            log.append(&batch(2, 100)),
+            Err(AppendError::NotWritten(_))
+        ));
+        lost
+    };
+    let name = segment::name(1);
+    let moved = "log.0000000000000001 is not the file that this process writes: the hub's folder was moved, \
+                 replaced or deleted";
+    assert_eq!(lost(&|disk| disk.rename(&name, "elsewhere").unwrap()), moved);
+    assert_eq!(lost(&|disk| disk.remove(&name).unwrap()), moved);
+    // A copy has another identity, though every byte is the same.
+    let replaced = lost(&|disk| {
+        let bytes = disk.content(&name);
+        disk.remove(&name).unwrap();
+        disk.create(&name).unwrap().write_at(0, &bytes).unwrap();
+    });
+    assert_eq!(replaced, moved);
+    let other =
+        "another process has opened the hub and begun log.0000000000000002: only one host may have a folder";
+    assert_eq!(lost(&|disk| drop(disk.create(&segment::name(2)).unwrap())), other);
+}
+
+fn append_many(log: &mut Log, numbers: std::ops::RangeInclusive<u64>) {
+    for n in numbers {
+        log.append(&batch(n, 300)).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_an_earlier_opening_wrote_is_never_used_again() {
+    // A process that lost its hub may still write into the segment that it has open.
+    let disk = SimDisk::default();
+    let mut known = unknown();
+    let (mut log, _) = reopen(&disk, &mut known);
+    append_many(&mut log, 1..=40);
+    log.close();
+    let earlier: Vec<_> = (1..=4)
+        .map(|number| disk.id_of(&segment::name(number)).unwrap().unwrap())
+        .collect();
+    let (mut log, _) = reopen(&disk, &mut known);
+    known.applied = 40;
+    log.segments().recycle(40, known.segment).unwrap();
+    for n in 41..=200 {
+        append_many(&mut log, n..=n);
+        log.segments().recycle(n - 1, log.active_segment()).unwrap();
+    }
+    for name in disk.names().unwrap() {
+        let id = disk.id_of(&name).unwrap().unwrap();
+        assert!(!earlier.contains(&id), "{name}");
+    }
+    let spares = disk.names().unwrap();
+    assert!(spares.iter().any(|name| name.contains("spare")), "{spares:?}");
+}
+
+#[test]
+fn a_segment_in_another_folder_of_that_name_is_not_recycled() {
+    let disk = SimDisk::default();
+    let (mut log, _) = open_sim(&disk, &unknown()).unwrap();
+    append_many(&mut log, 1..=20);
+    // Another hub's folder has taken the place of ours.
+    let name = segment::name(1);
+    disk.remove(&name).unwrap();
+    disk.create(&name).unwrap();
+    let other = disk.id_of(&name).unwrap();
+    assert!(log.segments().recycle(20, 9).is_err());
+    assert_eq!(disk.id_of(&name).unwrap(), other);
 }

@@ -158,7 +158,7 @@ pub(crate) struct Position {
 
 /// Makes the tables of an empty database.
 pub(crate) fn create(connection: &Connection, store: u128) -> rusqlite::Result<()> {
-    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     set_durable(connection)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute_batch(TABLES)?;
@@ -187,18 +187,24 @@ pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("COMMIT")
 }
 
-/// Every transaction is synced before it counts. Read back, because SQLite ignores what it does not know.
+/// Every transaction is synced before it counts. Read back, because SQLite ignores what it does not
+/// know, and goes on in another mode when it cannot write the file that says so. An earlier version
+/// created hubs in such a mode; the mode is set again each time.
 pub(crate) fn set_durable(connection: &Connection) -> rusqlite::Result<()> {
+    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;",
     )?;
     let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
-    let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    assert!(
-        synchronous == 2 && journal == "wal",
-        "SQLite refuses to be durable: synchronous={synchronous}, journal_mode={journal}"
-    );
-    Ok(())
+    if synchronous == 2 && journal == "wal" {
+        return Ok(());
+    }
+    Err(rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
+        Some(format!(
+            "the database does not become durable: synchronous is {synchronous} (must be 2), journal_mode is {journal} (must be wal)"
+        )),
+    ))
 }
 
 /// Which hub the tables belong to, in hexadecimal, and their version.
@@ -228,6 +234,11 @@ pub(crate) fn read_position(connection: &Connection) -> rusqlite::Result<Positio
         ));
     }
     Ok(position)
+}
+
+/// The epoch of the last opening.
+pub(crate) fn epoch(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(get::<i64>(connection, "epoch")?.unwrap_or_default() as u64)
 }
 
 pub(crate) fn write_position(connection: &Connection, position: &Position) -> rusqlite::Result<()> {

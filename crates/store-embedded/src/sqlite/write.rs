@@ -13,17 +13,37 @@ use crate::overlay::{Execution, Window};
 /// Free pages given back to the file system after a checkpoint.
 const VACUUM_PAGES_MAX: u32 = 1_000;
 
+/// What became of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// All of it is in the tables.
+    Whole,
+    /// Nothing is: the tables belong to the opening of this later epoch.
+    Superseded(u64),
+}
+
 /// One transaction: all of the window and how far the tables are now, or nothing.
+///
+/// The epoch in the tables is compared within it, so that a process whose hub another one has
+/// opened meanwhile changes nothing.
 pub(crate) fn write_window(
     connection: &Connection,
     window: &Window,
     position: &Position,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Written> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let written = write_tables(connection, window)
-        .and_then(|()| schema::write_position(connection, position))
-        .and_then(|()| connection.execute_batch("COMMIT"));
-    if written.is_err() {
+    let write = || {
+        let epoch = schema::epoch(connection)?;
+        if epoch != position.epoch {
+            return Ok(Written::Superseded(epoch));
+        }
+        write_tables(connection, window)?;
+        schema::write_position(connection, position)?;
+        connection.execute_batch("COMMIT")?;
+        Ok(Written::Whole)
+    };
+    let written = write();
+    if !matches!(written, Ok(Written::Whole)) {
         // Fails when SQLite has rolled back by itself.
         let _ = connection.execute_batch("ROLLBACK");
     }

@@ -7,6 +7,7 @@ mod checksums;
 mod conformance;
 mod damage;
 mod opening;
+mod owners;
 
 use std::path::Path;
 use std::time::Duration;

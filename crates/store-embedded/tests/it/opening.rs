@@ -150,22 +150,104 @@ fn a_hub_keeps_its_partitions() {
     assert_eq!(store.load_hub().unwrap().partitions, options().partitions);
 }
 
-#[test]
-fn making_a_hub_that_was_cut_off_is_begun_again() {
-    let folder = TempDir::new().unwrap();
-    // As it is after the first step: the identity says that nothing counts yet.
-    drop(fill(folder.path(), 1..2));
-    let whole = fs::read_to_string(folder.path().join("identity")).unwrap();
+/// Makes the identity say that the hub was never created.
+fn forget_creation(folder: &Path) {
+    let whole = fs::read_to_string(folder.join("identity")).unwrap();
     let body = whole
         .rsplit_once("crc32c")
         .unwrap()
         .0
         .replace("stage ready", "stage creating");
     let half = format!("{body}crc32c {:08x}\n", crc32c::crc32c(body.as_bytes()));
-    fs::write(folder.path().join("identity"), half).unwrap();
+    fs::write(folder.join("identity"), half).unwrap();
+}
+
+#[test]
+fn making_a_hub_that_was_cut_off_is_begun_again() {
+    let folder = TempDir::new().unwrap();
+    // As it is after the first steps: the identity says that nothing counts yet.
+    drop(fill(folder.path(), 1..2));
+    forget_creation(folder.path());
+    for name in ["log.0000000000000001", "hub.db"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
     fs::write(folder.path().join("hub.db"), b"").unwrap();
     let store = EmbeddedStore::open(folder.path(), options()).unwrap();
     assert!(store.instance(&InstanceId::trusted("order-1")).unwrap().is_none());
+}
+
+#[test]
+fn a_hub_that_holds_commits_is_never_created_again() {
+    let folder = TempDir::new().unwrap();
+    drop(fill(folder.path(), 1..2));
+    forget_creation(folder.path());
+    let refused = |expected: &str| {
+        let before = snapshot(folder.path());
+        let error = EmbeddedStore::open(folder.path(), options()).unwrap_err();
+        assert!(
+            error.is_damaged() && error.to_string().contains(expected),
+            "{error}"
+        );
+        assert_eq!(snapshot(folder.path()), before);
+    };
+    refused("log.0000000000000001 holds commits");
+    fs::remove_file(folder.path().join("log.0000000000000001")).unwrap();
+    refused("hub.db was opened 1 times");
+}
+
+/// Runs this test again in a process whose files may have so many blocks of 512 bytes.
+fn open_with_file_limit(test: &str, folder: &Path, blocks: u32) -> std::process::Output {
+    // With the signal ignored, a write beyond the limit fails as on a disk that refuses it.
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact {test} --nocapture");
+    std::process::Command::new("sh")
+        .args(["-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .env(FOLDER_VARIABLE, folder)
+        .output()
+        .unwrap()
+}
+
+const FOLDER_VARIABLE: &str = "DALSEGNO_TEST_FOLDER";
+
+#[test]
+fn a_first_start_whose_writes_fail_leaves_a_folder_that_the_next_start_opens() {
+    // Every start after such a one panicked.
+    if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
+        match EmbeddedStore::open(Path::new(&folder), Options::default()) {
+            Ok(store) => store.abandon(),
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+        return;
+    }
+    let (mut failed, mut opened) = (0, 0);
+    // The steps of a creation end at 8 KiB, some 90 KiB (tables) and 256 KiB (the first segment).
+    for blocks in [
+        0, 1, 2, 4, 8, 12, 16, 24, 32, 64, 100, 128, 150, 170, 184, 192, 200, 256, 511, 512,
+    ] {
+        let folder = TempDir::new().unwrap();
+        let hub = folder.path().join("hub");
+        let test = "opening::a_first_start_whose_writes_fail_leaves_a_folder_that_the_next_start_opens";
+        let child = open_with_file_limit(test, &hub, blocks);
+        let told = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success(), "{blocks} blocks: {told}");
+        let store = EmbeddedStore::open(&hub, options()).unwrap();
+        match store.load_hub().unwrap().epoch {
+            Epoch(1) => failed += 1,
+            _ => opened += 1,
+        }
+        drop(store);
+        assert!(verify::verify(&hub).unwrap().is_sound(), "{blocks} blocks");
+    }
+    assert!(failed >= 10 && opened >= 1, "{failed} failed, {opened} opened");
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_no_passing_trouble() {
+    let root = TempDir::new().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let error = EmbeddedStore::open(&file.join("hub"), options()).unwrap_err();
+    assert!(!error.is_transient(), "{error}");
 }
 
 #[test]
