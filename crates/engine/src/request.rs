@@ -1,7 +1,7 @@
 //! What clients ask of a hub, and what they get.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dalsegno_core::event::ParentClosePolicy;
@@ -238,19 +238,46 @@ pub struct EntityWaiter {
     pub is_running: bool,
 }
 
-/// What a call that is served elsewhere is about: filled by who reads it, for who records it.
-#[derive(Clone, Debug, Default)]
-pub struct CallSubject(Arc<OnceLock<String>>);
+/// What an audit record says of a call beside its caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallFacts {
+    /// The instance, entity, hub or bulk operation that it is about.
+    pub subject: Option<String>,
+    /// The filter by which it selects many.
+    pub filter: Option<String>,
+    /// How many it changed.
+    pub count: Option<u64>,
+}
 
-impl CallSubject {
-    /// Tells it; the first counts.
-    pub fn tell(&self, subject: &str) {
-        let _ = self.0.set(subject.to_owned());
+/// Carries the facts of a call from its handler to the endpoint that records it.
+#[derive(Clone, Debug, Default)]
+pub struct CallNote(Arc<Mutex<CallFacts>>);
+
+impl CallNote {
+    /// Notes the subject of the call. An empty text is none.
+    pub fn subject(&self, subject: &str) {
+        if !subject.is_empty() {
+            self.change(|facts| facts.subject = Some(subject.to_owned()));
+        }
     }
 
-    /// What was told.
-    pub fn told(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+    /// Notes the filter of the call.
+    pub fn filter(&self, filter: String) {
+        self.change(|facts| facts.filter = Some(filter));
+    }
+
+    /// Notes how many the call changed.
+    pub fn count(&self, count: u64) {
+        self.change(|facts| facts.count = Some(count));
+    }
+
+    /// What was noted.
+    pub fn facts(&self) -> CallFacts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut CallFacts)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

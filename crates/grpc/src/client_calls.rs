@@ -6,7 +6,7 @@ use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, InstanceId, Payload};
 use dalsegno_engine::hub::NewId;
 use dalsegno_engine::request::{
-    PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions,
+    CallNote, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions,
 };
 use tonic::Status;
 
@@ -305,12 +305,19 @@ fn check_batch(ids: &[String]) -> Result<(), Status> {
 pub(crate) async fn purge(
     served: &Served,
     request: proto::PurgeInstancesRequest,
+    note: &CallNote,
 ) -> Result<proto::PurgeInstancesResponse, Status> {
     use proto::purge_instances_request::Kind;
     let scope = match request.recursive {
         true => Scope::Recursive,
         false => Scope::Instance,
     };
+    match &request.kind {
+        None => {}
+        Some(Kind::InstanceId(id)) => note.subject(id),
+        Some(Kind::InstanceBatch(batch)) => note.filter(batch_text(&batch.instance_ids)),
+        Some(Kind::PurgeInstanceFilter(filter)) => note.filter(filter_text(filter)),
+    }
     let count = match request.kind {
         None => return Err(Status::invalid_argument("name an instance, a filter or a batch")),
         Some(Kind::InstanceId(id)) => purge_one(served, &id, scope).await?,
@@ -324,10 +331,35 @@ pub(crate) async fn purge(
         }
         Some(Kind::PurgeInstanceFilter(filter)) => purge_matching(served, filter, scope).await?,
     };
+    note.count(count);
     Ok(proto::PurgeInstancesResponse {
         deleted_instance_count: i32::try_from(count).unwrap_or(i32::MAX),
         is_complete: Some(true),
     })
+}
+
+/// A batch, as an audit record shows it.
+pub(crate) fn batch_text(ids: &[String]) -> String {
+    format!("{} instances: {}", ids.len(), ids.join(", "))
+}
+
+/// A filter, as an audit record shows it.
+fn filter_text(filter: &proto::PurgeInstanceFilter) -> String {
+    let time = |name: &str, at: Option<prost_types::Timestamp>| at.map(|at| format!("{name}={at}"));
+    let statuses = filter.runtime_status.iter().map(|number| {
+        let status = proto::OrchestrationStatus::try_from(*number);
+        status.map_or_else(|_| number.to_string(), |status| status.as_str_name().to_owned())
+    });
+    let statuses: Vec<String> = statuses.collect();
+    let parts = [
+        time("createdTimeFrom", filter.created_time_from),
+        time("createdTimeTo", filter.created_time_to),
+        Some(format!("runtimeStatus={}", statuses.join(","))).filter(|_| !statuses.is_empty()),
+    ];
+    match parts.into_iter().flatten().collect::<Vec<_>>() {
+        parts if parts.is_empty() => "all".to_owned(),
+        parts => parts.join("&"),
+    }
 }
 
 async fn purge_one(served: &Served, text: &str, scope: Scope) -> Result<u64, Status> {
@@ -630,5 +662,26 @@ fn entity_prefix(prefix: &str) -> (String, Option<String>) {
     match rest.split_once('@') {
         Some((name, key)) => (name.to_lowercase(), Some(key.to_owned())),
         None => (rest.to_lowercase(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_record_shows_what_a_purge_selects() {
+        let mut filter = proto::PurgeInstanceFilter::default();
+        assert_eq!(filter_text(&filter), "all");
+        filter.created_time_from = Some(prost_types::Timestamp {
+            seconds: 1_772_357_400,
+            nanos: 0,
+        });
+        filter.runtime_status = vec![3, 99];
+        assert_eq!(
+            filter_text(&filter),
+            "createdTimeFrom=2026-03-01T09:30:00Z&runtimeStatus=ORCHESTRATION_STATUS_FAILED,99"
+        );
+        assert_eq!(batch_text(&["a".into(), "b".into()]), "2 instances: a, b");
     }
 }

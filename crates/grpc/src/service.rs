@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dalsegno_core::query::LargeValues;
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::executor::ExecutionInfo;
-use dalsegno_engine::request::{CallSubject, CalledHub, NewHubs, RequestError, RequestErrorKind};
+use dalsegno_engine::request::{CallNote, CalledHub, NewHubs, RequestError, RequestErrorKind};
 
 pub use dalsegno_engine::request::DEFAULT_HUB;
 use futures::future::BoxFuture;
@@ -25,9 +25,6 @@ use crate::stream::WorkItems;
 use crate::wire::{self, Names};
 use crate::worker_calls as worker;
 use crate::workers::{Kind, Workers};
-
-/// Letters of an id that are told for the record.
-const SUBJECT_CHARS_MAX: usize = 300;
 
 /// Most clients receive 4 MiB at a time: pieces of lists and histories stay below that.
 const CHUNK_BYTES: usize = 3 * 1024 * 1024;
@@ -172,13 +169,13 @@ impl Sidecar {
         self.hubs.hub(&called, on_missing).await
     }
 
-    /// The hub of a call that changes an instance; says which, for the record.
+    /// The hub of a call that changes an instance; notes which, for the audit record.
     async fn served_about<T>(
         &self,
         request: &Request<T>,
         subject: impl Fn(&T) -> &String,
     ) -> Result<Arc<Served>, Status> {
-        tell(request, subject);
+        note(request).subject(subject(request.get_ref()));
         self.served(request).await
     }
 
@@ -188,7 +185,7 @@ impl Sidecar {
         request: &Request<T>,
         subject: impl Fn(&T) -> &String,
     ) -> Result<Arc<Served>, Status> {
-        tell(request, subject);
+        note(request).subject(subject(request.get_ref()));
         self.served_or_created(request).await
     }
 }
@@ -205,14 +202,13 @@ fn called_hub<T>(request: &Request<T>) -> CalledHub {
     CalledHub::new(name.unwrap_or(DEFAULT_HUB), NewHubs::Allowed)
 }
 
-/// Says which instance a call is about, for the record.
-fn tell<T>(request: &Request<T>, subject: impl Fn(&T) -> &String) {
-    if let Some(told) = request.extensions().get::<CallSubject>() {
-        let subject = subject(request.get_ref());
-        if !subject.is_empty() {
-            told.tell(&subject.chars().take(SUBJECT_CHARS_MAX).collect::<String>());
-        }
-    }
+/// Where the endpoint expects the facts for the audit record.
+fn note<T>(request: &Request<T>) -> CallNote {
+    request
+        .extensions()
+        .get::<CallNote>()
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// What a worker calls itself.
@@ -354,11 +350,9 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::CreateInstanceRequest>,
     ) -> Answer<proto::CreateInstanceResponse> {
         let served = self.made_about(&request, |request| &request.instance_id).await?;
-        let subject = request.extensions().get::<CallSubject>().cloned();
+        let note = note(&request);
         let instance_id = client::start(&served, request.into_inner()).await?;
-        if let Some(subject) = subject {
-            subject.tell(&instance_id);
-        }
+        note.subject(&instance_id);
         Ok(Response::new(proto::CreateInstanceResponse { instance_id }))
     }
 
@@ -458,6 +452,10 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::SkipGracefulOrchestrationTerminationsRequest>,
     ) -> Answer<proto::SkipGracefulOrchestrationTerminationsResponse> {
         let served = self.served(&request).await?;
+        let batch = request.get_ref().instance_batch.as_ref();
+        if let Some(batch) = batch {
+            note(&request).filter(client::batch_text(&batch.instance_ids));
+        }
         let unterminated_instance_ids = client::skip_graceful(&served, request.into_inner()).await?;
         Ok(Response::new(
             proto::SkipGracefulOrchestrationTerminationsResponse {
@@ -471,9 +469,9 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::PurgeInstancesRequest>,
     ) -> Answer<proto::PurgeInstancesResponse> {
         let served = self.served(&request).await?;
-        client::purge(&served, request.into_inner())
-            .await
-            .map(Response::new)
+        let note = note(&request);
+        let purged = client::purge(&served, request.into_inner(), &note).await?;
+        Ok(Response::new(purged))
     }
 
     async fn query_instances(
@@ -554,6 +552,7 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::CreateTaskHubRequest>,
     ) -> Answer<proto::CreateTaskHubResponse> {
         let name = called_hub(&request).name().to_owned();
+        note(&request).subject(&name);
         let recreate = request.into_inner().recreate_if_exists;
         self.hubs.create(&name, recreate).await?;
         Ok(Response::new(proto::CreateTaskHubResponse {}))
@@ -563,7 +562,9 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::DeleteTaskHubRequest>,
     ) -> Answer<proto::DeleteTaskHubResponse> {
-        self.hubs.delete(called_hub(&request).name()).await?;
+        let called = called_hub(&request);
+        note(&request).subject(called.name());
+        self.hubs.delete(called.name()).await?;
         Ok(Response::new(proto::DeleteTaskHubResponse {}))
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditLimits, AuditLog};
 use crate::http::metrics::HttpMeters;
 use crate::traces::TraceExporter;
 
@@ -34,9 +34,9 @@ impl Observer {
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn with_audit_file(path: &Path) -> io::Result<Self> {
+    pub fn with_audit_file(path: &Path, limits: AuditLimits) -> io::Result<Self> {
         Ok(Self {
-            audit: AuditLog::in_file(path)?,
+            audit: AuditLog::in_file(path, limits)?,
             ..Self::default()
         })
     }

@@ -688,7 +688,7 @@ impl Drop for Host {
 
 fn observer(settings: &HostSettings, traces: Option<Arc<TraceExporter>>) -> Result<Arc<Observer>> {
     let observer = match settings.http.audit_file.as_deref() {
-        Some(path) => Observer::with_audit_file(path).map_err(|error| {
+        Some(path) => Observer::with_audit_file(path, settings.http.audit_limits).map_err(|error| {
             let text = format!("audit.file: {} cannot be opened: {error}", path.display());
             Error::configuration(text)
         })?,

@@ -21,6 +21,7 @@ use std::time::Duration;
 use dalsegno_core::limits::Limits;
 use dalsegno_engine::hub::LimiterDefinition;
 
+use crate::audit::AuditLimits;
 use crate::http::auth::KeysInQuery;
 use crate::http::request::HttpSettings;
 pub use host_json::{HostJson, HostJsonKey, Meaning};
@@ -407,6 +408,10 @@ impl Values<'_> {
             has_dashboard: self.flag("dashboard.enabled"),
             is_read_only: self.flag("read_only"),
             audit_file: self.text_if("audit.file").map(PathBuf::from),
+            audit_limits: AuditLimits {
+                file_bytes_max: self.count("audit.file_bytes_max"),
+                files_max: self.size("audit.files_max"),
+            },
         }
     }
 

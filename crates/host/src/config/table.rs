@@ -318,7 +318,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         "audit.file",
         Kind::Text,
         "",
-        "File to which every call that changes something is appended, as a line of JSON. Without it the last 10,000 are in memory.",
+        "File to which the host appends every call that changes something, as a line of JSON. The last 10,000 are in memory in any case. Of refused calls without a valid key it records 60 a minute and counts the others.",
+    ),
+    row(
+        "audit.file_bytes_max",
+        Kind::Count(65_536, 1 << 40),
+        "67108864",
+        "Bytes of the audit file at which the host begins the next one and renames this one to `.1`, that one to `.2`, and so on.",
+    ),
+    row(
+        "audit.files_max",
+        Kind::Count(1, 10_000),
+        "10",
+        "Most audit files, with the current one; the oldest is deleted.",
     ),
     row(
         "auth.keys_file",

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use dalsegno_core::TraceContext;
+use dalsegno_engine::request::CallNote;
 use tower::ServiceExt;
 use tracing::Instrument;
 
@@ -25,7 +26,7 @@ use super::request::{Call, RequestLinks, State, trace_in};
 use super::route::Route;
 use super::{commands, entities, grpc, health, list, metrics, purge, route, routes, start, status, time};
 use crate::app_routes::Scheme;
-use crate::audit::{self, AuditRecord, Subject};
+use crate::audit::{self, AuditRecord, Caller};
 use crate::dashboard;
 use crate::openapi;
 use crate::server::HEADER_BYTES_MAX;
@@ -139,11 +140,20 @@ async fn answer(
         return problem.into_response(bodies);
     }
     let change = change(&call, &face);
+    let note = call.note.clone();
     let response = guarded(call, face)
         .await
         .unwrap_or_else(|problem| problem.into_response(bodies));
     if let Some(change) = change {
-        state.observer.audit.note(answered(change, &response));
+        let result = response.status().as_u16();
+        let record = AuditRecord { result, ..change }.with(note.facts());
+        // A link that opened its route is as good as a key.
+        let caller = match principal.is_known() || !matches!(result, 401 | 403 | 429) {
+            true => Caller::Known,
+            false => Caller::Refused,
+        };
+        let now = state.hub.now();
+        state.observer.audit.record(record, caller, now).await;
     }
     response
 }
@@ -176,6 +186,7 @@ fn authenticated(state: &Arc<State>, connection: Connection, face: &Face, parts:
         parts,
         body: body.into(),
         parameters: &[],
+        note: CallNote::default(),
     }
 }
 
@@ -187,7 +198,7 @@ fn change(call: &Call, face: &Face) -> Option<AuditRecord> {
     if matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return None;
     }
-    let (action, subject) = audit::action(&call.parts.method, segments);
+    let (action, subject) = audit::action::of(&call.parts.method, segments);
     Some(AuditRecord {
         at: time::exact(call.state.hub.now()),
         caller: call.principal.name().into_owned(),
@@ -195,19 +206,8 @@ fn change(call: &Call, face: &Face) -> Option<AuditRecord> {
         hub: call.hub().name().to_owned(),
         action,
         subject,
-        result: 0,
-        grpc: false,
+        ..AuditRecord::default()
     })
-}
-
-/// What came of it; a start tells which id it gave.
-fn answered(change: AuditRecord, response: &Response<Body>) -> AuditRecord {
-    let started = response.extensions().get::<Subject>();
-    AuditRecord {
-        subject: started.map(|Subject(id)| id.to_string()).or(change.subject),
-        result: response.status().as_u16(),
-        ..change
-    }
 }
 
 /// hyper looks at its buffer only when a read ends within the headers, so they are counted here.

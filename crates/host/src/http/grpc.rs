@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use dalsegno_engine::request::{CallSubject, CalledHub, DEFAULT_HUB, NewHubs};
+use dalsegno_engine::request::{CallFacts, CallNote, CalledHub, DEFAULT_HUB, NewHubs};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::ServiceExt;
 
@@ -18,7 +18,7 @@ use super::forwarding::client_address;
 use super::grpc_calls::Call;
 use super::request::State;
 use super::time;
-use crate::audit::AuditRecord;
+use crate::audit::{AuditRecord, Caller};
 use crate::hubs::unknown_hub;
 
 /// gRPC's codes of the endpoint's own refusals.
@@ -43,8 +43,8 @@ pub(crate) async fn answer(
     mut request: Request<Body>,
 ) -> Response<Body> {
     let called = Called::of(&state, connection, &request);
-    let subject = CallSubject::default();
-    request.extensions_mut().insert(subject.clone());
+    let note = CallNote::default();
+    request.extensions_mut().insert(note.clone());
     request.extensions_mut().insert(called.hub.clone());
     let response = match called.admit(&state, request.uri(), request.headers()) {
         Ok(()) => called.pass(service, request).await,
@@ -56,16 +56,17 @@ pub(crate) async fn answer(
     let code = code.unwrap_or_default();
     state.observer.http.called(called.call.name, code);
     if called.call.is_change() {
-        state
-            .observer
-            .audit
-            .note(called.record(&state, called.call.name, subject.told(), code));
+        let record = called.record(&state, called.call.name, note.facts(), code);
+        called.note(&state, record).await;
     }
     if let Some(created) = called.hub.created() {
-        state
-            .observer
-            .audit
-            .note(called.record(&state, "createHub", Some(created), code));
+        let facts = CallFacts {
+            subject: Some(created.to_owned()),
+            ..CallFacts::default()
+        };
+        called
+            .note(&state, called.record(&state, "createHub", facts, code))
+            .await;
     }
     response
 }
@@ -154,17 +155,26 @@ impl Called {
         }
     }
 
-    fn record(&self, state: &State, action: &str, subject: Option<&str>, code: u16) -> AuditRecord {
-        AuditRecord {
+    fn record(&self, state: &State, action: &str, facts: CallFacts, code: u16) -> AuditRecord {
+        let record = AuditRecord {
             at: time::exact(state.hub.now()),
             caller: self.principal.name().into_owned(),
             address: self.client.to_string(),
             hub: self.hub.name().to_owned(),
             action: action.to_owned(),
-            subject: subject.map(str::to_owned),
             result: code,
             grpc: true,
-        }
+            ..AuditRecord::default()
+        };
+        record.with(facts)
+    }
+
+    async fn note(&self, state: &State, record: AuditRecord) {
+        let caller = match self.principal.is_known() {
+            true => Caller::Known,
+            false => Caller::Refused,
+        };
+        state.observer.audit.record(record, caller, state.hub.now()).await;
     }
 }
 

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::path::Face;
 use super::problem::Problem;
 use super::request::Call;
+use crate::audit::AuditMeters;
 use crate::traces::TraceExporter;
 
 const FORM: HeaderValue =
@@ -132,6 +133,19 @@ impl HttpMeters {
     }
 }
 
+fn register_audit(registry: &mut Registry, meters: &AuditMeters) {
+    registry.register(
+        "audit_records_lost",
+        "Audit records that could not be written into the audit file",
+        meters.lost.clone(),
+    );
+    registry.register(
+        "audit_refusals_unrecorded",
+        "Refused calls without a valid key that are counted and have no audit record of their own",
+        meters.unrecorded_refusals.clone(),
+    );
+}
+
 /// Answers who reads them.
 pub(super) async fn answer(call: &Call) -> Result<Response<Body>, Problem> {
     call.query()?;
@@ -141,6 +155,7 @@ pub(super) async fn answer(call: &Call) -> Result<Response<Body>, Problem> {
     hub.register_meters(&mut registry);
     register_hub(&mut registry, hub, &hub.measure().await?).await?;
     call.state.observer.http.register(&mut registry);
+    register_audit(&mut registry, &call.state.observer.audit.meters);
     register_traces(&mut registry, call.state.observer.traces.as_deref());
     register_process(&mut registry, call.state.observer.begun);
     let mut text = String::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::Response;
 use dalsegno_core::query::Status;
-use dalsegno_core::{EntityId, InstanceId};
+use dalsegno_core::{EntityId, InstanceId, Timestamp};
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::request::{Answer, PurgeQuery, RequestErrorKind, Scope as Family};
 
@@ -14,6 +14,7 @@ use super::list::statuses;
 use super::problem::Problem;
 use super::query::invalid;
 use super::request::{Call, instance_id};
+use super::time;
 use super::wire::{PurgedWire, to_json};
 
 /// How long a forced purge waits for the end it ordered.
@@ -62,7 +63,22 @@ pub(super) async fn many(call: Call) -> Result<Response, Problem> {
         created_to,
         statuses: statuses.unwrap_or_default(),
     };
-    answer(call.hub().purge_many(query).await?)
+    call.note.filter(filter_text(&query));
+    let deleted = call.hub().purge_many(query).await?;
+    call.note.count(deleted);
+    answer(deleted)
+}
+
+/// A filter, as an audit record shows it.
+pub(crate) fn filter_text(query: &PurgeQuery) -> String {
+    let time = |name: &str, at: Option<Timestamp>| at.map(|at| format!("{name}={}", time::exact(at)));
+    let statuses: Vec<&str> = query.statuses.iter().map(|status| status.as_str()).collect();
+    let parts = [
+        time("createdFrom", query.created_from),
+        time("createdTo", query.created_to),
+        Some(format!("statuses={}", statuses.join(","))).filter(|_| !statuses.is_empty()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("&")
 }
 
 /// 400 for the name of an unfinished one: it would never be purged.

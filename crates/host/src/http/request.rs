@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use dalsegno_core::event::is_reserved_event_name;
 use dalsegno_core::{EntityId, InstanceId, Payload, TraceContext};
 use dalsegno_engine::TaskHub;
-use dalsegno_engine::request::RaisedEvent;
+use dalsegno_engine::request::{CallNote, RaisedEvent};
 
 use super::auth::{Access, Credential, InvalidKeys, Principal};
 use super::body;
@@ -21,6 +21,7 @@ use super::problem::{Place, Problem};
 use super::query::{self, Query, invalid};
 use super::route::{Parameter, Route};
 use super::waits::{WaitSlot, Waits};
+use crate::audit::AuditLimits;
 use crate::hubs::{HubKeeper, HubList, unknown_hub};
 use crate::keys::Scope;
 use crate::nearest::nearest;
@@ -63,6 +64,8 @@ pub struct HttpSettings {
     pub is_read_only: bool,
     /// Where every call that changes something is recorded, beside memory.
     pub audit_file: Option<PathBuf>,
+    /// How large that file and its older ones may become.
+    pub audit_limits: AuditLimits,
 }
 
 impl Default for HttpSettings {
@@ -84,6 +87,7 @@ impl Default for HttpSettings {
             has_dashboard: true,
             is_read_only: false,
             audit_file: None,
+            audit_limits: AuditLimits::default(),
         }
     }
 }
@@ -183,6 +187,8 @@ pub(crate) struct Call {
     pub(crate) parts: Parts,
     /// In a mutex only because a body cannot be looked at from two threads; nobody ever waits for it.
     pub(crate) body: Mutex<Body>,
+    /// What the audit record says of it.
+    pub(crate) note: CallNote,
     /// What its route takes in the query.
     pub(crate) parameters: &'static [Parameter],
 }

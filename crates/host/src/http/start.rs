@@ -16,7 +16,6 @@ use super::request::{Call, instance_id};
 use super::status::{Failed, final_status};
 use super::waits::WaitSlot;
 use super::wire;
-use crate::audit::about;
 
 /// Longest wait of a start, in seconds: load balancers cut at four minutes.
 pub(super) const WAIT_SECONDS_MAX: f64 = 230.0;
@@ -68,8 +67,9 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
         ..StartOptions::default()
     };
     let started = call.hub().start(options).await?;
+    call.note.subject(started.id.as_str());
     let answer = answer(&call, &started.id, wait).await?;
-    Ok(about(&started.id, answer))
+    Ok(answer)
 }
 
 /// The links, or what came of it within the time.

@@ -14,12 +14,11 @@ use super::explain_wire::{ExplanationWire, StuckWire};
 use super::wire::{
     CancelBody, CountWire, DeletedWire, InstanceWire, PageWire, PurgeBody, StartBody, StartedWire, instant,
 };
-use crate::audit::about;
 use crate::http::body::{self, empty, json};
 use crate::http::list::{PAGE_ROWS, id_prefix, statuses};
 use crate::http::path::Command;
 use crate::http::problem::{Place, Problem};
-use crate::http::purge::{finished_statuses, purge};
+use crate::http::purge::{filter_text, finished_statuses, purge};
 use crate::http::query::{Query, check_span, invalid};
 use crate::http::request::{Call, instance_id};
 use crate::http::time;
@@ -48,10 +47,8 @@ pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Prob
         ..options
     };
     let started = call.hub().start(options).await?;
-    Ok(about(
-        &started.id,
-        json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))),
-    ))
+    call.note.subject(started.id.as_str());
+    Ok(json(StatusCode::ACCEPTED, to_json(&StartedWire::from(&started))))
 }
 
 /// The key of the header or of the body; 400 when they say different things.
@@ -241,7 +238,9 @@ pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
     )
     .map_err(|problem| problem.at(Place::Body))?;
     finished_statuses("statuses", Some(query.statuses.clone())).map_err(|problem| problem.at(Place::Body))?;
+    call.note.filter(filter_text(&query));
     let deleted = call.hub().purge_many(query).await?;
+    call.note.count(deleted);
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))
 }
 

@@ -315,6 +315,9 @@ pub(super) async fn begin(mut call: Call) -> Result<Response, Problem> {
         problem: None,
     };
     let order = Order::new(&told.id, &body, call.trace());
+    call.note.subject(&told.id);
+    call.note
+        .filter(format!("{:?} {}", body.verb, to_json(&body.r#where)).to_lowercase());
     let answer = json(StatusCode::ACCEPTED, to_json(&told));
     let job = Job::new(call.hub(), told, body, query);
     call.state.operations.begin(&call.state, job, order).await?;

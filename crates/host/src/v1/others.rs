@@ -12,7 +12,7 @@ use super::wire::{
     DeletedWire, EntityRowWire, HubInfo, LimiterBody, LimiterPatch, LimiterWire, PageWire, SignalBody,
     UnlockBody, WorkerWire, instant_if, payload,
 };
-use crate::audit::RECORDS_KEPT;
+use crate::audit::RECORDS_MAX;
 use crate::http::body::{self, empty, json};
 use crate::http::list::PAGE_ROWS;
 use crate::http::problem::{Place, Problem};
@@ -136,7 +136,7 @@ pub(super) fn drain_worker(call: &Call, name: &str) -> Result<Response, Problem>
 /// Who changed what, newest first.
 pub(super) fn audit(call: &Call) -> Result<Response, Problem> {
     let query = call.query()?;
-    let most = query.integer("top", PAGE_ROWS, RECORDS_KEPT)?;
+    let most = query.integer("top", PAGE_ROWS, RECORDS_MAX)?;
     let records = call
         .state
         .observer

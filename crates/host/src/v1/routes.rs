@@ -15,7 +15,7 @@ use super::{
     DeliveryWire, ExplanationWire, HubCreatedWire, HubInfo, HubStatsWire, LogLevelWire, OperationWire,
     ScheduleWire, StuckWire, WorkerWire,
 };
-use crate::audit::{AuditRecord, RECORDS_KEPT};
+use crate::audit::{AuditRecord, RECORDS_MAX};
 use crate::http::list::PAGE_ROWS;
 use crate::http::path::{Command, Ours};
 use crate::http::route::{Answer, Captured, Header, Parameter, Reach, RequestBody, Route, Shape, Verb};
@@ -505,7 +505,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
                 "top",
                 Shape::Count {
                     default: PAGE_ROWS,
-                    most: RECORDS_KEPT,
+                    most: RECORDS_MAX,
                 },
                 "Most records.",
             ),

@@ -206,3 +206,39 @@ async fn every_change_is_recorded_with_who_and_what_came_of_it() {
     let of_one: Vec<Value> = serde_json::from_str(&of_one.body).unwrap();
     assert_eq!((of_one.len(), of_one[1]["caller"].as_str()), (2, Some("starter")));
 }
+
+#[tokio::test]
+async fn what_selects_many_is_recorded_with_its_filter_and_how_many_it_changed() {
+    let world = world().await;
+    for id in ["a", "b", "c"] {
+        world.finished("Echo", id, "1").await;
+    }
+    world
+        .delete(&format!("{P}/instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed"))
+        .await;
+    let body = r#"{"createdFrom":"2020-01-01T00:00:00Z","statuses":["Completed"]}"#;
+    assert_eq!(world.post(&format!("{V1}/purge"), body).await.status, 200);
+    let all = r#"{"verb":"terminate","where":{"all":true}}"#;
+    let begun = world.post(&format!("{V1}/operations"), all).await;
+    let operation: Value = serde_json::from_str(&begun.body).unwrap();
+    let audit = world.get(&format!("{V1}/audit?top=3")).await;
+    let records: Vec<Value> = serde_json::from_str(&audit.body).unwrap();
+    assert_eq!(
+        (records[0]["subject"].as_str(), records[0]["filter"].as_str()),
+        (operation["id"].as_str(), Some(r#"terminate {"all":true}"#)),
+    );
+    assert_eq!(
+        (records[1]["filter"].as_str(), records[1]["count"].as_u64()),
+        (
+            Some("createdFrom=2020-01-01T00:00:00Z&statuses=Completed"),
+            Some(3)
+        )
+    );
+    assert_eq!(
+        (records[2]["filter"].as_str(), records[2]["count"].as_u64()),
+        (
+            Some("createdFrom=2020-01-01T00:00:00Z&statuses=Failed"),
+            Some(0)
+        )
+    );
+}
