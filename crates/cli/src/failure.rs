@@ -53,7 +53,7 @@ impl Failure {
         }
     }
 
-    /// Something nobody thought of.
+    /// An internal error.
     pub(crate) fn unexpected(error: &impl fmt::Display) -> Self {
         Self {
             exit: Exit::Unexpected,
@@ -121,7 +121,7 @@ impl Failure {
 
     /// Says it on stderr.
     pub(crate) fn report(&self, color: Color) -> Exit {
-        output::talk(&self.text(color));
+        output::styled(&self.text(color));
         self.exit
     }
 
@@ -130,7 +130,8 @@ impl Failure {
             Color::On => ("\u{1b}[1;31m", "\u{1b}[0m"),
             Color::Off => ("", ""),
         };
-        let mut lines = self.message.lines();
+        let message = output::visible(&self.message);
+        let mut lines = message.lines();
         let mut text = format!(
             "{on}error[{}]{off}: {}",
             self.code,
@@ -140,7 +141,7 @@ impl Failure {
             text += &format!("\n  {line}");
         }
         if let Some(help) = &self.help {
-            text += &format!("\n  help: {help}");
+            text += &format!("\n  help: {}", output::visible(help));
         }
         text
     }

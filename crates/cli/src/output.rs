@@ -1,6 +1,7 @@
 //! What commands print.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write};
 
 use crate::arguments::Format;
 
@@ -12,16 +13,55 @@ pub(crate) struct Row {
     pub(crate) json: String,
 }
 
-/// Data, on stdout. A reader that has gone away is no error.
+/// Prints data on stdout. A terminal gets it [visible](visible), a pipe as it is. A reader that has
+/// disconnected is not an error.
 pub(crate) fn data(text: &str) {
     let mut out = io::stdout().lock();
+    let text = match out.is_terminal() {
+        true => visible(text),
+        false => text.into(),
+    };
     let _ = writeln!(out, "{text}");
 }
 
-/// Talk, on stderr.
+/// Prints messages for people on stderr, [visible](visible) wherever they go.
 pub(crate) fn talk(text: &str) {
+    styled(&visible(text));
+}
+
+/// Prints messages that hold colours. The caller has made the rest visible.
+pub(crate) fn styled(text: &str) {
     let mut out = io::stderr().lock();
     let _ = writeln!(out, "{text}");
+}
+
+/// Text of several lines without characters that act on a terminal, or that change what a reader sees
+/// of the others: instead of them what JSON writes, so that JSON stays JSON.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let is_hidden = |letter: char| letter != '\n' && acts(letter);
+    if !text.contains(is_hidden) {
+        return text.into();
+    }
+    let mut seen = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match is_hidden(letter) {
+            false => seen.push(letter),
+            true => letter
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| seen += &format!("\\u{unit:04x}")),
+        }
+    }
+    seen.into()
+}
+
+/// Whether a character moves the cursor, rings, sets colours, or reorders or hides text: controls,
+/// and the format characters of Unicode (category Cf) that do not belong to a script.
+fn acts(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Many rows in a form.
@@ -150,18 +190,15 @@ pub(crate) fn cut(text: &str) -> String {
     }
 }
 
-/// Control characters could move a terminal's cursor.
+/// A user's text in one line, without characters that act on a terminal or on other text.
 pub(crate) fn shown(cell: &str) -> String {
-    if !cell.contains(char::is_control) {
+    if !cell.contains(acts) {
         return cell.to_owned();
     }
     cell.chars()
-        .map(|letter| {
-            if letter.is_control() {
-                letter.escape_default().to_string()
-            } else {
-                letter.to_string()
-            }
+        .map(|letter| match acts(letter) {
+            true => letter.escape_default().to_string(),
+            false => letter.to_string(),
         })
         .collect()
 }
@@ -206,5 +243,25 @@ mod tests {
             one(Format::Table, &["id", "status"], &sample()[0]),
             "id      order-9\nstatus  Running"
         );
+    }
+
+    #[test]
+    fn text_that_acts_on_a_terminal_is_escaped() {
+        // Failures of instances reached the terminal raw, and ids with U+202E read backwards.
+        for (text, cell, lines) in [
+            ("plain ü 日本", "plain ü 日本", "plain ü 日本"),
+            ("a\u{1b}[2J\u{7}", "a\\u{1b}[2J\\u{7}", "a\\u001b[2J\\u0007"),
+            ("one\ntwo\r", "one\\ntwo\\r", "one\ntwo\\u000d"),
+            ("ab\u{202e}dc", "ab\\u{202e}dc", "ab\\u202edc"),
+            ("a\u{200b}b\u{feff}", "a\\u{200b}b\\u{feff}", "a\\u200bb\\ufeff"),
+            ("\u{e0041}", "\\u{e0041}", "\\udb40\\udc41"),
+            ("\u{9b}31m", "\\u{9b}31m", "\\u009b31m"),
+        ] {
+            assert_eq!(shown(text), cell);
+            assert_eq!(visible(text), lines);
+        }
+        let json = serde_json::json!({"id": "ab\u{202e}dc"});
+        let read: serde_json::Value = serde_json::from_str(&visible(&json.to_string())).unwrap();
+        assert_eq!(read, json);
     }
 }

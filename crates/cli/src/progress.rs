@@ -38,8 +38,8 @@ impl Progress {
             return;
         }
         let line = match share {
-            Some((done, all)) => format!("{} {text}", bar(done, all)),
-            None => text.to_owned(),
+            Some((done, all)) => format!("{} {}", bar(done, all), output::shown(text)),
+            None => output::shown(text),
         };
         if self.is_terminal {
             let mut out = io::stderr();

@@ -6,6 +6,7 @@
 
 pub mod app_routes;
 pub mod audit;
+mod authority;
 pub mod config;
 mod dashboard;
 mod error_codes;

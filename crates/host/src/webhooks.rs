@@ -20,6 +20,7 @@ use reqwest::{Client, StatusCode, Url, header, redirect};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::authority::{default_port, split};
 use crate::http::time;
 
 /// Requests that are under way at once; more wait.
@@ -91,7 +92,8 @@ pub struct Webhook {
 pub struct WebhookSettings {
     /// Who is told of all instances.
     pub hooks: Vec<Webhook>,
-    /// Hosts that a start may have told of its instance.
+    /// Receivers that a start may name for its instance: a host, on the port of http or https, or a
+    /// host with a port.
     pub allowed_hosts: Vec<String>,
     /// What signs where nothing else is said.
     pub secret: Option<WebhookSecret>,
@@ -110,6 +112,17 @@ impl Default for WebhookSettings {
             timeout: Duration::from_secs(15),
             retry: RETRY_DEFAULT,
         }
+    }
+}
+
+impl WebhookSettings {
+    /// An allowed host is one service, not every port of a machine.
+    fn allows(&self, url: &Url) -> bool {
+        let allowed = self.allowed_hosts.iter().filter_map(|allowed| split(allowed));
+        allowed.into_iter().any(|(host, port)| {
+            let host_fits = url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(host));
+            host_fits && url.port_or_known_default() == port.or_else(|| default_port(url.scheme()))
+        })
     }
 }
 
@@ -175,11 +188,11 @@ impl WebhookSender {
     /// An instance's own receiver: the caller chose it, so the operator has to have named its host.
     fn allowed(&self, url: &str, secret: Option<&str>) -> Result<(Url, WebhookSecret), String> {
         let url = url_of(url)?;
-        let host = url.host_str().unwrap_or_default();
-        let allowed = &self.settings.allowed_hosts;
-        if !allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) {
+        if !self.settings.allows(&url) {
+            let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
             return Err(format!(
-                "the host {host} is not among webhooks.allowed_hosts: the operator has to add it"
+                "{host}:{} is not among webhooks.allowed_hosts: the operator has to add it",
+                port.unwrap_or_default()
             ));
         }
         let own = match secret {
@@ -397,7 +410,9 @@ mod tests {
     #[test]
     fn only_hosts_that_the_operator_named_are_told() {
         let settings = WebhookSettings {
-            allowed_hosts: vec!["hooks.example.com".into(), "127.0.0.1".into()],
+            allowed_hosts: ["hooks.example.com", "127.0.0.1:81", "127.0.0.1", "[::1]:9"]
+                .map(str::to_owned)
+                .to_vec(),
             secret: WebhookSecret::parse("a-secret-that-is-long-enough").ok(),
             ..WebhookSettings::default()
         };
@@ -411,8 +426,11 @@ mod tests {
         };
         for url in [
             "https://hooks.example.com/a?b=c",
-            "http://HOOKS.example.com:8080",
-            "http://127.0.0.1:1/x",
+            "http://HOOKS.example.com",
+            "http://hooks.example.com:80",
+            "http://127.0.0.1:81/x",
+            "http://127.0.0.1/x",
+            "http://[::1]:9/x",
         ] {
             assert_eq!(check(url, None), Ok(()), "{url}");
         }
@@ -423,6 +441,14 @@ mod tests {
             ("file:///etc/passwd", "https://"),
             ("http://169.254.169.254/latest", "allowed_hosts"),
             ("http://localhost/", "allowed_hosts"),
+            // An allowed host opened every port of it: databases, other services.
+            (
+                "http://hooks.example.com:8080/",
+                "hooks.example.com:8080 is not among",
+            ),
+            ("https://hooks.example.com:80/", "allowed_hosts"),
+            ("http://127.0.0.1:6379/", "allowed_hosts"),
+            ("http://[::1]/", "allowed_hosts"),
             ("http://hooks.example.com.evil.net/", "allowed_hosts"),
             ("http://hooks.example.com@evil.net/", "user or a password"),
             ("http://u:p@hooks.example.com/", "user or a password"),

@@ -19,7 +19,7 @@ pub(crate) enum Config {
     /// Write a file with every key, its meaning and default, none of them set
     #[command(after_help = "Example: dalsegno config init --config dalsegno.toml")]
     Init(File),
-    /// Check the configuration as `dalsegno serve` does when it starts, and every file that it names
+    /// Check the configuration and the files it names, as `serve` does
     #[command(after_help = "Example: dalsegno config check --config /etc/dalsegno.toml")]
     Check(Check),
 }

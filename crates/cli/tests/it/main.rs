@@ -187,6 +187,16 @@ fn outcomes_are_exit_codes() {
         2| t was terminated: "enough"
         exit 11"#]],
     );
+    // It cleared the terminal, and could type into it.
+    world.run("start Wait --id e");
+    world.run("terminate e --reason \u{1b}[2J\u{7}\u{202e}");
+    check(
+        &world,
+        "wait e",
+        &expect![[r#"
+        2| e was terminated: "\u001b[2J\u0007\u202e"
+        exit 11"#]],
+    );
     check(
         &world,
         "restart t --same-id -o id",
@@ -236,7 +246,7 @@ fn outcomes_are_exit_codes() {
         &world,
         "purge --since 2020-01-01 --yes --json",
         &expect![[r#"
-            {"deleted":2}
+            {"deleted":3}
             exit 0"#]],
     );
 }

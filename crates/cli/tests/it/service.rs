@@ -346,7 +346,7 @@ fn a_start_that_meets_a_full_or_failing_disk_ends_with_75_which_the_unit_retries
     let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" serve --config \"$1\"";
     let config = folder.path().join("dalsegno.toml");
     let text = format!(
-        "listen = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n",
+        "listen = \"127.0.0.1:0\"\nauth.required = \"never\"\n[store]\npath = \"{}\"\n",
         hub.display()
     );
     std::fs::write(&config, text).unwrap();

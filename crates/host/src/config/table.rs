@@ -7,6 +7,7 @@ use std::time::Duration;
 use dalsegno_core::query::Status;
 
 use super::units;
+use crate::authority;
 
 /// A setting.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Kind {
             Self::Choice(words) => words.join(", "),
             Self::Socket => "an address with port, like 127.0.0.1:8080".into(),
             Self::Addresses => "a list of IP addresses".into(),
-            Self::Hosts => "a list of host names".into(),
+            Self::Hosts => "a list of host names, each with or without a port".into(),
             Self::Statuses => "a list of statuses, like Completed,Failed".into(),
             Self::Functions => "a list of function names".into(),
             Self::Url => "a URL like https://hub.example.com, or nothing".into(),
@@ -133,7 +134,7 @@ impl Kind {
             Self::Addresses => item.parse::<IpAddr>().is_ok(),
             Self::Statuses => Status::ALL.iter().any(|status| status.as_str() == item),
             Self::Functions => !item.is_empty(),
-            _ => !item.is_empty() && !item.contains(['/', ':', ' ', '*']),
+            _ => authority::is_host(item),
         };
         list.iter().all(fits).then_some(Value::List(list))
     }
@@ -475,7 +476,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "webhooks.allowed_hosts",
         Kind::Hosts,
         "",
-        "Hosts that a start may have told of its instance. Empty: none.",
+        "Receivers that a start may name for its instance: `hooks.example.com` (on the port of http or https), `hooks.example.com:8443`. Empty: none.",
     ),
     row(
         "webhooks.timeout",

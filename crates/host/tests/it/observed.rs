@@ -214,7 +214,9 @@ async fn what_selects_many_is_recorded_with_its_filter_and_how_many_it_changed()
         world.finished("Echo", id, "1").await;
     }
     world
-        .delete(&format!("{P}/instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed"))
+        .delete(&format!(
+            "{P}/instances?createdTimeFrom=2020-01-01T00:00:00Z&runtimeStatus=Failed"
+        ))
         .await;
     let body = r#"{"createdFrom":"2020-01-01T00:00:00Z","statuses":["Completed"]}"#;
     assert_eq!(world.post(&format!("{V1}/purge"), body).await.status, 200);
@@ -236,9 +238,6 @@ async fn what_selects_many_is_recorded_with_its_filter_and_how_many_it_changed()
     );
     assert_eq!(
         (records[2]["filter"].as_str(), records[2]["count"].as_u64()),
-        (
-            Some("createdFrom=2020-01-01T00:00:00Z&statuses=Failed"),
-            Some(0)
-        )
+        (Some("createdFrom=2020-01-01T00:00:00Z&statuses=Failed"), Some(0))
     );
 }

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use dalsegno_core::Timestamp;
 
 use super::principal::{Principal, forbidden};
+use crate::authority::{default_port, split};
 use crate::http::problem::{Place, Problem};
 use crate::key_file::Keys;
 use crate::keys::LinkSigner;
@@ -231,27 +232,6 @@ impl<'a> Origin<'a> {
                 && self.host.eq_ignore_ascii_case(host)
                 && Some(self.port) == port.or_else(|| default_port(scheme))
         })
-    }
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    }
-}
-
-/// `localhost:8080` → `localhost` and 8080, `[::1]` → `[::1]`. None for anything else behind the host.
-fn split(authority: &str) -> Option<(&str, Option<u16>)> {
-    match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => {
-            let port = &authority[colon + 1..];
-            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
-            let port = is_number.then(|| port.parse().ok())?;
-            Some((&authority[..colon], Some(port?)))
-        }
-        _ => Some((authority, None)),
     }
 }
 
