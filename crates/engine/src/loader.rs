@@ -193,7 +193,21 @@ pub fn read_history_with(
     large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
     let chunks = store.history(row.key)?;
-    decode_history(store, row, chunks, large, usize::MAX)
+    let events = decode_history(store, row, chunks, large, usize::MAX)?;
+    check_end(store, row, events.len() as u64)?;
+    Ok(events)
+}
+
+/// Is the history as long as its row says, or longer by what came after the row was read? One that
+/// is shorter is damaged, unless the execution went while it was read.
+fn check_end(store: &dyn Store, row: &InstanceRow, end: u64) -> Result<(), ReadError> {
+    if end >= row.events || store.instance_by_key(row.key)?.is_none() {
+        return Ok(());
+    }
+    Err(ReadError::damaged(format_args!(
+        "the history of {} ends at event {end}, its row says {}: restore the hub from a backup",
+        row.id, row.events
+    )))
 }
 
 /// A part of it from event `first` on, until there are so many bytes as stored, or of values; empty
@@ -210,6 +224,13 @@ pub fn read_history_page(
 ) -> Result<Vec<Event>, ReadError> {
     let chunks = store.history_page(row.key, first, bytes_max)?;
     let begin = chunks.first().map_or(first, |chunk| chunk.first);
+    if chunks.iter().map(|chunk| chunk.data.len()).sum::<usize>() < bytes_max {
+        // Nothing follows.
+        let end = chunks
+            .last()
+            .map_or(0, |chunk| chunk.first + u64::from(chunk.count));
+        check_end(store, row, end)?;
+    }
     let mut events = decode_history(store, row, chunks, large, bytes_max)?;
     let surplus = usize::try_from(first - begin.min(first)).unwrap_or(usize::MAX);
     events.drain(..surplus.min(events.len()));
@@ -268,6 +289,7 @@ pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, Rea
             left_out.extend(digest.map(|digest| (first + place, digest)));
         }
     }
+    check_end(store, row, events.len() as u64)?;
     Ok(Outline { events, left_out })
 }
 

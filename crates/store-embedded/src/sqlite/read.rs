@@ -18,7 +18,7 @@ use super::{checksum, text};
 
 const INSTANCE_COLUMNS: &str = "key, id, execution_id, partition, name, version, status, created, updated,
   completed, scheduled_start, parent, tags, input, custom_status, output, failure, parked, events, large, extra,
-  touch_crc, crc";
+  touch_crc, crc, history_crc";
 const ENTITY_COLUMNS: &str = "name, key, partition, last_operation, state, large, queue, crc";
 
 type NamedRecords = Vec<(Arc<str>, Vec<u8>)>;
@@ -48,7 +48,38 @@ fn one_instance(
         .optional()
 }
 
+/// The events of an execution, if they are what its row says: none is missing, none was changed.
 pub(crate) fn history(connection: &Connection, key: ExecutionKey) -> rusqlite::Result<Vec<HistoryChunk>> {
+    // Row and events of the same moment.
+    let read = connection.unchecked_transaction()?;
+    let expected = history_crc(&read, key)?;
+    let chunks = chunks(&read, key)?;
+    drop(read);
+    let add = |sum, chunk: &HistoryChunk| checksum::of_longer_history(sum, &chunk.data);
+    match expected {
+        Some(expected) if expected != chunks.iter().fold(0, add) => Err(damaged(
+            0,
+            format!(
+                "the history of execution {} is not the one that its row knows",
+                key.0
+            ),
+        )),
+        _ => Ok(chunks),
+    }
+}
+
+/// The checksum of an execution's history as its row has it; `None` without row, and in one that an
+/// earlier version wrote.
+pub(crate) fn history_crc(connection: &Connection, key: ExecutionKey) -> rusqlite::Result<Option<u32>> {
+    let found = connection
+        .prepare_cached("SELECT history_crc FROM instances WHERE key = ?1")?
+        .query_row([key.0 as i64], |row| row.get(0))
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// The events of an execution, in the pieces that are stored.
+pub(crate) fn chunks(connection: &Connection, key: ExecutionKey) -> rusqlite::Result<Vec<HistoryChunk>> {
     connection
         .prepare_cached(
             "SELECT position, count, crc, events FROM history
@@ -294,16 +325,19 @@ pub(crate) fn meta(connection: &Connection) -> rusqlite::Result<NamedRecords> {
         .collect()
 }
 
-/// Calls `check` with every instance row, or with why it cannot be read.
+/// Calls `check` with every instance row and the checksum of its history, or with its key and why it
+/// cannot be read.
 pub(crate) fn every_instance(
     connection: &Connection,
-    mut check: impl FnMut(rusqlite::Result<InstanceRow>),
+    mut check: impl FnMut(u64, rusqlite::Result<(InstanceRow, Option<u32>)>),
 ) -> rusqlite::Result<()> {
     let mut statement =
         connection.prepare(&format!("SELECT {INSTANCE_COLUMNS} FROM instances ORDER BY key"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        check(instance_row(row));
+        let sum = row.get(23);
+        let key = row.get::<_, i64>(0)? as u64;
+        check(key, instance_row(row).and_then(|found| Ok((found, sum?))));
     }
     Ok(())
 }
@@ -505,7 +539,7 @@ fn instance_row(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
         extra: row.get(20)?,
     };
     let name = || format!("the row of instance {}", found.id);
-    let touch = checksum::of_touch(found.key, found.updated, found.events);
+    let touch = checksum::of_touch(found.key, found.updated, found.events, row.get(23)?);
     check(row, 21, touch, name)?;
     check(row, 22, checksum::of_instance(&found), name)?;
     Ok(found)
