@@ -6,7 +6,7 @@ use dalsegno_core::query::{
     EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, LargeValues,
 };
 use dalsegno_core::store::{self, EntityRow, Field, HistoryChunk, InstanceRow, Owner, ReadError, Store};
-use dalsegno_core::{Event, InstanceId, PartitionId, Payload};
+use dalsegno_core::{Event, Fault, FaultKind, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::input::{Input, Load, Loaded, StoredInstance, Unread};
@@ -193,7 +193,21 @@ pub fn read_history_with(
     large: LargeValues,
 ) -> Result<Vec<Event>, ReadError> {
     let chunks = store.history(row.key)?;
-    decode_history(store, row, chunks, large, usize::MAX)
+    let events = decode_history(store, row, chunks, large, usize::MAX)?;
+    check_end(store, row, events.len() as u64)?;
+    Ok(events)
+}
+
+/// Is the history as long as its row says, or longer by what came after the row was read? One that
+/// is shorter is damaged, unless the execution went while it was read.
+fn check_end(store: &dyn Store, row: &InstanceRow, end: u64) -> Result<(), ReadError> {
+    if end >= row.events || store.instance_by_key(row.key)?.is_none() {
+        return Ok(());
+    }
+    Err(ReadError::damaged(format_args!(
+        "the history of {} ends at event {end}, its row says {}: restore the hub from a backup",
+        row.id, row.events
+    )))
 }
 
 /// A part of it from event `first` on, until there are so many bytes as stored, or of values; empty
@@ -210,6 +224,13 @@ pub fn read_history_page(
 ) -> Result<Vec<Event>, ReadError> {
     let chunks = store.history_page(row.key, first, bytes_max)?;
     let begin = chunks.first().map_or(first, |chunk| chunk.first);
+    if chunks.iter().map(|chunk| chunk.data.len()).sum::<usize>() < bytes_max {
+        // Nothing follows.
+        let end = chunks
+            .last()
+            .map_or(0, |chunk| chunk.first + u64::from(chunk.count));
+        check_end(store, row, end)?;
+    }
     let mut events = decode_history(store, row, chunks, large, bytes_max)?;
     let surplus = usize::try_from(first - begin.min(first)).unwrap_or(usize::MAX);
     events.drain(..surplus.min(events.len()));
@@ -268,6 +289,7 @@ pub fn read_outline(store: &dyn Store, row: &InstanceRow) -> Result<Outline, Rea
             left_out.extend(digest.map(|digest| (first + place, digest)));
         }
     }
+    check_end(store, row, events.len() as u64)?;
     Ok(Outline { events, left_out })
 }
 
@@ -323,7 +345,16 @@ pub(crate) fn completed(
             });
             break;
         }
-        if complete(store, &mut row, large)? {
+        let is_there = match complete(store, &mut row, large) {
+            // One instance whose value is damaged fails no list.
+            Err(error) if error.is_damage() => {
+                let fault = Fault::new(FaultKind::Damaged, error.to_string());
+                row.parked.get_or_insert(fault);
+                true
+            }
+            is_there => is_there?,
+        };
+        if is_there {
             let values = [&row.input, &row.output, &row.custom_status];
             bytes += values
                 .into_iter()
@@ -352,7 +383,14 @@ pub fn list_entities(
             next = kept.last().map(|row: &EntityRow| row.id.clone());
             break;
         }
-        if complete_entity(store, &mut row, query.large)? {
+        let is_there = match complete_entity(store, &mut row, query.large) {
+            Err(error) if error.is_damage() => {
+                tracing::error!(entity = %row.id, %error, "an entity is listed without its state");
+                true
+            }
+            is_there => is_there?,
+        };
+        if is_there {
             bytes += row.state.as_ref().map_or(0, Payload::len_bytes);
             kept.push(row);
         }

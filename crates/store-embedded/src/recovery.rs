@@ -32,7 +32,10 @@ pub(crate) const LOCK_FILE: &str = "lock";
 const LOCK_TRIES_MAX: u32 = 8;
 
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
-const SQLITE_HEADER_BYTES: u64 = 100;
+const SQLITE_HEADER_BYTES: usize = 100;
+/// Where a file of SQLite's has its user version, which is a hub's mark here; 0 in those of earlier
+/// versions of dalsegno.
+const USER_VERSION_AT: usize = 60;
 
 /// A hub that is open.
 pub(crate) struct Opened {
@@ -86,7 +89,7 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened, OpenError
     // From here on it is sure that the hub is opened, and it is changed.
     let writer = sqlite::open_writer(&folder.join(sqlite::FILE))
         .and_then(|writer| schema::set_durable(&writer).map(|()| writer))
-        .and_then(|writer| schema::upgrade(&writer).map(|()| writer))
+        .and_then(|writer| schema::upgrade(&writer, identity.store).map(|()| writer))
         .map_err(|error| OpenError::sqlite("set up", error))?;
     let database = disk
         .id_of(sqlite::FILE)
@@ -231,8 +234,9 @@ pub(crate) fn check_folder(folder: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// SQLite takes an empty file for an empty database, and drops the `-wal` beside it.
-fn check_database_file(folder: &Path) -> Result<(), OpenError> {
+/// SQLite takes an empty file for an empty database, and drops the `-wal` beside it. And it reads a
+/// `-wal` into whatever file is there: so the file itself has to be of this hub.
+fn check_database_file(folder: &Path, identity: &Identity) -> Result<(), OpenError> {
     let mut file = match File::open(folder.join(sqlite::FILE)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -244,13 +248,23 @@ fn check_database_file(folder: &Path) -> Result<(), OpenError> {
         .metadata()
         .map_err(|error| OpenError::io("look at hub.db", error))?
         .len();
-    let mut magic = [0; SQLITE_MAGIC.len()];
-    if bytes < SQLITE_HEADER_BYTES || file.read_exact(&mut magic).is_err() || magic != *SQLITE_MAGIC {
+    let mut header = [0; SQLITE_HEADER_BYTES];
+    let is_whole = match file.read_exact(&mut header) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+        Err(error) => return Err(OpenError::io("read hub.db", error)),
+    };
+    if !is_whole || !header.starts_with(SQLITE_MAGIC) {
         return Err(OpenError::damaged(&format!(
             "hub.db is not a database ({bytes} bytes)"
         )));
     }
-    Ok(())
+    let mark = &header[USER_VERSION_AT..USER_VERSION_AT + 4];
+    let mark = u32::from_be_bytes(mark.try_into().expect("4 bytes"));
+    match mark == 0 || mark == schema::file_mark(identity.store) {
+        true => Ok(()),
+        false => Err(OpenError::damaged("hub.db belongs to another hub")),
+    }
 }
 
 /// Are these the tables of this hub, in a version that we know?
@@ -274,7 +288,7 @@ fn check_tables(connection: &Connection, identity: &Identity) -> Result<(), Open
 
 /// The tables of this hub, to be read only.
 pub(crate) fn open_tables(folder: &Path, identity: &Identity) -> Result<Connection, OpenError> {
-    check_database_file(folder)?;
+    check_database_file(folder, identity)?;
     let reader = sqlite::open_reader(&folder.join(sqlite::FILE))
         .map_err(|error| OpenError::sqlite("open the database", error))?;
     check_tables(&reader, identity)?;
@@ -339,15 +353,14 @@ fn create_by_steps(
     begin(Step::CreateDatabase)?;
     make_database(folder).map_err(|error| OpenError::io("create hub.db", error))?;
     begin(Step::CreateTables)?;
-    let connection = sqlite::open_writer(&folder.join(sqlite::FILE))
-        .map_err(|error| OpenError::sqlite("open the database", error))?;
-    schema::create(&connection, identity.store)
-        .map_err(|error| OpenError::sqlite("create the tables", error))?;
-    drop(connection);
+    // Whatever is wrong with the tables, they are created again: no opening has used them. SQLite
+    // calls a read that fails damage, too.
+    let failed = |error: OpenError| OpenError::io("create hub.db", io::Error::other(error));
+    sqlite::open_writer(&folder.join(sqlite::FILE))
+        .and_then(|connection| schema::create(&connection, identity.store))
+        .map_err(|error| failed(OpenError::sqlite("create the tables", error)))?;
     begin(Step::CheckTables)?;
-    // Whatever is wrong with them, they are created again: no opening has used them.
-    check_created(folder, &identity)
-        .map_err(|error| OpenError::io("create the tables", io::Error::other(error)))?;
+    check_created(folder, &identity).map_err(failed)?;
     begin(Step::CommitIdentity)?;
     identity.stage = Stage::Ready;
     write(&identity)?;

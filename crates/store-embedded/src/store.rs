@@ -280,17 +280,7 @@ impl Store for EmbeddedStore {
             })
             .map_err(read_error)?;
         drop(layers);
-        let mut next = 0;
-        for chunk in &chunks {
-            if chunk.first != next {
-                let text = format!(
-                    "history of execution {} has a hole before event {}",
-                    key.0, chunk.first
-                );
-                return Err(ReadError::damaged(text));
-            }
-            next += u64::from(chunk.count);
-        }
+        check_dense(key, 0, &chunks, usize::MAX)?;
         Ok(chunks)
     }
 
@@ -309,6 +299,8 @@ impl Store for EmbeddedStore {
             })
             .map_err(read_error)?;
         drop(layers);
+        let begin = chunks.first().map_or(0, |chunk| chunk.first.min(first));
+        check_dense(key, begin, &chunks, bytes_max)?;
         Ok(page_of(chunks, first, bytes_max))
     }
 
@@ -384,6 +376,32 @@ impl Drop for EmbeddedStore {
     }
 }
 
+/// Does each piece of a history begin where the one before ends, and the first at `begin`? What follows
+/// that many bytes was not read whole.
+fn check_dense(
+    key: ExecutionKey,
+    begin: u64,
+    chunks: &[HistoryChunk],
+    bytes_max: usize,
+) -> Result<(), ReadError> {
+    let (mut next, mut bytes) = (begin, 0);
+    for chunk in chunks {
+        if bytes >= bytes_max {
+            break;
+        }
+        bytes += chunk.data.len();
+        if chunk.first != next {
+            let text = format!(
+                "history of execution {} has a hole before event {}",
+                key.0, chunk.first
+            );
+            return Err(ReadError::damaged(text));
+        }
+        next += u64::from(chunk.count);
+    }
+    Ok(())
+}
+
 /// Bytes of the log and of the tables, as their files take them.
 fn file_sizes(folder: &Path) -> io::Result<(u64, u64)> {
     let (mut log, mut tables) = (0, 0);
@@ -420,16 +438,8 @@ fn check_limits(batch: &[Commit]) -> Result<(), CommitError> {
 }
 
 fn read_error(error: rusqlite::Error) -> ReadError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    match &error {
-        rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..) => ReadError::damaged(error),
-        rusqlite::Error::SqliteFailure(failure, _)
-            if matches!(failure.code, DatabaseCorrupt | NotADatabase) =>
-        {
-            ReadError::damaged(error)
-        }
-        _ => ReadError(Box::new(error)),
+    match read::is_damage(&error) {
+        true => ReadError::damaged(error),
+        false => ReadError(Box::new(error)),
     }
 }

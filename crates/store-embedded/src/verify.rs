@@ -17,7 +17,7 @@ use crate::log::disk::Folder;
 use crate::log::recovery::{self as log_recovery, Batch};
 use crate::options::Options;
 use crate::recovery::{self, Locked};
-use crate::sqlite::{read, schema};
+use crate::sqlite::{checksum, read, schema};
 
 /// Problems that are listed; more are counted.
 const PROBLEMS_MAX: usize = 100;
@@ -125,17 +125,10 @@ fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report)
             report.add(format!("hub.db: {line}"));
         }
     }
-    let mut histories = history_ends(connection, report)?;
+    let mut histories = stored_histories(connection, report)?;
     let mut expected = BTreeSet::new();
-    let claimed = check_instances(connection, &mut expected, report)?;
-    for (key, (id, events)) in &claimed {
-        let found = histories.get(key).copied().unwrap_or_default();
-        if found != *events {
-            report.add(format!(
-                "instance {id} says {events} events, its history has {found}"
-            ));
-        }
-    }
+    let mut claimed = check_instances(connection, &mut expected, report)?;
+    check_hashes(&claimed, &histories, report);
     check_entities(connection, &mut expected, report)?;
     check_payloads(connection, &claimed, expected, report)?;
     read::every_queued(connection, |error| report.add(format!("hub.db: {error}")))?;
@@ -146,9 +139,10 @@ fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report)
     for error in named.into_iter().filter_map(Result::err) {
         report.add(format!("hub.db: {error}"));
     }
-    follow_log(batches, &mut histories, report);
+    follow_log(batches, &mut claimed, &mut histories, report);
+    check_counts(&claimed, &histories, report);
     report.histories = histories.len() as u64;
-    report.events = histories.values().sum();
+    report.events = histories.values().map(|history| history.end).sum();
     match read::counts(connection) {
         Ok(counts) => report.counts = counts,
         Err(error) => report.add(format!("hub.db: {error}")),
@@ -156,41 +150,62 @@ fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report)
     Ok(())
 }
 
-/// Where each history in the tables ends.
-fn history_ends(connection: &Connection, report: &mut Report) -> rusqlite::Result<BTreeMap<u64, u64>> {
-    let mut ends = BTreeMap::new();
+/// What a row says of its history.
+struct Claimed {
+    id: String,
+    /// `None` in a row that cannot be read.
+    events: Option<u64>,
+    /// The checksum of the history; `None` in a row that does not know it.
+    sum: Option<u32>,
+}
+
+/// A history as it is.
+#[derive(Clone, Copy, Default)]
+struct StoredHistory {
+    /// Its number of events.
+    end: u64,
+    sum: u32,
+}
+
+/// The histories in the tables, by key.
+fn stored_histories(
+    connection: &Connection,
+    report: &mut Report,
+) -> rusqlite::Result<BTreeMap<u64, StoredHistory>> {
+    let mut histories = BTreeMap::new();
     let mut statement =
         connection.prepare("SELECT position, count, crc, events FROM history ORDER BY position")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let key = row.get::<_, i64>(0)? as u64 >> 24;
+        let history: &mut StoredHistory = histories.entry(key).or_default();
         match read::history_chunk(row) {
             Ok(chunk) => {
-                let end = ends.entry(key).or_insert(0);
-                if chunk.first != *end {
+                let end = history.end;
+                if chunk.first != end {
                     report.add(format!(
                         "history of execution {key}: event {} follows event {end}",
                         chunk.first
                     ));
                 }
-                *end = chunk.first + u64::from(chunk.count);
+                history.end = chunk.first + u64::from(chunk.count);
+                history.sum = checksum::of_longer_history(history.sum, &chunk.data);
             }
             Err(error) => report.add(format!("hub.db: {error}")),
         }
     }
-    Ok(ends)
+    Ok(histories)
 }
 
-/// Instances by key, with the number of events that each row claims. Notes the values that are to
-/// be elsewhere.
+/// What each row says of its history, by key. Notes the values that are to be elsewhere.
 fn check_instances(
     connection: &Connection,
     expected: &mut BTreeSet<(Owner, u64)>,
     report: &mut Report,
-) -> rusqlite::Result<BTreeMap<u64, (String, u64)>> {
+) -> rusqlite::Result<BTreeMap<u64, Claimed>> {
     let mut claimed = BTreeMap::new();
-    read::every_instance(connection, |row| match row {
-        Ok(row) => {
+    read::every_instance(connection, |key, row| match row {
+        Ok((row, sum)) => {
             report.instances += 1;
             if row.status.is_final() && row.completed.is_none() {
                 report.add(format!(
@@ -202,11 +217,66 @@ fn check_instances(
                 .into_iter()
                 .filter(|field| row.apart.has(*field));
             expected.extend(fields.map(|field| (Owner::Execution(row.key), field.number())));
-            claimed.insert(row.key.0, (row.id.to_string(), row.events));
+            let claim = Claimed {
+                id: row.id.to_string(),
+                events: Some(row.events),
+                sum,
+            };
+            claimed.insert(key, claim);
         }
-        Err(error) => report.add(format!("an instance cannot be read: {error}")),
+        Err(error) => {
+            report.add(format!("an instance cannot be read: {error}"));
+            let claim = Claimed {
+                id: format!("of execution {key}"),
+                events: None,
+                sum: None,
+            };
+            claimed.insert(key, claim);
+        }
     })?;
     Ok(claimed)
+}
+
+/// Is the history of each row in the tables the one that the row knows? The log adds no checksums.
+fn check_hashes(
+    claimed: &BTreeMap<u64, Claimed>,
+    histories: &BTreeMap<u64, StoredHistory>,
+    report: &mut Report,
+) {
+    for (key, claim) in claimed {
+        let found = histories.get(key).copied().unwrap_or_default();
+        if claim.sum.is_some_and(|sum| sum != found.sum) {
+            report.add(format!(
+                "instance {}: its history (execution {key}) is not the one that its row knows",
+                claim.id
+            ));
+        }
+    }
+}
+
+/// Does each row have its history, and each history its row, with as many events?
+fn check_counts(
+    claimed: &BTreeMap<u64, Claimed>,
+    histories: &BTreeMap<u64, StoredHistory>,
+    report: &mut Report,
+) {
+    for (key, claim) in claimed {
+        let found = histories.get(key).copied().unwrap_or_default().end;
+        if let Some(events) = claim.events.filter(|events| *events != found) {
+            report.add(format!(
+                "instance {} says {events} events, its history has {found}",
+                claim.id
+            ));
+        }
+    }
+    for (key, history) in histories {
+        if !claimed.contains_key(key) {
+            report.add(format!(
+                "the history of execution {key} ({} events) belongs to no instance",
+                history.end
+            ));
+        }
+    }
 }
 
 /// Are the entities readable? Notes the values that are to be elsewhere.
@@ -227,7 +297,7 @@ fn check_entities(
 /// Every value belongs to somebody and is as it was written, and none is missing.
 fn check_payloads(
     connection: &Connection,
-    claimed: &BTreeMap<u64, (String, u64)>,
+    claimed: &BTreeMap<u64, Claimed>,
     mut expected: BTreeSet<(Owner, u64)>,
     report: &mut Report,
 ) -> rusqlite::Result<()> {
@@ -258,25 +328,52 @@ fn name_of(owner: &Owner) -> String {
     }
 }
 
-/// Do the histories in the log go on where those in the tables end?
-fn follow_log(batches: &[Batch], histories: &mut BTreeMap<u64, u64>, report: &mut Report) {
+/// Applies the log to what the tables say. Do its histories go on where those in the tables end?
+fn follow_log(
+    batches: &[Batch],
+    claimed: &mut BTreeMap<u64, Claimed>,
+    histories: &mut BTreeMap<u64, StoredHistory>,
+    report: &mut Report,
+) {
+    let mut keys: BTreeMap<String, u64> = claimed
+        .iter()
+        .map(|(key, claim)| (claim.id.clone(), *key))
+        .collect();
     for batch in batches {
         for op in batch.commits.iter().flat_map(|commit| &commit.ops) {
             match op {
                 Op::AppendHistory {
                     key, first, count, ..
                 } => {
-                    let end = histories.entry(key.0).or_insert(0);
-                    if *first != *end {
+                    let history = histories.entry(key.0).or_default();
+                    if *first != history.end {
                         report.add(format!(
-                            "position {} of the log: event {first} of execution {} follows event {end}",
-                            batch.lsn, key.0
+                            "position {} of the log: event {first} of execution {} follows event {}",
+                            batch.lsn, key.0, history.end
                         ));
                     }
-                    *end = first + u64::from(*count);
+                    history.end = first + u64::from(*count);
+                }
+                Op::PutInstance(row) => {
+                    // The row of an earlier execution of the instance is replaced.
+                    if let Some(former) = keys.insert(row.id.to_string(), row.key.0) {
+                        claimed.remove(&former);
+                    }
+                    let claim = Claimed {
+                        id: row.id.to_string(),
+                        events: Some(row.events),
+                        sum: None,
+                    };
+                    claimed.insert(row.key.0, claim);
+                }
+                Op::TouchInstance { key, events, .. } => {
+                    if let Some(claim) = claimed.get_mut(&key.0) {
+                        claim.events = Some(*events);
+                    }
                 }
                 Op::DeleteExecution { key, .. } => {
                     histories.remove(&key.0);
+                    claimed.remove(&key.0);
                 }
                 _ => {}
             }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dalsegno_core::query::Status;
-use dalsegno_core::store::{Commit, CommitError, InstanceRow, Store};
-use dalsegno_core::{EntityId, FaultKind, PartitionId};
-use dalsegno_engine::input::Command;
+use dalsegno_core::query::{InstanceQuery, LargeValues, Status};
+use dalsegno_core::store::{Commit, CommitError, Field, InstanceRow, Op, Store};
+use dalsegno_core::{EntityId, ExecutionKey, FaultKind, PartitionId};
+use dalsegno_engine::input::{Command, IdOrigin};
+use dalsegno_engine::loader::{list, read_history, read_history_page};
 use dalsegno_engine::marks::Suspects;
 use dalsegno_engine::request::RequestErrorKind;
 use dalsegno_engine::simulation::SimHub;
 use dalsegno_store_memory::MemoryStore;
 use dalsegno_store_tests::{FailingStore, Fate, Faults};
 
-use crate::app::id;
+use crate::app::{id, start};
 use crate::simulated::{self, answer, begin, raise, settle};
 
 /// Which reads fail, and how many there were.
@@ -148,6 +149,64 @@ fn a_damaged_history_parks_its_instance_for_all_to_see() {
 }
 
 #[test]
+fn a_history_that_is_shorter_than_its_row_says_is_damage() {
+    // It was taken for an empty one, and the code began again from the start.
+    let store = Arc::new(MemoryStore::new(1));
+    let mut hub = simulated::open(store.clone(), Suspects::default());
+    begin(&mut hub, "wait");
+    let neighbour = id("wait-too");
+    let started = hub.ask("wait-too", |reply| Command::Start {
+        id: neighbour.clone(),
+        is_new_id: IdOrigin::Given,
+        options: Box::new(start("wait")),
+        reply,
+    });
+    assert!(answer(&mut hub, &started).is_ok());
+    drop(hub);
+    let lost = row(&store).key;
+    let history = store.history(lost).expect("it reads");
+    assert!(!history.is_empty());
+    // What a commit cannot do: the events go, the row stays.
+    let row_then = row(&store);
+    let wipe = vec![
+        Op::DeleteExecution {
+            key: lost,
+            id: id("wait"),
+        },
+        Op::PutInstance(Box::new(row_then)),
+    ];
+    let commit = Commit {
+        partition: PartitionId(0),
+        epoch: store.load_hub().expect("it reads").epoch,
+        ops: wipe,
+    };
+    store.append(&mut vec![commit]).expect("it takes it");
+
+    let store = Arc::new(store.reopen());
+    let mut hub = simulated::open(store.clone(), Suspects::default());
+    for name in ["wait", "wait-too"] {
+        let raised = raise(&mut hub, name);
+        assert_eq!(answer(&mut hub, &raised), Ok(()), "the event is stored");
+    }
+    let fault = row(&store).parked.expect("the row says it");
+    assert_eq!(fault.kind, FaultKind::Damaged);
+    assert!(
+        fault.message.contains("ends at event 0, its row says"),
+        "{fault:?}"
+    );
+    let error = read_history(&*store, &row(&store)).expect_err("it is shorter");
+    assert!(error.is_damage(), "{error}");
+    let page = read_history_page(&*store, &row(&store), 0, LargeValues::Read, 1_000);
+    assert!(page.expect_err("it is shorter").is_damage());
+    let neighbour = store.instance(&neighbour).expect("it reads");
+    assert_eq!(neighbour.expect("it is there").status, Status::Completed);
+    // One that was purged while it was read is none.
+    let mut gone = row(&store);
+    gone.key = ExecutionKey(99);
+    assert_eq!(read_history(&*store, &gone).expect("it reads"), []);
+}
+
+#[test]
 fn a_damaged_entity_keeps_its_signals_stored() {
     let plan = Plan::failing(0, FOR_EVER, true);
     let (store, mut hub) = restarted(&plan);
@@ -177,4 +236,39 @@ fn a_damaged_entity_keeps_its_signals_stored() {
     settle(&mut hub);
     let row = store.entity(&entity).expect("it reads").expect("it is there");
     assert_eq!(row.state, Some("1".into()));
+}
+
+#[test]
+fn an_instance_whose_value_is_missing_is_listed_as_damaged_beside_its_neighbours() {
+    // The whole list failed, and with it the overview and every purge by filter.
+    let mut hub = simulated::open(Arc::new(MemoryStore::new(1)), Suspects::default());
+    begin(&mut hub, "wait");
+    settle(&mut hub);
+    let store = hub.store().clone();
+    let whole = store
+        .instance(&id("wait"))
+        .expect("it reads")
+        .expect("it is there");
+    let mut damaged = InstanceRow {
+        key: ExecutionKey(99),
+        id: id("damaged"),
+        parked: None,
+        ..whole
+    };
+    damaged.apart.set(Field::Output, true);
+    let commit = Commit {
+        partition: PartitionId(0),
+        epoch: store.load_hub().expect("it reads").epoch,
+        ops: vec![Op::PutInstance(Box::new(damaged))],
+    };
+    store.append(&mut vec![commit]).expect("it takes it");
+    let query = InstanceQuery::default();
+    let page = list(&*store, &query, usize::MAX).expect("it lists");
+    let mut found: Vec<_> = page
+        .rows
+        .iter()
+        .map(|row| (row.id.as_str(), row.parked.as_ref().map(|fault| fault.kind)))
+        .collect();
+    found.sort_unstable_by_key(|(id, _)| *id);
+    assert_eq!(found, [("damaged", Some(FaultKind::Damaged)), ("wait", None)]);
 }

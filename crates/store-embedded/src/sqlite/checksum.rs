@@ -16,9 +16,15 @@ pub(crate) fn of_instance(row: &InstanceRow) -> u32 {
     crc32c::crc32c(&bytes)
 }
 
-/// What a touch changes.
-pub(crate) fn of_touch(key: ExecutionKey, updated: Timestamp, events: u64) -> u32 {
-    of_numbers(&[key.0, updated.as_micros() as u64, events])
+/// What a touch changes. Rows of earlier versions have no checksum of their history.
+pub(crate) fn of_touch(key: ExecutionKey, updated: Timestamp, events: u64, history: Option<u32>) -> u32 {
+    let sum = of_numbers(&[key.0, updated.as_micros() as u64, events]);
+    history.map_or(sum, |history| crc32c::crc32c_append(sum, &history.to_le_bytes()))
+}
+
+/// The checksum of a history that goes on with these events. That of an empty one is 0.
+pub(crate) fn of_longer_history(history: u32, events: &[u8]) -> u32 {
+    crc32c::crc32c_append(history, events)
 }
 
 pub(crate) fn of_entity(row: &EntityRow) -> u32 {

@@ -2,7 +2,8 @@
 //!
 //! Every row ends with a checksum over all of it (`checksum.rs`), but the history's, which comes before
 //! the events. Columns that came later stand behind it: length and hash of a value, which is packed where its
-//! column is a BLOB (`value.rs`). Times are microseconds since 1970, UTC; values of users are JSON text as they gave it.
+//! column is a BLOB (`value.rs`), and `history_crc` of an instance, the CRC-32C of all events of its execution,
+//! one behind the other (NULL where no version that knows it has written the row yet). Times are microseconds since 1970, UTC; values of users are JSON text as they gave it.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -10,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::checksum;
 
 /// Version of the tables.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// The earliest version that an opening brings to this one.
 pub(crate) const UPGRADED_FROM: u32 = 2;
 
@@ -42,7 +43,8 @@ CREATE TABLE instances (
   large INTEGER NOT NULL,
   extra BLOB NOT NULL,
   touch_crc INTEGER NOT NULL,
-  crc INTEGER NOT NULL
+  crc INTEGER NOT NULL,
+  history_crc INTEGER
 );
 CREATE INDEX instances_created ON instances (created DESC, id);
 CREATE INDEX instances_status ON instances (status, created DESC, id);
@@ -166,25 +168,45 @@ pub(crate) fn create(connection: &Connection, store: u128) -> rusqlite::Result<(
     set(connection, "store", &format!("{store:032x}"))?;
     set(connection, "format", &VERSION)?;
     write_position(connection, &Position::default())?;
+    mark(connection, store)?;
     connection.execute_batch("COMMIT")
 }
 
-/// Brings tables of version 2 to this one: they knew neither length nor hash of a value, and their
-/// rows go on without.
-pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+/// Brings earlier tables to this version. Version 2 knew neither length nor hash of a value, version 3
+/// no checksum of a history and no mark; their rows go on without until they are written again.
+pub(crate) fn upgrade(connection: &Connection, store: u128) -> rusqlite::Result<()> {
     index_parents(connection)?;
-    if get::<u32>(connection, "format")? != Some(UPGRADED_FROM) {
+    let format = get::<u32>(connection, "format")?.unwrap_or(VERSION);
+    if format >= VERSION {
         return Ok(());
     }
-    connection.execute_batch(
-        "BEGIN IMMEDIATE;
-        ALTER TABLE payloads ADD COLUMN bytes INTEGER;
-        ALTER TABLE payloads ADD COLUMN sha256 BLOB;
-        ALTER TABLE entity_payloads ADD COLUMN bytes INTEGER;
-        ALTER TABLE entity_payloads ADD COLUMN sha256 BLOB;",
-    )?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    if format == 2 {
+        connection.execute_batch(
+            "ALTER TABLE payloads ADD COLUMN bytes INTEGER;
+            ALTER TABLE payloads ADD COLUMN sha256 BLOB;
+            ALTER TABLE entity_payloads ADD COLUMN bytes INTEGER;
+            ALTER TABLE entity_payloads ADD COLUMN sha256 BLOB;",
+        )?;
+    }
+    connection.execute_batch("ALTER TABLE instances ADD COLUMN history_crc INTEGER")?;
     set(connection, "format", &VERSION)?;
-    connection.execute_batch("COMMIT")
+    mark(connection, store)?;
+    connection.execute_batch("COMMIT")?;
+    // The mark is looked for in the file itself; a reader that pins the former pages only delays it.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// Which hub the file is of, in its first bytes. The table `hub` says so too, but may be read from the
+/// `-wal` beside the file, which could be another hub's.
+fn mark(connection: &Connection, store: u128) -> rusqlite::Result<()> {
+    let mark = file_mark(store) as i32;
+    connection.execute_batch(&format!("PRAGMA user_version = {mark}"))
+}
+
+/// The mark of a hub's file: never 0, which is that of a file without one.
+pub(crate) fn file_mark(store: u128) -> u32 {
+    crc32c::crc32c(&store.to_be_bytes()).max(1)
 }
 
 /// Every transaction is synced before it counts. Read back, because SQLite ignores what it does not

@@ -1,13 +1,12 @@
 //! A window into the tables.
 
-use dalsegno_core::store::{EntityRow, InstanceRow, Owner, TimerRow};
-use dalsegno_core::{ExecutionKey, Payload};
-use rusqlite::{Connection, Params, params};
+use dalsegno_core::store::{EntityRow, HistoryChunk, InstanceRow, Owner, TimerRow};
+use dalsegno_core::{ExecutionKey, Payload, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use super::checksum;
 use super::schema::{self, Position};
-use super::text;
 use super::value::{self, Stored};
+use super::{checksum, read, text};
 use crate::overlay::{Execution, Window};
 
 /// Free pages given back to the file system after a checkpoint.
@@ -77,22 +76,20 @@ fn write_tables(connection: &Connection, window: &Window) -> rusqlite::Result<()
         }
     }
     for (key, execution) in &executions {
+        let is_fresh = key.0 > window.fresh_above;
+        let sum = db.history_sum(**key, execution, is_fresh)?;
         if let Some(row) = &execution.row {
-            db.put_instance(row, key.0 > window.fresh_above)?;
+            db.put_instance(row, sum, is_fresh)?;
+        }
+        let touch = match execution.touch {
+            None if execution.row.is_none() && !execution.history.is_empty() => db.touched(**key)?,
+            touch => touch,
+        };
+        if let Some((updated, events)) = touch {
+            db.touch(**key, updated, events, sum)?;
         }
     }
     for (key, execution) in executions {
-        if let Some((updated, events)) = execution.touch {
-            db.run(
-                "UPDATE instances SET updated = ?2, events = ?3, touch_crc = ?4 WHERE key = ?1",
-                params![
-                    key.0 as i64,
-                    updated.as_micros(),
-                    events as i64,
-                    checksum::of_touch(*key, updated, events)
-                ],
-            )?;
-        }
         for chunk in &execution.history {
             let position = key.0 << 24 | chunk.first;
             db.run(
@@ -237,15 +234,74 @@ impl Writer<'_> {
         self.run("DELETE FROM instances WHERE key = ?1", [key])
     }
 
-    fn put_instance(&self, row: &InstanceRow, is_fresh: bool) -> rusqlite::Result<()> {
-        if !is_fresh && self.execute_row(UPDATE_INSTANCE, row)? > 0 {
+    /// The checksum of a history with what this window adds to it; `None` when what the tables have of
+    /// it is damaged.
+    fn history_sum(
+        &self,
+        key: ExecutionKey,
+        execution: &Execution,
+        is_fresh: bool,
+    ) -> rusqlite::Result<Option<u32>> {
+        let stored = match is_fresh || execution.is_wiped {
+            true => Some(0),
+            false => self.stored_history_sum(key)?,
+        };
+        let add = |sum, chunk: &HistoryChunk| checksum::of_longer_history(sum, &chunk.data);
+        Ok(stored.map(|sum| execution.history.iter().fold(sum, add)))
+    }
+
+    /// The checksum of a history in the tables: of its row, or, where that does not know it yet, made of
+    /// the events, once.
+    fn stored_history_sum(&self, key: ExecutionKey) -> rusqlite::Result<Option<u32>> {
+        if let Some(sum) = read::history_crc(self.connection, key)? {
+            return Ok(Some(sum));
+        }
+        let Ok(chunks) = read::chunks(self.connection, key) else {
+            return Ok(None);
+        };
+        let add = |sum, chunk: &HistoryChunk| checksum::of_longer_history(sum, &chunk.data);
+        Ok(Some(chunks.iter().fold(0, add)))
+    }
+
+    /// What a touch would leave as it is.
+    fn touched(&self, key: ExecutionKey) -> rusqlite::Result<Option<(Timestamp, u64)>> {
+        self.connection
+            .prepare_cached("SELECT updated, events FROM instances WHERE key = ?1")?
+            .query_row([key.0 as i64], |row| {
+                let events: i64 = row.get(1)?;
+                Ok((Timestamp::from_micros(row.get(0)?), events as u64))
+            })
+            .optional()
+    }
+
+    fn touch(
+        &self,
+        key: ExecutionKey,
+        updated: Timestamp,
+        events: u64,
+        history: Option<u32>,
+    ) -> rusqlite::Result<()> {
+        self.run(
+            "UPDATE instances SET updated = ?2, events = ?3, touch_crc = ?4, history_crc = ?5 WHERE key = ?1",
+            params![
+                key.0 as i64,
+                updated.as_micros(),
+                events as i64,
+                checksum::of_touch(key, updated, events, history),
+                history
+            ],
+        )
+    }
+
+    fn put_instance(&self, row: &InstanceRow, history: Option<u32>, is_fresh: bool) -> rusqlite::Result<()> {
+        if !is_fresh && self.execute_row(UPDATE_INSTANCE, row, history)? > 0 {
             return Ok(());
         }
         // Replaces the row of an earlier execution of the same id.
-        self.execute_row(INSERT_INSTANCE, row).map(drop)
+        self.execute_row(INSERT_INSTANCE, row, history).map(drop)
     }
 
-    fn execute_row(&self, sql: &str, row: &InstanceRow) -> rusqlite::Result<usize> {
+    fn execute_row(&self, sql: &str, row: &InstanceRow, history: Option<u32>) -> rusqlite::Result<usize> {
         self.connection.prepare_cached(sql)?.execute(params![
             row.key.0 as i64,
             row.id.as_str(),
@@ -268,8 +324,9 @@ impl Writer<'_> {
             row.events as i64,
             row.apart.bits(),
             row.extra,
-            checksum::of_touch(row.key, row.updated, row.events),
+            checksum::of_touch(row.key, row.updated, row.events, history),
             checksum::of_instance(row),
+            history,
         ])
     }
 
@@ -345,13 +402,13 @@ impl Writer<'_> {
 }
 
 const INSERT_INSTANCE: &str = "INSERT OR REPLACE INTO instances VALUES
-  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
+  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)";
 
 const UPDATE_INSTANCE: &str = "UPDATE instances SET
   id = ?2, execution_id = ?3, partition = ?4, name = ?5, version = ?6, status = ?7, created = ?8,
   updated = ?9, completed = ?10, scheduled_start = ?11, parent = ?12, tags = ?13, input = ?14,
   custom_status = ?15, output = ?16, failure = ?17, parked = ?18, events = ?19, large = ?20, extra = ?21,
-  touch_crc = ?22, crc = ?23
+  touch_crc = ?22, crc = ?23, history_crc = ?24
   WHERE key = ?1";
 
 /// Says who owns a partition since when.

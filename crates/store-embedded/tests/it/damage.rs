@@ -179,6 +179,22 @@ fn files_of_another_hub_are_refused() {
 }
 
 #[test]
+fn a_database_of_another_hub_beside_our_wal_is_refused() {
+    // SQLite reads the -wal into whatever file is there, so the table that says which hub it is was ours.
+    let (hub, other) = (crashed_hub(), crashed_hub());
+    for name in ["hub.db", "hub.db-wal"] {
+        let mixed = copy(hub.path());
+        fs::copy(other.path().join(name), mixed.path().join(name)).unwrap();
+        let _ = fs::remove_file(mixed.path().join("hub.db-shm"));
+        let text = refusal(mixed.path());
+        assert_eq!(
+            text, "hub.db belongs to another hub: restore the hub from a backup",
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn a_newer_format_is_refused_by_both_versions() {
     let hub = crashed_hub();
     let path = hub.path().join("identity");

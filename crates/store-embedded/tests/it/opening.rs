@@ -195,52 +195,6 @@ fn a_hub_that_holds_commits_is_never_created_again() {
     refused("hub.db was opened 1 times");
 }
 
-/// Runs this test again in a process whose files may have so many blocks of 512 bytes.
-fn open_with_file_limit(test: &str, folder: &Path, blocks: u32) -> std::process::Output {
-    // With the signal ignored, a write beyond the limit fails as on a disk that refuses it.
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact {test} --nocapture");
-    std::process::Command::new("sh")
-        .args(["-c", &script])
-        .arg(std::env::current_exe().unwrap())
-        .env(FOLDER_VARIABLE, folder)
-        .output()
-        .unwrap()
-}
-
-const FOLDER_VARIABLE: &str = "DALSEGNO_TEST_FOLDER";
-
-#[test]
-fn a_first_start_whose_writes_fail_leaves_a_folder_that_the_next_start_opens() {
-    // Every start after such a one panicked.
-    if let Some(folder) = std::env::var_os(FOLDER_VARIABLE) {
-        match EmbeddedStore::open(Path::new(&folder), Options::default()) {
-            Ok(store) => store.abandon(),
-            Err(error) => assert!(error.is_transient(), "{error}"),
-        }
-        return;
-    }
-    let (mut failed, mut opened) = (0, 0);
-    // The steps of a creation end at 8 KiB, some 90 KiB (tables) and 256 KiB (the first segment).
-    for blocks in [
-        0, 1, 2, 4, 8, 12, 16, 24, 32, 64, 100, 128, 150, 170, 184, 192, 200, 256, 511, 512,
-    ] {
-        let folder = TempDir::new().unwrap();
-        let hub = folder.path().join("hub");
-        let test = "opening::a_first_start_whose_writes_fail_leaves_a_folder_that_the_next_start_opens";
-        let child = open_with_file_limit(test, &hub, blocks);
-        let told = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
-        assert!(child.status.success(), "{blocks} blocks: {told}");
-        let store = EmbeddedStore::open(&hub, options()).unwrap();
-        match store.load_hub().unwrap().epoch {
-            Epoch(1) => failed += 1,
-            _ => opened += 1,
-        }
-        drop(store);
-        assert!(verify::verify(&hub).unwrap().is_sound(), "{blocks} blocks");
-    }
-    assert!(failed >= 10 && opened >= 1, "{failed} failed, {opened} opened");
-}
-
 #[test]
 fn a_folder_that_may_not_be_written_is_no_passing_trouble() {
     let root = TempDir::new().unwrap();
