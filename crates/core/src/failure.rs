@@ -120,7 +120,8 @@ pub enum FaultKind {
     /// The process died too often while a turn of this instance ran, or its workers answered too
     /// often with what cannot be used.
     Poisoned,
-    /// Its turn is too large for the workers that run its code.
+    /// Its turn is too large for the workers that run its code, or asks for more than
+    /// `turn_bytes_max` or `locked_entities_max`.
     Oversized,
 }
 

@@ -12,6 +12,10 @@ pub const HUB_PARTITIONS: u32 = 32;
 /// because a longer one is a mistake in a calculation.
 pub const TIMER_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 
+/// Most bytes of one commit. A frame of the log counts its bytes in 32 bits; turns and batches stay
+/// far below by `turn_bytes_max` and `batch_bytes_max`.
+pub const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+
 /// The limits of a hub. Config keys are the field names, in section `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -24,6 +28,11 @@ pub struct Limits {
     pub history_events_max: u64,
     /// Most actions of one turn; beyond it the instance is parked (`BusyLoop`).
     pub turn_actions_max: usize,
+    /// Most bytes of the values that one turn takes, and of those that it asks for, each. What waits
+    /// beyond it is for the next turn; a turn that asks for more parks the instance (`Oversized`).
+    pub turn_bytes_max: usize,
+    /// Bytes of turns in one write to the disk; the others wait for the next. One turn is always taken.
+    pub batch_bytes_max: usize,
     /// Longest turn or entity operation, in milliseconds; beyond it the instance is parked
     /// (`BusyLoop`) or the operation fails, and a fresh thread goes on with the others.
     pub turn_ms_max: u64,
@@ -73,6 +82,8 @@ impl Default for Limits {
             payload_inline_bytes: 64 * 1024,
             history_events_max: 1_000_000,
             turn_actions_max: 200_000,
+            turn_bytes_max: 256 * 1024 * 1024,
+            batch_bytes_max: 256 * 1024 * 1024,
             turn_ms_max: 10_000,
             stuck_threads_max: 8,
             kills_max: 10,

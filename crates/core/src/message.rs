@@ -121,9 +121,15 @@ pub enum Message {
         /// The output it gets; without one the reason is it.
         output: Option<Payload>,
         children: ParentClosePolicy,
+        /// Who sends it to its child; `None` where any instance of the id is meant.
+        parent: Option<Parent>,
     },
     /// End by your own code: undo what has to be undone, then return.
-    Cancel { reason: Option<String> },
+    Cancel {
+        reason: Option<String>,
+        /// As of [`Message::Terminate`].
+        parent: Option<Parent>,
+    },
     /// Stop taking messages.
     Suspend { reason: Option<String> },
     /// Take messages again.
@@ -150,4 +156,17 @@ pub enum Message {
     },
     /// To an entity: release the lock of this execution, or withdraw its request.
     Unlock { execution: ExecutionKey, task: TaskId },
+}
+
+impl Message {
+    /// Is it for an instance with this parent? An id may be in use by an instance that the sender did
+    /// not start: what a parent sends to its child is not for that one.
+    pub fn is_for(&self, parent: Option<&Parent>) -> bool {
+        match self {
+            Self::Terminate { parent: sender, .. } | Self::Cancel { parent: sender, .. } => {
+                sender.is_none() || sender.as_ref() == parent
+            }
+            _ => true,
+        }
+    }
 }

@@ -498,6 +498,7 @@ impl Orchestration {
                     reason: None,
                     output,
                     children,
+                    parent: None,
                 },
             )),
             Action::SetCustomStatus { status } => self.row.set_value(Field::CustomStatus, status),
@@ -889,10 +890,12 @@ impl<'o> Drafter<'o> {
             return self.drop(message);
         }
         match message {
+            other if !other.is_for(self.orchestration.row.parent.as_ref()) => Fate::Dropped,
             Message::Terminate {
                 reason,
                 output,
                 children,
+                ..
             } => {
                 self.begin();
                 self.frees_held = true;
@@ -904,7 +907,7 @@ impl<'o> Drafter<'o> {
                 Fate::Taken
             }
             Message::Cancel { .. } if self.cancel.is_some() => Fate::Dropped,
-            Message::Cancel { reason } if self.status == Status::Pending => {
+            Message::Cancel { reason, .. } if self.status == Status::Pending => {
                 self.begin();
                 self.frees_held = true;
                 self.ending = Some(Ending::Canceled {
@@ -971,7 +974,7 @@ impl<'o> Drafter<'o> {
             });
             return Fate::Taken;
         }
-        if let Message::Cancel { reason } = message {
+        if let Message::Cancel { reason, .. } = message {
             self.take_cancel(reason.as_ref());
             return Fate::Taken;
         }
@@ -1282,6 +1285,7 @@ mod tests {
             reason: None,
             output: None,
             children: ParentClosePolicy::Abandon,
+            parent: None,
         };
         let messages = [event("a"), terminate, event("b")];
         let fates = [Fate::Dropped, Fate::Taken, Fate::Dropped];

@@ -151,7 +151,7 @@ pub fn as_message(kind: EventKind, execution: ExecutionKey) -> Option<Message> {
             task,
             entities: Vec::new(),
         },
-        EventKind::CancelRequested { reason } => Message::Cancel { reason },
+        EventKind::CancelRequested { reason } => Message::Cancel { reason, parent: None },
         EventKind::EventRaised { name, input, trace } => Message::EventRaised { name, input, trace },
         _ => return None,
     };

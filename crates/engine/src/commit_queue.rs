@@ -1,6 +1,6 @@
 //! Turns on their way to the disk, in the order of the log.
 //!
-//! Partitions push, the committer takes all there is. What is pushed first is durable first, so a
+//! Partitions push, the committer takes what fits into one write. What is pushed first is durable first, so a
 //! message may be delivered in memory as soon as its turn is in here.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,7 @@ pub struct CommitQueue {
     filled: Condvar,
     drained: Condvar,
     bytes_max: usize,
+    batch_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -43,13 +44,14 @@ impl State {
 }
 
 impl CommitQueue {
-    /// A queue that lets partitions run ahead by so many bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    /// A queue that lets partitions run ahead by so many bytes, and gives out so many at once.
+    pub fn new(bytes_max: usize, batch_bytes_max: usize) -> Self {
         Self {
             state: Mutex::new(State::default()),
             filled: Condvar::new(),
             drained: Condvar::new(),
             bytes_max,
+            batch_bytes_max,
         }
     }
 
@@ -116,15 +118,33 @@ impl CommitQueue {
         true
     }
 
-    /// Takes all there is.
+    /// Takes what is first, up to the bytes of one batch, and one turn at least.
     pub fn take(&self) -> Vec<QueuedTurn> {
         let mut state = self.lock();
         if state.bytes > self.bytes_max {
             self.drained.notify_all();
         }
+        if state.bytes > self.batch_bytes_max {
+            return self.take_some(&mut state);
+        }
         state.bytes = 0;
         let expected = state.turns.len().min(TURNS_EXPECTED_MAX);
         std::mem::replace(&mut state.turns, Vec::with_capacity(expected))
+    }
+
+    fn take_some(&self, state: &mut State) -> Vec<QueuedTurn> {
+        let mut bytes = 0;
+        let mut count = 0;
+        for (_, turn) in &state.turns {
+            let size = turn.size_bytes();
+            if count > 0 && bytes + size > self.batch_bytes_max {
+                break;
+            }
+            bytes += size;
+            count += 1;
+        }
+        state.bytes = state.bytes.saturating_sub(bytes);
+        state.turns.drain(..count).collect()
     }
 
     /// Lets the committer end when all is written.
@@ -141,8 +161,32 @@ mod tests {
     use crate::turn::Effect;
 
     #[test]
+    fn a_batch_has_no_more_bytes_than_it_may_and_one_turn_at_least() {
+        let queue = CommitQueue::new(1_000_000, 10_000);
+        let turn = |number, bytes| Turn {
+            number,
+            ops: vec![dalsegno_core::store::Op::PutMessage {
+                partition: dalsegno_core::PartitionId(0),
+                seq: number,
+                data: vec![0; bytes],
+            }],
+            ..Turn::default()
+        };
+        let sizes = [4_000, 4_000, 4_000, 50_000, 100];
+        let turns = (1..).zip(sizes).map(|(number, bytes)| turn(number, bytes));
+        queue.push(0, turns);
+        queue.close();
+        let mut batches = Vec::new();
+        while queue.wait() {
+            let numbers: Vec<u64> = queue.take().iter().map(|(_, turn)| turn.number).collect();
+            batches.push(numbers);
+        }
+        assert_eq!(batches, [vec![1, 2], vec![3], vec![4], vec![5]]);
+    }
+
+    #[test]
     fn what_comes_after_the_end_is_dropped_and_not_kept_waiting() {
-        let queue = CommitQueue::new(1_000);
+        let queue = CommitQueue::new(1_000, 1_000);
         let (waits, waiter) = std::sync::mpsc::channel::<()>();
         queue.close();
         let turn = Turn {

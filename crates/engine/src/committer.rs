@@ -297,7 +297,7 @@ mod tests {
         let memory = Arc::new(MemoryStore::new(1));
         let store = Arc::new(FailingStore::new(memory, faults));
         let committer = Committer {
-            queue: Arc::new(CommitQueue::new(1_000)),
+            queue: Arc::new(CommitQueue::new(1_000, 1_000_000)),
             store: store.clone(),
             epoch: Epoch(1),
             durable: vec![Arc::default()],
@@ -322,7 +322,7 @@ mod tests {
         const TURNS: u64 = 500;
         let released = Released::default();
         let committer = Committer {
-            queue: Arc::new(CommitQueue::new(1_000_000)),
+            queue: Arc::new(CommitQueue::new(1_000_000, 1_000_000)),
             store: Arc::new(MemoryStore::new(4)),
             epoch: Epoch(1),
             durable: (0..4).map(|_| Arc::default()).collect(),
@@ -366,7 +366,7 @@ mod tests {
     fn much_is_left_to_the_committer() {
         let released = Released::default();
         let committer = Committer {
-            queue: Arc::new(CommitQueue::new(1_000_000)),
+            queue: Arc::new(CommitQueue::new(1_000_000, 1_000_000)),
             store: Arc::new(MemoryStore::new(1)),
             epoch: Epoch(1),
             durable: vec![Arc::default()],

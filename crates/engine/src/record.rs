@@ -858,12 +858,17 @@ fn store_message(message: &Message) -> StoredMessage {
             reason,
             output,
             children,
+            parent,
         } => StoredMessage::Terminate(stored::Terminate {
             reason: reason.clone(),
             output: payload(output.as_ref()),
             children: store_close(*children),
+            parent: parent.as_ref().map(store_parent),
         }),
-        Message::Cancel { reason } => StoredMessage::Cancel(store_reason(reason)),
+        Message::Cancel { reason, parent } => StoredMessage::Cancel(stored::Reason {
+            parent: parent.as_ref().map(store_parent),
+            ..store_reason(reason)
+        }),
         Message::Suspend { reason } => StoredMessage::Suspend(store_reason(reason)),
         Message::Resume { reason } => StoredMessage::Resume(store_reason(reason)),
         Message::Rewind { reason, parent } => StoredMessage::Rewind(stored::Rewind {
@@ -937,8 +942,12 @@ fn load_message(kind: StoredMessage) -> Result<Message, RecordError> {
             children: load_close(terminate.children)?,
             reason: terminate.reason,
             output: terminate.output.map(Payload::from),
+            parent: terminate.parent.map(load_parent),
         },
-        StoredMessage::Cancel(reason) => Message::Cancel { reason: reason.text },
+        StoredMessage::Cancel(reason) => Message::Cancel {
+            reason: reason.text,
+            parent: reason.parent.map(load_parent),
+        },
         StoredMessage::Suspend(reason) => Message::Suspend { reason: reason.text },
         StoredMessage::Resume(reason) => Message::Resume { reason: reason.text },
         StoredMessage::Rewind(rewind) => Message::Rewind {
@@ -977,7 +986,10 @@ fn micros(duration: Duration) -> u64 {
 }
 
 fn store_reason(reason: &Option<String>) -> stored::Reason {
-    stored::Reason { text: reason.clone() }
+    stored::Reason {
+        text: reason.clone(),
+        parent: None,
+    }
 }
 
 fn store_timer(task: TaskId, fire_at: Timestamp) -> stored::Timer {

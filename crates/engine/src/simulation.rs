@@ -346,7 +346,9 @@ impl SimHub {
             if !self.inboxes[index].is_empty() {
                 choices.push(Choice::Deliver(index));
             }
-            if partition.is_ready() {
+            // The clock may make something due while the disk is still at work.
+            let is_due = partition.next_due().is_some_and(|due| due <= self.now);
+            if partition.is_ready() || is_due {
                 choices.push(Choice::Step(index));
             }
         }

@@ -367,7 +367,12 @@ async fn purge_one(served: &Served, text: &str, scope: Scope) -> Result<u64, Sta
         let deleted = served.hub.delete_entity(&entity(text)?).await.map_err(refused)?;
         return Ok(u64::from(deleted));
     }
-    match served.hub.purge(&id(text)?, scope).await {
+    zero_if_gone(served.hub.purge(&id(text)?, scope).await)
+}
+
+/// What is not there or not finished counts as none.
+fn zero_if_gone(purged: Result<u64, RequestError>) -> Result<u64, Status> {
+    match purged {
         Ok(count) => Ok(count),
         Err(error)
             if matches!(
@@ -416,7 +421,7 @@ async fn purge_matching(
     loop {
         let found = served.hub.list(page.clone()).await.map_err(refused)?;
         for row in &found.rows {
-            count += purge_one(served, row.id.as_str(), scope).await?;
+            count += zero_if_gone(served.hub.purge_family(&row.id, row.key).await)?;
         }
         match found.next {
             Some(next) => page.after = Some(next),

@@ -10,8 +10,8 @@ use crate::outcome::Outcome;
 use crate::service::{Served, refused};
 use crate::wire;
 use crate::workers::{
-    Abilities, ActivityAnswer, AnswerTo, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind, NoWork,
-    Pending, TooLarge, Work,
+    Abilities, ActivityAnswer, AnswerTo, Answered, Asked, BAD_ANSWERS_MAX, Delivery, EntityAnswer, Kind,
+    NoWork, Pending, TooLarge, Work,
 };
 use crate::{fields, proto};
 
@@ -26,17 +26,19 @@ pub(crate) fn complete_turn(served: &Served, response: proto::OrchestratorRespon
     if response.is_partial {
         let (actions, taken) = (response.actions, response.num_events_processed);
         let part = served.workers.keep_part(to, actions, taken);
-        return outcome.tell(part.or_else(|refused| too_late::<()>(refused).map(drop)));
+        return match part {
+            Ok(()) => outcome.tell(Ok(())),
+            Err(refused) => refuse(served, to, refused, outcome),
+        };
     }
-    match take(served, to) {
-        Err(status) => outcome.tell(Err(status)),
-        Ok(None) => outcome.tell(Ok(())),
-        Ok(Some((work, _))) if response.requires_history => {
-            served.workers.offer_with_past(work);
-            outcome.tell(Ok(()));
-        }
-        Ok(Some((work, delivery))) => end_turn(served, response, work, delivery, outcome),
+    let Some((Answered { work, delivery, .. }, outcome)) = take(served, to, outcome) else {
+        return;
+    };
+    if response.requires_history {
+        served.workers.offer_with_past(work);
+        return outcome.tell(Ok(()));
     }
+    end_turn(served, response, work, delivery, outcome);
 }
 
 /// Gives the hub what a worker made of a turn.
@@ -102,12 +104,10 @@ pub(crate) fn complete_activity(served: &Served, response: proto::ActivityRespon
         instance: &response.instance_id,
         task: response.task_id,
     };
-    let work = match take(served, to) {
-        Err(status) => return outcome.tell(Err(status)),
-        Ok(None) => return outcome.tell(Ok(())),
-        Ok(Some((work, _))) => work,
+    let Some((answered, outcome)) = take(served, to, outcome) else {
+        return;
     };
-    let Pending::Activity(waiting) = work.answer else {
+    let Pending::Activity(waiting) = answered.work.answer else {
         return outcome.tell(Ok(()));
     };
     // Who waited may be gone: the answer is then stale.
@@ -128,10 +128,8 @@ pub(crate) fn complete_entity(served: &Served, result: proto::EntityBatchResult,
         instance: "",
         task: 0,
     };
-    match take(served, to) {
-        Err(status) => outcome.tell(Err(status)),
-        Ok(None) => outcome.tell(Ok(())),
-        Ok(Some((work, _))) => end_operations(served, result, work, outcome),
+    if let Some((answered, outcome)) = take(served, to, outcome) {
+        end_operations(served, result, answered.work, outcome);
     }
 }
 
@@ -272,25 +270,38 @@ fn give_up(
 /// Puts work back.
 pub(crate) fn abandon(served: &Served, token: &str, kind: Kind) -> Result<(), Status> {
     match served.workers.abandon(token, kind) {
-        Ok(()) => Ok(()),
-        Err(refused) => too_late::<()>(refused).map(drop),
+        Ok(()) | Err(NoWork::Stale) => Ok(()),
+        Err(refused) => Err(status_of(refused)),
     }
 }
 
-/// The work that an answer is for; `None` when it comes too late.
-fn take(served: &Served, to: AnswerTo<'_>) -> Result<Option<(Work, Option<Delivery>)>, Status> {
+/// The work that an answer is for, and where its outcome is told; `None` when there is none and that
+/// was told.
+fn take(served: &Served, to: AnswerTo<'_>, outcome: Outcome) -> Option<(Answered, Outcome)> {
     match served.workers.answered(to) {
-        Ok(work) => Ok(Some(work)),
-        Err(refused) => too_late(refused),
+        Ok(answered) => {
+            let outcome = served.workers.settle(&answered, outcome);
+            Some((answered, outcome))
+        }
+        Err(refused) => {
+            refuse(served, to, refused, outcome);
+            None
+        }
     }
 }
 
 /// An answer that is too late is dropped, and the worker has done nothing wrong.
-fn too_late<T>(refused: NoWork) -> Result<Option<T>, Status> {
+fn refuse(served: &Served, to: AnswerTo<'_>, refused: NoWork, outcome: Outcome) {
     match refused {
-        NoWork::Stale => Ok(None),
-        NoWork::Unknown => Err(unknown_token()),
-        NoWork::Another(text) => Err(Status::invalid_argument(text)),
+        NoWork::Stale => served.workers.tell_late(to, outcome),
+        refused => outcome.tell(Err(status_of(refused))),
+    }
+}
+
+fn status_of(refused: NoWork) -> Status {
+    match refused {
+        NoWork::Another(text) => Status::invalid_argument(text),
+        NoWork::Unknown | NoWork::Stale => unknown_token(),
     }
 }
 

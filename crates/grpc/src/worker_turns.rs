@@ -239,7 +239,8 @@ impl Live {
             trace: wire::trace(started.parent_trace_context),
             span: None,
             tags: sorted(started.tags),
-            locked_entities_max: dalsegno_core::limits::Limits::default().locked_entities_max,
+            // The hub checks its own limit.
+            locked_entities_max: usize::MAX,
         };
         let Some(mut execution) = self.executor.execution(&info) else {
             let version = info

@@ -262,8 +262,29 @@ struct State {
     turns: HashMap<Arc<str>, (u64, u64)>,
     /// Answers that are owed for turns that were taken back.
     owed: Owed,
+    /// Answers that were taken and are not durable yet, by their items.
+    settling: HashMap<u64, Settling>,
     stale: u64,
     is_draining: bool,
+}
+
+/// An answer on its way to the disk.
+#[derive(Debug)]
+struct Settling {
+    instance: Arc<str>,
+    kind: Kind,
+    /// Repeats of it, which come out as it does.
+    repeats: Vec<Outcome>,
+}
+
+/// The work that an answer ends.
+#[derive(Debug)]
+pub struct Answered {
+    /// The work, taken out.
+    pub work: Work,
+    /// To whom it was sent, if that is known.
+    pub delivery: Option<Delivery>,
+    item: u64,
 }
 
 #[derive(Debug)]
@@ -593,12 +614,12 @@ impl Workers {
         }
     }
 
-    /// Takes the work that an answer is for, and says to whom it was sent. A late answer of an
-    /// activity counts as long as there is none.
+    /// Takes the work that an answer is for. A late answer of an activity counts as long as there is
+    /// none. Its outcome is told by what [`Workers::settle`] makes of it.
     ///
     /// # Errors
     /// Nothing is taken when the answer is too late or its token is that of other work.
-    pub fn answered(&self, to: AnswerTo<'_>) -> Result<(Work, Option<Delivery>), NoWork> {
+    pub fn answered(&self, to: AnswerTo<'_>) -> Result<Answered, NoWork> {
         let mut state = self.lock();
         let id = self.find(&mut state, to)?;
         let item = state.items.get(&id).ok_or(NoWork::Stale)?;
@@ -610,10 +631,49 @@ impl Workers {
             }),
             _ => None,
         };
-        state
-            .remove(id)
-            .map(|work| (work, delivered))
-            .ok_or(NoWork::Stale)
+        let work = state.remove(id).ok_or(NoWork::Stale)?;
+        let settling = Settling {
+            instance: work.instance.clone(),
+            kind: to.kind,
+            repeats: Vec::new(),
+        };
+        state.settling.insert(id, settling);
+        Ok(Answered {
+            work,
+            delivery: delivered,
+            item: id,
+        })
+    }
+
+    /// The outcome of an answer that was taken, also for those who repeat it meanwhile: a repeat is
+    /// acknowledged no earlier than what it repeats is durable.
+    pub fn settle(self: &Arc<Self>, answered: &Answered, outcome: Outcome) -> Outcome {
+        let (workers, item) = (self.clone(), answered.item);
+        Outcome::new(move |result| {
+            let settled = workers.lock().settling.remove(&item);
+            for repeat in settled.into_iter().flat_map(|settled| settled.repeats) {
+                repeat.tell(result.clone());
+            }
+            outcome.tell(result);
+        })
+    }
+
+    /// Tells the outcome of an answer that came too late: with that of the answer which it repeats,
+    /// if that one is not durable yet.
+    pub fn tell_late(&self, to: AnswerTo<'_>, outcome: Outcome) {
+        let item = self.read(to.token).map(|(id, _)| id);
+        let is_repeat = |(id, settling): &(&u64, &mut Settling)| match item {
+            Some(item) => **id == item,
+            None => settling.kind == to.kind && &*settling.instance == to.instance,
+        };
+        let mut state = self.lock();
+        match state.settling.iter_mut().find(is_repeat) {
+            Some((_, settling)) => settling.repeats.push(outcome),
+            None => {
+                drop(state);
+                outcome.tell(Ok(()));
+            }
+        }
     }
 
     /// The item that an answer is for.

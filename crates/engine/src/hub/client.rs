@@ -11,7 +11,7 @@ use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
 use dalsegno_core::store::{EntityRow, ReadError, Store};
 use dalsegno_core::{
-    EntityId, ExecutionKey, InstanceId, Message, PartitionId, Payload, TaskId, Timestamp, hash,
+    EntityId, EventKind, ExecutionKey, InstanceId, Message, PartitionId, Payload, TaskId, Timestamp, hash,
 };
 use tokio::sync::oneshot;
 
@@ -458,14 +458,25 @@ impl TaskHub {
     /// # Errors
     /// `NotFound`, `InstanceRunning`.
     pub async fn purge(&self, id: &InstanceId, scope: Scope) -> Answer<u64> {
-        let mut family = vec![id.clone()];
-        if scope == Scope::Recursive {
-            self.collect_children(&mut family).await?;
+        if scope == Scope::Instance {
+            return self.purge_one(id, None).await.map(|()| 1);
         }
-        self.purge_one(id, None).await?;
+        let status = self.status_as_stored(id).await?;
+        let row = status.ok_or_else(|| RequestError::not_found(id))?.row;
+        self.purge_family(id, row.key).await
+    }
+
+    /// Deletes this execution of an instance, with all its children, if it is finished.
+    ///
+    /// # Errors
+    /// As [`TaskHub::purge`]; `NotFound` when the instance has another execution by now.
+    pub async fn purge_family(&self, id: &InstanceId, key: ExecutionKey) -> Answer<u64> {
+        let mut family = vec![(id.clone(), key)];
+        self.collect_children(&mut family).await?;
+        self.purge_one(id, Some(key)).await?;
         let mut purged = 1;
-        for child in family.iter().skip(1) {
-            purged += u64::from(self.purge_one(child, None).await.is_ok());
+        for (child, key) in family.iter().skip(1) {
+            purged += u64::from(self.purge_one(child, Some(*key)).await.is_ok());
         }
         Ok(purged)
     }
@@ -474,22 +485,33 @@ impl TaskHub {
         self.ask(id, |id, reply| Command::Purge { id, key, reply }).await
     }
 
-    async fn collect_children(&self, family: &mut Vec<InstanceId>) -> Answer<()> {
+    /// Adds the children of all that are in it. An id in a history may by now be that of an instance
+    /// which somebody else started: that one is no child.
+    async fn collect_children(&self, family: &mut Vec<(InstanceId, ExecutionKey)>) -> Answer<()> {
         let mut next = 0;
         while next < family.len() && family.len() < FAMILY_MAX {
-            let id = family[next].clone();
+            let (id, key) = family[next].clone();
+            next += 1;
             let Ok(history) = self.history_with(&id, LargeValues::LeaveOut).await else {
-                next += 1;
                 continue;
             };
+            // Children that had ended before a rewind have the execution before it as their parent.
+            let is_rewound = |event: &Event| matches!(event.kind, EventKind::ExecutionRewound { .. });
+            let was_rewound = history.iter().any(is_rewound);
             for event in history {
-                if let dalsegno_core::EventKind::SubOrchestrationInstanceCreated { instance, .. } = event.kind
-                    && !family.contains(&instance)
-                {
-                    family.push(instance);
+                let EventKind::SubOrchestrationInstanceCreated { task, instance, .. } = event.kind else {
+                    continue;
+                };
+                let Some(child) = self.status_as_stored(&instance).await? else {
+                    continue;
+                };
+                let is_child = child.row.parent.is_some_and(|parent| {
+                    parent.instance == id && parent.task == task && (parent.execution == key || was_rewound)
+                });
+                if is_child && !family.iter().any(|(known, _)| *known == instance) {
+                    family.push((instance, child.row.key));
                 }
             }
-            next += 1;
         }
         Ok(())
     }

@@ -190,7 +190,10 @@ impl Runtime {
         let meta: HashMap<Arc<str>, Vec<u8>> = loaded.meta.iter().cloned().collect();
         let runtime = Self {
             name: name.into(),
-            queue: Arc::new(CommitQueue::new(limits.unsynced_bytes_max)),
+            queue: Arc::new(CommitQueue::new(
+                limits.unsynced_bytes_max,
+                limits.batch_bytes_max,
+            )),
             disk_space: DiskSpace::new(limits.disk_free_bytes_min),
             limits,
             executor,

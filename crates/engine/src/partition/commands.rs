@@ -91,6 +91,7 @@ impl Partition {
                     reason,
                     output,
                     children,
+                    parent: None,
                 };
                 self.message_unless_final(id, terminate, reply);
             }
@@ -159,12 +160,21 @@ impl Partition {
     /// One request is enough: while one waits, another is answered and forgotten.
     fn cancel(&mut self, id: &InstanceId, reason: Option<String>, reply: Reply<()>) {
         let waits = self.slots.get(id).is_some_and(|slot| {
-            let is_cancel = |item: &Item| matches!(item.as_message(), Some(Message::Cancel { .. }));
+            let parent = slot
+                .resident()
+                .and_then(|resident| resident.orchestration.row.parent.as_ref());
+            let is_cancel = |item: &Item| match item.as_message() {
+                Some(message @ Message::Cancel { .. }) => message.is_for(parent),
+                _ => false,
+            };
             slot.held.iter().any(is_cancel)
         });
         match waits {
             true => self.answer_slot(id, reply.with(Ok(()))),
-            false => self.message_unless_final(id, Message::Cancel { reason }, reply),
+            false => {
+                let cancel = Message::Cancel { reason, parent: None };
+                self.message_unless_final(id, cancel, reply);
+            }
         }
     }
 
@@ -298,6 +308,7 @@ impl Partition {
             reason,
             output: None,
             children: ParentClosePolicy::Abandon,
+            parent: None,
         };
         let now = self.now;
         self.withdraw(id);

@@ -43,6 +43,9 @@ impl Partition {
         tracing::error!(instance_id = %id, error = unread.text, "an instance is damaged");
         if let Some(slot) = self.slots.get_mut(id) {
             slot.state = SlotState::Damaged(unread.text);
+            if let Some(key) = slot.read_again.take() {
+                self.keys.remove(&key);
+            }
         }
         self.refuse_commands(id);
     }

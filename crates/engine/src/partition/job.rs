@@ -8,10 +8,11 @@ use std::fmt;
 
 use dalsegno_core::message::Target;
 use dalsegno_core::orchestration::Draft;
-use dalsegno_core::{Action, EntityId, Event, Fault, FaultKind, InstanceId, Payload, Timestamp};
+use dalsegno_core::planted::{self, Bug};
+use dalsegno_core::{Action, EntityId, Event, EventKind, Fault, FaultKind, InstanceId, Payload, Timestamp};
 
 use super::entities::EntityTurn;
-use super::sizes::{Sizes, checked_actions};
+use super::sizes::{TurnLimits, checked};
 use super::slot::{Item, Resident};
 use crate::executor::{
     Execution, ExecutionInfo, Executor, OperationRequest, OperationRun, TurnAddress, TurnSender,
@@ -84,8 +85,7 @@ pub struct TurnJob {
     pub(super) live: Option<Box<dyn Execution>>,
     pub(super) history: Option<Vec<Event>>,
     pub(super) draft: Draft,
-    pub(super) actions_max: usize,
-    pub(super) sizes: Sizes,
+    pub(super) limits: TurnLimits,
 }
 
 /// What the orchestrator said.
@@ -100,8 +100,8 @@ pub struct TurnDone {
 /// What became of the new events.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// The code took them and asks for this.
-    Actions(Vec<Action>),
+    /// The code took them and asks for this. The next execution gets the events that it has not read.
+    Actions(Vec<Action>, Vec<EventKind>),
     /// The code runs elsewhere: this sends them there.
     Away(TurnAddress, TurnSender),
 }
@@ -143,20 +143,14 @@ impl TurnJob {
             return Ok(Said::Away(self.address.clone(), sender));
         }
         let actions = live.advance(&self.draft.events)?;
-        checked(actions, self.actions_max, self.sizes).map(Said::Actions)
+        let continues = |action: &Action| matches!(action, Action::ContinueAsNew { .. });
+        let unread = match actions.iter().any(continues) {
+            true if !planted::has(Bug::EventsLostAtContinueAsNew) => live.unconsumed_events(),
+            _ => Vec::new(),
+        };
+        let actions = checked(actions, &unread, self.limits)?;
+        Ok(Said::Actions(actions, unread))
     }
-}
-
-/// What a turn comes to that asks for more than it may.
-pub(super) fn checked(actions: Vec<Action>, actions_max: usize, sizes: Sizes) -> Result<Vec<Action>, Fault> {
-    if actions.len() > actions_max {
-        let message = format!(
-            "one turn asked for {} things, turn_actions_max is {actions_max}: start children, or wait in between",
-            actions.len(),
-        );
-        return Err(Fault::new(FaultKind::BusyLoop, message));
-    }
-    Ok(checked_actions(actions, sizes))
 }
 
 fn missing(info: &ExecutionInfo) -> Fault {

@@ -178,7 +178,7 @@ pub struct Partition {
     entropy: Entropy,
     now: Timestamp,
     slots: HashMap<InstanceId, Slot>,
-    /// Of resident executions only.
+    /// Of executions that are resident or read again.
     keys: HashMap<ExecutionKey, InstanceId>,
     entities: HashMap<EntityId, EntitySlot>,
     entity_cache: EntityCache,

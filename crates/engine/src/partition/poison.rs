@@ -76,7 +76,7 @@ impl Partition {
         set_kills(&mut resident.orchestration.row, kills);
         tracing::warn!(instance_id = %id, kills, "a turn of this instance ran when the process died");
         if kills >= most {
-            let batch = take_batch(slot);
+            let batch = take_batch(slot, self.config.limits.turn_bytes_max);
             let fault = Fault::new(
                 FaultKind::Poisoned,
                 self.kills_text("a turn of this instance", kills),

@@ -12,8 +12,7 @@ use dalsegno_core::query::Status;
 use dalsegno_core::store::{InstanceRow, Op};
 use dalsegno_core::{Action, Event, EventKind, InstanceId, Message, TaskId};
 
-use super::job::checked;
-use super::sizes::Sizes;
+use super::sizes::{TurnLimits, checked, fitting};
 use super::slot::{AwayTurn, Item, Resident, Slot, put_back};
 use super::turns::remember_events;
 use super::{Partition, values};
@@ -24,6 +23,12 @@ use crate::turn::{Effect, Reply, Turn};
 /// Does this message end a turn that is out? All others wait until it is answered. A request to
 /// cancel does so once: its code is to learn of it before it ends.
 pub(super) fn ends_away_turn(slot: &Slot, message: &Message) -> bool {
+    let parent = slot
+        .resident()
+        .and_then(|resident| resident.orchestration.row.parent.as_ref());
+    if !message.is_for(parent) {
+        return false;
+    }
     match message {
         Message::Terminate { .. } | Message::Suspend { .. } => true,
         Message::Cancel { .. } => slot.resident().is_some_and(|resident| !is_cancelled(resident)),
@@ -57,6 +62,7 @@ fn change_of_status(row: &InstanceRow, batch: &[Item]) -> Option<usize> {
     }
     let is_suspended = row.status == Status::Suspended;
     let decisive = |item: &Item| match item.as_message() {
+        Some(message) if !message.is_for(row.parent.as_ref()) => false,
         Some(Message::Suspend { .. }) => !is_suspended,
         Some(Message::Resume { .. }) => is_suspended,
         Some(Message::Cancel { .. }) => row.status == Status::Pending,
@@ -104,7 +110,8 @@ impl Partition {
             None | Some(Message::Start(_) | Message::Rewind { .. }) => false,
             Some(message) => !ends_away_turn(slot, message),
         };
-        let count = slot.queue.iter().take_while(waits).count();
+        let waiting = slot.queue.iter().take_while(waits).map(Item::as_message);
+        let count = fitting(waiting, self.config.limits.turn_bytes_max);
         let mut items: Vec<Item> = slot.queue.drain(..count).collect();
         let mut turn = Turn::default();
         self.store_items(id, &mut items, &mut turn);
@@ -225,8 +232,7 @@ impl Partition {
             true => self.widen_draft(id, draft, batch),
             false => (draft, batch),
         };
-        let limits = &self.config.limits;
-        match checked(actions, limits.turn_actions_max, Sizes::of(limits)) {
+        match checked(actions, &unread, TurnLimits::of(&self.config.limits)) {
             Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
             Err(fault) => {
                 self.acquit(id);

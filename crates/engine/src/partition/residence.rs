@@ -41,8 +41,12 @@ impl Partition {
             },
             Err(unread) => return self.take_unread_instance(id, unread),
         };
-        if let Some(resident) = slot.resident() {
-            self.keys.insert(resident.orchestration.row.key, id.clone());
+        let key = slot.resident().map(|resident| resident.orchestration.row.key);
+        if let Some(before) = slot.read_again.take().filter(|before| Some(*before) != key) {
+            self.keys.remove(&before);
+        }
+        if let Some(key) = key {
+            self.keys.insert(key, id.clone());
         }
         if let Some(Unread { text: message, .. }) = damage {
             let kind = FaultKind::Damaged;
@@ -63,7 +67,8 @@ impl Partition {
         };
         if let Some(resident) = slot.resident() {
             let (key, bytes) = (resident.orchestration.row.key, resident.live_bytes);
-            self.keys.remove(&key);
+            // Its timers still find it here: the store may not have it before what it waits for.
+            slot.read_again = Some(key);
             self.futures.forget(bytes);
         }
         slot.state = SlotState::Loading;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dalsegno_core::event::Parent;
+use dalsegno_core::limits::COMMIT_BYTES_MAX;
 use dalsegno_core::message::{StartRequest, Target};
 use dalsegno_core::orchestration::{OpenTask, Orchestration};
 use dalsegno_core::planted::{self, Bug};
@@ -81,7 +82,8 @@ impl Partition {
         else {
             return;
         };
-        let status = slot.resident().map(|resident| resident.orchestration.row.status);
+        let own = slot.resident().filter(|resident| is_child_of(resident, &message));
+        let status = own.map(|resident| resident.orchestration.row.status);
         let needs_history = status == Some(Status::Failed) && !self.has_history(id);
         if needs_history || self.lacks_output(id) {
             return self.read_history_first(
@@ -121,7 +123,9 @@ impl Partition {
     fn adopt(&mut self, id: &InstanceId, parent: &Parent) -> Turn {
         let mut turn = Turn::default();
         let inline_max = self.config.limits.payload_inline_bytes;
-        let outcome = match self.slots.get_mut(id).and_then(Slot::resident_mut) {
+        let resident = self.slots.get_mut(id).and_then(Slot::resident_mut);
+        let is_child = |resident: &&mut Resident| is_started_by(resident, parent);
+        let outcome = match resident.filter(is_child) {
             None => Some(Err(Failure::new(
                 "NotFound",
                 format!("the child {id} was purged"),
@@ -180,6 +184,7 @@ impl Partition {
         let old = resident.orchestration.row.clone();
         let rewound = before_failure(resident.history.as_deref().unwrap_or_default());
         let mut history = rewound.history;
+        check_bytes(id, &history)?;
         if !history.is_empty() {
             let kinds = [
                 EventKind::OrchestratorStarted,
@@ -362,6 +367,34 @@ impl Partition {
             failures: Vec::new(),
         }
     }
+}
+
+/// Was it started by the sender of this message? Another instance may have got the id since.
+fn is_child_of(resident: &Resident, message: &Message) -> bool {
+    match message {
+        Message::Rewind {
+            parent: Some(parent), ..
+        } => is_started_by(resident, parent),
+        _ => true,
+    }
+}
+
+/// Was it started by this task? A parent that was rewound is a new execution.
+fn is_started_by(resident: &Resident, parent: &Parent) -> bool {
+    let own = resident.orchestration.row.parent.as_ref();
+    own.is_some_and(|own| own.instance == parent.instance && own.task == parent.task)
+}
+
+/// A rewind writes the whole history in one commit.
+fn check_bytes(id: &InstanceId, history: &[Event]) -> Result<(), RequestError> {
+    let bytes = record::encode_events(history).len();
+    if bytes <= COMMIT_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "the history of instance {id} has {bytes} bytes, one commit has {COMMIT_BYTES_MAX} at most: restart it instead"
+    );
+    Err(RequestError::new(RequestErrorKind::OverLimit, detail).about(id))
 }
 
 /// The messages by which an entity call or a lock was asked for.

@@ -2,7 +2,7 @@
 //! made it; the text of a failure is cut, for it has to be told.
 
 use dalsegno_core::limits::Limits;
-use dalsegno_core::{Action, Failure, Payload};
+use dalsegno_core::{Action, EventKind, Failure, Fault, FaultKind, Message, Payload};
 
 use crate::executor::{AttemptOutcome, EntityEffect, OperationOutcome};
 
@@ -19,6 +19,8 @@ pub(super) struct Sizes {
     /// So that failures need not be kept apart from rows and histories.
     text_max: usize,
     heartbeat_max: usize,
+    /// Of all that one operation of an entity returns, sends and becomes.
+    operation_max: usize,
 }
 
 impl Sizes {
@@ -27,12 +29,104 @@ impl Sizes {
             value_max: limits.payload_bytes_max,
             text_max: limits.payload_inline_bytes.max(TEXT_BYTES_KEPT),
             heartbeat_max: limits.payload_inline_bytes,
+            operation_max: limits.turn_bytes_max,
         }
     }
 }
 
+/// What one turn may ask for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TurnLimits {
+    actions_max: usize,
+    bytes_max: usize,
+    locked_entities_max: usize,
+    sizes: Sizes,
+}
+
+impl TurnLimits {
+    pub(super) fn of(limits: &Limits) -> Self {
+        Self {
+            actions_max: limits.turn_actions_max,
+            bytes_max: limits.turn_bytes_max,
+            locked_entities_max: limits.locked_entities_max,
+            sizes: Sizes::of(limits),
+        }
+    }
+}
+
+/// What a turn comes to, with the events that it leaves for the next execution. One that asks for
+/// more than it may is a fault.
+pub(super) fn checked(
+    actions: Vec<Action>,
+    unread: &[EventKind],
+    limits: TurnLimits,
+) -> Result<Vec<Action>, Fault> {
+    let (count, most) = (actions.len(), limits.actions_max);
+    if count > most {
+        let message = format!(
+            "one turn asked for {count} things, turn_actions_max is {most}: start children, or wait in between"
+        );
+        return Err(Fault::new(FaultKind::BusyLoop, message));
+    }
+    let locks = actions.iter().filter_map(|action| match action {
+        Action::LockEntities { entities, .. } => Some(entities.len()),
+        _ => None,
+    });
+    let (count, most) = (locks.max().unwrap_or_default(), limits.locked_entities_max);
+    if count > most {
+        let message = format!("{count} entities in one lock, locked_entities_max is {most}: lock fewer");
+        return Err(Fault::new(FaultKind::Oversized, message));
+    }
+    let asked = actions.iter().filter_map(Action::value).map(Payload::len_bytes);
+    let (bytes, most) = (
+        asked.chain(unread.iter().map(event_bytes)).sum::<usize>(),
+        limits.bytes_max,
+    );
+    if bytes > most {
+        let message = format!(
+            "one turn asks for {bytes} bytes of values, turn_bytes_max is {most}: pass references instead of values, or \
+             wait in between"
+        );
+        return Err(Fault::new(FaultKind::Oversized, message));
+    }
+    Ok(checked_actions(actions, limits.sizes))
+}
+
+fn event_bytes(event: &EventKind) -> usize {
+    match event {
+        EventKind::EventRaised { input, .. } => input.as_ref().map_or(0, Payload::len_bytes),
+        _ => 0,
+    }
+}
+
+/// Bytes of the value that a message brings.
+pub(super) fn message_bytes(message: &Message) -> usize {
+    let value = match message {
+        Message::EventRaised { input, .. } => input.as_ref(),
+        Message::TaskDone { outcome, .. }
+        | Message::ChildDone { outcome, .. }
+        | Message::EntityAnswered { outcome, .. } => outcome.as_ref().ok().and_then(Option::as_ref),
+        _ => None,
+    };
+    value.map_or(0, Payload::len_bytes)
+}
+
+/// How many of these come first and have no more than so many bytes together; at least one.
+pub(super) fn fitting<'m>(messages: impl Iterator<Item = Option<&'m Message>>, bytes_max: usize) -> usize {
+    let mut bytes = 0_usize;
+    let mut count = 0;
+    for message in messages {
+        bytes = bytes.saturating_add(message.map_or(0, message_bytes));
+        if bytes > bytes_max && count > 0 {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
 /// What a turn comes to: one that asks for something with too large a value fails its orchestration.
-pub(super) fn checked_actions(actions: Vec<Action>, sizes: Sizes) -> Vec<Action> {
+fn checked_actions(actions: Vec<Action>, sizes: Sizes) -> Vec<Action> {
     let values = actions.iter().filter_map(Action::value);
     match failure_of(
         "a turn asks for something with, or ends with,",
@@ -96,8 +190,16 @@ pub(super) fn checked_operation(operation: OperationOutcome, sizes: Sizes) -> Op
     let sent = operation.effects.iter().filter_map(|effect| match effect {
         EntityEffect::Signal { input, .. } | EntityEffect::Start { input, .. } => input.as_ref(),
     });
-    let values = result.chain(&operation.state).chain(sent);
-    match failure_of("the operation returned, sent or became", values, sizes.value_max) {
+    let values: Vec<&Payload> = result.chain(&operation.state).chain(sent).collect();
+    let bytes: usize = values.iter().map(|value| value.len_bytes()).sum();
+    let most = sizes.operation_max;
+    let message = format!(
+        "the operation returned, sent and became {bytes} bytes of values, turn_bytes_max is {most}: pass references \
+         instead of values"
+    );
+    let too_many = (bytes > most).then(|| Failure::new("PayloadTooLarge", message).permanent());
+    let what = "the operation returned, sent or became";
+    match failure_of(what, values.into_iter(), sizes.value_max).or(too_many) {
         Some(failure) => OperationOutcome {
             outcome: Err(failure),
             state: None,

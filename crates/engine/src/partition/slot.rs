@@ -6,10 +6,11 @@ use std::sync::Arc;
 use dalsegno_core::orchestration::{Draft, Orchestration};
 use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::query::Status;
-use dalsegno_core::{Event, InstanceId, Message, TaskId};
+use dalsegno_core::{Event, ExecutionKey, InstanceId, Message, TaskId};
 
 use super::notes::awaited_of;
 use super::poison::kills_of;
+use super::sizes::fitting;
 use crate::executor::Execution;
 use crate::input::{Command, WaitFor};
 use crate::request::InstanceStatus;
@@ -70,6 +71,8 @@ pub(super) struct Slot {
     pub(super) last_turn: u64,
     /// Is it in the ready list?
     pub(super) is_queued: bool,
+    /// The execution that is read again, by which its timers find it meanwhile.
+    pub(super) read_again: Option<ExecutionKey>,
 }
 
 #[derive(Debug)]
@@ -149,6 +152,7 @@ impl Slot {
             state,
             last_turn: 0,
             is_queued: false,
+            read_again: None,
         }
     }
 
@@ -179,21 +183,43 @@ impl Slot {
     }
 }
 
-/// What a turn looks at: what was held, if it may move now, and the messages at the front.
-pub(super) fn take_batch(slot: &mut Slot) -> Vec<Item> {
-    let count = slot
-        .queue
-        .iter()
-        .take_while(|item| match item.as_message() {
-            Some(Message::Start(_) | Message::Rewind { .. }) | None => false,
-            Some(_) => true,
-        })
-        .count();
-    let fresh: Vec<Item> = slot.queue.drain(..count).collect();
-    if slot.held.is_empty() {
-        return fresh;
+/// What a turn looks at: what was held, if it may move now, and the messages at the front, of so many
+/// bytes together.
+pub(super) fn take_batch(slot: &mut Slot, bytes_max: usize) -> Vec<Item> {
+    let mut batch = take_waiting(slot);
+    let count = fitting(batch.iter().map(Item::as_message), bytes_max);
+    if count == batch.len() {
+        return batch;
     }
-    let is_key = |item: &Item| match item.as_message() {
+    if moves(slot) {
+        let rest = batch.split_off(count);
+        put_back(slot, rest);
+        return batch;
+    }
+    // What has everything else move comes first, and alone: the rest follows when it does.
+    let count = match batch.iter().position(is_key) {
+        Some(at) => {
+            batch[..=at].rotate_right(1);
+            1
+        }
+        None => count,
+    };
+    let rest = batch.split_off(count);
+    put_back(slot, rest);
+    batch
+}
+
+/// Does what was held move with the next turn?
+fn moves(slot: &Slot) -> bool {
+    slot.resident().is_some_and(|resident| {
+        let row = &resident.orchestration.row;
+        row.status != Status::Suspended && row.parked.is_none() && row.events > 0
+    })
+}
+
+/// Does it have what was held move?
+fn is_key(item: &Item) -> bool {
+    match item.as_message() {
         Some(Message::Terminate { .. }) => !planted::has(Bug::HeldKeptAtEnd),
         message => matches!(
             message,
@@ -206,12 +232,23 @@ pub(super) fn take_batch(slot: &mut Slot) -> Vec<Item> {
                     }
             )
         ),
-    };
-    let moves = slot.resident().is_some_and(|resident| {
-        let row = &resident.orchestration.row;
-        row.status != Status::Suspended && row.parked.is_none() && row.events > 0
-    });
-    if !moves && !fresh.iter().any(is_key) {
+    }
+}
+
+fn take_waiting(slot: &mut Slot) -> Vec<Item> {
+    let count = slot
+        .queue
+        .iter()
+        .take_while(|item| match item.as_message() {
+            Some(Message::Start(_) | Message::Rewind { .. }) | None => false,
+            Some(_) => true,
+        })
+        .count();
+    let fresh: Vec<Item> = slot.queue.drain(..count).collect();
+    if slot.held.is_empty() {
+        return fresh;
+    }
+    if !moves(slot) && !fresh.iter().any(is_key) {
         return fresh;
     }
     let mut batch = Vec::with_capacity(slot.held.len() + fresh.len());

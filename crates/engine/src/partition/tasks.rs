@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::event::{AttemptFailure, AttemptRecord, Attempts, ParentClosePolicy};
+use dalsegno_core::event::{AttemptFailure, AttemptRecord, Attempts, Parent, ParentClosePolicy};
 use dalsegno_core::message::{ReusePolicy, Target};
 use dalsegno_core::orchestration::TurnResult;
 use dalsegno_core::planted::{self, Bug};
@@ -14,7 +14,7 @@ use dalsegno_core::{ExecutionKey, Failure, InstanceId, Message, Outcome, Payload
 use super::Partition;
 use super::sizes::{Sizes, checked_attempt, cut};
 use super::slot::{Item, Slot};
-use crate::executor::AttemptOutcome;
+use crate::executor::{AttemptOutcome, Receipt};
 use crate::input::AttemptRun;
 use crate::record;
 use crate::task::{ChildRecord, FAILURE_TEXT_BYTES_MAX, FAILURES_KEPT, StoredTask, TaskRecord};
@@ -142,13 +142,15 @@ impl Partition {
             self.forget_child(key, *task, turn);
             let ends = *policy == ParentClosePolicy::Terminate || own == Some(ParentClosePolicy::Terminate);
             let reason = Some(format!("the parent {id} was terminated"));
+            let parent = Some(as_parent(id, key, *task));
             let message = match own {
                 _ if ends => Message::Terminate {
                     reason,
                     output: None,
                     children: *policy,
+                    parent,
                 },
-                Some(ParentClosePolicy::Cancel) => Message::Cancel { reason },
+                Some(ParentClosePolicy::Cancel) => Message::Cancel { reason, parent },
                 _ => continue,
             };
             self.send(Target::Orchestration(instance.clone()), message, turn);
@@ -172,13 +174,15 @@ impl Partition {
                 Some(reason) => format!("the parent {id} was cancelled: {reason}"),
                 None => format!("the parent {id} was cancelled"),
             });
+            let parent = Some(as_parent(id, key, *task));
             let message = match policy {
                 ParentClosePolicy::Terminate => Message::Terminate {
                     output: None,
                     reason,
                     children: ParentClosePolicy::Abandon,
+                    parent,
                 },
-                _ => Message::Cancel { reason },
+                _ => Message::Cancel { reason, parent },
             };
             self.send(Target::Orchestration(instance.clone()), message, turn);
         }
@@ -299,6 +303,14 @@ impl Partition {
         );
     }
 
+    /// A report that changes nothing is acknowledged behind what came before it: it may repeat one
+    /// whose outcome is not durable yet.
+    fn acknowledge(&mut self, receipt: Receipt) {
+        if receipt.is_requested() {
+            self.answer_now(Effect::Answer(Box::new(move || receipt.give())));
+        }
+    }
+
     /// Is this the attempt that is under way? Reports may come twice, and after a cancellation.
     fn is_current(&mut self, record: &TaskRecord) -> bool {
         let current = self.attempts.get(&(record.key, record.task));
@@ -316,7 +328,7 @@ impl Partition {
         run: AttemptRun,
     ) {
         if !self.is_current(record) {
-            return run.receipt.give();
+            return self.acknowledge(run.receipt);
         }
         let attempt = record.failed_attempts + 1;
         let policy = self.retry_policy(record);
@@ -347,7 +359,7 @@ impl Partition {
     /// A 429 without a limiter: the task waits and burns no attempt; the retry deadline bounds it.
     fn wait_without_attempt(&mut self, record: &TaskRecord, retry_after: Duration, run: AttemptRun) {
         if !self.is_current(record) {
-            return run.receipt.give();
+            return self.acknowledge(run.receipt);
         }
         let due = self.now + retry_after;
         let deadline = self.retry_policy(record).deadline;
@@ -485,6 +497,15 @@ impl Partition {
             .insert((due, *execution, *task), StoredTask::Child(again));
         self.push_turn(turn);
         true
+    }
+}
+
+/// This execution as the parent of what a task started.
+fn as_parent(id: &InstanceId, key: ExecutionKey, task: TaskId) -> Parent {
+    Parent {
+        instance: id.clone(),
+        execution: key,
+        task,
     }
 }
 

@@ -8,7 +8,7 @@ use dalsegno_core::store::{Apart, InstanceRow, Op};
 use dalsegno_core::{Action, EventKind, Fault, InstanceId, Message, Payload, TaskId};
 
 use super::job::{Job, Running, RunningTurn, Said, TurnDone, TurnJob};
-use super::sizes::Sizes;
+use super::sizes::TurnLimits;
 use super::slot::{Item, Resident, Slot, SlotState, put_back, take_batch};
 use super::starts::{count_depth, delayed_start, fresh};
 use super::traces::{follow, for_next_execution};
@@ -21,9 +21,8 @@ impl Partition {
     /// The first half of a turn. Turns that need no code are finished here.
     pub(super) fn begin_turn(&mut self, id: &InstanceId) -> Option<Job> {
         let now = self.now;
-        let actions_max = self.config.limits.turn_actions_max;
         let locked_entities_max = self.config.limits.locked_entities_max;
-        let batch = take_batch(self.slots.get_mut(id)?);
+        let batch = take_batch(self.slots.get_mut(id)?, self.config.limits.turn_bytes_max);
         let batch = self.change_of_status_first(id, batch);
         let resident = self.slots.get_mut(id)?.resident_mut()?;
         let draft = resident
@@ -80,8 +79,7 @@ impl Partition {
             live,
             history,
             draft,
-            actions_max,
-            sizes: Sizes::of(&self.config.limits),
+            limits: TurnLimits::of(&self.config.limits),
         }))
     }
 
@@ -97,8 +95,7 @@ impl Partition {
         self.seat(&id, resident);
         match done.result {
             Ok(Said::Away(address, sender)) => self.send_away(&id, done.draft, batch, (address, sender)),
-            Ok(Said::Actions(actions)) => {
-                let unread = self.unread_events(&id, &actions);
+            Ok(Said::Actions(actions, unread)) => {
                 self.conclude(&id, done.draft, batch, actions, Some(unread));
             }
             Err(fault) => {
@@ -129,24 +126,6 @@ impl Partition {
         self.make_ready(id);
         if self.slots.get(id).is_some_and(|slot| slot.queue.is_empty()) {
             self.rest(id);
-        }
-    }
-
-    /// Events that the code has not read and the next execution gets.
-    fn unread_events(&self, id: &InstanceId, actions: &[Action]) -> Vec<EventKind> {
-        let continues = actions
-            .iter()
-            .any(|action| matches!(action, Action::ContinueAsNew { .. }));
-        let live = self
-            .slots
-            .get(id)
-            .and_then(Slot::resident)
-            .and_then(|resident| resident.live.as_ref());
-        match live {
-            Some(live) if continues && !planted::has(Bug::EventsLostAtContinueAsNew) => {
-                live.unconsumed_events()
-            }
-            _ => Vec::new(),
         }
     }
 
@@ -341,6 +320,7 @@ impl Partition {
         let cancel = cancel.filter(|_| !planted::has(Bug::CancelLostAtContinueAsNew));
         let cancel = cancel.map(|request| Message::Cancel {
             reason: request.reason.clone(),
+            parent: None,
         });
         let bytes = resident.live_bytes;
         turn.ops.push(Op::DeleteExecution {

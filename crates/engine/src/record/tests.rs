@@ -297,6 +297,7 @@ fn all_messages() -> Vec<Message> {
             reason: reason.clone(),
             output: None,
             children: ParentClosePolicy::Terminate,
+            parent: None,
         },
         Message::Suspend {
             reason: reason.clone(),
@@ -338,6 +339,17 @@ fn all_messages() -> Vec<Message> {
         })),
         Message::Cancel {
             reason: Some("enough".into()),
+            parent: None,
+        },
+        Message::Cancel {
+            reason: None,
+            parent: Some(parent()),
+        },
+        Message::Terminate {
+            reason: None,
+            output: None,
+            children: ParentClosePolicy::Abandon,
+            parent: Some(parent()),
         },
     ]
 }
@@ -713,7 +725,9 @@ fn the_bytes_of_messages_are_golden() {
             054f726465721201321a097b226e223a312e307d220d0a076f726465722d3710
             09180328043003523e0a3730302d346266393266333537376233346461366133
             63653932396430653065343733362d303066303637616130626139303262372d
-            30311203613d310a076f726465722d379202080a06656e6f756768"#]],
+            30311203613d310a076f726465722d379202080a06656e6f7567680a076f7264
+            65722d3792020f120d0a076f726465722d37100918030a076f726465722d3752
+            0f1a0d0a076f726465722d3710091803"#]],
     );
 }
 

@@ -8,7 +8,7 @@ use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::limits::Limits;
 use dalsegno_core::retry::RetryPolicy;
-use dalsegno_core::{Action, EntityId, Fault, InstanceId, Payload, TaskId, Timestamp};
+use dalsegno_core::{Action, EntityId, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp};
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
     OperationRequest, OperationRun,
@@ -53,11 +53,13 @@ impl Gate {
 }
 
 /// What is registered. Orchestrators: `quick` ends at once, `block` waits at the gate, `panic`
-/// panics in the executor itself, `wait` waits for an event; every other name calls the activity of
+/// panics in the executor itself, `wait` waits for an event, `alarm` sets a timer and has a fault on
+/// its first event; every other name calls the activity of
 /// that name. What starts with `slow` keeps its partition busy before its first turn.
 #[derive(Debug, Default)]
 pub(crate) struct App {
     pub(crate) gate: Gate,
+    pub(crate) has_faulted: AtomicBool,
 }
 
 /// A hub in memory, with one thread and little patience.
@@ -123,9 +125,15 @@ impl Execution for Script {
     }
 
     fn advance(&mut self, events: &[Event]) -> Result<Vec<Action>, Fault> {
+        if &*self.name == "alarm" {
+            return self.alarm(events);
+        }
         Ok(events.iter().filter_map(|event| self.take(&event.kind)).collect())
     }
 }
+
+/// How long after its turn a timer of `alarm` is due.
+pub(crate) const ALARM: Duration = Duration::from_secs(1);
 
 impl Script {
     fn take(&self, event: &EventKind) -> Option<Action> {
@@ -143,6 +151,24 @@ impl Script {
             }
             _ => None,
         }
+    }
+
+    fn alarm(&self, events: &[Event]) -> Result<Vec<Action>, Fault> {
+        let mut actions = Vec::new();
+        for event in events {
+            match &event.kind {
+                EventKind::ExecutionStarted(_) => actions.push(Action::CreateTimer {
+                    task: TaskId(0),
+                    fire_at: event.at + ALARM,
+                }),
+                EventKind::TimerFired { .. } => actions.push(Action::Complete { result: None }),
+                EventKind::EventRaised { .. } if !self.app.has_faulted.swap(true, Ordering::SeqCst) => {
+                    return Err(Fault::new(FaultKind::Diverged, "as planned"));
+                }
+                _ => {}
+            }
+        }
+        Ok(actions)
     }
 
     fn begin(&self) -> Option<Action> {
@@ -209,6 +235,7 @@ impl Executor for Functions {
         let names = [
             "quick",
             "wait",
+            "alarm",
             "frail",
             "large-output",
             "large-result",

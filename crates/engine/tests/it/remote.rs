@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dalsegno_core::action::TaskOptions;
-use dalsegno_core::event::{Event, EventKind, ParentClosePolicy};
+use dalsegno_core::action::{ChildOptions, TaskOptions};
+use dalsegno_core::event::{ChildLink, Event, EventKind, ParentClosePolicy};
 use dalsegno_core::limits::Limits;
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
@@ -29,6 +29,9 @@ use crate::simulated::settle;
 
 /// The instance of these tests.
 const AWAY: &str = "away";
+
+/// Bytes of one turn.
+const TURN_BYTES_MAX: usize = 10_000;
 
 /// One turn as the code elsewhere gets it.
 #[derive(Clone, Debug)]
@@ -362,6 +365,8 @@ fn open(store: Arc<MemoryStore>, elsewhere: &Arc<Elsewhere>, seed: u64, start: T
             // Whatever may leave memory does.
             futures_bytes_max: 1,
             payload_inline_bytes: 64,
+            turn_bytes_max: TURN_BYTES_MAX,
+            locked_entities_max: 2,
             ..Limits::default()
         },
         ..SimOptions::default()
@@ -397,6 +402,11 @@ fn ran(actions: Vec<Action>) -> TurnAnswer {
         events_taken: None,
         span: None,
     }
+}
+
+/// A value of so many bytes.
+fn bytes(count: usize) -> Option<Payload> {
+    Some(format!("\"{}\"", "x".repeat(count - 2)).as_str().into())
 }
 
 fn raised(name: &str) -> EventKind {
@@ -942,4 +952,181 @@ fn a_receipt_is_given_for_an_outcome_that_nobody_wants() {
         ground.is_clean();
     }
     assert!(unwanted > 5, "only {unwanted} outcomes were wanted by nobody");
+}
+
+/// What a worker asked for was bounded by the count of its actions alone.
+#[test]
+fn a_turn_that_asks_for_more_than_a_limit_allows_parks_its_instance() {
+    let value = |task: u32, count| Action::ScheduleTask {
+        task: TaskId(task),
+        name: "act".into(),
+        input: bytes(count),
+        options: TaskOptions::default(),
+    };
+    let lock = |count: u32| Action::LockEntities {
+        task: TaskId(1),
+        entities: (0..count)
+            .map(|number| EntityId::new("counter", &number.to_string()).expect("a good name"))
+            .collect(),
+        request: None,
+    };
+    let unread = |count| {
+        vec![EventKind::EventRaised {
+            name: "later".into(),
+            input: bytes(count),
+            trace: None,
+        }]
+    };
+    let next = || {
+        vec![Action::ContinueAsNew {
+            version: None,
+            input: None,
+        }]
+    };
+    for (actions, unread, said) in [
+        (vec![value(1, 5_000), value(2, 5_000)], Vec::new(), None),
+        (
+            vec![value(1, 5_000), value(2, 5_001)],
+            Vec::new(),
+            Some("one turn asks for 10001 bytes of values, turn_bytes_max is 10000"),
+        ),
+        (next(), unread(10_000), None),
+        (next(), unread(10_001), Some("turn_bytes_max is 10000")),
+        (vec![lock(2)], Vec::new(), None),
+        (
+            vec![lock(3)],
+            Vec::new(),
+            Some("3 entities in one lock, locked_entities_max is 2"),
+        ),
+    ] {
+        let mut ground = Ground::new();
+        ground.begin();
+        let turn = ground.turn();
+        let answer = TurnAnswer::Ran {
+            actions,
+            unread,
+            events_taken: None,
+            span: None,
+        };
+        assert!(ground.end(&turn, answer));
+        let parked = ground.row().parked;
+        assert_eq!(parked.is_some(), said.is_some(), "{parked:?}");
+        if let (Some(fault), Some(said)) = (parked, said) {
+            assert_eq!(fault.kind, FaultKind::Oversized);
+            assert!(fault.message.contains(said), "{}", fault.message);
+            let ended = ground.terminate();
+            assert_eq!(ground.answer(&ended), Ok(()));
+            ground.is_clean();
+        }
+    }
+}
+
+#[test]
+fn a_turn_takes_no_more_bytes_of_messages_than_it_may() {
+    for is_suspended in [false, true] {
+        let mut ground = Ground::new();
+        ground.begin();
+        let turn = ground.turn();
+        ground.ran(&turn, Vec::new());
+        let names = ["a", "b", "c", "d", "e"];
+        let first = match is_suspended {
+            true => {
+                ground.suspend();
+                Vec::new()
+            }
+            false => {
+                ground.raise("first");
+                vec![ground.turn()]
+            }
+        };
+        for name in names {
+            let message = Message::EventRaised {
+                name: name.into(),
+                input: bytes(4_000),
+                trace: None,
+            };
+            let raised = ground.hub.ask(AWAY, |reply| Command::Raise {
+                id: id(AWAY),
+                message,
+                mark: None,
+                reply,
+            });
+            assert_eq!(ground.answer(&raised), Ok(()), "{name}");
+        }
+        match first.first() {
+            Some(turn) => ground.ran(turn, Vec::new()),
+            None => ground.resume(),
+        }
+        let mut came = Vec::new();
+        while came.len() < names.len() {
+            let turn = ground.turn();
+            let events: Vec<_> = turn
+                .new
+                .iter()
+                .filter(|word| names.contains(&word.as_str()))
+                .cloned()
+                .collect();
+            assert!(events.len() <= 2, "{events:?}");
+            came.extend(events);
+            ground.ran(&turn, Vec::new());
+        }
+        assert_eq!(came, names, "suspended: {is_suspended}");
+    }
+}
+
+/// A child's id was in use by another instance, and the end of the parent ended that one.
+#[test]
+fn the_end_of_a_parent_leaves_an_instance_alone_that_only_has_the_id_of_its_child() {
+    for parent_close in [ParentClosePolicy::Terminate, ParentClosePolicy::Cancel] {
+        for (seed, recursive) in (0..60).flat_map(|seed| [(seed, false), (seed, true)]) {
+            let mut ground = Ground::seeded(seed);
+            ground.begin();
+            let turn = ground.turn();
+            let options = Box::new(StartOptions {
+                name: "other".to_owned(),
+                id: Some(id("other")),
+                ..StartOptions::default()
+            });
+            let started = ground.hub.ask("other", |reply| Command::Start {
+                id: id("other"),
+                is_new_id: IdOrigin::Given,
+                options,
+                reply,
+            });
+            ground.answer(&started).expect("it is started");
+            let child = Action::StartOrchestration {
+                task: TaskId(1),
+                name: "child".into(),
+                version: None,
+                instance: id("other"),
+                input: None,
+                link: ChildLink::Awaited,
+                options: ChildOptions {
+                    parent_close,
+                    ..ChildOptions::default()
+                },
+            };
+            ground.hub.end_turn(turn.address.clone(), ran(vec![child]));
+            match recursive {
+                true => drop(ground.hub.ask(AWAY, |reply| Command::Terminate {
+                    id: id(AWAY),
+                    reason: None,
+                    output: None,
+                    children: ParentClosePolicy::Terminate,
+                    reply,
+                })),
+                false => drop(ground.terminate()),
+            }
+            settle(&mut ground.hub);
+            assert_eq!(ground.status(), Status::Terminated, "seed {seed}");
+            let other = ground.store.instance(&id("other")).expect("it reads");
+            let other = other.expect("it is there");
+            assert_eq!((other.status, other.events), (Status::Pending, 0), "seed {seed}");
+            let sent = ground.sent();
+            let told = sent
+                .iter()
+                .any(|turn| turn.new.iter().any(|word| word == "CancelRequested"));
+            assert!(!told, "seed {seed}: {sent:?}");
+        }
+    }
 }

@@ -1,18 +1,24 @@
 //! Hubs under a virtual clock.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dalsegno_core::limits::Limits;
-use dalsegno_core::store::Store;
-use dalsegno_core::{Failure, Message};
-use dalsegno_engine::executor::{AttemptOutcome, OperationOutcome, OperationsEnded};
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{Commit, Store};
+use dalsegno_core::{Failure, Message, PartitionId};
+use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, OperationOutcome, OperationsEnded};
 use dalsegno_engine::input::{Command, IdOrigin};
 use dalsegno_engine::marks::Suspects;
+use dalsegno_engine::record::decode_task;
 use dalsegno_engine::request::{Answer, Started};
-use dalsegno_engine::simulation::{Promise, SimHub, SimOptions};
+use dalsegno_engine::simulation::{Promise, RunAttempt, SimHub, SimOptions};
+use dalsegno_engine::task::StoredTask;
+use dalsegno_store_memory::MemoryStore;
+use dalsegno_store_tests::{FailingStore, Fate, Faults};
 
-use crate::app::{App, Functions, id, start};
+use crate::app::{ALARM, App, Functions, id, start};
 
 /// Ends of the process that an activity survives, and one.
 pub(crate) const KILLS_MAX: u32 = 3;
@@ -80,6 +86,98 @@ pub(crate) fn raise(hub: &mut SimHub, name: &str) -> Promise<()> {
         mark: None,
         reply,
     })
+}
+
+/// A hub that runs what its seed says, whose every attempt is reported twice.
+fn seeded(store: Arc<dyn Store>, seed: u64, run_attempt: RunAttempt) -> SimHub {
+    let options = SimOptions {
+        seed,
+        duplicates: 1.0,
+        ..SimOptions::default()
+    };
+    let functions = Arc::new(Functions(Arc::<App>::default()));
+    let no_operation = Box::new(|_| panic!("there is no entity"));
+    SimHub::open(store, functions, options, run_attempt, no_operation).expect("an empty store opens")
+}
+
+/// A timer that fired while its instance was read again asked the store for it, which did not have
+/// it yet: the timer was deleted as that of an instance which is no more.
+#[test]
+fn a_timer_that_is_due_while_its_instance_is_read_again_fires() {
+    const STEPS: usize = 200;
+    for seed in 0..50 {
+        let is_slow = Arc::new(AtomicBool::new(true));
+        let store = FailingStore::new(Arc::new(MemoryStore::new(1)), Slow(is_slow.clone()));
+        let mut hub = seeded(
+            Arc::new(store),
+            seed,
+            Box::new(|_, _| AttemptOutcome::Completed(None)),
+        );
+        begin(&mut hub, "alarm");
+        raise(&mut hub, "alarm");
+        hub.ask("alarm", |reply| Command::Rewind {
+            id: id("alarm"),
+            reason: None,
+            reply,
+        });
+        let mut refused = 0;
+        for step in 0..STEPS {
+            if step == STEPS / 2 {
+                hub.advance(2 * ALARM);
+            }
+            refused += usize::from(hub.step().is_err());
+        }
+        assert!(refused > 0, "the disk was slow");
+        is_slow.store(false, Ordering::SeqCst);
+        settle(&mut hub);
+        let row = hub.store().instance(&id("alarm")).expect("it reads");
+        let status = row.expect("it is there").status;
+        assert_eq!(status, Status::Completed, "seed {seed}");
+    }
+}
+
+/// A disk that takes nothing for a while.
+struct Slow(Arc<AtomicBool>);
+
+impl Faults for Slow {
+    fn append(&mut self, batch: &[Commit]) -> Fate {
+        match !batch.is_empty() && self.0.load(Ordering::SeqCst) {
+            true => Fate::Refused,
+            false => Fate::Taken,
+        }
+    }
+}
+
+/// The receipt of a repeated report was given at once, before what it repeats was durable.
+#[test]
+fn the_receipt_of_a_repeated_report_is_given_behind_what_it_repeats() {
+    for seed in 0..50 {
+        let store = Arc::new(MemoryStore::new(1));
+        let failures = Arc::<Mutex<Vec<usize>>>::default();
+        let (tables, seen) = (store.clone(), failures.clone());
+        let run = move |request: &ActivityRequest, _| {
+            let (tables, seen) = (tables.clone(), seen.clone());
+            request.receipt.request(move || {
+                let tasks = tables.load(PartitionId(0)).expect("it reads").tasks;
+                let failed = tasks.iter().map(|(key, task, data)| {
+                    match decode_task(*key, *task, data).expect("it reads") {
+                        StoredTask::Activity(record) => record.failures.len(),
+                        other => panic!("{other:?} is no activity"),
+                    }
+                });
+                seen.lock().expect("nobody panics").extend(failed);
+            });
+            AttemptOutcome::Failed {
+                failure: Failure::new("Planned", "as planned"),
+                retry_after: None,
+            }
+        };
+        let mut hub = seeded(store, seed, Box::new(run));
+        begin(&mut hub, "frail");
+        hub.run(hub.now()).expect("the store takes it");
+        let failures = failures.lock().expect("nobody panics").clone();
+        assert_eq!(failures, [1], "seed {seed}: the failed attempt is stored");
+    }
 }
 
 /// Runs all that moves within a minute.

@@ -115,7 +115,7 @@ impl Workers {
         // Without a token an answer is found by its instance.
         match token.is_empty() {
             true => Err(NoWork::Unknown),
-            false => self.answered(to).map(|(work, _)| work),
+            false => self.answered(to).map(|answered| answered.work),
         }
     }
 }
@@ -423,7 +423,7 @@ fn an_answer_without_a_token_finds_the_work_in_flight() {
             instance,
             task,
         });
-        answered.map(|(work, _)| work.task)
+        answered.map(|answered| answered.work.task)
     };
     assert_eq!(
         unnamed(Kind::Activity, "i", 1),
@@ -670,4 +670,45 @@ fn one_that_drains_ends_its_streams_and_takes_answers() {
         None
     );
     assert!(workers.finish(&token, Kind::Turn).is_ok());
+}
+
+/// Keeps what an outcome says.
+fn heard() -> (Outcome, Arc<Mutex<Option<bool>>>) {
+    let heard = Arc::<Mutex<Option<bool>>>::default();
+    let told = heard.clone();
+    let outcome = Outcome::new(move |result| *told.lock().unwrap() = Some(result.is_ok()));
+    (outcome, heard)
+}
+
+/// A repeat was acknowledged at once, and the answer that it repeats was lost in a crash.
+#[test]
+fn a_repeated_answer_is_acknowledged_with_the_first() {
+    let workers = workers();
+    let stream = connect(&workers, [0; 3]);
+    workers.offer(turn("i", 1, "o", None));
+    let token = taken(&workers, stream);
+    let to = |token| AnswerTo {
+        token,
+        kind: Kind::Turn,
+        instance: "i",
+        task: 0,
+    };
+    let answered = workers.answered(to(&token)).expect("it is in flight");
+    let (first, first_told) = heard();
+    let first = workers.settle(&answered, first);
+    let mut repeats = Vec::new();
+    for token in [&*token, ""] {
+        assert_eq!(workers.answered(to(token)).map(drop), Err(NoWork::Stale));
+        let (repeat, told) = heard();
+        workers.tell_late(to(token), repeat);
+        assert_eq!(*told.lock().unwrap(), None, "the first is not durable");
+        repeats.push(told);
+    }
+    first.tell(Ok(()));
+    for told in repeats.iter().chain([&first_told]) {
+        assert_eq!(*told.lock().unwrap(), Some(true));
+    }
+    let (late, told) = heard();
+    workers.tell_late(to(&token), late);
+    assert_eq!(*told.lock().unwrap(), Some(true), "what it repeats is durable");
 }

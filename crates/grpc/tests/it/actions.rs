@@ -416,3 +416,97 @@ async fn more_results_than_operations_are_refused_and_the_operations_come_again(
     );
     time.abort();
 }
+
+/// Runs `parent` and its children `child` and `gone` to their ends.
+async fn end_family(client: &mut Client, stream: &mut Streaming<proto::WorkItem>) {
+    client.start_instance(named("parent")).await.expect("it starts");
+    let (token, _) = turn(stream).await;
+    let child = |id: i32, instance: &str| {
+        let child = proto::CreateSubOrchestrationAction {
+            instance_id: instance.to_owned(),
+            name: "o".to_owned(),
+            ..Default::default()
+        };
+        action(id, Action::CreateSubOrchestration(child))
+    };
+    let children = vec![child(1, "child"), child(2, "gone")];
+    let begun = response("parent", &token, children);
+    client
+        .complete_orchestrator_task(begun)
+        .await
+        .expect("it is taken");
+    let end = |id: &str, token: &str| response(id, token, vec![completion(9, Wire::Completed)]);
+    let mut ended_children = 0;
+    while ended_children < 2 {
+        let (token, request) = turn(stream).await;
+        let id = request.instance_id;
+        let answer = match id.as_str() {
+            "parent" => response("parent", &token, Vec::new()),
+            _ => {
+                ended_children += 1;
+                end(&id, &token)
+            }
+        };
+        client
+            .complete_orchestrator_task(answer)
+            .await
+            .expect("it is taken");
+    }
+    ended(client, "child").await;
+    ended(client, "gone").await;
+    // The parent has heard of both.
+    let mut heard = 0;
+    while heard < 2 {
+        let (token, request) = turn(stream).await;
+        let is_answer = |event: &Event| matches!(event, Event::SubOrchestrationInstanceCompleted(_));
+        let past = decoded(&request.past_events);
+        let new = decoded(&request.new_events);
+        heard = past.iter().chain(&new).filter(|event| is_answer(event)).count();
+        let answer = match heard {
+            2 => end("parent", &token),
+            _ => response("parent", &token, Vec::new()),
+        };
+        client
+            .complete_orchestrator_task(answer)
+            .await
+            .expect("it is taken");
+    }
+    ended(client, "parent").await;
+}
+
+/// A recursive purge looked for children by their ids alone and deleted an instance which somebody
+/// else had started under the id of a child that was gone.
+#[tokio::test]
+async fn a_recursive_purge_leaves_an_instance_alone_that_only_has_the_id_of_a_child() {
+    let (mut client, _workers) = client();
+    let mut stream = connect(&mut client).await;
+    end_family(&mut client, &mut stream).await;
+    let purge = |id: &str, recursive| proto::PurgeInstancesRequest {
+        kind: Some(proto::purge_instances_request::Kind::InstanceId(id.to_owned())),
+        recursive,
+        ..Default::default()
+    };
+    let gone = client
+        .purge_instances(purge("gone", false))
+        .await
+        .expect("it is finished");
+    assert_eq!(gone.into_inner().deleted_instance_count, 1);
+    client
+        .start_instance(named("gone"))
+        .await
+        .expect("the id is free");
+    let (token, _) = turn(&mut stream).await;
+    client
+        .complete_orchestrator_task(response("gone", &token, vec![completion(9, Wire::Completed)]))
+        .await
+        .expect("it is taken");
+    ended(&mut client, "gone").await;
+
+    let purged = client
+        .purge_instances(purge("parent", true))
+        .await
+        .expect("it is finished");
+    assert_eq!(purged.into_inner().deleted_instance_count, 2);
+    assert!(state(&mut client, "gone").await.is_some(), "it is no child of it");
+    assert!(state(&mut client, "child").await.is_none());
+}

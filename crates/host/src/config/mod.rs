@@ -421,6 +421,8 @@ impl Values<'_> {
             payload_inline_bytes: self.size("limits.payload_inline_bytes"),
             history_events_max: self.count("limits.history_events_max"),
             turn_actions_max: self.size("limits.turn_actions_max"),
+            turn_bytes_max: self.size("limits.turn_bytes_max"),
+            batch_bytes_max: self.size("limits.batch_bytes_max"),
             turn_ms_max: self.count("limits.turn_ms_max"),
             stuck_threads_max: self.size("limits.stuck_threads_max"),
             kills_max: self.small("limits.kills_max"),

@@ -400,6 +400,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Most activities at once in this process; more wait.",
     ),
     row(
+        "limits.turn_bytes_max",
+        ANY,
+        "268435456",
+        "Bytes of the values that one turn takes, and of those that it asks for, each; beyond it the rest waits, or the instance is parked (`Oversized`).",
+    ),
+    row(
+        "limits.batch_bytes_max",
+        ANY,
+        "268435456",
+        "Bytes of turns in one write to the disk; more wait for the next.",
+    ),
+    row(
         "limits.unsynced_bytes_max",
         ANY,
         "33554432",

@@ -12,6 +12,13 @@
 //! so that what an earlier life of a recycled segment left behind never looks like a frame.
 //! `durable` is the highest position known to be durable when the frame was written.
 
+use std::io;
+
+use dalsegno_core::limits::COMMIT_BYTES_MAX;
+
+/// Most bytes of a payload: `len` has 32 bits.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = COMMIT_BYTES_MAX;
+
 /// Bytes before the payload.
 pub(crate) const HEADER_BYTES: usize = 40;
 
@@ -43,6 +50,18 @@ pub(crate) fn frame_bytes(payload: usize) -> usize {
     HEADER_BYTES + payload.next_multiple_of(8)
 }
 
+/// Refuses a batch that a frame cannot hold. Nothing of it is written: the length of a longer one
+/// would not be its own.
+pub(crate) fn check_payload(bytes: usize) -> io::Result<()> {
+    match bytes > PAYLOAD_BYTES_MAX {
+        true => Err(io::Error::other(format!(
+            "a batch has {bytes} bytes, a frame of the log holds {PAYLOAD_BYTES_MAX}: lower limits.turn_bytes_max and \
+             limits.batch_bytes_max"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Makes room for a header at the start of an empty buffer; the payload is written behind it.
 pub(crate) fn begin(buffer: &mut Vec<u8>) {
     buffer.clear();
@@ -51,7 +70,7 @@ pub(crate) fn begin(buffer: &mut Vec<u8>) {
 
 /// Fills in the header and the padding.
 pub(crate) fn finish(buffer: &mut Vec<u8>, seed: u32, kind: u32, lsn: u64, epoch: u64, durable: u64) {
-    let len = u32::try_from(buffer.len() - HEADER_BYTES).expect("a batch is below 4 GiB");
+    let len = u32::try_from(buffer.len() - HEADER_BYTES).expect("the payload was checked");
     buffer.resize(buffer.len().next_multiple_of(8), 0);
     buffer[0..4].copy_from_slice(&len.to_le_bytes());
     buffer[8..12].copy_from_slice(&kind.to_le_bytes());

@@ -114,7 +114,13 @@ impl Log {
         }
         frame::begin(&mut self.buffer);
         codec::encode_batch(batch, &mut self.buffer);
-        let needed = frame::frame_bytes(self.buffer.len() - frame::HEADER_BYTES);
+        let payload = self.buffer.len() - frame::HEADER_BYTES;
+        if let Err(error) = frame::check_payload(payload) {
+            // It has room for no batch that is taken.
+            self.buffer = Vec::new();
+            return Err(AppendError::NotWritten(error));
+        }
+        let needed = frame::frame_bytes(payload);
         if self.active.position + (needed + SEAL_BYTES) as u64 > self.active.bytes {
             self.rotate(needed)?;
         }

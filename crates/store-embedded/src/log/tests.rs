@@ -814,3 +814,17 @@ fn a_segment_in_another_folder_of_that_name_is_not_recycled() {
     assert!(log.segments().recycle(20, 9).is_err());
     assert_eq!(disk.id_of(&name).unwrap(), other);
 }
+
+/// The length of a frame has 32 bits: a longer batch ended the process, which met it again at each
+/// start.
+#[test]
+fn a_batch_that_no_frame_holds_is_refused_and_not_written() {
+    assert!(frame::check_payload(frame::PAYLOAD_BYTES_MAX).is_ok());
+    let refused = frame::check_payload(frame::PAYLOAD_BYTES_MAX + 1).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("2147483649 bytes") && text.contains("turn_bytes_max"),
+        "{text}"
+    );
+    assert!(u32::try_from(frame::PAYLOAD_BYTES_MAX).is_ok());
+}
