@@ -9,9 +9,9 @@
 //! predecessor did not end cleanly: the first death tells nothing, those after it do.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,7 +97,10 @@ impl Marks {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path)?;
+        // It names instances; earlier versions left it readable by everybody.
+        file.set_permissions(Permissions::from_mode(0o600))?;
         let is_armed = file.metadata()?.len() > 0;
         let suspects = read(&file)?;
         file.set_len(0)?;
@@ -251,6 +254,16 @@ mod tests {
     fn armed(path: &Path) -> Marks {
         std::fs::write(path, OPEN).unwrap();
         Marks::open(path).unwrap().0
+    }
+
+    #[test]
+    fn the_file_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("running");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let _marks = Marks::open(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -50,12 +50,6 @@ fn month(text: &str) -> Result<Month, String> {
 
 impl Demo {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        std::fs::create_dir_all(&self.data_dir).map_err(|error| {
-            let folder = self.data_dir.display();
-            Failure::configuration(&format!(
-                "cannot make the folder {folder}: {error}; choose another with --data-dir"
-            ))
-        })?;
         let settings = Settings {
             data_dir: self.data_dir,
             port: self.port,

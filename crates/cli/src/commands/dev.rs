@@ -1,6 +1,7 @@
 //! `dalsegno dev` and `dalsegno serve`
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -74,12 +75,6 @@ impl Dev {
         let folder = ephemeral
             .as_ref()
             .map_or(self.data_dir.as_path(), |folder| &folder.0);
-        std::fs::create_dir_all(folder).map_err(|error| {
-            Failure::configuration(&format!(
-                "cannot make the folder {}: {error}; choose another with --data-dir",
-                folder.display()
-            ))
-        })?;
         let also_listen = match self.no_compat_ports {
             true => Vec::new(),
             false => self.compat_ports.iter().filter_map(|port| free(*port)).collect(),
@@ -150,7 +145,11 @@ struct Ephemeral(PathBuf);
 impl Ephemeral {
     fn new() -> Result<Self, Failure> {
         let folder = std::env::temp_dir().join(format!("dalsegno-dev-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(|error| Failure::unexpected(&error))?;
+        // Others may write where temporary files are: a folder that exists is not ours.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| Failure::io(&format_args!("cannot create {}: {error}", folder.display())))?;
         Ok(Self(folder))
     }
 }
