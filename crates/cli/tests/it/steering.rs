@@ -90,7 +90,7 @@ fn a_job_goes_on_when_its_caller_leaves_and_is_found_again() {
     assert!(
         list.starts_with("OPERATION         VERB     STATE    MATCHED  APPLIED  SKIPPED  FAILED  STARTED ")
             && list.contains(&format!(
-                "{id}  suspend  running  2        1        0        0       "
+                "{id}  suspend  running  1        1        0        0       "
             ))
             && list.contains("  1/1h\n"),
         "{list}"
