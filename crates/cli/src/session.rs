@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dalsegno_core::InstanceId;
 use dalsegno_core::query::Status;
-use dalsegno_engine::request::{Answer, InstanceStatus, RequestError, RequestErrorKind};
+use dalsegno_engine::request::{Answer, InstanceStatus, RequestError, RequestErrorKind, UnconsumedEvents};
 use dalsegno_host::RemoteHub;
 use dalsegno_host::v1::json;
 use tokio::time::Instant;
@@ -40,7 +40,7 @@ pub(crate) struct Session {
 }
 
 /// What is shown of one instance.
-pub(crate) const DETAILS: [&str; 17] = [
+pub(crate) const DETAILS: [&str; 18] = [
     "id",
     "name",
     "version",
@@ -57,6 +57,7 @@ pub(crate) const DETAILS: [&str; 17] = [
     "failure",
     "parked",
     "waits for",
+    "unconsumed",
     "events",
 ];
 
@@ -346,6 +347,15 @@ fn key(global: &Global, target: &Target) -> Result<Option<String>, Failure> {
     Ok(Some(text.trim().to_owned()))
 }
 
+/// Events that came too late for the code: how many, and the first names.
+fn unconsumed(events: &UnconsumedEvents) -> String {
+    let (count, names) = (events.count, events.names.join(", "));
+    match count > events.names.len() as u64 {
+        true => format!("{names} and others, {count} events"),
+        false => names,
+    }
+}
+
 fn details(status: &InstanceStatus, form: TimeForm) -> Row {
     let row = &status.row;
     let payload = |payload: &Option<dalsegno_core::Payload>| {
@@ -382,6 +392,7 @@ fn details(status: &InstanceStatus, form: TimeForm) -> Row {
             row.failure.as_ref().map(ToString::to_string).unwrap_or_default(),
             row.parked.as_ref().map(ToString::to_string).unwrap_or_default(),
             status.waits_for.join("; "),
+            unconsumed(&status.unconsumed),
             row.events.to_string(),
         ],
         json: json::status(status),

@@ -334,6 +334,20 @@ impl Orchestration {
         turn
     }
 
+    /// Records external events behind the end of the execution, in the turn that ended it: they were
+    /// accepted, and came too late for the code.
+    pub fn record_late(&mut self, late: Vec<EventKind>, turn: &mut TurnResult) {
+        let completed = turn
+            .events
+            .pop_if(|event| event.kind == EventKind::OrchestratorCompleted);
+        let Some(completed) = completed else { return };
+        self.row.events += late.len() as u64;
+        let at = completed.at;
+        turn.events
+            .extend(late.into_iter().map(|kind| Event { at, kind }));
+        turn.events.push(completed);
+    }
+
     /// A timer that fired has no row any more.
     fn clear_timer(&self, kind: &EventKind, turn: &mut TurnResult) {
         if let EventKind::TimerFired { task, fire_at } = kind {

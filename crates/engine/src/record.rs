@@ -27,7 +27,7 @@ use dalsegno_proto::storage as stored;
 use prost::Message as _;
 
 use crate::request::LimiterOffer;
-use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord};
+use crate::task::{ChildRecord, EventMark, RowExtra, StoredTask, TaskRecord, UnconsumedEvents};
 use crate::webhooks::WebhookSubscription;
 
 use stored::event::Kind as StoredEvent;
@@ -282,6 +282,8 @@ pub fn encode_extra(extra: &RowExtra) -> Vec<u8> {
         }),
         awaited_events: extra.awaited_events.iter().map(ToString::to_string).collect(),
         failed_activity: extra.failed_activity.as_deref().map(str::to_owned),
+        unconsumed_events: extra.unconsumed.names.iter().map(ToString::to_string).collect(),
+        unconsumed_count: extra.unconsumed.count,
     };
     record.encode_to_vec()
 }
@@ -308,6 +310,10 @@ pub fn decode_extra(bytes: &[u8]) -> Result<RowExtra, RecordError> {
         }),
         awaited_events: record.awaited_events.into_iter().map(Into::into).collect(),
         failed_activity: record.failed_activity.map(Into::into),
+        unconsumed: UnconsumedEvents {
+            count: record.unconsumed_count,
+            names: record.unconsumed_events.into_iter().map(Into::into).collect(),
+        },
     })
 }
 

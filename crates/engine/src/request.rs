@@ -12,6 +12,7 @@ use dalsegno_core::store::{EntityRow, InstanceRow, PayloadDigest};
 use dalsegno_core::{Event, InstanceId, Payload, Timestamp, TraceContext};
 
 use crate::record;
+pub use crate::task::UnconsumedEvents;
 use crate::webhooks::WebhookSubscription;
 
 /// A start by a client.
@@ -184,6 +185,8 @@ pub struct InstanceStatus {
     pub waits_for: Vec<String>,
     /// The trace that it is part of.
     pub trace: Option<TraceContext>,
+    /// Accepted events that its code was not given before the end.
+    pub unconsumed: UnconsumedEvents,
 }
 
 impl InstanceStatus {
@@ -191,6 +194,7 @@ impl InstanceStatus {
     pub fn new(row: InstanceRow, waits_for: Vec<String>) -> Self {
         Self {
             trace: trace_of(&row),
+            unconsumed: unconsumed_of(&row),
             row,
             waits_for,
         }
@@ -200,6 +204,11 @@ impl InstanceStatus {
 /// The trace that an instance is part of.
 pub fn trace_of(row: &InstanceRow) -> Option<TraceContext> {
     record::decode_extra(&row.extra).unwrap_or_default().trace
+}
+
+/// Accepted events that its code was not given before the end.
+pub fn unconsumed_of(row: &InstanceRow) -> UnconsumedEvents {
+    record::decode_extra(&row.extra).unwrap_or_default().unconsumed
 }
 
 /// The orchestration that holds an entity's lock.

@@ -54,6 +54,9 @@ pub struct SimOptions {
     pub batch_turns_max: usize,
     /// Who chooses what happens next, instead of the seed.
     pub choices: Option<Arc<Mutex<ChoiceTree>>>,
+    /// What is due may happen while other things are under way, such as a write to a slow disk; else it
+    /// happens when nothing else does.
+    pub wakes_when_due: bool,
 }
 
 impl Default for SimOptions {
@@ -67,6 +70,7 @@ impl Default for SimOptions {
             suspects: Suspects::default(),
             batch_turns_max: 0,
             choices: None,
+            wakes_when_due: false,
         }
     }
 }
@@ -136,6 +140,7 @@ pub struct SimHub {
     limiters: Limiters,
     duplicates: f64,
     batch_turns_max: usize,
+    wakes_when_due: bool,
     chooser: Option<Arc<Mutex<ChoiceTree>>>,
     run_attempt: RunAttempt,
     run_operation: RunOperation,
@@ -198,6 +203,7 @@ impl SimHub {
             duplicates: options.duplicates,
             batch_turns_max: options.batch_turns_max,
             chooser: options.choices,
+            wakes_when_due: options.wakes_when_due,
             limiters: Limiters::new(options.limiters.iter().cloned()),
             run_attempt,
             run_operation,
@@ -346,9 +352,8 @@ impl SimHub {
             if !self.inboxes[index].is_empty() {
                 choices.push(Choice::Deliver(index));
             }
-            // The clock may make something due while the disk is still at work.
-            let is_due = partition.next_due().is_some_and(|due| due <= self.now);
-            if partition.is_ready() || is_due {
+            let is_due = || partition.next_due().is_some_and(|due| due <= self.now);
+            if partition.is_ready() || (self.wakes_when_due && is_due()) {
                 choices.push(Choice::Step(index));
             }
         }

@@ -104,6 +104,30 @@ pub struct RowExtra {
     pub awaited_events: Vec<Arc<str>>,
     /// The activity of this execution that failed last, after all its attempts.
     pub failed_activity: Option<Arc<str>>,
+    /// Accepted external events that its code was not given before the end.
+    pub unconsumed: UnconsumedEvents,
+}
+
+/// External events that were accepted and came too late for the code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnconsumedEvents {
+    /// How many.
+    pub count: u64,
+    /// The names of the first, in order of arrival; [`UNCONSUMED_NAMES_MAX`] at most.
+    pub names: Vec<Arc<str>>,
+}
+
+/// Names of unconsumed events that a status shows; history has all of them.
+pub const UNCONSUMED_NAMES_MAX: usize = 20;
+
+impl UnconsumedEvents {
+    /// Adds one.
+    pub(crate) fn add(&mut self, name: &Arc<str>) {
+        self.count += 1;
+        if self.names.len() < UNCONSUMED_NAMES_MAX {
+            self.names.push(name.clone());
+        }
+    }
 }
 
 /// An event that came with an idempotency key, as an instance remembers it.

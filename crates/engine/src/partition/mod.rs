@@ -12,6 +12,7 @@ mod entity_cache;
 mod explain;
 mod instances;
 mod job;
+mod late;
 mod limiters;
 mod measure;
 mod notes;

@@ -228,12 +228,28 @@ impl Partition {
         unread: Vec<EventKind>,
     ) {
         let is_failure = |action: &Action| matches!(action, Action::Fail { .. });
+        let given = batch.len();
         let (draft, batch) = match actions.iter().any(is_failure) {
             true => self.widen_draft(id, draft, batch),
             false => (draft, batch),
         };
         match checked(actions, &unread, TurnLimits::of(&self.config.limits)) {
-            Ok(actions) => self.conclude(id, draft, batch, actions, Some(unread)),
+            Ok(actions) => {
+                let added = batch
+                    .get(given..)
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(Item::as_message);
+                let unseen = added.filter_map(|message| match message {
+                    Message::EventRaised { name, .. } => Some(name.clone()),
+                    _ => None,
+                });
+                let unseen = unseen.collect();
+                if let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) {
+                    resident.unseen = unseen;
+                }
+                self.conclude(id, draft, batch, actions, Some(unread));
+            }
             Err(fault) => {
                 self.acquit(id);
                 self.park(id, fault, batch);

@@ -110,6 +110,8 @@ pub(super) struct Resident {
     pub(super) trail: Option<Vec<Event>>,
     /// What its row holds beside the columns has to be written.
     pub(super) is_extra_changed: bool,
+    /// Names of events that are part of its last turn, which the code was not given.
+    pub(super) unseen: Vec<Arc<str>>,
     /// A turn that was sent to where its code runs and is not answered yet.
     pub(super) away: Option<Box<AwayTurn>>,
 }
@@ -139,6 +141,7 @@ impl Resident {
             awaited,
             trail: None,
             is_extra_changed: false,
+            unseen: Vec::new(),
             away: None,
         }
     }

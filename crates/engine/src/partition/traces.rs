@@ -131,13 +131,15 @@ pub(super) fn for_next_execution(extra: &[u8]) -> Vec<u8> {
         return Vec::new();
     }
     let mut read = record::decode_extra(extra).unwrap_or_default();
-    let is_noted = !read.awaited_events.is_empty() || read.failed_activity.is_some();
+    let is_noted =
+        !read.awaited_events.is_empty() || read.failed_activity.is_some() || read.unconsumed.count > 0;
     let has_creation = |trace: &TraceContext| trace.creation().is_some();
     if !is_noted && read.span.is_none() && !read.trace.as_ref().is_some_and(has_creation) {
         return extra.to_vec();
     }
     read.awaited_events.clear();
     read.failed_activity = None;
+    read.unconsumed = Default::default();
     read.span = None;
     read.trace = read.trace.map(|trace| trace.with_creation(None));
     record::encode_extra(&read)

@@ -141,7 +141,7 @@ impl Partition {
         let events_max = self.config.limits.history_events_max;
         let event_keys_max = self.config.limits.event_keys_max;
         let mut turn = self.take_prelude(id);
-        let fates = draft.fates.clone();
+        let mut fates = draft.fates.clone();
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {
             return;
         };
@@ -162,6 +162,10 @@ impl Partition {
         }
         if is_over {
             self.forget_start(delayed, &mut turn);
+            if unread.is_none() {
+                self.note_unseen(id, &batch, &fates);
+            }
+            self.record_late_events(id, (&batch, &mut fates), &mut result, &mut turn);
         }
         self.write_tasks(id, key, &mut result, &mut turn);
         self.note_trail(id, &result.events, is_over || result.next.is_some(), &mut turn);

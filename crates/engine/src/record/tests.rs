@@ -749,6 +749,7 @@ fn extra() -> RowExtra {
         span: None,
         awaited_events: Vec::new(),
         failed_activity: None,
+        unconsumed: Default::default(),
     }
 }
 
@@ -790,6 +791,21 @@ fn what_lists_look_for_comes_back() {
     let bytes = encode_extra(&noted);
     assert_eq!(decode_extra(&bytes), Ok(noted));
     let golden = b"\xd2\x02\x08approved\xd2\x02\x02go\xda\x02\x06charge";
+    assert_eq!(bytes, golden);
+}
+
+#[test]
+fn what_came_too_late_comes_back() {
+    let late = RowExtra {
+        unconsumed: UnconsumedEvents {
+            count: 300,
+            names: vec!["approved".into(), "go".into()],
+        },
+        ..RowExtra::default()
+    };
+    let bytes = encode_extra(&late);
+    assert_eq!(decode_extra(&bytes), Ok(late));
+    let golden = b"\xe2\x02\x08approved\xe2\x02\x02go\xe8\x02\xac\x02";
     assert_eq!(bytes, golden);
 }
 

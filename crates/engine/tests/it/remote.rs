@@ -17,7 +17,7 @@ use dalsegno_engine::executor::{
 };
 use dalsegno_engine::input::{Command, IdOrigin};
 use dalsegno_engine::loader::read_history;
-use dalsegno_engine::request::{Answer, RequestErrorKind, StartOptions};
+use dalsegno_engine::request::{Answer, RequestErrorKind, StartOptions, unconsumed_of};
 use dalsegno_engine::simulation::{Promise, SimHub, SimOptions, Stepped};
 use dalsegno_engine::task::EventMark;
 use dalsegno_engine::verify::verify;
@@ -1129,4 +1129,103 @@ fn the_end_of_a_parent_leaves_an_instance_alone_that_only_has_the_id_of_its_chil
             assert!(!told, "seed {seed}: {sent:?}");
         }
     }
+}
+
+/// An event that was acknowledged while the turn that ended its instance was at a worker was in no
+/// history, no list and no counter.
+#[test]
+fn an_event_that_comes_while_the_last_turn_is_out_is_listed_as_unconsumed() {
+    let end = |ground: &mut Ground, turn: &Sent, how: &str| match how {
+        "Completed" => ground.ran(turn, complete()),
+        "Failed" => ground.ran(turn, fail()),
+        "Canceled" => {
+            let failure = Failure::cancelled(None);
+            ground.ran(turn, vec![Action::EndCancelled { failure }]);
+        }
+        _ => {
+            let promise = ground.terminate();
+            assert_eq!(ground.answer(&promise), Ok(()));
+        }
+    };
+    for how in ["Completed", "Failed", "Canceled", "Terminated"] {
+        for is_crashed in [false, true] {
+            let mut ground = Ground::new();
+            ground.begin();
+            let mut turn = ground.turn();
+            ground.raise("a");
+            ground.raise("b");
+            if is_crashed {
+                ground.crash();
+                turn = ground.turn();
+            }
+            end(&mut ground, &turn, how);
+            let row = ground.row();
+            assert_eq!(row.status.as_str(), how);
+            let history = ground.history();
+            let late: Vec<_> = history
+                .iter()
+                .filter(|word| ["a", "b"].contains(&word.as_str()))
+                .collect();
+            assert_eq!(late, ["a", "b"], "{how}: {history:?}");
+            if is_crashed {
+                // After a crash they are part of the turn that is sent again.
+                assert_eq!(
+                    unconsumed_of(&row).count,
+                    u64::from(how == "Terminated") * 2,
+                    "{how}"
+                );
+            } else {
+                let unconsumed = unconsumed_of(&row);
+                assert_eq!((unconsumed.count, unconsumed.names.len()), (2, 2), "{how}");
+            }
+            ground.is_clean();
+        }
+    }
+}
+
+#[test]
+fn what_a_suspended_instance_holds_at_its_end_is_listed_and_a_rewind_delivers_it() {
+    let mut ground = Ground::new();
+    ground.begin();
+    let turn = ground.turn();
+    ground.ran(&turn, Vec::new());
+    ground.suspend();
+    ground.raise("a");
+    let ended = ground.terminate();
+    assert_eq!(ground.answer(&ended), Ok(()));
+    assert_eq!(unconsumed_of(&ground.row()).names, ["a".into()]);
+    assert_eq!(ground.history().last().map(String::as_str), Some("a"));
+    ground.is_clean();
+
+    let mut ground = Ground::new();
+    ground.begin();
+    let turn = ground.turn();
+    ground.raise("a");
+    ground.ran(&turn, fail());
+    assert_eq!(unconsumed_of(&ground.row()).count, 1);
+    ground.rewind();
+    assert_eq!(unconsumed_of(&ground.row()).count, 0);
+    let turn = ground.turn();
+    assert!(turn.new.contains(&"a".to_owned()), "{turn:?}");
+    ground.ran(&turn, complete());
+    assert_eq!(unconsumed_of(&ground.row()).count, 0, "the code was given it");
+    ground.is_clean();
+}
+
+#[test]
+fn an_event_that_comes_while_a_turn_continues_as_new_goes_to_the_next_execution() {
+    let mut ground = Ground::new();
+    ground.begin();
+    let turn = ground.turn();
+    ground.raise("a");
+    let next = Action::ContinueAsNew {
+        version: None,
+        input: None,
+    };
+    ground.ran(&turn, vec![next]);
+    let turn = ground.turn();
+    assert_eq!(turn.new, ["OrchestratorStarted", "ExecutionStarted", "a"]);
+    ground.ran(&turn, complete());
+    assert_eq!(unconsumed_of(&ground.row()).count, 0);
+    ground.is_clean();
 }

@@ -93,6 +93,7 @@ fn seeded(store: Arc<dyn Store>, seed: u64, run_attempt: RunAttempt) -> SimHub {
     let options = SimOptions {
         seed,
         duplicates: 1.0,
+        wakes_when_due: true,
         ..SimOptions::default()
     };
     let functions = Arc::new(Functions(Arc::<App>::default()));

@@ -19,7 +19,7 @@ use dalsegno_core::{
 use dalsegno_engine::hub::LimiterDefinition;
 use dalsegno_engine::request::{
     InstanceStatus, LimiterChange, LimiterStatus, LivingHolder, PurgeQuery, StartOptions, Started,
-    WorkerOffers, WorkerStatus, lock_holder, trace_of,
+    UnconsumedEvents, WorkerOffers, WorkerStatus, lock_holder, trace_of, unconsumed_of,
 };
 use dalsegno_engine::webhooks::WebhookSubscription;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -443,6 +443,37 @@ pub(crate) struct InstanceWire {
     /// What holds it, in words; only when one instance is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     waits_for: Vec<String>,
+    /// Accepted events that came too late for the code; history has them behind the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unconsumed_events: Option<UnconsumedWire>,
+}
+
+/// Events that were accepted and that the code was not given.
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnconsumedWire {
+    /// How many.
+    count: u64,
+    /// The names of the first 20.
+    names: Vec<String>,
+}
+
+impl UnconsumedWire {
+    fn of(events: &UnconsumedEvents) -> Option<Self> {
+        (events.count > 0).then(|| Self {
+            count: events.count,
+            names: events.names.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
+impl From<UnconsumedWire> for UnconsumedEvents {
+    fn from(wire: UnconsumedWire) -> Self {
+        Self {
+            count: wire.count,
+            names: wire.names.into_iter().map(Into::into).collect(),
+        }
+    }
 }
 
 impl From<&InstanceRow> for InstanceWire {
@@ -469,6 +500,7 @@ impl From<&InstanceRow> for InstanceWire {
             events: row.events,
             trace: trace_of(row).as_ref().map(TraceWire::from),
             waits_for: Vec::new(),
+            unconsumed_events: UnconsumedWire::of(&unconsumed_of(row)),
         }
     }
 }
@@ -477,6 +509,7 @@ impl From<&InstanceStatus> for InstanceWire {
     fn from(status: &InstanceStatus) -> Self {
         Self {
             waits_for: status.waits_for.clone(),
+            unconsumed_events: UnconsumedWire::of(&status.unconsumed),
             trace: status.trace.as_ref().map(TraceWire::from),
             ..Self::from(&status.row)
         }
@@ -489,10 +522,12 @@ impl TryFrom<InstanceWire> for InstanceStatus {
     fn try_from(mut wire: InstanceWire) -> Result<Self, Unfit> {
         let waits_for = std::mem::take(&mut wire.waits_for);
         let trace = trace(wire.trace.take());
+        let unconsumed = wire.unconsumed_events.take();
         Ok(Self {
             row: wire.try_into()?,
             waits_for,
             trace,
+            unconsumed: unconsumed.map(UnconsumedEvents::from).unwrap_or_default(),
         })
     }
 }
@@ -1034,6 +1069,10 @@ mod tests {
                 "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
                 Some("a=1"),
             ),
+            unconsumed: UnconsumedEvents {
+                count: 21,
+                names: vec!["go".into()],
+            },
         };
         let back = InstanceStatus::try_from(there_and_back(&InstanceWire::from(&status))).unwrap();
         assert_eq!(back, status);
