@@ -6,7 +6,7 @@ use dalsegno_core::query::{
     EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, LargeValues,
 };
 use dalsegno_core::store::{self, EntityRow, Field, HistoryChunk, InstanceRow, Owner, ReadError, Store};
-use dalsegno_core::{Event, InstanceId, PartitionId, Payload};
+use dalsegno_core::{Event, Fault, FaultKind, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::input::{Input, Load, Loaded, StoredInstance, Unread};
@@ -345,7 +345,16 @@ pub(crate) fn completed(
             });
             break;
         }
-        if complete(store, &mut row, large)? {
+        let is_there = match complete(store, &mut row, large) {
+            // One instance whose value is damaged fails no list.
+            Err(error) if error.is_damage() => {
+                let fault = Fault::new(FaultKind::Damaged, error.to_string());
+                row.parked.get_or_insert(fault);
+                true
+            }
+            is_there => is_there?,
+        };
+        if is_there {
             let values = [&row.input, &row.output, &row.custom_status];
             bytes += values
                 .into_iter()
@@ -374,7 +383,14 @@ pub fn list_entities(
             next = kept.last().map(|row: &EntityRow| row.id.clone());
             break;
         }
-        if complete_entity(store, &mut row, query.large)? {
+        let is_there = match complete_entity(store, &mut row, query.large) {
+            Err(error) if error.is_damage() => {
+                tracing::error!(entity = %row.id, %error, "an entity is listed without its state");
+                true
+            }
+            is_there => is_there?,
+        };
+        if is_there {
             bytes += row.state.as_ref().map_or(0, Payload::len_bytes);
             kept.push(row);
         }

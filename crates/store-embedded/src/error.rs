@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::sqlite::read;
+
 /// A hub that is not opened. Nothing of it was changed, and the text says what to do.
 #[derive(Debug)]
 pub struct OpenError {
@@ -118,9 +120,7 @@ impl OpenError {
 
     pub(crate) fn sqlite(what: &str, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
-        let is_checksum = matches!(error, rusqlite::Error::FromSqlConversionFailure(..));
         let kind = match error.sqlite_error_code() {
-            Some(Code::NotADatabase | Code::DatabaseCorrupt) => Kind::Damaged,
             Some(
                 Code::SystemIoFailure
                 | Code::DiskFull
@@ -130,7 +130,7 @@ impl OpenError {
                 | Code::DatabaseLocked
                 | Code::FileLockingProtocolFailed,
             ) => Kind::Transient,
-            _ if is_checksum => Kind::Damaged,
+            _ if read::is_damage(&error) => Kind::Damaged,
             _ => Kind::Refused,
         };
         Self {

@@ -13,6 +13,7 @@ mod log;
 mod options;
 mod overlay;
 mod recovery;
+pub mod repair;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod sqlite;
@@ -21,4 +22,5 @@ pub mod verify;
 
 pub use error::OpenError;
 pub use options::Options;
+pub use sqlite::quarantine::Moved;
 pub use store::EmbeddedStore;

@@ -438,16 +438,8 @@ fn check_limits(batch: &[Commit]) -> Result<(), CommitError> {
 }
 
 fn read_error(error: rusqlite::Error) -> ReadError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    match &error {
-        rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..) => ReadError::damaged(error),
-        rusqlite::Error::SqliteFailure(failure, _)
-            if matches!(failure.code, DatabaseCorrupt | NotADatabase) =>
-        {
-            ReadError::damaged(error)
-        }
-        _ => ReadError(Box::new(error)),
+    match read::is_damage(&error) {
+        true => ReadError::damaged(error),
+        false => ReadError(Box::new(error)),
     }
 }

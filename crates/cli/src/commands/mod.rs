@@ -25,6 +25,7 @@ pub(crate) mod openapi;
 pub(crate) mod operation;
 pub(crate) mod purge;
 pub(crate) mod raise;
+pub(crate) mod repair;
 pub(crate) mod restart;
 pub(crate) mod resume;
 pub(crate) mod retry_now;
@@ -106,6 +107,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Backup(backup) => backup.run(&session).await,
         Command::Restore(restore) => restore.run(&session).await,
         Command::Verify(verify) => verify.run(&session).await,
+        Command::Repair(repair) => repair.run(&session).await,
         Command::Init(init) => init.run(&session),
         Command::Help(_)
         | Command::Completions(_)

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dalsegno_core::query::{LargeValues, Status};
-use dalsegno_core::store::{Commit, CommitError, InstanceRow, Op, Store};
+use dalsegno_core::query::{InstanceQuery, LargeValues, Status};
+use dalsegno_core::store::{Commit, CommitError, Field, InstanceRow, Op, Store};
 use dalsegno_core::{EntityId, ExecutionKey, FaultKind, PartitionId};
 use dalsegno_engine::input::{Command, IdOrigin};
-use dalsegno_engine::loader::{read_history, read_history_page};
+use dalsegno_engine::loader::{list, read_history, read_history_page};
 use dalsegno_engine::marks::Suspects;
 use dalsegno_engine::request::RequestErrorKind;
 use dalsegno_engine::simulation::SimHub;
@@ -236,4 +236,39 @@ fn a_damaged_entity_keeps_its_signals_stored() {
     settle(&mut hub);
     let row = store.entity(&entity).expect("it reads").expect("it is there");
     assert_eq!(row.state, Some("1".into()));
+}
+
+#[test]
+fn an_instance_whose_value_is_missing_is_listed_as_damaged_beside_its_neighbours() {
+    // The whole list failed, and with it the overview and every purge by filter.
+    let mut hub = simulated::open(Arc::new(MemoryStore::new(1)), Suspects::default());
+    begin(&mut hub, "wait");
+    settle(&mut hub);
+    let store = hub.store().clone();
+    let whole = store
+        .instance(&id("wait"))
+        .expect("it reads")
+        .expect("it is there");
+    let mut damaged = InstanceRow {
+        key: ExecutionKey(99),
+        id: id("damaged"),
+        parked: None,
+        ..whole
+    };
+    damaged.apart.set(Field::Output, true);
+    let commit = Commit {
+        partition: PartitionId(0),
+        epoch: store.load_hub().expect("it reads").epoch,
+        ops: vec![Op::PutInstance(Box::new(damaged))],
+    };
+    store.append(&mut vec![commit]).expect("it takes it");
+    let query = InstanceQuery::default();
+    let page = list(&*store, &query, usize::MAX).expect("it lists");
+    let mut found: Vec<_> = page
+        .rows
+        .iter()
+        .map(|row| (row.id.as_str(), row.parked.as_ref().map(|fault| fault.kind)))
+        .collect();
+    found.sort_unstable_by_key(|(id, _)| *id);
+    assert_eq!(found, [("damaged", Some(FaultKind::Damaged)), ("wait", None)]);
 }

@@ -3,6 +3,7 @@
 //! One connection writes, in the checkpoint's transactions; a small pool reads.
 
 pub(crate) mod checksum;
+pub(crate) mod quarantine;
 pub(crate) mod read;
 pub(crate) mod schema;
 mod text;

@@ -7,19 +7,22 @@ use dalsegno_core::store::{
     Apart, EntityRow, HistoryChunk, InstanceRow, Loaded, Owner, PayloadDigest, StoreSize, TimerRow,
 };
 use dalsegno_core::{
-    EntityId, ExecutionId, ExecutionKey, InstanceId, PartitionId, Payload, TaskId, Timestamp,
+    EntityId, ExecutionId, ExecutionKey, Fault, FaultKind, InstanceId, PartitionId, Payload, TaskId,
+    Timestamp,
 };
-use rusqlite::types::{Type, Value};
+use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::schema::PARENT_ID;
 use super::value::{self, Stored};
 use super::{checksum, text};
 
-const INSTANCE_COLUMNS: &str = "key, id, execution_id, partition, name, version, status, created, updated,
+pub(super) const INSTANCE_COLUMNS: &str = "key, id, execution_id, partition, name, version, status, created, updated,
   completed, scheduled_start, parent, tags, input, custom_status, output, failure, parked, events, large, extra,
   touch_crc, crc, history_crc";
-const ENTITY_COLUMNS: &str = "name, key, partition, last_operation, state, large, queue, crc";
+/// Rows on one page of a list that may be left out because their ids cannot be read.
+const UNADDRESSABLE_MAX: usize = 64;
+pub(super) const ENTITY_COLUMNS: &str = "name, key, partition, last_operation, state, large, queue, crc";
 
 type NamedRecords = Vec<(Arc<str>, Vec<u8>)>;
 type LimiterRecords = Vec<(Arc<str>, Arc<str>, Vec<u8>)>;
@@ -192,8 +195,9 @@ pub(crate) fn list(connection: &Connection, query: &InstanceQuery) -> rusqlite::
         filter.add(&is_its, text_value(parent.as_str()));
     }
     for (name, value) in &query.tags {
+        // Tags that are damaged are none; they fail no list.
         filter.add(
-            "EXISTS (SELECT 1 FROM json_each(tags) WHERE key = ?",
+            "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags END) WHERE key = ?",
             text_value(name),
         );
         filter.add_to_last(" AND value = ?)", text_value(value));
@@ -207,19 +211,104 @@ pub(crate) fn list(connection: &Connection, query: &InstanceQuery) -> rusqlite::
     let sql = format!(
         "SELECT {INSTANCE_COLUMNS} FROM instances{} ORDER BY created DESC, id LIMIT {}",
         filter.sql(),
-        query.limit.saturating_add(1)
+        query.limit.saturating_add(1 + UNADDRESSABLE_MAX)
     );
-    let mut rows: Vec<InstanceRow> = connection
-        .prepare_cached(&sql)?
-        .query_map(params_from_iter(filter.values), instance_row)?
-        .collect::<rusqlite::Result<_>>()?;
-    let has_more = rows.len() > query.limit;
-    rows.truncate(query.limit);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query(params_from_iter(filter.values))?;
+    let (rows, has_more) = page(found, query.limit, |row| {
+        Ok(listed_row(row)?.filter(|row| !is_at(row, query.after.as_ref())))
+    })?;
     let next = rows.last().filter(|_| has_more).map(|row| InstanceCursor {
         created: row.created,
         id: row.id.clone(),
     });
     Ok(InstancePage { rows, next })
+}
+
+/// Rows of a page as far as they can be listed, and whether more follow.
+fn page<T>(
+    mut found: rusqlite::Rows<'_>,
+    limit: usize,
+    listed: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
+) -> rusqlite::Result<(Vec<T>, bool)> {
+    let (mut rows, mut left_out) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        match listed(row)? {
+            Some(_) if rows.len() == limit => return Ok((rows, true)),
+            Some(row) => rows.push(row),
+            None => left_out += 1,
+        }
+    }
+    // The query ended at its own limit: the next page begins behind the last row that can be listed.
+    Ok((rows, left_out > UNADDRESSABLE_MAX))
+}
+
+/// Is it the row behind which the page begins? One whose id is damaged may be found there again.
+fn is_at(row: &InstanceRow, after: Option<&InstanceCursor>) -> bool {
+    after.is_some_and(|after| row.created == after.created && row.id == after.id)
+}
+
+/// A row as lists show it. One that is damaged is shown as far as it can be read, parked for its
+/// damage; whoever asks for that instance gets the error. `None` when its id or its place in the list
+/// cannot be read: nobody can ask for that one, and `verify` finds it.
+fn listed_row(row: &Row<'_>) -> rusqlite::Result<Option<InstanceRow>> {
+    let error = match instance_row(row) {
+        Err(error) if is_damage(&error) => error,
+        found => return found.map(Some),
+    };
+    let key = key(row, 0)?;
+    let time = |column| row.get::<_, i64>(column).ok().map(Timestamp::from_micros);
+    let (Ok(id), Some(created)) = (row.get::<_, String>(1), time(7)) else {
+        tracing::error!(key = key.0, %error, "an instance is left out of a list: its id or time cannot be read");
+        return Ok(None);
+    };
+    let damage = format!("{error}: repair the hub, or restore it from a backup");
+    Ok(Some(InstanceRow {
+        key,
+        partition: PartitionId(row.get(3).unwrap_or_default()),
+        id: InstanceId::trusted(id),
+        execution_id: ExecutionId(0),
+        name: lossy(row, 4)?.into(),
+        version: None,
+        status: status(row, 6).unwrap_or(Status::Running),
+        created,
+        updated: time(8).unwrap_or(created),
+        completed: time(9),
+        scheduled_start: None,
+        parent: None,
+        tags: Vec::new(),
+        input: None,
+        custom_status: None,
+        output: None,
+        failure: None,
+        parked: Some(Fault::new(FaultKind::Damaged, damage)),
+        events: row.get::<_, i64>(18).unwrap_or_default() as u64,
+        apart: Apart::default(),
+        extra: Vec::new(),
+    }))
+}
+
+/// A text, though it is not one any more.
+fn lossy(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    })
+}
+
+/// Is it what is stored that is wrong? Reading it again gives the same.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, DatabaseCorrupt | NotADatabase)
+        }
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        _ => false,
+    }
 }
 
 pub(crate) fn list_entities(connection: &Connection, query: &EntityQuery) -> rusqlite::Result<EntityPage> {
@@ -241,16 +330,33 @@ pub(crate) fn list_entities(connection: &Connection, query: &EntityQuery) -> rus
     let sql = format!(
         "SELECT {ENTITY_COLUMNS} FROM entities{} ORDER BY name, key LIMIT {}",
         filter.sql(),
-        query.limit.saturating_add(1)
+        query.limit.saturating_add(1 + UNADDRESSABLE_MAX)
     );
-    let mut rows: Vec<EntityRow> = connection
-        .prepare_cached(&sql)?
-        .query_map(params_from_iter(filter.values), entity_row)?
-        .collect::<rusqlite::Result<_>>()?;
-    let has_more = rows.len() > query.limit;
-    rows.truncate(query.limit);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query(params_from_iter(filter.values))?;
+    let (rows, has_more) = page(found, query.limit, |row| {
+        Ok(listed_entity(row)?.filter(|row| Some(&row.id) != query.after.as_ref()))
+    })?;
     let next = rows.last().filter(|_| has_more).map(|row| row.id.clone());
     Ok(EntityPage { rows, next })
+}
+
+/// An entity as lists show it: without its state when it is damaged. Whoever asks for it gets the error.
+fn listed_entity(row: &Row<'_>) -> rusqlite::Result<Option<EntityRow>> {
+    let error = match entity_row(row) {
+        Err(error) if is_damage(&error) => error,
+        found => return found.map(Some),
+    };
+    let Ok(id) = entity_id(row, 0) else {
+        tracing::error!(%error, "an entity is left out of a list: its id cannot be read");
+        return Ok(None);
+    };
+    tracing::error!(entity = %id, %error, "an entity is listed without its state: it is damaged");
+    let last_operation = time(row, 3).unwrap_or(Timestamp::from_micros(0));
+    Ok(Some(EntityRow {
+        last_operation,
+        ..EntityRow::vacant(id, PartitionId(row.get(2).unwrap_or_default()))
+    }))
 }
 
 pub(crate) fn load(connection: &Connection, partition: PartitionId) -> rusqlite::Result<Loaded> {
@@ -269,17 +375,25 @@ pub(crate) fn load(connection: &Connection, partition: PartitionId) -> rusqlite:
         )?
         .query_map([partition], |row| timer(row, partition))?
         .collect::<rusqlite::Result<_>>()?;
+    // One that is damaged is met, and says so, when somebody asks for it; the others go on.
     let parked = connection
         .prepare_cached("SELECT id FROM instances WHERE parked IS NOT NULL AND partition = ?1 ORDER BY id")?
-        .query_map([partition], |row| {
-            Ok(InstanceId::trusted(row.get::<_, String>(0)?))
-        })?
+        .query_map([partition], |row| Ok(row.get::<_, String>(0).ok()))?
+        .filter_map(Result::transpose)
+        .map(|id| id.map(InstanceId::trusted))
         .collect::<rusqlite::Result<_>>()?;
     let busy_entities = connection
         .prepare_cached(&format!(
             "SELECT {ENTITY_COLUMNS} FROM entities WHERE queue <> x'' AND partition = ?1 ORDER BY name, key"
         ))?
         .query_map([partition], entity_row)?
+        .filter(|row| match row {
+            Err(error) if is_damage(error) => {
+                tracing::error!(%error, "an entity that waits is damaged; it is left as it is");
+                false
+            }
+            _ => true,
+        })
         .collect::<rusqlite::Result<_>>()?;
     Ok(Loaded {
         messages,
@@ -290,10 +404,16 @@ pub(crate) fn load(connection: &Connection, partition: PartitionId) -> rusqlite:
     })
 }
 
+/// A status that is damaged is counted nowhere.
 pub(crate) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(Status, u64)>> {
     let mut counts: Vec<(Status, u64)> = connection
         .prepare_cached("SELECT status, count(*) FROM instances GROUP BY status")?
-        .query_map([], |row| Ok((status(row, 0)?, row.get::<_, i64>(1)? as u64)))?
+        .query_map([], |row| Ok((status(row, 0), row.get::<_, i64>(1)? as u64)))?
+        .filter_map(|row| match row {
+            Ok((Ok(status), count)) => Some(Ok((status, count))),
+            Ok((Err(error), _)) if is_damage(&error) => None,
+            Ok((Err(error), _)) | Err(error) => Some(Err(error)),
+        })
         .collect::<rusqlite::Result<_>>()?;
     counts.sort_unstable();
     Ok(counts)
@@ -302,27 +422,68 @@ pub(crate) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(Status, u
 pub(crate) fn limiters(connection: &Connection) -> rusqlite::Result<LimiterRecords> {
     connection
         .prepare_cached("SELECT name, key, record, crc FROM limiters ORDER BY name, key")?
-        .query_map([], |row| {
-            let (name, key, record): (Arc<str>, Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            check(row, 3, checksum::of_named(&[&name, &key], &record), || {
-                format!("limiter {name}")
-            })?;
-            Ok((name, key, record))
-        })?
+        .query_map([], limiter)?
         .collect()
+}
+
+/// A bucket from columns name, key, record, crc.
+fn limiter(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, Arc<str>, Vec<u8>)> {
+    let (name, key, record): (Arc<str>, Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    check(row, 3, checksum::of_named(&[&name, &key], &record), || {
+        format!("limiter {name}")
+    })?;
+    Ok((name, key, record))
 }
 
 pub(crate) fn meta(connection: &Connection) -> rusqlite::Result<NamedRecords> {
     connection
         .prepare_cached("SELECT name, record, crc FROM meta ORDER BY name")?
-        .query_map([], |row| {
-            let (name, record): (Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            check(row, 2, checksum::of_named(&[&name], &record), || {
-                format!("the record \"{name}\"")
-            })?;
-            Ok((name, record))
-        })?
+        .query_map([], meta_record)?
         .collect()
+}
+
+/// A record from columns name, record, crc.
+fn meta_record(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, Vec<u8>)> {
+    let (name, record): (Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+    check(row, 2, checksum::of_named(&[&name], &record), || {
+        format!("the record \"{name}\"")
+    })?;
+    Ok((name, record))
+}
+
+/// Can this row be read? Of the columns that a list of instances reads.
+pub(super) fn check_instance(row: &Row<'_>) -> rusqlite::Result<()> {
+    instance_row(row).map(drop)
+}
+
+/// The same, of the columns that a list of entities reads.
+pub(super) fn check_entity(row: &Row<'_>) -> rusqlite::Result<()> {
+    entity_row(row).map(drop)
+}
+
+/// Of columns sequence, record, crc, partition.
+pub(super) fn check_message(row: &Row<'_>) -> rusqlite::Result<()> {
+    message(row, row.get(3)?).map(drop)
+}
+
+/// Of columns key, task, record, crc, partition.
+pub(super) fn check_task(row: &Row<'_>) -> rusqlite::Result<()> {
+    task(row, row.get(4)?).map(drop)
+}
+
+/// Of columns due, key, task, crc, partition.
+pub(super) fn check_timer(row: &Row<'_>) -> rusqlite::Result<()> {
+    timer(row, row.get(4)?).map(drop)
+}
+
+/// Of columns name, key, record, crc.
+pub(super) fn check_limiter(row: &Row<'_>) -> rusqlite::Result<()> {
+    limiter(row).map(drop)
+}
+
+/// Of columns name, record, crc.
+pub(super) fn check_meta(row: &Row<'_>) -> rusqlite::Result<()> {
+    meta_record(row).map(drop)
 }
 
 /// Calls `check` with every instance row and the checksum of its history, or with its key and why it
@@ -387,27 +548,20 @@ pub(crate) fn every_queued(
     connection: &Connection,
     mut check: impl FnMut(rusqlite::Error),
 ) -> rusqlite::Result<()> {
-    type Reads = fn(&Row<'_>, u32) -> rusqlite::Result<()>;
-    let tables: [(&str, Reads); 3] = [
+    type Check = fn(&Row<'_>) -> rusqlite::Result<()>;
+    let tables: [(&str, Check); 3] = [
         (
             "SELECT sequence, record, crc, partition FROM messages",
-            |row, partition| message(row, partition).map(drop),
+            check_message,
         ),
-        (
-            "SELECT key, task, record, crc, partition FROM tasks",
-            |row, partition| task(row, partition).map(drop),
-        ),
-        (
-            "SELECT due, key, task, crc, partition FROM timers",
-            |row, partition| timer(row, partition).map(drop),
-        ),
+        ("SELECT key, task, record, crc, partition FROM tasks", check_task),
+        ("SELECT due, key, task, crc, partition FROM timers", check_timer),
     ];
     for (sql, read) in tables {
         let mut statement = connection.prepare(sql)?;
-        let last = statement.column_count() - 1;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            if let Err(error) = row.get(last).and_then(|partition| read(row, partition)) {
+            if let Err(error) = read(row) {
                 check(error);
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dalsegno_core::query::{EntityQuery, InstanceQuery};
 use dalsegno_core::store::{Commit, EntityRow, Field, Op, Owner, Store};
-use dalsegno_core::{EntityId, ExecutionKey, PartitionId, Payload, TaskId, Timestamp};
+use dalsegno_core::{EntityId, ExecutionKey, FaultKind, PartitionId, Payload, TaskId, Timestamp};
 use dalsegno_store_embedded::{EmbeddedStore, verify};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ fn entity() -> EntityRow {
 }
 
 /// A hub, closed, with a row in every table.
-fn hub() -> TempDir {
+pub(crate) fn hub() -> TempDir {
     let folder = TempDir::new().unwrap();
     let store = EmbeddedStore::open(folder.path(), options()).unwrap();
     let mut row = row(1);
@@ -499,4 +499,126 @@ fn a_history_without_row_is_noticed_in_tables_and_log() {
             "the history of execution 1 (1 events) belongs to no instance"
         ]
     );
+}
+
+/// The ids on all pages of a list, with what it says of damage.
+fn listed(store: &EmbeddedStore, query: &InstanceQuery) -> Vec<(String, Option<String>)> {
+    let (mut query, mut listed) = (query.clone(), Vec::new());
+    loop {
+        let page = store.list(&query).unwrap();
+        listed.extend(page.rows.into_iter().map(|row| {
+            let damage = row.parked.filter(|fault| fault.kind == FaultKind::Damaged);
+            (row.id.to_string(), damage.map(|fault| fault.message))
+        }));
+        assert!(listed.len() < 20, "the list does not end: {listed:?}");
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return listed,
+        }
+    }
+}
+
+#[test]
+fn one_damaged_row_is_listed_as_damaged_and_its_neighbours_as_they_are() {
+    // Every list over it, the overview and every purge by filter failed.
+    let changes = [
+        "custom_status = 'x'",
+        "status = 'Unheard'",
+        "tags = 'no json'",
+        "name = CAST(x'ff41' AS TEXT)",
+        "output = CAST(x'22ff22' AS TEXT)",
+        "execution_id = 'zz'",
+        "parent = '[' ",
+        "large = 99",
+        "updated = 'never'",
+        "events = events + 1",
+        "touch_crc = 7",
+    ];
+    for change_of_row in changes {
+        for limit in [1, 2, 10] {
+            let folder = TempDir::new().unwrap();
+            drop(crate::opening::fill(folder.path(), 1..4));
+            change(
+                folder.path(),
+                &format!("UPDATE instances SET {change_of_row} WHERE key = 2"),
+            );
+            let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+            store.load_hub().unwrap();
+            let query = InstanceQuery {
+                limit,
+                ..InstanceQuery::default()
+            };
+            let rows = listed(&store, &query);
+            let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+            assert_eq!(ids, ["order-3", "order-2", "order-1"], "{change_of_row}");
+            assert!(rows[0].1.is_none() && rows[2].1.is_none(), "{change_of_row}");
+            let damage = rows[1].1.as_ref().expect("it is shown as damaged");
+            assert!(damage.contains("repair the hub"), "{damage}");
+            // By other ways than the damaged column, too.
+            let tagged = InstanceQuery {
+                tags: vec![("team".into(), "red".into())],
+                ..query
+            };
+            assert!(listed(&store, &tagged).len() >= 2, "{change_of_row}");
+            let error = store.instance(&row(2).id).unwrap_err();
+            assert!(error.is_damage(), "{change_of_row}: {error}");
+            assert_eq!(store.instance(&row(3).id).unwrap(), Some(row(3)));
+        }
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_named_is_left_out_and_lists_end() {
+    for change_of_row in ["id = CAST(x'ff6f' AS TEXT)", "created = 'never'"] {
+        for limit in [1, 2, 10] {
+            let folder = TempDir::new().unwrap();
+            drop(crate::opening::fill(folder.path(), 1..4));
+            change(
+                folder.path(),
+                &format!("UPDATE instances SET {change_of_row} WHERE key = 2"),
+            );
+            let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+            let query = InstanceQuery {
+                limit,
+                ..InstanceQuery::default()
+            };
+            let ids: Vec<String> = listed(&store, &query).into_iter().map(|(id, _)| id).collect();
+            assert_eq!(ids, ["order-3", "order-1"], "{change_of_row}, {limit}");
+            drop(store);
+            let report = verify::verify(folder.path()).unwrap();
+            assert!(!report.is_sound(), "{change_of_row}");
+        }
+    }
+}
+
+#[test]
+fn one_damaged_entity_is_listed_without_its_state_and_fails_no_start() {
+    for change_of_row in [
+        "queue = x'07'",
+        "state = CAST(x'ff' AS TEXT)",
+        "crc = 1",
+        "key = CAST(x'ff' AS TEXT)",
+    ] {
+        let folder = hub();
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        let neighbour = EntityRow {
+            id: EntityId::new("counter", "b").unwrap(),
+            state: Some("1".into()),
+            is_state_apart: false,
+            ..entity()
+        };
+        append(&store, vec![Op::PutEntity(Box::new(neighbour.clone()))]);
+        drop(store);
+        change(
+            folder.path(),
+            &format!("UPDATE entities SET {change_of_row} WHERE key = 'a'"),
+        );
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        let busy = store.load(PartitionId(0)).unwrap().busy_entities;
+        assert_eq!(busy, std::slice::from_ref(&neighbour), "{change_of_row}");
+        let rows = store.list_entities(&EntityQuery::default()).unwrap().rows;
+        assert_eq!(rows.last(), Some(&neighbour), "{change_of_row}");
+        assert_eq!(rows.len(), if change_of_row.starts_with("key") { 1 } else { 2 });
+        assert!(rows.iter().filter(|row| row.state.is_none()).count() < 2);
+    }
 }

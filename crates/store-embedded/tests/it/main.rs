@@ -8,6 +8,7 @@ mod conformance;
 mod damage;
 mod opening;
 mod owners;
+mod repair;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,0 +1,154 @@
+//! Damaged rows are moved aside, with their bytes, and the hub is sound again.
+
+use std::fs;
+use std::path::Path;
+
+use dalsegno_core::query::InstanceQuery;
+use dalsegno_core::store::Store;
+use dalsegno_core::{ExecutionKey, PartitionId};
+use dalsegno_store_embedded::repair::repair;
+use dalsegno_store_embedded::{EmbeddedStore, Moved, verify};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::opening::{commit, fill, row};
+use crate::{checksums, options, snapshot};
+
+fn change(folder: &Path, sql: &str) {
+    let connection = Connection::open(folder.join("hub.db")).unwrap();
+    assert_eq!(connection.execute(sql, []).unwrap(), 1, "{sql}");
+}
+
+fn check_sound(folder: &Path) {
+    let report = verify::verify(folder).unwrap();
+    assert!(report.is_sound(), "{report}");
+}
+
+fn places(moved: &[Moved]) -> Vec<(&str, &str)> {
+    moved
+        .iter()
+        .map(|moved| (moved.table.as_str(), moved.row.as_str()))
+        .collect()
+}
+
+#[test]
+fn a_damaged_instance_is_moved_aside_with_its_bytes_and_all_that_is_its() {
+    // Such a row could be neither terminated nor purged.
+    let folder = checksums::hub();
+    drop(fill(folder.path(), 2..4));
+    change(
+        folder.path(),
+        "UPDATE instances SET output = CAST(x'22ff22' AS TEXT) WHERE key = 1",
+    );
+    let moved = repair(folder.path()).unwrap();
+    assert_eq!(
+        places(&moved),
+        [
+            ("instances", "key 1"),
+            ("tasks", "partition 0, key 1, task 1"),
+            ("timers", "partition 0, due 9, key 1, task 2"),
+            ("history", "position 16777216"),
+            ("payloads", "rowid 1"),
+        ]
+    );
+    check_sound(folder.path());
+    let tables = Connection::open(folder.path().join("hub.db")).unwrap();
+    let record: String = tables
+        .query_row("SELECT record FROM quarantine WHERE number = ?1", [1], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    for line in [
+        "key integer 0000000000000001",
+        "id text 6f726465722d31",
+        "output text 22ff22",
+    ] {
+        assert!(record.lines().any(|found| found == line), "{line}: {record}");
+    }
+    drop(tables);
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    assert_eq!(store.instance(&row(1).id).unwrap(), None);
+    assert_eq!(store.history(ExecutionKey(3)).unwrap().len(), 1);
+    assert_eq!(store.list(&InstanceQuery::default()).unwrap().rows.len(), 2);
+    // The id is free again.
+    let epoch = store.load_hub().unwrap().epoch;
+    store.append(&mut vec![commit(epoch, 1)]).unwrap();
+    assert_eq!(store.instance(&row(1).id).unwrap(), Some(row(1)));
+    drop(store);
+    check_sound(folder.path());
+}
+
+#[test]
+fn a_damaged_row_of_any_table_is_moved_and_the_hub_starts_again() {
+    let changes = [
+        ("instances", "id = CAST(x'ff' AS TEXT)", "instances"),
+        ("entities", "queue = x'07'", "entities"),
+        ("messages", "record = x'00'", "messages"),
+        ("tasks", "record = x'00'", "tasks"),
+        ("timers", "due = due + 1", "timers"),
+        ("limiters", "record = x'00'", "limiters"),
+        ("limiters", "key = CAST(x'ff' AS TEXT)", "limiters"),
+        ("meta", "record = x'00'", "meta"),
+    ];
+    for (table, change_of_row, from) in changes {
+        let folder = checksums::hub();
+        change(folder.path(), &format!("UPDATE {table} SET {change_of_row}"));
+        let moved = repair(folder.path()).unwrap();
+        assert_eq!(moved[0].table, from, "{change_of_row}");
+        assert!(!moved[0].reason.is_empty());
+        check_sound(folder.path());
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        store.load_hub().unwrap();
+        store.load(PartitionId(0)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_only_in_the_log_is_not_lost_by_a_repair() {
+    let folder = TempDir::new().unwrap();
+    let store = fill(folder.path(), 1..4);
+    store.checkpoint().unwrap();
+    let epoch = store.load_hub().unwrap().epoch;
+    store.append(&mut vec![commit(epoch, 4)]).unwrap();
+    store.abandon();
+    change(folder.path(), "UPDATE instances SET name = 'x' WHERE key = 2");
+    let moved = repair(folder.path()).unwrap();
+    assert_eq!(places(&moved)[0], ("instances", "key 2"));
+    check_sound(folder.path());
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    assert_eq!(store.instance(&row(4).id).unwrap(), Some(row(4)));
+}
+
+#[test]
+fn a_sound_hub_is_left_as_it_is_and_an_open_one_is_refused() {
+    let folder = TempDir::new().unwrap();
+    drop(fill(folder.path(), 1..4));
+    assert_eq!(repair(folder.path()).unwrap(), []);
+    let tables = Connection::open(folder.path().join("hub.db")).unwrap();
+    assert!(tables.prepare("SELECT * FROM quarantine").is_err());
+    drop(tables);
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    let before = snapshot(folder.path());
+    assert!(repair(folder.path()).unwrap_err().is_in_use());
+    assert_eq!(snapshot(folder.path()), before);
+    drop(store);
+}
+
+#[test]
+fn a_flipped_bit_in_the_file_of_a_row_is_repaired() {
+    let folder = TempDir::new().unwrap();
+    drop(fill(folder.path(), 1..4));
+    let path = folder.path().join("hub.db");
+    let whole = fs::read(&path).unwrap();
+    // In the row itself, the name of the orchestrator follows; an index has the id alone.
+    let at = whole
+        .windows(128)
+        .position(|run| run.starts_with(b"order-2") && run.windows(5).any(|name| name == b"Order"))
+        .expect("the row is in the file");
+    let mut bytes = whole;
+    bytes[at + 6] ^= 0x40;
+    fs::write(&path, bytes).unwrap();
+    let moved = repair(folder.path()).unwrap();
+    assert_eq!(places(&moved)[0], ("instances", "key 2"));
+    check_sound(folder.path());
+}
