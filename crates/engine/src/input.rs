@@ -6,6 +6,7 @@ use std::time::Duration;
 use dalsegno_core::event::{Event, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::message::{Caller, Target};
+use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow, ReadError};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId, Message, Payload, TaskId, Timestamp, TraceContext};
 
@@ -199,6 +200,14 @@ pub enum Command {
     Purge {
         id: InstanceId,
         key: Option<ExecutionKey>,
+        reply: Reply<()>,
+    },
+    /// Delete one whose row cannot be read. Of that row only its key is known, and the status under
+    /// which it is counted, if it is.
+    PurgeDamaged {
+        id: InstanceId,
+        key: ExecutionKey,
+        status: Option<Status>,
         reply: Reply<()>,
     },
     /// Its status, if it is in memory.

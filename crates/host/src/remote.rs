@@ -343,6 +343,16 @@ impl RemoteHub {
         Ok(deleted.deleted)
     }
 
+    /// The same of one that is not finished, which is ended first, or whose row cannot be read.
+    ///
+    /// # Errors
+    /// As [`RemoteHub::purge`].
+    pub async fn purge_by_force(&self, id: &InstanceId, scope: Scope) -> Answer<u64> {
+        let path = format!("{}?recursive={}&force=true", instance(id), recursive(scope));
+        let deleted: DeletedWire = self.send(Method::DELETE, path, None::<&()>).await?;
+        Ok(deleted.deleted)
+    }
+
     /// Deletes finished instances by filter; says how many went.
     ///
     /// # Errors

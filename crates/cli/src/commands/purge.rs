@@ -86,6 +86,10 @@ impl Purge {
                     hub.wait_for_completion(id, None).await?;
                     hub.purge(id, scope).await
                 }
+                // Perhaps its row cannot be read: the host finds that out.
+                Err(error) if self.force && error.kind == RequestErrorKind::Internal => {
+                    hub.purge_by_force(id, scope).await
+                }
                 answer => answer,
             }
         };

@@ -12,7 +12,7 @@ use crate::session::Session;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: dalsegno repair .dalsegno/hub\nMake a copy of the folder first (cp -a). What is moved is in the table quarantine of hub.db."
+    after_help = "Example: dalsegno repair .dalsegno/hub\nCopy the folder first (cp -a). The table quarantine has what was moved."
 )]
 pub(crate) struct Repair {
     /// Folder of the hub, which no host may have open

@@ -295,13 +295,13 @@ fn a_folder_is_backed_up_without_a_host_and_a_damaged_file_is_refused() {
 }
 
 #[test]
-fn a_damaged_row_fails_no_list_and_a_repair_moves_it_aside() {
+fn a_damaged_row_fails_no_list_and_is_purged_by_force_or_moved_aside_by_a_repair() {
     // One such row failed every list over it, the overview and every purge by filter.
     let folder = tempfile::tempdir().unwrap();
     let hub = folder.path().join("hub");
     let here = |line: &str| run(folder.path(), None, line);
     let dev = Dev::start(&hub);
-    for id in ["sound-1", "rotten-1", "sound-2"] {
+    for id in ["sound-1", "rotten-1", "rotten-2", "sound-2"] {
         assert!(dev.run(&format!("start Order --id {id} -q")).ends_with("exit 0"));
     }
     dev.kill();
@@ -310,18 +310,20 @@ fn a_damaged_row_fails_no_list_and_a_repair_moves_it_aside() {
     let path = hub.join("hub.db");
     let mut bytes = fs::read(&path).unwrap();
     // The name of the orchestrator, in the row and not in an index of ids.
-    let row = bytes
-        .windows(128)
-        .position(|run| run.starts_with(b"rotten-1") && run.windows(5).any(|name| name == b"Order"))
-        .expect("the row is in the file");
-    let name = bytes[row..].windows(5).position(|name| name == b"Order").unwrap();
-    bytes[row + name] = 0xff;
+    for id in ["rotten-1", "rotten-2"] {
+        let row = bytes
+            .windows(128)
+            .position(|run| run.starts_with(id.as_bytes()) && run.windows(5).any(|name| name == b"Order"))
+            .expect("the row is in the file");
+        let name = bytes[row..].windows(5).position(|name| name == b"Order").unwrap();
+        bytes[row + name] = 0xff;
+    }
     fs::write(&path, bytes).unwrap();
 
     let dev = Dev::start(&hub);
     let mut found = ids(&dev);
     found.sort();
-    assert_eq!(found, ["rotten-1", "sound-1", "sound-2"]);
+    assert_eq!(found, ["rotten-1", "rotten-2", "sound-1", "sound-2"]);
     let listed = dev.run("list --json");
     assert!(
         listed.contains("repair the hub"),
@@ -330,6 +332,14 @@ fn a_damaged_row_fails_no_list_and_a_repair_moves_it_aside() {
     let refused = dev.run("get rotten-1");
     assert!(refused.ends_with("exit 1"), "it is answered: {refused}");
     assert!(dev.run("get sound-1").ends_with("exit 0"));
+    let refused = dev.run("purge rotten-2");
+    assert!(
+        refused.ends_with("exit 1"),
+        "it is not purged by the way: {refused}"
+    );
+    let purged = dev.run("purge rotten-2 --force");
+    assert!(purged.ends_with("exit 0"), "{purged}");
+    assert!(dev.run("get rotten-2").ends_with("exit 3"));
     let open = here("repair hub");
     assert!(open.ends_with("exit 4"), "{open}");
     dev.kill();

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use dalsegno_core::store::Op;
 use dalsegno_core::{EntityId, InstanceId};
 
 use super::Partition;
@@ -64,11 +65,21 @@ impl Partition {
         let queue = std::mem::take(&mut slot.queue);
         for item in queue {
             match item {
+                Item::Command(Command::PurgeDamaged {
+                    key, status, reply, ..
+                }) if turn.ops.is_empty() => {
+                    // What waits for it is dropped, as for any instance that is gone.
+                    slot.state = SlotState::Vacant;
+                    turn.ops.push(Op::DeleteExecution { key, id: id.clone() });
+                    turn.moves.extend(status.map(|status| (Some(status), None)));
+                    turn.effects.push(reply.with(Ok(())));
+                }
                 Item::Command(command) => turn.effects.extend(refusal(command, &error)),
                 item => slot.queue.push_back(item),
             }
         }
         self.commit_slot(id, turn);
+        self.make_ready(id);
         self.release_if_vacant(id);
     }
 
@@ -109,7 +120,10 @@ fn refusal(command: Command, error: &RequestError) -> Option<Effect> {
         | Command::Suspend { reply, .. }
         | Command::Resume { reply, .. }
         | Command::Rewind { reply, .. }
-        | Command::Purge { reply, .. } => reply.with(Err(error)),
+        | Command::RetryNow { reply, .. }
+        | Command::Purge { reply, .. }
+        | Command::PurgeDamaged { reply, .. } => reply.with(Err(error)),
+        Command::Explain { reply, .. } => reply.with(Err(error)),
         Command::Status { reply, .. } => reply.with(Err(error)),
         Command::Wait { reply, .. } => reply.with(Err(error)),
         Command::DeleteEntity { reply, .. } => reply.with(Err(error)),

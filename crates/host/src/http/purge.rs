@@ -40,6 +40,13 @@ pub(crate) async fn purge(hub: &TaskHub, id: &InstanceId, family: Family, force:
             hub.wait_for_completion(id, Some(FORCED_END_MAX)).await?;
             hub.purge(id, family).await
         }
+        // One whose row cannot be read; anything else that is wrong stays as it is.
+        Err(error) if force && error.kind == RequestErrorKind::Internal => {
+            match hub.purge_damaged(id).await {
+                Ok(()) => Ok(1),
+                Err(_) => Err(error),
+            }
+        }
         answer => answer,
     }
 }
