@@ -1,6 +1,7 @@
 """The configurations of proxies do what docs/proxy.md says, with a real nginx and a real Caddy.
 
-Arguments: the program. Run by `cargo xtask packaging`. Everything listens on loopback.
+Arguments: the program. NGINX and CADDY name the proxies. Run by `cargo xtask packaging`. Everything
+listens on loopback.
 """
 
 import http.client
@@ -112,7 +113,7 @@ def nginx(folder, upstream, port, files):
         f"http {{\naccess_log off;\n{paths}{own}}}\n"
     )
     # What is written before the configuration is read goes to a log that only root may write.
-    command = ["nginx", "-c", str(config), "-p", str(folder), "-e", f"{folder}/nginx.log"]
+    command = [os.environ["NGINX"], "-c", str(config), "-p", str(folder), "-e", f"{folder}/nginx.log"]
     return Running("nginx", port, command)
 
 
@@ -125,7 +126,7 @@ def caddy(folder, upstream, port, files):
     config = folder / "Caddyfile"
     config.write_text(f"{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{own}")
     environment = {**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
-    command = ["caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
+    command = [os.environ["CADDY"], "run", "--config", str(config), "--adapter", "caddyfile"]
     return Running("Caddy", port, command, env=environment, stderr=subprocess.DEVNULL)
 
 
