@@ -7,6 +7,7 @@
 
 mod broken;
 mod clients;
+mod credentials;
 mod http;
 mod kills;
 mod ledger;
@@ -33,10 +34,11 @@ const KILLS_SLOW: u64 = 300;
 /// A part of the attack: its name and what it runs.
 type Part = (&'static str, fn(&Attack) -> Outcome<Report>);
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     ("sync-errors", sync_errors::run),
     ("kills", kills::run),
     ("owners", owners::run),
+    ("credentials", credentials::run),
 ];
 
 /// What all parts need.

@@ -62,11 +62,6 @@ impl Program {
         command
     }
 
-    /// Runs a command of the program to its end.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome<Output> {
-        Ok(self.command().args(arguments).output()?)
-    }
-
     /// Fails unless `dalsegno verify` calls a folder sound.
     pub(crate) fn verify_sound(&self, folder: &Path) -> Outcome {
         let verified = self.command().arg("verify").arg(folder).output()?;
