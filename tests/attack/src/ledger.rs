@@ -368,7 +368,7 @@ impl Ledger {
 }
 
 /// Waits for an instance to complete and returns its output.
-fn output(id: &str, address: SocketAddr) -> Outcome<Value> {
+pub(crate) fn output(id: &str, address: SocketAddr) -> Outcome<Value> {
     let waited = Request::get(&format!("{API}/instances/{id}/wait?timeout=60")).send(address)?;
     let shown = waited.json()?;
     ensure(waited.status == 200 && shown["status"] == "Completed", || {

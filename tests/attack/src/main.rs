@@ -8,6 +8,7 @@
 mod broken;
 mod clients;
 mod credentials;
+mod damage;
 mod http;
 mod kills;
 mod ledger;
@@ -34,9 +35,10 @@ const KILLS_SLOW: u64 = 300;
 /// A part of the attack: its name and what it runs.
 type Part = (&'static str, fn(&Attack) -> Outcome<Report>);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("sync-errors", sync_errors::run),
     ("kills", kills::run),
+    ("damage", damage::run),
     ("owners", owners::run),
     ("credentials", credentials::run),
 ];

@@ -25,10 +25,10 @@ const EXIT_STORE_FAILED: i32 = 74;
 const EXIT_START_FAILED: i32 = 75;
 
 /// Operations of a host under injection.
-const OPERATIONS: u64 = 60;
+const OPERATIONS: u64 = 45;
 
 /// Operations of the hub that exists before the injection begins.
-const OPERATIONS_BEFORE: u64 = 30;
+const OPERATIONS_BEFORE: u64 = 12;
 
 /// Log segments whose calls may fail.
 const SEGMENTS: u64 = 12;
@@ -131,16 +131,16 @@ fn cases(seed: u64) -> Vec<Case> {
 /// How many cases there are of a call, and the last call that one of them hits.
 fn spread(calls: &str, before: Before) -> (u64, u64) {
     match (calls, before) {
-        ("fsync", Before::Nothing) => (9, 27),
-        ("fsync", Before::Killed) => (8, 24),
-        ("fdatasync", Before::Nothing) => (2, 4),
-        ("fdatasync", Before::Killed) => (10, 40),
-        ("pwrite64", Before::Nothing) => (6, 150),
-        ("pwrite64", Before::Killed) => (8, 240),
-        ("openat", Before::Nothing) => (4, 40),
-        ("openat", Before::Killed) => (4, 60),
-        (_, Before::Nothing) => (3, 6),
-        (_, Before::Killed) => (3, 9),
+        ("fsync", Before::Nothing) => (9, 22),
+        ("fsync", Before::Killed) => (4, 6),
+        ("fdatasync", Before::Nothing) => (2, 3),
+        ("fdatasync", Before::Killed) => (10, 24),
+        ("pwrite64", Before::Nothing) => (5, 150),
+        ("pwrite64", Before::Killed) => (6, 90),
+        ("openat", Before::Nothing) => (3, 30),
+        ("openat", Before::Killed) => (3, 12),
+        (_, Before::Nothing) => (2, 3),
+        (_, Before::Killed) => (2, 2),
     }
 }
 

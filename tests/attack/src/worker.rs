@@ -55,6 +55,12 @@ async fn sleep(ctx: &OrchestrationContext, status: String) -> Result<()> {
     Ok(())
 }
 
+/// Returns its input.
+#[orchestrator(name = "Return")]
+async fn return_input(_ctx: &OrchestrationContext, input: String) -> Result<String> {
+    Ok(input)
+}
+
 /// Reads an entity, behind the signals that were sent before.
 #[orchestrator(name = "ReadTally")]
 async fn read_tally(ctx: &OrchestrationContext, key: String) -> Result<Vec<u64>> {
@@ -111,6 +117,7 @@ impl Worker {
             .register(collect)
             .register(echo)
             .register(sleep)
+            .register(return_input)
             .register(read_tally)
             .entity::<Tally>()
             .connect(format!("http://{address}"))
