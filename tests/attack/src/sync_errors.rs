@@ -24,6 +24,12 @@ const EXIT_STORE_FAILED: i32 = 74;
 /// A failed write or sync ends a start with this code, and the service manager tries again.
 const EXIT_START_FAILED: i32 = 75;
 
+/// The code for anything unexpected.
+const EXIT_UNEXPECTED: i32 = 1;
+
+/// The code for a folder or a configuration that is refused.
+const EXIT_REFUSED: i32 = 78;
+
 /// Operations of a host under injection.
 const OPERATIONS: u64 = 45;
 
@@ -156,7 +162,7 @@ fn attack_one(attack: &Attack, case: &Case, seed: u64, folder: &Path, counts: &C
     let traced = attack.program.dev_traced(&hub, &log, &options(case, &hub));
     match Host::start(traced)? {
         Start::Ended(ended) => {
-            ended.expect(&[EXIT_START_FAILED, EXIT_STORE_FAILED])?;
+            refused_start(&ended)?;
             counts.ended_starting.fetch_add(1, Ordering::Relaxed);
         }
         Start::Ready(host) => {
@@ -169,6 +175,29 @@ fn attack_one(attack: &Attack, case: &Case, seed: u64, folder: &Path, counts: &C
         .acknowledged
         .fetch_add(ledger.acknowledged(), Ordering::Relaxed);
     ledger.settle(&attack.program, &hub)
+}
+
+/// Starts that end with another code than the one that makes a service manager try again: what they print, and the
+/// code.
+///
+/// - Errors after the hub was opened, while its rows are read or the file `running` is opened: the code for anything
+///   unexpected, which a service manager retries too.
+/// - SQLite opens `hub.db` for reading when it cannot be opened for writing, so an error of that call is taken for a
+///   file that may not be written.
+const START_EXCEPTIONS: [(&str, i32); 3] = [
+    ("cannot read the store: ", EXIT_UNEXPECTED),
+    ("/running: ", EXIT_UNEXPECTED),
+    ("attempt to write a readonly database", EXIT_REFUSED),
+];
+
+/// A start that met an error ends with the code that makes a service manager try again.
+fn refused_start(ended: &Ended) -> Outcome {
+    let mut codes = vec![EXIT_START_FAILED, EXIT_STORE_FAILED];
+    let exceptions = START_EXCEPTIONS
+        .iter()
+        .filter(|(text, _)| ended.printed.contains(text));
+    codes.extend(exceptions.map(|(_, code)| *code));
+    ended.expect(&codes)
 }
 
 /// The options of strace: which calls fail, on which files.
