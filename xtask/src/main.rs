@@ -3,8 +3,9 @@
 //! `cargo xtask ci` is all that has to pass, at the desk as in CI. `cargo xtask sim --seeds N
 //! --from S` runs the simulator. `cargo xtask sdks` runs the suites with the official SDKs. `cargo xtask
 //! dashboard` runs the dashboard in a browser. `cargo xtask openapi` asks a server for everything its OpenAPI
-//! document tells of. `cargo xtask attack` attacks the real binary from outside. `cargo xtask packaging` checks the files for containers. `cargo xtask dist` makes the
-//! archive of a release. `cargo xtask tidy` prints how long functions and files are.
+//! document tells of. `cargo xtask attack` attacks the real binary from outside. `cargo xtask packaging` checks
+//! the files for containers. `cargo xtask dist` makes the archive of a release. `cargo xtask tidy` prints how long
+//! functions and files are.
 
 mod attack;
 mod ci;

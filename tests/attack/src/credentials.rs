@@ -45,7 +45,7 @@ const END_CUT_OFF: Duration = Duration::from_secs(30);
 const TRY_POLL: Duration = Duration::from_millis(50);
 
 /// The lifetime of the key that expires.
-const KEY_LIFETIME: &str = "3s";
+const KEY_LIFETIME: &str = "6s";
 
 pub(crate) fn run(attack: &Attack) -> Outcome<Report> {
     attack.in_folder("credentials", |folder| {
@@ -87,7 +87,7 @@ struct Keys {
     stale_link: String,
 }
 
-/// What an attempt shows.
+/// The credential that an attempt sends.
 #[derive(Debug)]
 struct Credential {
     name: &'static str,
@@ -286,7 +286,7 @@ impl<'a> Scene<'a> {
         let mut calls: Vec<(&str, &str)> = CALLS.iter().map(|call| (*call, "forged")).collect();
         calls.extend(CALLS.iter().skip(1).map(|call| (*call, "default")));
         for (call, hub) in &calls {
-            // A query is nothing that a call of gRPC reads a key from.
+            // A call of gRPC reads no key from the query.
             credential.grpc(host.address, call, hub)?;
         }
         host.shut_down()?;
@@ -516,7 +516,6 @@ fn until_ended(streams: &mut [TcpStream]) -> Outcome<Vec<Duration>> {
         let mut bytes = [0; 4_096];
         loop {
             match stream.read(&mut bytes) {
-                // Cut or closed.
                 Ok(0) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
                 Ok(_) if begin.elapsed() < END_CUT_OFF => {}
@@ -559,7 +558,7 @@ fn until(mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
     Ok(())
 }
 
-/// A host on loopback without keys refuses what does not come from this machine itself.
+/// A host on loopback without keys refuses requests that another machine or a foreign page may have caused.
 fn attack_without_keys(attack: &Attack, folder: &Path) -> Outcome<u64> {
     let host = Host::start_ready(attack.program.dev(&folder.join("open")))?;
     let own = host.address.to_string();

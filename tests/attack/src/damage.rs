@@ -176,7 +176,7 @@ fn create(attack: &Attack, folder: &Path, salt: u64) -> Outcome<PathBuf> {
 
 /// Appends a few small batches, which the comparison leaves out.
 ///
-/// Damage to the last frame of the log cannot be told from a write that a power loss cut off, so it is cut off too.
+/// The store cannot distinguish damage to the last frame of the log from a write that a power loss cut off: it cuts both.
 /// Every frame before has one behind it that says that it was durable.
 fn end_log(address: SocketAddr) -> Outcome {
     for number in 1..=LAST_BATCHES {

@@ -1,4 +1,4 @@
-//! What was asked of a hub and what was acknowledged, kept outside of the process under attack.
+//! What clients asked of a hub and what the hub acknowledged, stored outside of the process under attack.
 //!
 //! Each operation has a number of its own. What was acknowledged has to be there once, what was asked without an
 //! answer may be there once, and nothing else may be there.
@@ -27,12 +27,12 @@ const READERS: usize = 4;
 /// Bytes of a large input: above the limit beyond which a value is stored outside of its row.
 const LARGE_BYTES: usize = 100_000;
 
-/// What is known of an operation that was asked for.
+/// What is known of an operation that a client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     /// The host has not answered: it may have happened.
     Asked,
-    /// The host said so, or a response showed it.
+    /// The host acknowledged it, or a response showed it.
     Acknowledged,
 }
 
@@ -133,7 +133,7 @@ impl Ledger {
 
     fn any_instance(&self, random: &mut Random) -> Option<String> {
         let count = self.instances.len() as u64;
-        // The later half: operations on the instances of earlier lives are not forgotten, and not most of all.
+        // Of all instances, or of the later half of their ids: neither old nor new ones are left out.
         let skipped = count / 2 * random.below(2);
         let place = skipped + random.below((count - skipped).max(1));
         self.instances.keys().nth(place as usize).cloned()
@@ -194,16 +194,18 @@ impl Ledger {
 
     /// Takes a response: records what it acknowledges or shows, fails on what may not be.
     pub(crate) fn take(&mut self, operation: &Operation, response: &Response) -> Outcome {
-        let told = || format!("{operation:?} was answered {} {}", response.status, response.body);
+        let answered = || format!("{operation:?} was answered {} {}", response.status, response.body);
         match (response.status, operation) {
             (200..300, operation) => self.acknowledge(operation, response)?,
-            // Without a record of whether it happened.
+            // It may have happened.
             (500..600, _) => {}
             (404, Operation::ReadTally { .. }) => {}
             (404, Operation::Note { is_there, .. })
             | (404, Operation::Read { is_there, .. })
             | (404, Operation::Terminate { is_there, .. }) => {
-                ensure(!is_there, || format!("an acknowledged start is lost: {}", told()))?;
+                ensure(!is_there, || {
+                    format!("an acknowledged start is lost: {}", answered())
+                })?;
             }
             (410, Operation::Note { id, .. } | Operation::Terminate { id, .. }) => {
                 let is_terminated = self
@@ -211,10 +213,10 @@ impl Ledger {
                     .get(id)
                     .is_some_and(|record| record.termination.is_some());
                 ensure(is_terminated, || {
-                    format!("the instance ended by itself: {}", told())
+                    format!("the instance ended by itself: {}", answered())
                 })?;
             }
-            _ => return Err(Broken::new(told())),
+            _ => return Err(Broken::new(answered())),
         }
         Ok(())
     }
@@ -268,7 +270,7 @@ impl Ledger {
             (Some("Pending" | "Running"), _) => {}
             _ => {
                 return Err(Broken::new(format!(
-                    "{id} has a state that nobody asked for: {}",
+                    "{id} has a state that no client asked for: {}",
                     brief(shown)
                 )));
             }
@@ -285,7 +287,7 @@ impl Ledger {
                 Some(known) => *known = Known::Acknowledged,
                 None => {
                     return Err(Broken::new(format!(
-                        "{key} has the signal {number}, which nobody sent"
+                        "{key} has the signal {number}, which no client sent"
                     )));
                 }
             }
@@ -336,7 +338,7 @@ impl Ledger {
         })?;
         if shown.json()?["status"] == "Terminated" {
             return ensure(record.termination.is_some(), || {
-                format!("{id} is terminated, and nobody asked for it")
+                format!("{id} is terminated, and no client asked for it")
             });
         }
         ensure(record.termination != Some(Known::Acknowledged), || {
@@ -390,7 +392,7 @@ fn compare(what: &str, asked: &BTreeMap<u64, Known>, found: &[u64]) -> Outcome {
         .filter(|number| !asked.contains_key(number))
         .collect();
     ensure(invented.is_empty(), || {
-        format!("{what}: nobody asked for {invented:?}")
+        format!("{what}: no client asked for {invented:?}")
     })?;
     let acknowledged = asked.iter().filter(|(_, known)| **known == Known::Acknowledged);
     let lost: Vec<_> = acknowledged
@@ -416,4 +418,20 @@ pub(crate) fn joined(thread: std::thread::ScopedJoinHandle<'_, Outcome>) -> Outc
     thread
         .join()
         .unwrap_or_else(|_| Err(Broken::new("a thread of the attack panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_a_repeated_and_an_invented_operation_are_found() {
+        let asked = BTreeMap::from([(1, Known::Acknowledged), (2, Known::Asked)]);
+        let check = |found: &[u64]| compare("x", &asked, found).map_err(|broken| broken.to_string());
+        assert_eq!(check(&[1]), Ok(()));
+        assert_eq!(check(&[2, 1]), Ok(()));
+        assert_eq!(check(&[2]), Err("x: acknowledged and lost: [1]".into()));
+        assert_eq!(check(&[1, 1]), Err("x: happened twice: [(1, 2)]".into()));
+        assert_eq!(check(&[1, 3]), Err("x: no client asked for [3]".into()));
+    }
 }

@@ -2,7 +2,7 @@
 //! and stale credentials.
 //!
 //! A ledger outside of the process has every acknowledged operation. A part fails when something acknowledged is
-//! lost, when a response shows what nobody asked for, or when a process ends in a way that is not documented.
+//! lost, when a response shows what no client asked for, or when a process ends in a way that is not documented.
 //! `cargo xtask attack` runs it; `--seed` repeats a run and `--only` runs one part.
 
 mod broken;

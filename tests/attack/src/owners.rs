@@ -14,7 +14,7 @@ use crate::process::{Ended, Host, Start};
 use crate::random::Random;
 use crate::{Attack, Report};
 
-/// A host whose hub is another's by now ends with this code.
+/// A host that has lost its hub ends with this code.
 const EXIT_LOST_HUB: i32 = 74;
 
 /// A start on a hub that another process has open ends with this code.
@@ -120,7 +120,6 @@ impl Scene<'_> {
     /// Asks a host that has lost its hub: it ends, and acknowledges nothing before.
     fn first_loses(&self, host: Host) -> Outcome {
         let acknowledged = self.ask(&host, 2)?;
-        // What the ledger does not know the host cannot have written either.
         let ended = host.wait_for_end()?;
         ended.expect(&[EXIT_LOST_HUB])?;
         ensure(acknowledged.is_empty(), || {
@@ -138,7 +137,7 @@ fn lock_deleted(scene: &Scene<'_>) -> Outcome {
     let host = scene.first_host()?;
     std::fs::remove_file(scene.hub().join("lock"))?;
     scene.second_is_refused()?;
-    goes_on(scene, host)
+    continues(scene, host)
 }
 
 fn lock_replaced(scene: &Scene<'_>) -> Outcome {
@@ -147,11 +146,11 @@ fn lock_replaced(scene: &Scene<'_>) -> Outcome {
     std::fs::write(&replacement, "1\n")?;
     std::fs::rename(&replacement, scene.hub().join("lock"))?;
     scene.second_is_refused()?;
-    goes_on(scene, host)
+    continues(scene, host)
 }
 
 /// The first host continues, and everything that it acknowledges is there.
-fn goes_on(scene: &Scene<'_>, host: Host) -> Outcome {
+fn continues(scene: &Scene<'_>, host: Host) -> Outcome {
     let acknowledged = scene.ask(&host, 2)?;
     ensure(!acknowledged.is_empty(), || {
         format!("the first host acknowledges nothing any more: {}", host.text())
@@ -166,7 +165,7 @@ fn lock_deleted_under_load(scene: &Scene<'_>) -> Outcome {
     let killed = std::thread::scope(|scope| {
         let running = scope.spawn(|| clients.run(&scene.ledger));
         let refused = (0..SECOND_STARTS).try_for_each(|_| {
-            // The second host that is refused has created it again.
+            // A refused host creates the file again.
             let _ = std::fs::remove_file(scene.hub().join("lock"));
             scene.second_is_refused()
         });
@@ -237,7 +236,7 @@ fn folder_replaced_by_copy(scene: &Scene<'_>) -> Outcome {
     std::fs::rename(scene.hub(), &moved)?;
     copy(&moved, &scene.hub())?;
     let copied = Mutex::new(lock(&scene.ledger).clone());
-    // The copy has other files: it is a hub of its own, which nobody has open.
+    // The copy has other files: it is a hub of its own, which no process has open.
     let second = Host::start_ready(scene.command())?;
     let acknowledged = Clients::new(second.address, scene.seed ^ 3, Some(OPERATIONS)).run(&copied)?;
     ensure(!acknowledged.is_empty(), || {

@@ -28,7 +28,7 @@ const END_POLL: Duration = Duration::from_millis(2);
 pub(crate) struct Program(pub(crate) PathBuf);
 
 impl Program {
-    /// A command of the program, without the variables of whoever runs the attack.
+    /// A command of the program, without the environment of the attack.
     pub(crate) fn command(&self) -> Command {
         self.command_of(Command::new(&self.0))
     }
@@ -232,7 +232,7 @@ impl Host {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Waits for an end that something else brings about.
+    /// Waits until the process ends by itself.
     pub(crate) fn wait_for_end(mut self) -> Outcome<Ended> {
         let begin = Instant::now();
         loop {
@@ -260,7 +260,7 @@ impl Host {
 
     /// `kill -9`.
     pub(crate) fn kill(mut self) -> Outcome<Ended> {
-        // One that has ended already is what the caller then finds.
+        // It may have ended already: the caller sees that in the status.
         let _ = self.child.kill();
         self.wait_for_end()
     }
