@@ -11,7 +11,7 @@ type Step = (&'static str, fn() -> Result<(), String>);
 
 /// Runs all steps; the first that fails ends it.
 pub(crate) fn all() -> Result<(), String> {
-    let steps: [Step; 14] = [
+    let steps: [Step; 15] = [
         ("tools", tools),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("lints", || {
@@ -32,6 +32,7 @@ pub(crate) fn all() -> Result<(), String> {
         ("sdks", crate::sdks::all),
         ("openapi", || crate::openapi::all(&[])),
         ("dashboard", || crate::dashboard::all(&[])),
+        ("attack", || crate::attack::all(&[])),
         ("packaging", crate::packaging::check),
         ("archive", || {
             crate::dist::make(&["--profile".to_owned(), "dev".to_owned()])
