@@ -27,9 +27,6 @@ const EXIT_START_FAILED: i32 = 75;
 /// The code for anything unexpected.
 const EXIT_UNEXPECTED: i32 = 1;
 
-/// The code for a folder or a configuration that is refused.
-const EXIT_REFUSED: i32 = 78;
-
 /// Operations of a host under injection.
 const OPERATIONS: u64 = 45;
 
@@ -178,16 +175,11 @@ fn attack_one(attack: &Attack, case: &Case, seed: u64, folder: &Path, counts: &C
 }
 
 /// Starts that end with another code than the one that makes a service manager try again: what they print, and the
-/// code.
-///
-/// - Errors after the hub was opened, while its rows are read or the file `running` is opened: the code for anything
-///   unexpected, which a service manager retries too.
-/// - SQLite opens `hub.db` for reading when it cannot be opened for writing, so an error of that call is taken for a
-///   file that may not be written.
-const START_EXCEPTIONS: [(&str, i32); 3] = [
+/// code. Errors after the hub was opened, while its rows are read or the file `running` is opened, have the code for
+/// anything unexpected, which a service manager retries too.
+const START_EXCEPTIONS: [(&str, i32); 2] = [
     ("cannot read the store: ", EXIT_UNEXPECTED),
     ("/running: ", EXIT_UNEXPECTED),
-    ("attempt to write a readonly database", EXIT_REFUSED),
 ];
 
 /// A start that met an error ends with the code that makes a service manager try again.

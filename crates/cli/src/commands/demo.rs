@@ -1,5 +1,6 @@
 //! `dalsegno demo`
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +51,14 @@ fn month(text: &str) -> Result<Month, String> {
 
 impl Demo {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let mut private = std::fs::DirBuilder::new();
+        let created = private.recursive(true).mode(0o700).create(&self.data_dir);
+        created.map_err(|error| {
+            let folder = self.data_dir.display();
+            Failure::configuration(&format!(
+                "cannot create the folder {folder}: {error}; choose another with --data-dir"
+            ))
+        })?;
         let settings = Settings {
             data_dir: self.data_dir,
             port: self.port,

@@ -678,7 +678,7 @@ fn a_table_holds_a_large_state_in_one_line() {
 fn a_demonstration_without_a_folder_is_refused_before_anything_is_served() {
     let told = World::new().run("demo --exit --port 0 --data-dir /dev/null/demo");
     assert!(
-        told.starts_with("2| error[configuration]: cannot make the folder /dev/null/demo"),
+        told.starts_with("2| error[configuration]: cannot create the folder /dev/null/demo"),
         "{told}"
     );
     assert!(told.ends_with("exit 78"), "{told}");

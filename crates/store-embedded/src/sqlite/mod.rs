@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::Access;
 
 /// Connections that are kept open for readers.
 const READERS_MAX: usize = 4;
@@ -77,7 +78,15 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 /// The connection of the checkpoint. The file is there, perhaps empty.
 pub(crate) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    configured(Connection::open_with_flags(path, flags)?, WRITER_CACHE_KB)
+    let connection = Connection::open_with_flags(path, flags)?;
+    // SQLite opens a file for reading when it could not open it for writing, for whatever reason. The
+    // file may be written, so the disk failed, and may not the next time.
+    if connection.is_readonly(rusqlite::MAIN_DB)? && rustix::fs::access(path, Access::WRITE_OK).is_ok() {
+        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+        let text = "the file could not be opened for writing".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(failure, Some(text)));
+    }
+    configured(connection, WRITER_CACHE_KB)
 }
 
 fn configured(connection: Connection, cache_kb: u32) -> rusqlite::Result<Connection> {

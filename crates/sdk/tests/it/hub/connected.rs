@@ -434,7 +434,9 @@ async fn what_a_worker_does_not_finish_is_handed_back() {
         .await
         .unwrap();
     super::eventually(async || probe.notes("held") == ["began"]).await;
-    assert_eq!(first.drain(Duration::ZERO).await, 1);
+    // The activity, and the turn that asked for it if its receipt is still under way.
+    let left = first.drain(Duration::ZERO).await;
+    assert!((1..=2).contains(&left), "{left}");
     let second = connect(&host, app_with(&probe)).await;
     super::eventually(async || probe.notes("held").iter().filter(|note| *note == "began").count() == 2).await;
     assert!(probe.notes("held").contains(&"Shutdown".to_owned()));
