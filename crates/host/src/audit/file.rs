@@ -19,7 +19,7 @@ const WRITES_WAITING_MAX: usize = 1_024;
 
 /// Hands records to the thread that owns the file. The thread ends after the last writer is dropped
 /// and everything is written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FileWriter(mpsc::Sender<Write>);
 
 /// Lines to append, and who waits for it.

@@ -5,6 +5,7 @@
 
 pub(crate) mod action;
 mod file;
+mod pending;
 mod refusals;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 
 use file::FileWriter;
+pub(crate) use pending::Pending;
 use refusals::{Refusals, Sampled};
 
 use crate::http::time;
@@ -51,7 +53,7 @@ pub struct AuditRecord {
     /// How many it changed; of `refusals`, how many calls were refused without a record of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// What was answered: an HTTP status, or gRPC's code by its number.
+    /// What was answered: an HTTP status, or gRPC's code by its number. 499, over gRPC 1: the caller disconnected first.
     pub result: u16,
     /// It was gRPC.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -146,8 +148,9 @@ impl AuditLog {
         for record in &records {
             log(record);
         }
-        if let Some(file) = &self.file {
-            file.write(&records).await;
+        if let Some(file) = self.file.clone() {
+            // A task of its own: the caller may disconnect meanwhile, and the record stands.
+            let _ = tokio::spawn(async move { file.write(&records).await }).await;
         }
     }
 

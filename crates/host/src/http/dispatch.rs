@@ -26,7 +26,7 @@ use super::request::{Call, RequestLinks, State, trace_in};
 use super::route::Route;
 use super::{commands, entities, grpc, health, list, metrics, purge, route, routes, start, status, time};
 use crate::app_routes::Scheme;
-use crate::audit::{self, AuditRecord, Caller};
+use crate::audit::{self, AuditRecord, Caller, Pending};
 use crate::dashboard;
 use crate::openapi;
 use crate::server::HEADER_BYTES_MAX;
@@ -139,21 +139,22 @@ async fn answer(
     if let Err(problem) = check_invalid_key(state, &principal, client) {
         return problem.into_response(bodies);
     }
-    let change = change(&call, &face);
-    let note = call.note.clone();
+    let caller = match principal.is_known() {
+        true => Caller::Known,
+        false => Caller::Refused,
+    };
+    let pending = change(&call, &face)
+        .map(|record| Pending::new(&state.observer, &state.hub, record, call.note.clone(), caller));
     let response = guarded(call, face)
         .await
         .unwrap_or_else(|problem| problem.into_response(bodies));
-    if let Some(change) = change {
+    if let Some(pending) = pending {
         let result = response.status().as_u16();
-        let record = AuditRecord { result, ..change }.with(note.facts());
-        // A link that opened its route is as good as a key.
-        let caller = match principal.is_known() || !matches!(result, 401 | 403 | 429) {
-            true => Caller::Known,
-            false => Caller::Refused,
+        let pending = match result {
+            401 | 403 | 429 => pending,
+            _ => pending.by(Caller::Known),
         };
-        let now = state.hub.now();
-        state.observer.audit.record(record, caller, now).await;
+        pending.answered(result).await;
     }
     response
 }

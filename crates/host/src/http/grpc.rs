@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use dalsegno_engine::request::{CallFacts, CallNote, CalledHub, DEFAULT_HUB, NewHubs};
+use dalsegno_engine::request::{CallNote, CalledHub, DEFAULT_HUB, NewHubs};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::ServiceExt;
 
@@ -18,7 +18,7 @@ use super::forwarding::client_address;
 use super::grpc_calls::Call;
 use super::request::State;
 use super::time;
-use crate::audit::{AuditRecord, Caller};
+use crate::audit::{AuditRecord, Caller, Pending};
 use crate::hubs::unknown_hub;
 
 /// gRPC's codes of the endpoint's own refusals.
@@ -46,6 +46,7 @@ pub(crate) async fn answer(
     let note = CallNote::default();
     request.extensions_mut().insert(note.clone());
     request.extensions_mut().insert(called.hub.clone());
+    let pending = called.pending(&state, &note);
     let response = match called.admit(&state, request.uri(), request.headers()) {
         Ok(()) => called.pass(service, request).await,
         Err(refusal) => refusal.into_response(),
@@ -55,18 +56,15 @@ pub(crate) async fn answer(
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let code = code.unwrap_or_default();
     state.observer.http.called(called.call.name, code);
-    if called.call.is_change() {
-        let record = called.record(&state, called.call.name, note.facts(), code);
-        called.note(&state, record).await;
-    }
     if let Some(created) = called.hub.created() {
-        let facts = CallFacts {
-            subject: Some(created.to_owned()),
-            ..CallFacts::default()
-        };
-        called
-            .note(&state, called.record(&state, "createHub", facts, code))
-            .await;
+        let note = CallNote::default();
+        note.subject(created);
+        let record = called.record(&state, "createHub");
+        let created = Pending::new(&state.observer, &state.hub, record, note, Caller::Known);
+        created.answered(code).await;
+    }
+    if let Some(pending) = pending {
+        pending.answered(code).await;
     }
     response
 }
@@ -155,26 +153,30 @@ impl Called {
         }
     }
 
-    fn record(&self, state: &State, action: &str, facts: CallFacts, code: u16) -> AuditRecord {
-        let record = AuditRecord {
+    /// The audit record to come, of a call that is to change something.
+    fn pending(&self, state: &State, note: &CallNote) -> Option<Pending> {
+        let caller = match self.principal.is_known() {
+            true => Caller::Known,
+            false => Caller::Refused,
+        };
+        let record = self
+            .call
+            .is_change()
+            .then(|| self.record(state, self.call.name))?;
+        let note = note.clone();
+        Some(Pending::new(&state.observer, &state.hub, record, note, caller))
+    }
+
+    fn record(&self, state: &State, action: &str) -> AuditRecord {
+        AuditRecord {
             at: time::exact(state.hub.now()),
             caller: self.principal.name().into_owned(),
             address: self.client.to_string(),
             hub: self.hub.name().to_owned(),
             action: action.to_owned(),
-            result: code,
             grpc: true,
             ..AuditRecord::default()
-        };
-        record.with(facts)
-    }
-
-    async fn note(&self, state: &State, record: AuditRecord) {
-        let caller = match self.principal.is_known() {
-            true => Caller::Known,
-            false => Caller::Refused,
-        };
-        state.observer.audit.record(record, caller, state.hub.now()).await;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
 use dalsegno_host::server::Access;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use crate::world::{P, World, world, world_with_keys};
 
@@ -239,5 +240,37 @@ async fn what_selects_many_is_recorded_with_its_filter_and_how_many_it_changed()
     assert_eq!(
         (records[2]["filter"].as_str(), records[2]["count"].as_u64()),
         (Some("createdFrom=2020-01-01T00:00:00Z&statuses=Failed"), Some(0))
+    );
+}
+
+#[tokio::test]
+async fn a_change_is_recorded_though_its_caller_disconnects_before_the_answer() {
+    // Whoever disconnected at once changed the hub without a trace.
+    let world = world().await;
+    let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "POST {P}/orchestrators/Wait/w?timeout=200 HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n",
+        world.address
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    while world.hub.measure().await.unwrap().waiters == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    let records = async || {
+        let audit = world.get(&format!("{V1}/audit")).await;
+        serde_json::from_str::<Vec<Value>>(&audit.body).unwrap()
+    };
+    while records().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let last = &records().await[0];
+    assert_eq!(
+        (
+            last["action"].as_str(),
+            last["subject"].as_str(),
+            last["result"].as_u64()
+        ),
+        (Some("start/Wait"), Some("w"), Some(499))
     );
 }
