@@ -236,9 +236,18 @@ impl Call {
         let known: Vec<&'static str> = self.parameters.iter().map(|parameter| parameter.name).collect();
         let query = Query::parse(self.parts.uri.query(), &known)?;
         match query.text("taskHub") {
-            Some(hub) if !hub.is_empty() && self.state.hubs.find(hub).is_none() => Err(self.unknown_hub(hub)),
+            Some(hub) if !hub.is_empty() && !self.is_own(hub) => Err(self.unknown_hub(hub)),
             _ => Ok(query),
         }
+    }
+
+    /// Whether a name means the hub that was checked when the request was admitted, and one that the
+    /// caller may know of.
+    fn is_own(&self, hub: &str) -> bool {
+        let found = self.state.hubs.find(hub);
+        let is_foreign = matches!(self.principal, Principal::Key(_))
+            && !self.principal.may_enter(self.hub().name(), self.state.hub.name());
+        found.is_some_and(|found| found.name() == self.hub().name()) && !is_foreign
     }
 
     /// 400 for a hub that the query names: the same whether it is not there or the caller may not

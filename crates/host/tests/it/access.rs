@@ -302,6 +302,9 @@ async fn a_key_of_one_hub_learns_nothing_of_the_others() {
         format!("{v1}/instances/i?taskHub=NAME"),
         "/runtime/webhooks/durabletask/instances?taskHub=NAME".into(),
         format!("{v1}/hubs/NAME/stats"),
+        // Of no hub, but its answer must not depend on whether the hub exists.
+        format!("{v1}/hubs?taskHub=NAME"),
+        format!("{v1}/log-level?taskHub=NAME"),
         "/metrics?taskHub=NAME".into(),
     ] {
         let ask = async |name: &str| masked(get(&path.replace("NAME", name), &own).await, name);
@@ -311,9 +314,21 @@ async fn a_key_of_one_hub_learns_nothing_of_the_others() {
             matches!(secret.0, 400 | 404) && !secret.1.contains("default"),
             "{secret:?}"
         );
-        let wanted = if path.contains("instances/i?") { 404 } else { 200 };
+        let wanted = match path.as_str() {
+            path if path.contains("instances/i?") => 404,
+            // A host of a test has no log of its own.
+            path if path.contains("log-level") => 409,
+            _ => 200,
+        };
         let seen = get(&path.replace("NAME", "secret"), &all).await;
         assert_eq!(seen.status, wanted, "{path}: {seen:?}");
+    }
+    // The name of a parameter may be escaped too.
+    for name in ["secret", "absent"] {
+        let path = format!("{v1}/instances?taskHub=orders&task%48ub={name}");
+        assert_eq!(get(&path, &own).await.status, 400, "{name}");
+        let path = format!("{v1}/instances?task%48ub={name}");
+        assert_eq!(get(&path, &own).await.status, 403, "{name}");
     }
     let names = async |key: &str| get(&format!("{v1}/hubs"), key).await.body;
     assert_eq!(names(&own).await, r#"["orders"]"#);
