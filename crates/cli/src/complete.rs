@@ -186,7 +186,7 @@ fn offers(typed: &OsStr, ask: impl AsyncFnOnce(RemoteHub, &str) -> Option<Vec<Of
         return Vec::new();
     };
     let mut found = asked(typed, ask).unwrap_or_default();
-    found.retain(|(word, _)| word.starts_with(typed) && !word.chars().any(char::is_control));
+    found.retain(|(word, _)| word.starts_with(typed) && shown(word) == *word);
     let mut seen = std::collections::BTreeSet::new();
     found.retain(|(word, _)| seen.insert(word.clone()));
     found.truncate(OFFERED_MAX);

@@ -29,7 +29,10 @@ enum Source {
 /// What was found at the last look.
 struct Seen {
     ring: Arc<KeyRing>,
+    /// Of the file that was read.
     mark: Option<Mark>,
+    /// Of the file that could not be read, and was reported.
+    reported: Option<Option<Mark>>,
     looked: Timestamp,
 }
 
@@ -66,6 +69,7 @@ impl Keys {
         let seen = Mutex::new(Seen {
             ring: Arc::new(KeyRing::load(path)?),
             mark,
+            reported: None,
             looked: Timestamp::from_micros(0),
         });
         let path = path.to_owned();
@@ -99,12 +103,23 @@ impl Seen {
         self.looked = now;
         let found = mark(path);
         let mark = found.as_ref().ok().copied();
-        if mark == self.mark {
+        if mark.is_some() && mark == self.mark {
             return None;
         }
-        self.mark = mark;
-        let read = found.and_then(|_| KeyRing::load(path));
-        Some(read.map(|ring| self.ring = Arc::new(ring)))
+        match found.and_then(|_| KeyRing::load(path)) {
+            Ok(ring) => {
+                (self.mark, self.reported) = (mark, None);
+                self.ring = Arc::new(ring);
+                Some(Ok(()))
+            }
+            // The next look tries again: what is in the way may end without a change of the file, such as
+            // its mode, or descriptors that ran out. It is reported once for each state of the file.
+            Err(error) => {
+                let is_new = self.reported != Some(mark);
+                self.reported = Some(mark);
+                is_new.then_some(Err(error))
+            }
+        }
     }
 }
 
@@ -135,6 +150,28 @@ mod tests {
             panic!("a file was given")
         };
         seen.lock().unwrap().look(path, now).map(|read| read.is_ok())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_as_soon_as_it_can_be() {
+        // The mode was corrected, which changes neither time, length nor inode: the revoked key worked
+        // until the next restart.
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let mut ring = KeyRing::new().unwrap();
+        let old = ring.create("old", &[Scope::Read], KeyHubs::All, None).unwrap();
+        ring.save(&path).unwrap();
+        let keys = Keys::of_file(&path).unwrap();
+        ring.revoke("old");
+        ring.save(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(look(&keys, second(1)), Some(false));
+        assert_eq!(look(&keys, second(2)), None, "reported before");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(look(&keys, second(3)), Some(true));
+        assert!(keys.ring(second(3)).find(&old, second(3)).is_none());
     }
 
     #[test]

@@ -252,7 +252,7 @@ impl KeyRing {
         self.keys
             .iter()
             .find(same)
-            .is_some_and(|known| known.is_current(now) && known.id == key.id)
+            .is_some_and(|known| known.is_current(now) && **known == *key)
     }
 
     /// What signs and verifies the links of this ring.

@@ -228,7 +228,7 @@ impl Shelf {
         // Held until it is gone, so that nobody makes it again meanwhile.
         let mut others = self.others.lock().await;
         let Some(other) = others.remove(name) else {
-            return Err(HubRefusal::Unknown(unknown_hub(name, &self.list.names())));
+            return Err(HubRefusal::Unknown(unknown_hub(name, &[])));
         };
         self.list.remove(name);
         let reason = format!("the task hub \"{name}\" was deleted");
@@ -262,8 +262,7 @@ impl Hubs for Shelf {
             }
             if !self.has_others() {
                 return Err(Status::not_found(format!(
-                    "there is no task hub \"{name}\" here; this server has \"{}\"",
-                    self.main.hub.name()
+                    "there is no task hub \"{name}\" here: this server serves its default hub alone"
                 )));
             }
             match on_missing {
@@ -276,7 +275,8 @@ impl Hubs for Shelf {
                 }
                 OnMissing::Refuse => match self.known(name).await {
                     Some(known) => Ok(known),
-                    None => Err(Status::not_found(unknown_hub(name, &self.list.names()))),
+                    // The names of other hubs are not every caller's to know.
+                    None => Err(Status::not_found(unknown_hub(name, &[]))),
                 },
             }
         })

@@ -48,7 +48,9 @@ fn a_refused_configuration_is_78_with_what_where_and_what_to_do() {
         &["--listen", "0.0.0.0:0"],
         "",
         "error[configuration]: default: auth.keys_file: callers of 0.0.0.0:0 need keys and there are none: \
-         name a key file, or listen on 127.0.0.1",
+         create some with `dalsegno key create` and name their file, or listen on 127.0.0.1\n  \
+         default: tls.certificate_file: is not set, so the keys of callers of 0.0.0.0:0 would travel unencrypted: \
+         set it and tls.key_file, or set tls.allow_plaintext behind a proxy that ends TLS",
     );
 }
 

@@ -13,7 +13,7 @@ use crate::batch::{Batch, Order};
 use crate::complete;
 use crate::failure::{Exit, Failure};
 use crate::input;
-use crate::output::Row;
+use crate::output::{Row, shown};
 use crate::session::Session;
 
 /// Examples that the question shows.
@@ -132,7 +132,7 @@ impl Purge {
             ..InstanceQuery::default()
         };
         let page = session.ask(session.hub.list(query)).await?;
-        let examples: Vec<&str> = page.rows.iter().map(|row| row.id.as_str()).collect();
+        let examples: Vec<String> = page.rows.iter().map(|row| shown(row.id.as_str())).collect();
         let more = if page.next.is_some() { " and more" } else { "" };
         let mut out = std::io::stderr();
         let asked = write!(out, "delete {}{more}? [y/N] ", examples.join(", ")).and_then(|()| out.flush());

@@ -80,7 +80,11 @@ impl Glance {
         let counts = counts.map(|(status, count)| format!("{} {count}", status.as_str()));
         let more = if self.stuck.more { " and more" } else { "" };
         let mut lines = vec![
-            format!("{} at {origin}, version {}", self.info.name, self.info.version),
+            format!(
+                "{} at {origin}, version {}",
+                shown(&self.info.name),
+                shown(&self.info.version)
+            ),
             counts.collect::<Vec<_>>().join("  "),
             format!("last minute  {}", told(&self.last_minute(), false)),
             format!("last hour    {}", told(&self.last_hour(), self.rates.partial)),

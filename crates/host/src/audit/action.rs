@@ -40,7 +40,7 @@ pub(crate) fn of(method: &Method, segments: &[String]) -> (String, Option<String
     (cut(&action), subject.as_deref().map(cut))
 }
 
-pub(super) fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
 }
 

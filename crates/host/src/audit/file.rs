@@ -101,6 +101,11 @@ impl RotatedFile {
 
     /// Gives each file the next number; the oldest goes.
     fn rotate(&mut self) -> io::Result<()> {
+        // The last attempt may have ended before the new file was created.
+        if !self.path.exists() {
+            *self = Self::open(&self.path, self.limits)?;
+            return Ok(());
+        }
         for number in (1..self.limits.files_max).rev() {
             let from = match number {
                 1 => self.path.clone(),

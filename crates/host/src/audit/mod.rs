@@ -1,7 +1,7 @@
 //! The audit log: one record per call that changes something, never with a payload.
 //!
-//! A response leaves after its record is in the file. Refusals of callers without a valid key are
-//! sampled, so that nobody fills the file or the memory from outside.
+//! A response leaves after its record is in the file. Refusals are sampled, so that no caller that may
+//! change nothing fills the file or the memory.
 
 pub(crate) mod action;
 mod file;
@@ -26,7 +26,7 @@ use crate::http::time;
 
 /// Records of changes in memory, for readers: some 300 bytes each.
 pub const RECORDS_MAX: usize = 10_000;
-/// Records of refused callers without a valid key in memory.
+/// Records of refused callers in memory.
 const REFUSALS_MAX: usize = 1_000;
 
 /// One call that was to change something.
@@ -76,13 +76,15 @@ impl AuditRecord {
     }
 }
 
-/// Whether the caller of a recorded call had a valid key.
+/// What kind of record a call gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// It had one, or needs none.
-    Known,
-    /// It had none, and was refused.
-    Refused,
+pub(crate) enum RecordKind {
+    /// The caller was admitted. Every such call has a record.
+    Admitted,
+    /// The caller has a valid key, which does not allow the call: sampled.
+    RefusedKey,
+    /// The caller has no valid key: sampled.
+    RefusedStranger,
 }
 
 /// Where the audit log is written, and how large it may become.
@@ -116,7 +118,7 @@ pub struct AuditLog {
 pub(crate) struct AuditMeters {
     /// Records that could not be written into the file.
     pub(crate) lost: Counter,
-    /// Refusals of callers without a valid key that have no record of their own.
+    /// Refused calls that have no record of their own.
     pub(crate) unrecorded_refusals: Counter,
 }
 
@@ -124,7 +126,9 @@ pub(crate) struct AuditMeters {
 struct Recent {
     changes: VecDeque<AuditRecord>,
     refusals: VecDeque<AuditRecord>,
-    sampling: Refusals,
+    /// Apart from each other, so that strangers do not use up the sample of callers with keys.
+    refused_keys: Refusals,
+    refused_strangers: Refusals,
 }
 
 impl AuditLog {
@@ -143,8 +147,8 @@ impl AuditLog {
     }
 
     /// Records a call. Returns when the record is in the file, if there is one.
-    pub(crate) async fn record(&self, record: AuditRecord, caller: Caller, now: Timestamp) {
-        let records = self.sample(record, caller, now);
+    pub(crate) async fn record(&self, record: AuditRecord, kind: RecordKind, now: Timestamp) {
+        let records = self.sample(record, kind, now);
         for record in &records {
             log(record);
         }
@@ -156,21 +160,28 @@ impl AuditLog {
 
     /// What to record for a call, which is then among the last records: nothing for a refusal beyond
     /// the sample, and also the sum of those once their minute is over.
-    fn sample(&self, record: AuditRecord, caller: Caller, now: Timestamp) -> Vec<AuditRecord> {
+    fn sample(&self, record: AuditRecord, kind: RecordKind, now: Timestamp) -> Vec<AuditRecord> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = &mut *recent;
         let mut records = Vec::new();
-        if let Some(count) = recent.sampling.end_minute(now) {
-            records.push(summary(count, &record.hub, now));
+        for (refused, caller) in [
+            (&mut recent.refused_keys, "keys"),
+            (&mut recent.refused_strangers, "anonymous"),
+        ] {
+            let ended = refused.end_minute(now);
+            records.extend(ended.map(|count| summary(count, caller, &record.hub, now)));
         }
-        match caller {
-            Caller::Known => records.push(record),
-            Caller::Refused => match recent.sampling.take(now) {
-                Sampled::Record => records.push(record),
-                Sampled::Count => drop(self.meters.unrecorded_refusals.inc()),
-            },
+        let sampled = match kind {
+            RecordKind::Admitted => Sampled::Record,
+            RecordKind::RefusedKey => recent.refused_keys.take(now),
+            RecordKind::RefusedStranger => recent.refused_strangers.take(now),
+        };
+        match sampled {
+            Sampled::Record => records.push(record),
+            Sampled::Count => drop(self.meters.unrecorded_refusals.inc()),
         }
         for record in &records {
-            recent.push(record.clone(), caller);
+            recent.push(record.clone(), kind);
         }
         records
     }
@@ -195,10 +206,10 @@ impl AuditLog {
 }
 
 impl Recent {
-    fn push(&mut self, record: AuditRecord, caller: Caller) {
-        let (records, most) = match caller {
-            Caller::Known => (&mut self.changes, RECORDS_MAX),
-            Caller::Refused => (&mut self.refusals, REFUSALS_MAX),
+    fn push(&mut self, record: AuditRecord, kind: RecordKind) {
+        let (records, most) = match kind {
+            RecordKind::Admitted => (&mut self.changes, RECORDS_MAX),
+            RecordKind::RefusedKey | RecordKind::RefusedStranger => (&mut self.refusals, REFUSALS_MAX),
         };
         if records.len() == most {
             records.pop_front();
@@ -208,10 +219,10 @@ impl Recent {
 }
 
 /// The refusals of a minute that have no record of their own.
-fn summary(count: u64, hub: &str, now: Timestamp) -> AuditRecord {
+fn summary(count: u64, caller: &str, hub: &str, now: Timestamp) -> AuditRecord {
     AuditRecord {
         at: time::exact(now),
-        caller: "anonymous".into(),
+        caller: caller.into(),
         hub: hub.to_owned(),
         action: "refusals".into(),
         count: Some(count),
@@ -270,7 +281,7 @@ mod tests {
         let path = folder.path().join("audit.jsonl");
         let log = AuditLog::in_file(&path, AuditLimits::default()).unwrap();
         for number in 0..RECORDS_MAX + 5 {
-            log.record(record(number), Caller::Known, second(0)).await;
+            log.record(record(number), RecordKind::Admitted, second(0)).await;
         }
         assert_eq!(log.last("default", Some("i4"), 10), []);
         assert_eq!(log.last("default", Some("i5"), 10), [record(5)]);
@@ -288,9 +299,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         let log = AuditLog::in_file(&path, AuditLimits::default()).unwrap();
-        log.record(record(0), Caller::Known, second(0)).await;
+        log.record(record(0), RecordKind::Admitted, second(0)).await;
         for number in 1..=10_000 {
-            log.record(record(number), Caller::Refused, second(1)).await;
+            log.record(record(number), RecordKind::RefusedStranger, second(1))
+                .await;
         }
         assert_eq!(
             log.last("default", Some("i0"), 1),
@@ -301,7 +313,7 @@ mod tests {
         assert_eq!(lines(&path).len(), 1 + sample);
         let unrecorded = 10_000 - sample as u64;
         assert_eq!(log.meters.unrecorded_refusals.get(), unrecorded);
-        log.record(record(10_001), Caller::Known, second(70)).await;
+        log.record(record(10_001), RecordKind::Admitted, second(70)).await;
         let last = lines(&path).split_off(1 + sample);
         assert_eq!(
             last.iter()
@@ -312,15 +324,42 @@ mod tests {
     }
 
     #[test]
+    fn strangers_do_not_use_up_the_sample_of_callers_with_keys() {
+        let log = AuditLog::default();
+        for number in 0..1_000 {
+            log.sample(record(number), RecordKind::RefusedStranger, second(0));
+        }
+        let refused = log.sample(record(1_000), RecordKind::RefusedKey, second(0));
+        assert_eq!(refused, [record(1_000)]);
+        for number in 0..1_000 {
+            log.sample(record(number), RecordKind::RefusedKey, second(0));
+        }
+        let ended = log.sample(record(1), RecordKind::Admitted, second(60));
+        let counts: Vec<_> = ended
+            .iter()
+            .map(|record| (record.caller.as_str(), record.count))
+            .collect();
+        let sample = u64::from(refusals::PER_MINUTE_MAX);
+        assert_eq!(
+            counts,
+            [
+                ("keys", Some(1_001 - sample)),
+                ("anonymous", Some(1_000 - sample)),
+                ("local", None)
+            ]
+        );
+    }
+
+    #[test]
     fn changes_and_refusals_are_read_in_one_order() {
         let log = AuditLog::default();
-        for (number, caller) in [
-            (1, Caller::Known),
-            (2, Caller::Refused),
-            (3, Caller::Refused),
-            (4, Caller::Known),
+        for (number, kind) in [
+            (1, RecordKind::Admitted),
+            (2, RecordKind::RefusedStranger),
+            (3, RecordKind::RefusedKey),
+            (4, RecordKind::Admitted),
         ] {
-            log.sample(record(number), caller, second(0));
+            log.sample(record(number), kind, second(0));
         }
         let last = log.last("default", None, 10);
         assert_eq!(last, [record(4), record(3), record(2), record(1)]);

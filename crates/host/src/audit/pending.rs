@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::request::CallNote;
 
-use super::{AuditRecord, Caller};
+use super::{AuditRecord, RecordKind};
 use crate::observer::Observer;
 
 /// The result of a call whose caller disconnected first: over HTTP as proxies log it, and CANCELLED
@@ -20,41 +20,35 @@ pub(crate) struct Pending {
     clock: TaskHub,
     record: Option<AuditRecord>,
     note: CallNote,
-    caller: Caller,
+    kind: RecordKind,
 }
 
 impl Pending {
-    /// Of a call by this caller. What its handler notes becomes part of the record.
+    /// Of a call. What its handler notes becomes part of the record; the kind is that of a call whose
+    /// caller disconnects.
     pub(crate) fn new(
         observer: &Arc<Observer>,
         clock: &TaskHub,
         record: AuditRecord,
         note: CallNote,
-        caller: Caller,
+        kind: RecordKind,
     ) -> Self {
         Self {
             observer: Arc::clone(observer),
             clock: clock.clone(),
             record: Some(record),
             note,
-            caller,
+            kind,
         }
     }
 
     /// Records the call with its result. Returns when the record is in the file, if there is one.
-    pub(crate) async fn answered(mut self, result: u16) {
+    pub(crate) async fn answered(mut self, result: u16, kind: RecordKind) {
         if let Some(record) = self.record.take() {
             let record = AuditRecord { result, ..record }.with(self.note.facts());
             let now = self.clock.now();
-            self.observer.audit.record(record, self.caller, now).await;
+            self.observer.audit.record(record, kind, now).await;
         }
-    }
-
-    /// The caller turned out to be as good as one with a key: a link opened its route.
-    #[must_use]
-    pub(crate) fn by(mut self, caller: Caller) -> Self {
-        self.caller = caller;
-        self
     }
 }
 
@@ -63,9 +57,9 @@ impl Drop for Pending {
         let Some(record) = self.record.take() else { return };
         let result = DISCONNECTED[usize::from(record.grpc)];
         let record = AuditRecord { result, ..record }.with(self.note.facts());
-        let (observer, now, caller) = (Arc::clone(&self.observer), self.clock.now(), self.caller);
+        let (observer, now, kind) = (Arc::clone(&self.observer), self.clock.now(), self.kind);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { observer.audit.record(record, caller, now).await });
+            runtime.spawn(async move { observer.audit.record(record, kind, now).await });
         }
     }
 }

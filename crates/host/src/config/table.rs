@@ -319,7 +319,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "audit.file",
         Kind::Text,
         "",
-        "File to which the host appends every call that changes something, as a line of JSON. The last 10,000 are in memory in any case. Of refused calls without a valid key it records 60 a minute and counts the others.",
+        "File to which the host appends every call that changes something, as a line of JSON. The last 10,000 are in memory in any case. Of refused calls it records 60 a minute and counts the others.",
     ),
     row(
         "audit.file_bytes_max",

@@ -1,6 +1,8 @@
 //! Whether the caller of a request may use its route: the demand of the table, held against the
 //! caller.
 
+use std::sync::PoisonError;
+
 use axum::http::StatusCode;
 use dalsegno_core::InstanceId;
 
@@ -29,22 +31,27 @@ pub(super) async fn authorize<T>(
     };
     if let (Principal::LinkClaim(code), Some(operation)) = (call.principal.clone(), route.link) {
         let id = captured(route.path, INSTANCE, segments).unwrap_or_default();
-        call.credential = open_link(call, &code, operation, id).await?;
-        return Ok(());
+        return open_link(call, &code, operation, id).await;
     }
     call.principal.permit(&[scope])?;
+    // Before anything else is checked, so that an answer does not tell hubs that exist from others.
+    let named = query::hub_of(call.parts.uri.query()).filter(|name| !name.is_empty());
+    if let Some(named) = named.filter(|name| call.state.hubs.find(name).is_none()) {
+        return Err(call.unknown_hub(&named));
+    }
     check_reach(call, route.reach, captured(route.path, HUB, segments))
 }
 
-/// Verifies a link for the operation of a route on the instance in its path.
+/// Verifies a link for the operation of a route on the instance in its path. The body is read before
+/// the instance is looked up, so that a sender who takes long does not choose which instance it is.
 async fn open_link(
-    call: &Call,
+    call: &mut Call,
     code: &std::sync::Arc<str>,
     operation: LinkOperation,
     id: &str,
-) -> Result<Credential, Problem> {
-    let state = &call.state;
-    let hub = call.hub();
+) -> Result<(), Problem> {
+    let state = std::sync::Arc::clone(&call.state);
+    let hub = call.hub().clone();
     let id = InstanceId::parse(id).map_err(|_| forbidden())?;
     let target = LinkTarget {
         hub: hub.name(),
@@ -57,10 +64,15 @@ async fn open_link(
         .link_signer()
         .verify(code, target, now)
         .ok_or_else(forbidden)?;
-    match hub.status(&id).await? {
-        Some(status) if !link.covers(status.row.created) => Err(forbidden()),
-        _ => Ok(Credential::of_link(code, target, &state.access, &state.hub)),
+    let body = call.body().await?;
+    *call.body.get_mut().unwrap_or_else(PoisonError::into_inner) = body.into();
+    let status = hub.status(&id).await?.ok_or_else(Problem::not_found)?;
+    if !link.covers(status.row.created) {
+        return Err(forbidden());
     }
+    call.credential = Credential::of_link(code, target, &state.access, &state.hub);
+    call.link = Some(link);
+    Ok(())
 }
 
 /// A key opens its hub. Of other hubs its holder learns no more than of hubs that are not there.

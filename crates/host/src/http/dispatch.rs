@@ -26,7 +26,7 @@ use super::request::{Call, RequestLinks, State, trace_in};
 use super::route::Route;
 use super::{commands, entities, grpc, health, list, metrics, purge, route, routes, start, status, time};
 use crate::app_routes::Scheme;
-use crate::audit::{self, AuditRecord, Caller, Pending};
+use crate::audit::{self, AuditRecord, Pending, RecordKind};
 use crate::dashboard;
 use crate::openapi;
 use crate::server::HEADER_BYTES_MAX;
@@ -139,22 +139,27 @@ async fn answer(
     if let Err(problem) = check_invalid_key(state, &principal, client) {
         return problem.into_response(bodies);
     }
-    let caller = match principal.is_known() {
-        true => Caller::Known,
-        false => Caller::Refused,
+    let refused = match principal.is_known() {
+        true => RecordKind::RefusedKey,
+        false => RecordKind::RefusedStranger,
+    };
+    // A link that opens its route is as good as a key; before it did, a stranger holds it.
+    let unanswered = match refused {
+        RecordKind::RefusedKey => RecordKind::Admitted,
+        refused => refused,
     };
     let pending = change(&call, &face)
-        .map(|record| Pending::new(&state.observer, &state.hub, record, call.note.clone(), caller));
+        .map(|record| Pending::new(&state.observer, &state.hub, record, call.note.clone(), unanswered));
     let response = guarded(call, face)
         .await
         .unwrap_or_else(|problem| problem.into_response(bodies));
     if let Some(pending) = pending {
         let result = response.status().as_u16();
-        let pending = match result {
-            401 | 403 | 429 => pending,
-            _ => pending.by(Caller::Known),
+        let kind = match result {
+            401 | 403 | 429 => refused,
+            _ => RecordKind::Admitted,
         };
-        pending.answered(result).await;
+        pending.answered(result, kind).await;
     }
     response
 }
@@ -179,6 +184,7 @@ fn authenticated(state: &Arc<State>, connection: Connection, face: &Face, parts:
     let origin = origin(&state.settings, &state.access, &parts, peer, listening);
     Call {
         credential: Credential::of(&principal, &state.access, &state.hub),
+        link: None,
         client: client_address(&parts.headers, peer.ip(), &state.settings.trusted_proxies),
         links: state.links(&hub, origin),
         state: Arc::clone(state),

@@ -20,14 +20,14 @@ pub(crate) fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[IpAdd
         true => elements(headers, "x-forwarded-for"),
         false => elements(headers, "forwarded")
             .into_iter()
-            .map(|element| parameter(element, "for").unwrap_or_default())
+            .map(|element| parameter(&element, "for").unwrap_or_default().to_owned())
             .collect(),
     };
     for hop in hops.into_iter().rev() {
         if !trusted.contains(&address) {
             break;
         }
-        match address_of(hop) {
+        match address_of(&hop) {
             Some(hop) => address = hop,
             // Whoever is behind it is unknown, and the proxy answers for it.
             None => break,
@@ -68,18 +68,19 @@ pub(crate) fn origin(
 
 /// Scheme and host that the client used, as the first proxy says.
 fn forwarded(headers: &HeaderMap) -> (Option<String>, Option<String>) {
-    let first = |name: &str| elements(headers, name).first().copied();
+    let first = |name: &str| elements(headers, name).into_iter().next();
     let (scheme, host) = match (first("x-forwarded-proto"), first("x-forwarded-host")) {
         (None, None) => {
             let element = first("forwarded").unwrap_or_default();
-            (parameter(element, "proto"), parameter(element, "host"))
+            let part = |name: &str| parameter(&element, name).map(str::to_owned);
+            (part("proto"), part("host"))
         }
         pair => pair,
     };
-    let scheme = scheme.map(str::to_ascii_lowercase);
+    let scheme = scheme.map(|scheme| scheme.to_ascii_lowercase());
     (
         scheme.filter(|scheme| scheme == "http" || scheme == "https"),
-        host.and_then(authority),
+        host.and_then(|host| authority(&host)),
     )
 }
 
@@ -87,14 +88,13 @@ fn authority(text: &str) -> Option<String> {
     Some(text.parse::<Authority>().ok()?.to_string())
 }
 
-/// The elements of a list header, over all its lines; empty when one of them is not text.
-fn elements<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    let lines: Result<Vec<&str>, _> = headers.get_all(name).iter().map(|value| value.to_str()).collect();
-    let lines = lines.unwrap_or_default();
+/// The elements of a list header, over all its lines. What is not text in one of them leaves the others
+/// as they are.
+fn elements(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let lines = headers.get_all(name).iter();
     lines
-        .into_iter()
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(|element| String::from_utf8_lossy(element).trim().to_owned())
         .collect()
 }
 
@@ -160,6 +160,12 @@ mod tests {
                 "198.51.100.1",
             ),
             ("10.0.0.1", &[("x-forwarded-for", "unknown")], "10.0.0.1"),
+            // It hid the client behind the proxy.
+            (
+                "10.0.0.1",
+                &[("x-forwarded-for", "\u{fc}, 198.51.100.1")],
+                "198.51.100.1",
+            ),
             (
                 "10.0.0.1",
                 &[("forwarded", "for=\"[2001:db8::1]:80\";proto=https")],

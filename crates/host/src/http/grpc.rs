@@ -18,7 +18,7 @@ use super::forwarding::client_address;
 use super::grpc_calls::Call;
 use super::request::State;
 use super::time;
-use crate::audit::{AuditRecord, Caller, Pending};
+use crate::audit::{self, AuditRecord, Pending, RecordKind};
 use crate::hubs::unknown_hub;
 
 /// gRPC's codes of the endpoint's own refusals.
@@ -47,7 +47,12 @@ pub(crate) async fn answer(
     request.extensions_mut().insert(note.clone());
     request.extensions_mut().insert(called.hub.clone());
     let pending = called.pending(&state, &note);
-    let response = match called.admit(&state, request.uri(), request.headers()) {
+    let admitted = called.admit(&state, request.uri(), request.headers());
+    let kind = match admitted.is_ok() {
+        true => RecordKind::Admitted,
+        false => called.refused(),
+    };
+    let response = match admitted {
         Ok(()) => called.pass(service, request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -60,11 +65,11 @@ pub(crate) async fn answer(
         let note = CallNote::default();
         note.subject(created);
         let record = called.record(&state, "createHub");
-        let created = Pending::new(&state.observer, &state.hub, record, note, Caller::Known);
-        created.answered(code).await;
+        let created = Pending::new(&state.observer, &state.hub, record, note, kind);
+        created.answered(code, kind).await;
     }
     if let Some(pending) = pending {
-        pending.answered(code).await;
+        pending.answered(code, kind).await;
     }
     response
 }
@@ -155,16 +160,30 @@ impl Called {
 
     /// The audit record to come, of a call that is to change something.
     fn pending(&self, state: &State, note: &CallNote) -> Option<Pending> {
-        let caller = match self.principal.is_known() {
-            true => Caller::Known,
-            false => Caller::Refused,
+        let unanswered = match self.refused() {
+            RecordKind::RefusedKey => RecordKind::Admitted,
+            refused => refused,
         };
         let record = self
             .call
             .is_change()
             .then(|| self.record(state, self.call.name))?;
         let note = note.clone();
-        Some(Pending::new(&state.observer, &state.hub, record, note, caller))
+        Some(Pending::new(
+            &state.observer,
+            &state.hub,
+            record,
+            note,
+            unanswered,
+        ))
+    }
+
+    /// The kind of record if the call is refused.
+    fn refused(&self) -> RecordKind {
+        match self.principal.is_known() {
+            true => RecordKind::RefusedKey,
+            false => RecordKind::RefusedStranger,
+        }
     }
 
     fn record(&self, state: &State, action: &str) -> AuditRecord {
@@ -172,7 +191,7 @@ impl Called {
             at: time::exact(state.hub.now()),
             caller: self.principal.name().into_owned(),
             address: self.client.to_string(),
-            hub: self.hub.name().to_owned(),
+            hub: audit::action::cut(state.hubs.exact_name(self.hub.name())),
             action: action.to_owned(),
             grpc: true,
             ..AuditRecord::default()

@@ -141,7 +141,7 @@ fn register_audit(registry: &mut Registry, meters: &AuditMeters) {
     );
     registry.register(
         "audit_refusals_unrecorded",
-        "Refused calls without a valid key that are counted and have no audit record of their own",
+        "Refused calls that are counted and have no audit record of their own",
         meters.unrecorded_refusals.clone(),
     );
 }

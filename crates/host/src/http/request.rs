@@ -23,7 +23,7 @@ use super::route::{Parameter, Route};
 use super::waits::{WaitSlot, Waits};
 use crate::audit::AuditLimits;
 use crate::hubs::{HubKeeper, HubList, unknown_hub};
-use crate::keys::Scope;
+use crate::keys::{Scope, VerifiedLink};
 use crate::nearest::nearest;
 use crate::observer::Observer;
 use crate::schedule::Schedules;
@@ -183,6 +183,8 @@ pub(crate) struct Call {
     pub(crate) client: IpAddr,
     /// What a response that takes long depends on.
     pub(crate) credential: Credential,
+    /// The link that opened the route, if it was one.
+    pub(crate) link: Option<VerifiedLink>,
     pub(crate) links: Links,
     pub(crate) parts: Parts,
     /// In a mutex only because a body cannot be looked at from two threads; nobody ever waits for it.

@@ -31,6 +31,7 @@ use crate::http::query::invalid;
 use crate::http::request::{Call, instance_id};
 use crate::http::waits::WaitSlot;
 use crate::http::wire::to_json;
+use crate::keys::VerifiedLink;
 
 /// How long a browser stays away after a break, in milliseconds.
 const RETRY_MS: u32 = 1_000;
@@ -49,7 +50,8 @@ pub(super) async fn instance(call: Call, id: String) -> Result<Response, Problem
         // To a browser it means: do not come back.
         return Ok(empty(StatusCode::NO_CONTENT));
     }
-    Ok(streamed(Feed::new(Source::Instance(watch), &call, slot)))
+    let source = Source::Instance(watch, call.link);
+    Ok(streamed(Feed::new(source, &call, slot)))
 }
 
 /// The rows of all instances as they change. Begins with `reset`, which means: list now.
@@ -114,7 +116,8 @@ struct Feed {
 }
 
 enum Source {
-    Instance(Watch),
+    /// With the link that opened the stream: it ends before a later instance of the same id.
+    Instance(Watch, Option<VerifiedLink>),
     Hub(HubChanges),
 }
 
@@ -122,7 +125,11 @@ impl Source {
     /// What is new, as it is sent; `None` when nothing follows.
     async fn next(&mut self) -> Result<Option<String>, RequestError> {
         Ok(match self {
-            Self::Instance(watch) => watch.next().await?.as_ref().map(frame_of),
+            Self::Instance(watch, link) => {
+                let next = watch.next().await?;
+                let next = next.filter(|change| link.is_none_or(|link| is_covered(&link, change)));
+                next.as_ref().map(frame_of)
+            }
             Self::Hub(changes) => changes.next().await.as_ref().map(frames_of),
         })
     }
@@ -174,6 +181,16 @@ impl Feed {
                 Some(problem_frame(error).into())
             }
         }
+    }
+}
+
+/// A new start of the same id is announced with its status, before its history.
+fn is_covered(link: &VerifiedLink, change: &Change) -> bool {
+    match &change.event {
+        WatchEvent::Execution(status) | WatchEvent::Status(status) | WatchEvent::End(status) => {
+            link.covers(status.row.created)
+        }
+        WatchEvent::History(..) => true,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Keys, scopes and links, on a server that wants keys.
 
-use dalsegno_core::InstanceId;
 use dalsegno_core::limits::Limits;
+use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_engine::request::Scope as Family;
-use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
+use dalsegno_host::keys::{KeyHubs, KeyRing, LinkOperation, LinkSigner, LinkTarget, Scope};
 use dalsegno_host::server::{Access, HttpSettings, KeysInQuery};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::world::{P, Reply, World, world, world_with, world_with_keys};
 
@@ -160,6 +162,72 @@ async fn a_link_does_not_open_a_later_instance_of_the_same_id() {
     let links: serde_json::Value = serde_json::from_str(&again.body).unwrap();
     let own = links["statusQueryGetUri"].as_str().unwrap()[world.origin().len()..].to_owned();
     assert_eq!(world.get(&own).await.status, 202);
+}
+
+/// The links of a start with this body, as paths.
+async fn started_by_key(world: &World, key: &str, body: &str) -> serde_json::Value {
+    let path = "/runtime/dalsegno/v1/orchestrators/Wait";
+    let headers = [("x-functions-key", key), ("content-type", "application/json")];
+    let started = world.send("POST", path, &headers, body.as_bytes()).await;
+    assert_eq!(started.status, 202, "{started:?}");
+    serde_json::from_str(&started.body).unwrap()
+}
+
+fn link(world: &World, signer: &LinkSigner, operation: LinkOperation) -> String {
+    let id = InstanceId::trusted("order-1");
+    let hub = world.hub.name();
+    let target = LinkTarget {
+        hub,
+        operation,
+        id: &id,
+    };
+    let now = world.hub.now();
+    signer.sign(target, now, Timestamp::MAX)
+}
+
+#[tokio::test]
+async fn a_link_that_is_under_way_does_not_reach_a_later_instance() {
+    let mut ring = KeyRing::new().unwrap();
+    let key = ring.create("k", &Scope::ALL, KeyHubs::All, None).unwrap();
+    let signer = ring.link_signer();
+    let world = world_with_keys(Access::with_keys(ring)).await;
+    started_by_key(&world, &key, r#"{"id":"order-1"}"#).await;
+    let open = async |head: String| {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let host = format!("Host: {}\r\n", world.address);
+        stream
+            .write_all(format!("{head}{host}\r\n").as_bytes())
+            .await
+            .unwrap();
+        stream
+    };
+    // A reader of its changes, and an event whose body is still to come.
+    let code = link(&world, &signer, LinkOperation::Status);
+    let mut reader = open(format!(
+        "GET /runtime/dalsegno/v1/instances/order-1/stream?code={code} HTTP/1.1\r\nConnection: close\r\n"
+    ))
+    .await;
+    let mut first = [0; 12];
+    reader.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let code = link(&world, &signer, LinkOperation::RaiseEvent);
+    let mut event = open(format!(
+        "POST {P}/instances/order-1/raiseEvent/go?code={code} HTTP/1.1\r\nContent-Length: 4\r\n\
+         Content-Type: application/json\r\n"
+    ))
+    .await;
+    started_by_key(
+        &world,
+        &key,
+        r#"{"id":"order-1","reuse":"terminateAndStart","input":"of the later one"}"#,
+    )
+    .await;
+    event.write_all(b"true").await.unwrap();
+    event.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 403");
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).await.unwrap();
+    assert!(!rest.contains("of the later one"), "{rest}");
 }
 
 #[tokio::test]
