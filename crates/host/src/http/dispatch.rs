@@ -15,7 +15,7 @@ use dalsegno_engine::request::CallNote;
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use super::auth::{Credential, Principal, Revoked, UntilRevoked, forbidden, unauthorized};
+use super::auth::{Credential, Ending, Principal, Revoked, UntilRevoked, forbidden, unauthorized};
 use super::authorize::authorize;
 use super::body::empty;
 use super::forwarding::{client_address, origin};
@@ -283,7 +283,9 @@ where
 {
     let credential = call.credential.clone();
     match credential.guard(handle(call)).await {
-        Ok(answer) => answer.map(|answer| answer.map(|body| UntilRevoked::wrap(body, &credential, false))),
+        Ok(answer) => {
+            answer.map(|answer| answer.map(|body| UntilRevoked::wrap(body, &credential, Ending::Cut)))
+        }
         Err(Revoked) => Err(unauthorized()),
     }
 }
@@ -330,7 +332,7 @@ async fn to_app(app: Router, call: Call) -> Response<Body> {
         links,
     });
     let answer = app.oneshot(request).await.unwrap_or_else(|never| match never {});
-    answer.map(|body| UntilRevoked::wrap(body, &credential, false))
+    answer.map(|body| UntilRevoked::wrap(body, &credential, Ending::Cut))
 }
 
 /// What lines that are logged for a request say of it: what its sender calls it, or what we do.

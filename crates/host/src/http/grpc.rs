@@ -12,7 +12,7 @@ use dalsegno_engine::request::{CallNote, CalledHub, DEFAULT_HUB, NewHubs};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::ServiceExt;
 
-use super::auth::{Credential, KEY_HEADER, Principal, Revoked, UntilRevoked};
+use super::auth::{Credential, Ending, KEY_HEADER, Principal, Revoked, UntilRevoked};
 use super::dispatch::{Connection, check_invalid_key};
 use super::forwarding::client_address;
 use super::grpc_calls::Call;
@@ -148,7 +148,10 @@ impl Called {
             return Refusal(UNIMPLEMENTED, text.into()).into_response();
         };
         match self.credential.guard(service.oneshot(request)).await {
-            Ok(Ok(response)) => response.map(|body| UntilRevoked::wrap(body, &self.credential, true)),
+            Ok(Ok(response)) if self.call.is_stream() => {
+                response.map(|body| UntilRevoked::wrap(body, &self.credential, Ending::Status))
+            }
+            Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(Revoked) => Refusal(
                 UNAUTHENTICATED,

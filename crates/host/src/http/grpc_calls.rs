@@ -40,6 +40,9 @@ const CALLS: [(&str, &[Scope]); 31] = [
     ("Check", &[Scope::Admin]),
 ];
 
+/// The calls that respond with a stream.
+const STREAMS: [&str; 3] = ["GetWorkItems", "AnswerWorkItems", "StreamInstanceHistory"];
+
 /// What is known of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
@@ -63,6 +66,11 @@ impl Call {
     pub(super) fn only_shows(self) -> bool {
         let reads = |scope: &Scope| matches!(scope, Scope::Read | Scope::Worker);
         self.name == "Hello" || self.scopes.iter().all(reads)
+    }
+
+    /// Whether the response is a stream, which may last for days.
+    pub(super) fn is_stream(self) -> bool {
+        STREAMS.contains(&self.name)
     }
 
     /// Whether it is in the table and changes something.
@@ -95,6 +103,19 @@ mod tests {
         calls.sort_unstable();
         known.sort_unstable();
         assert_eq!(known, calls);
+    }
+
+    #[test]
+    fn the_streams_are_those_of_the_protocol() {
+        let lines = PROTOCOL.lines().map(str::trim);
+        let streams = lines.filter(|line| line.starts_with("rpc ") && line.contains("returns (stream "));
+        let mut streams: Vec<&str> = streams
+            .filter_map(|line| line.strip_prefix("rpc ")?.split('(').next())
+            .collect();
+        streams.sort_unstable();
+        let mut known = STREAMS;
+        known.sort_unstable();
+        assert_eq!(streams, known);
     }
 
     #[test]

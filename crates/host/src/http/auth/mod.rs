@@ -17,7 +17,7 @@ mod principal;
 
 pub(crate) use access::KEY_HEADER;
 pub use access::{Access, KeysInQuery};
-pub(crate) use credential::{Credential, Revoked, UntilRevoked};
+pub(crate) use credential::{Credential, Ending, Revoked, UntilRevoked};
 pub(crate) use invalid_keys::InvalidKeys;
 pub(crate) use principal::{Principal, forbidden, unauthorized};
 
