@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -58,10 +59,22 @@ def check_dockerfile(program):
 
 
 def configured(program, path):
-    """The configuration's values, checked by the program itself."""
+    """The configuration's values, checked by the program itself: with a key file of ours in the place of
+    the one in the container."""
     arguments = [program, "config", "show", "--json", "--config", str(path)]
-    done = subprocess.run(arguments, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
-    expect(done.returncode == 0, f"{path}: {done.stderr}")
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+    with tempfile.TemporaryDirectory() as folder:
+        keys = os.path.join(folder, "keys.json")
+        create = [program, "key", "create", "k", "--scope", "read", "--file", keys, "--quiet"]
+        subprocess.run(create, capture_output=True, check=True)
+        checked = subprocess.run(
+            [program, "config", "check", "--config", str(path)],
+            capture_output=True,
+            text=True,
+            env={**environment, "DALSEGNO__AUTH__KEYS_FILE": keys},
+        )
+    expect(checked.returncode == 0, f"{path}: {checked.stderr}")
     return {row["key"]: row["value"] for row in json.loads(done.stdout or "[]")}
 
 
