@@ -128,7 +128,9 @@ impl OpenError {
                 | Code::CannotOpen
                 | Code::DatabaseBusy
                 | Code::DatabaseLocked
-                | Code::FileLockingProtocolFailed,
+                | Code::FileLockingProtocolFailed
+                // Of a database that was opened for writing: its `-wal` or `-shm` could not be.
+                | Code::ReadOnly,
             ) => Kind::Transient,
             _ if read::is_damage(&error) => Kind::Damaged,
             _ => Kind::Refused,

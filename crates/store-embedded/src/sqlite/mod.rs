@@ -79,12 +79,18 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 pub(crate) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    // SQLite opens a file for reading when it could not open it for writing, for whatever reason. The
-    // file may be written, so the disk failed, and may not the next time.
-    if connection.is_readonly(rusqlite::MAIN_DB)? && rustix::fs::access(path, Access::WRITE_OK).is_ok() {
-        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+    // SQLite opens a file for reading when it could not open it for writing, for whatever reason. If the
+    // file may be written, the disk failed, and may not the next time.
+    if connection.is_readonly(rusqlite::MAIN_DB)? {
+        let code = match rustix::fs::access(path, Access::WRITE_OK) {
+            Ok(()) => rusqlite::ffi::SQLITE_IOERR,
+            Err(_) => rusqlite::ffi::SQLITE_PERM,
+        };
         let text = "the file could not be opened for writing".to_owned();
-        return Err(rusqlite::Error::SqliteFailure(failure, Some(text)));
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(code),
+            Some(text),
+        ));
     }
     configured(connection, WRITER_CACHE_KB)
 }
