@@ -168,7 +168,7 @@ impl Create {
             },
         );
         session.say(&format!(
-            "it opens {hubs}; send it as x-functions-key, or set DALSEGNO_TOKEN; it is shown this once"
+            "for {hubs}; send the secret as x-functions-key, or set DALSEGNO_TOKEN: it is shown this once"
         ));
         Ok(Exit::Ok)
     }
