@@ -247,6 +247,9 @@ pub struct EntityWaiter {
     pub is_running: bool,
 }
 
+/// Characters of a caller's text that a note keeps: a message may hold megabytes.
+const NOTE_CHARS_MAX: usize = 300;
+
 /// What an audit record says of a call beside its caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallFacts {
@@ -266,13 +269,13 @@ impl CallNote {
     /// Notes the subject of the call. An empty text is none.
     pub fn subject(&self, subject: &str) {
         if !subject.is_empty() {
-            self.change(|facts| facts.subject = Some(subject.to_owned()));
+            self.change(|facts| facts.subject = Some(subject.chars().take(NOTE_CHARS_MAX).collect()));
         }
     }
 
     /// Notes the filter of the call.
-    pub fn filter(&self, filter: String) {
-        self.change(|facts| facts.filter = Some(filter));
+    pub fn filter(&self, filter: &str) {
+        self.change(|facts| facts.filter = Some(filter.chars().take(NOTE_CHARS_MAX).collect()));
     }
 
     /// Notes how many the call changed.

@@ -315,8 +315,8 @@ pub(crate) async fn purge(
     match &request.kind {
         None => {}
         Some(Kind::InstanceId(id)) => note.subject(id),
-        Some(Kind::InstanceBatch(batch)) => note.filter(batch_text(&batch.instance_ids)),
-        Some(Kind::PurgeInstanceFilter(filter)) => note.filter(filter_text(filter)),
+        Some(Kind::InstanceBatch(batch)) => note.filter(&batch_text(&batch.instance_ids)),
+        Some(Kind::PurgeInstanceFilter(filter)) => note.filter(&filter_text(filter)),
     }
     let count = match request.kind {
         None => return Err(Status::invalid_argument("name an instance, a filter or a batch")),
@@ -338,9 +338,13 @@ pub(crate) async fn purge(
     })
 }
 
+/// Ids of a batch in an audit record.
+const IDS_SHOWN_MAX: usize = 20;
+
 /// A batch, as an audit record shows it.
 pub(crate) fn batch_text(ids: &[String]) -> String {
-    format!("{} instances: {}", ids.len(), ids.join(", "))
+    let first = &ids[..ids.len().min(IDS_SHOWN_MAX)];
+    format!("{} instances: {}", ids.len(), first.join(", "))
 }
 
 /// A filter, as an audit record shows it.

@@ -454,7 +454,7 @@ impl TaskHubSidecarService for Sidecar {
         let served = self.served(&request).await?;
         let batch = request.get_ref().instance_batch.as_ref();
         if let Some(batch) = batch {
-            note(&request).filter(client::batch_text(&batch.instance_ids));
+            note(&request).filter(&client::batch_text(&batch.instance_ids));
         }
         let unterminated_instance_ids = client::skip_graceful(&served, request.into_inner()).await?;
         Ok(Response::new(

@@ -250,6 +250,11 @@ impl Worker {
         }
     }
 
+    /// Work items that it has now: received, and not yet acknowledged by the host.
+    pub fn in_flight(&self) -> usize {
+        self.shared.lock().in_flight.len()
+    }
+
     /// Takes nothing more, lets what runs finish for at most `grace`, hands the rest back and
     /// disconnects. Says how much that was.
     pub async fn drain(self, grace: Duration) -> usize {

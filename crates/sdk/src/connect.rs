@@ -190,6 +190,11 @@ impl ConnectedApp {
         self.worker.counts()
     }
 
+    /// Work items that it has now: received, and not yet acknowledged by the host.
+    pub fn in_flight(&self) -> usize {
+        self.worker.in_flight()
+    }
+
     /// Takes no more work, lets what runs finish for at most `grace`, hands the rest back. Says how
     /// much that was.
     pub async fn drain(self, grace: Duration) -> usize {

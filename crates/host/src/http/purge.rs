@@ -70,7 +70,7 @@ pub(super) async fn many(call: Call) -> Result<Response, Problem> {
         created_to,
         statuses: statuses.unwrap_or_default(),
     };
-    call.note.filter(filter_text(&query));
+    call.note.filter(&filter_text(&query));
     let deleted = call.hub().purge_many(query).await?;
     call.note.count(deleted);
     answer(deleted)

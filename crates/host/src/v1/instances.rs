@@ -238,7 +238,7 @@ pub(super) async fn purge_many(mut call: Call) -> Result<Response, Problem> {
     )
     .map_err(|problem| problem.at(Place::Body))?;
     finished_statuses("statuses", Some(query.statuses.clone())).map_err(|problem| problem.at(Place::Body))?;
-    call.note.filter(filter_text(&query));
+    call.note.filter(&filter_text(&query));
     let deleted = call.hub().purge_many(query).await?;
     call.note.count(deleted);
     Ok(json(StatusCode::OK, to_json(&DeletedWire { deleted })))

@@ -317,7 +317,7 @@ pub(super) async fn begin(mut call: Call) -> Result<Response, Problem> {
     let order = Order::new(&told.id, &body, call.trace());
     call.note.subject(&told.id);
     call.note
-        .filter(format!("{} {}", body.verb.as_str(), to_json(&body.r#where)));
+        .filter(&format!("{} {}", body.verb.as_str(), to_json(&body.r#where)));
     let answer = json(StatusCode::ACCEPTED, to_json(&told));
     let job = Job::new(call.hub(), told, body, query);
     call.state.operations.begin(&call.state, job, order).await?;
