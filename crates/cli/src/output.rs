@@ -13,7 +13,7 @@ pub(crate) struct Row {
     pub(crate) json: String,
 }
 
-/// Prints data on stdout. A terminal gets it [visible](visible), a pipe as it is. A reader that has
+/// Prints data on stdout. A terminal gets it [visible], a pipe as it is. A reader that has
 /// disconnected is not an error.
 pub(crate) fn data(text: &str) {
     let mut out = io::stdout().lock();
@@ -24,7 +24,7 @@ pub(crate) fn data(text: &str) {
     let _ = writeln!(out, "{text}");
 }
 
-/// Prints messages for people on stderr, [visible](visible) wherever they go.
+/// Prints messages for people on stderr, [visible] wherever they go.
 pub(crate) fn talk(text: &str) {
     styled(&visible(text));
 }
