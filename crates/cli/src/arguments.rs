@@ -202,7 +202,7 @@ pub(crate) enum Command {
     Restore(commands::backup::Restore),
     /// Check a hub that is not open: its files, then what they mean
     Verify(commands::verify::Verify),
-    /// Move unreadable rows of a hub that is not open aside
+    /// Move unreadable rows of a hub aside, with their bytes
     Repair(commands::repair::Repair),
     /// Show it: 881 packages, one rate limit, a crash if you like
     Demo(commands::demo::Demo),

@@ -427,6 +427,32 @@ pub fn page_of(chunks: Vec<HistoryChunk>, first: u64, bytes_max: usize) -> Vec<H
     page
 }
 
+/// A row that was copied to where damaged rows are kept, with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its number there.
+    pub number: u64,
+    /// The table it is from.
+    pub table: String,
+    /// Which row, by its key.
+    pub row: String,
+    /// Why it was copied.
+    pub reason: String,
+}
+
+/// An instance or entity whose row cannot be read, copied aside with all that is its.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRow {
+    /// Whose row it is; `None` when its key cannot be read either.
+    pub owner: Option<Owner>,
+    /// The instance, if its id can be read.
+    pub instance: Option<InstanceId>,
+    /// The status under which the instance is counted, if it is.
+    pub status: Option<Status>,
+    /// The copies. The first is that of the row itself.
+    pub copies: Vec<Moved>,
+}
+
 /// What a hub takes on its disk, and how much there is in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreSize {
@@ -567,6 +593,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// When the store cannot be read, or has no room for the copy.
     fn backup(&self, _hub: &str) -> Result<Option<BackupPieces>, ReadError> {
         Ok(None)
+    }
+
+    /// Copies every instance and entity whose row cannot be read to where damaged rows are kept, with
+    /// all that is theirs, and says which. The copies are durable; the rows are deleted by those who
+    /// commit, for a store changes nothing on its own. Reads all rows.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written. Then nothing was copied.
+    fn copy_damaged(&self) -> Result<Vec<DamagedRow>, ReadError> {
+        Ok(Vec::new())
     }
 
     /// Lets go of what the store holds, such as the lock on its folder, though handles of it live

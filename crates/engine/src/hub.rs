@@ -3,6 +3,7 @@
 mod client;
 mod explain;
 mod measure;
+mod repair;
 mod runtime;
 mod watch;
 mod watchdog;
@@ -21,6 +22,7 @@ pub use runtime::{HubError, HubOptions};
 
 pub use explain::STUCK_MAX;
 pub use measure::HubMeasure;
+pub use repair::{NotMoved, Repaired};
 pub use watch::{Change, Watch, WatchEvent};
 
 use runtime::Runtime;

@@ -210,6 +210,21 @@ pub enum Command {
         status: Option<Status>,
         reply: Reply<()>,
     },
+    /// Does this partition have that execution in memory?
+    Holds { key: ExecutionKey, reply: Reply<bool> },
+    /// Delete the row of an execution that cannot be read and that no partition has in memory.
+    DeleteDamagedExecution {
+        key: ExecutionKey,
+        /// The instance, if its id can be read.
+        id: Option<InstanceId>,
+        /// The status under which it is counted, if it is.
+        status: Option<Status>,
+        reply: Reply<()>,
+    },
+    /// Delete the row of an entity that cannot be read. False when the entity is in memory.
+    DeleteDamagedEntity { entity: EntityId, reply: Reply<bool> },
+    /// Read again what was found damaged.
+    ReadDamagedAgain { reply: Reply<()> },
     /// Its status, if it is in memory.
     Status { id: InstanceId, reply: Reply<InMemory> },
     /// Why it does not move; it comes into memory for it.

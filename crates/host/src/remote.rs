@@ -33,7 +33,7 @@ use crate::v1::wire::{
 };
 use crate::v1::{
     DeliveryWire, EntityTold, ExplanationWire, HubCreatedWire, HubInfo, HubStatsWire, LogLevelWire,
-    StuckWire, WorkerWire,
+    RepairedWire, StuckWire, WorkerWire,
 };
 use crate::webhooks::innermost;
 
@@ -188,6 +188,15 @@ impl RemoteHub {
     /// `NotFound` when there is none of that name.
     pub async fn hub_stats(&self, name: &str) -> Answer<HubStatsWire> {
         self.get(format!("/hubs/{}/stats", segment(name)?)).await
+    }
+
+    /// Moves what cannot be read in a hub aside, with its bytes.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name.
+    pub async fn repair(&self, name: &str) -> Answer<RepairedWire> {
+        let path = format!("/hubs/{}/repair", segment(name)?);
+        self.send(Method::POST, path, None::<&()>).await
     }
 
     /// A copy of a hub, to be read piece by piece.

@@ -336,6 +336,13 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Are the tables under their name those that this process has open? If not, says why.
+    pub(crate) fn check_tables(&self) -> Result<(), String> {
+        self.check_database().map_err(|error| match error {
+            FoldError::Superseded(reason) | FoldError::Failed(reason) => reason,
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,5 +22,4 @@ pub mod verify;
 
 pub use error::OpenError;
 pub use options::Options;
-pub use sqlite::quarantine::Moved;
 pub use store::EmbeddedStore;

@@ -7,14 +7,13 @@
 
 use std::path::Path;
 
-use dalsegno_core::store::Store;
+use dalsegno_core::store::{Moved, Store};
 
 use crate::error::OpenError;
 use crate::identity::Identity;
 use crate::options::Options;
 use crate::recovery::{self, Locked};
-use crate::sqlite::quarantine::{self, Moved};
-use crate::sqlite::{self, schema};
+use crate::sqlite::{self, quarantine, schema};
 use crate::store::EmbeddedStore;
 
 /// Moves every row that cannot be read into the table `quarantine`, and says which.

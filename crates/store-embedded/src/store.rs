@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    BackupPieces, Commit, CommitError, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded, Lsn, Op,
-    Owner, PayloadDigest, ReadError, Store, StoreSize, page_of,
+    BackupPieces, Commit, CommitError, DamagedRow, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded,
+    Lsn, Op, Owner, PayloadDigest, ReadError, Store, StoreSize, page_of,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload, Timestamp};
 
@@ -21,8 +21,8 @@ use crate::log::{AppendError, Log};
 use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::recovery::{self, Opened};
-use crate::sqlite::schema;
-use crate::sqlite::{self, Readers, read, value};
+use crate::sqlite::quarantine::{self, Copied};
+use crate::sqlite::{self, Readers, read, schema, value};
 
 /// Events that one history can hold; the engine's own limit is far below.
 const HISTORY_EVENTS_MAX: u64 = 1 << 24;
@@ -359,6 +359,27 @@ impl Store for EmbeddedStore {
 
     fn unapplied_bytes(&self) -> u64 {
         self.checkpoint.unapplied_bytes()
+    }
+
+    fn copy_damaged(&self) -> Result<Vec<DamagedRow>, ReadError> {
+        if !self.read_tables(Need::Now, quarantine::has_damaged)? {
+            return Ok(Vec::new());
+        }
+        self.checkpoint
+            .check_tables()
+            .map_err(|reason| ReadError(reason.into()))?;
+        let copied = sqlite::open_writer(&self.folder.join(sqlite::FILE))
+            .and_then(|tables| {
+                schema::set_durable(&tables)?;
+                quarantine::copy_damaged(&tables, self.epoch.0)
+            })
+            .map_err(read_error)?;
+        match copied {
+            Copied::Whole(rows) => Ok(rows),
+            Copied::Superseded(epoch) => Err(ReadError(
+                format!("another process has opened the hub, in epoch {epoch}").into(),
+            )),
+        }
     }
 
     fn close(&self) {

@@ -1,9 +1,9 @@
 //! `dalsegno repair`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use dalsegno_store_embedded::Moved;
+use dalsegno_host::v1::{MovedWire, RepairedWire};
 use dalsegno_store_embedded::repair::repair;
 
 use crate::failure::{Exit, Failure};
@@ -12,63 +12,68 @@ use crate::session::Session;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: dalsegno repair .dalsegno/hub\nCopy the folder first (cp -a). The table quarantine has what was moved."
+    after_help = "Examples: dalsegno repair --hub orders\n          dalsegno repair .dalsegno/hub\nMake a backup first. The table quarantine of hub.db has what was moved."
 )]
 pub(crate) struct Repair {
-    /// Folder of the hub, which no host may have open
-    #[arg(default_value = ".dalsegno/hub")]
-    folder: PathBuf,
+    /// The hub in this folder, which no host has open, instead of one of a host
+    folder: Option<PathBuf>,
 }
 
 impl Repair {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
-        let folder = self.folder.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            if !folder.join("identity").exists() {
-                let text = format!("{} holds no hub", folder.display());
-                return Err(Failure::configuration(&text));
+        let repaired = match &self.folder {
+            Some(folder) => offline(session, folder).await?,
+            None => {
+                let name = session.ask(session.hub.info()).await?.name;
+                session.ask(session.hub.repair(&name)).await?
             }
-            repair(&folder).map_err(|error| {
-                let failure = Failure::unopened(&folder, &error);
-                match error.is_in_use() {
-                    true => failure.help("end the host that has it open, then repair it"),
-                    false => failure,
-                }
-            })
-        });
-        let why = || format!("still repairing {}", self.folder.display());
-        let done = session.patiently(work, why).await;
-        let moved = done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))?;
-        for row in &moved {
+        };
+        for row in &repaired.moved {
             output::talk(&format!(
                 "moved to quarantine {}: {} {} ({})",
-                row.number,
-                row.table,
-                row.row,
-                row.reason.escape_debug()
+                row.number, row.table, row.row, row.reason
             ));
         }
-        session.one(&["moved"], &shown(&moved));
-        Ok(Exit::Ok)
+        for row in &repaired.left {
+            output::talk(&format!("left: {} {} ({})", row.table, row.row, row.reason));
+        }
+        session.one(&["moved", "left"], &shown(&repaired));
+        Ok(match repaired.left.is_empty() {
+            true => Exit::Ok,
+            false => Exit::Unexpected,
+        })
     }
 }
 
-fn shown(moved: &[Moved]) -> Row {
-    let rows: Vec<serde_json::Value> = moved
-        .iter()
-        .map(|row| {
-            serde_json::json!({
-                "number": row.number,
-                "table": row.table,
-                "row": row.row,
-                "reason": row.reason,
-            })
+async fn offline(session: &Session, folder: &Path) -> Result<RepairedWire, Failure> {
+    let place = folder.to_owned();
+    let work = tokio::task::spawn_blocking(move || {
+        if !place.join("identity").exists() {
+            let text = format!("{} holds no hub", place.display());
+            return Err(Failure::configuration(&text));
+        }
+        repair(&place).map_err(|error| {
+            let failure = Failure::unopened(&place, &error);
+            match error.is_in_use() {
+                true => failure.help("dalsegno repair without a folder asks the host that has it open"),
+                false => failure,
+            }
         })
-        .collect();
-    let count = moved.len().to_string();
+    });
+    let why = || format!("still repairing {}", folder.display());
+    let done = session.patiently(work, why).await;
+    let moved = done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))?;
+    Ok(RepairedWire {
+        moved: moved.into_iter().map(MovedWire::from).collect(),
+        left: Vec::new(),
+    })
+}
+
+fn shown(repaired: &RepairedWire) -> Row {
+    let (moved, left) = (repaired.moved.len().to_string(), repaired.left.len().to_string());
     Row {
-        id: count.clone(),
-        cells: vec![count],
-        json: serde_json::json!({ "moved": rows }).to_string(),
+        id: moved.clone(),
+        cells: vec![moved, left],
+        json: serde_json::json!(repaired).to_string(),
     }
 }

@@ -294,23 +294,11 @@ fn a_folder_is_backed_up_without_a_host_and_a_damaged_file_is_refused() {
     assert!(ids(&dev).contains(&"new".to_owned()));
 }
 
-#[test]
-fn a_damaged_row_fails_no_list_and_is_purged_by_force_or_moved_aside_by_a_repair() {
-    // One such row failed every list over it, the overview and every purge by filter.
-    let folder = tempfile::tempdir().unwrap();
-    let hub = folder.path().join("hub");
-    let here = |line: &str| run(folder.path(), None, line);
-    let dev = Dev::start(&hub);
-    for id in ["sound-1", "rotten-1", "rotten-2", "sound-2"] {
-        assert!(dev.run(&format!("start Order --id {id} -q")).ends_with("exit 0"));
-    }
-    dev.kill();
-    // What is only in the log is in the tables then.
-    assert!(here("verify hub").ends_with("exit 0"));
-    let path = hub.join("hub.db");
-    let mut bytes = fs::read(&path).unwrap();
-    // The name of the orchestrator, in the row and not in an index of ids.
-    for id in ["rotten-1", "rotten-2"] {
+/// Damages the rows of these instances: the name of the orchestrator, in the row and not in an index of
+/// ids.
+fn damage(tables: &Path, ids: &[&str]) {
+    let mut bytes = fs::read(tables).unwrap();
+    for id in ids {
         let row = bytes
             .windows(128)
             .position(|run| run.starts_with(id.as_bytes()) && run.windows(5).any(|name| name == b"Order"))
@@ -318,12 +306,29 @@ fn a_damaged_row_fails_no_list_and_is_purged_by_force_or_moved_aside_by_a_repair
         let name = bytes[row..].windows(5).position(|name| name == b"Order").unwrap();
         bytes[row + name] = 0xff;
     }
-    fs::write(&path, bytes).unwrap();
+    fs::write(tables, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_row_fails_no_list_and_is_purged_by_force_or_moved_aside_by_a_repair() {
+    // One such row failed every list over it, the overview and every purge by filter.
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    let here = |line: &str| run(folder.path(), None, line);
+    let dev = Dev::start(&hub);
+    for id in ["sound-1", "rotten-1", "rotten-2", "rotten-3", "sound-2"] {
+        assert!(dev.run(&format!("start Order --id {id} -q")).ends_with("exit 0"));
+    }
+    dev.kill();
+    // What is only in the log is in the tables then.
+    assert!(here("verify hub").ends_with("exit 0"));
+    let path = hub.join("hub.db");
+    damage(&path, &["rotten-1", "rotten-2", "rotten-3"]);
 
     let dev = Dev::start(&hub);
     let mut found = ids(&dev);
     found.sort();
-    assert_eq!(found, ["rotten-1", "rotten-2", "sound-1", "sound-2"]);
+    assert_eq!(found, ["rotten-1", "rotten-2", "rotten-3", "sound-1", "sound-2"]);
     let listed = dev.run("list --json");
     assert!(
         listed.contains("repair the hub"),
@@ -342,12 +347,24 @@ fn a_damaged_row_fails_no_list_and_is_purged_by_force_or_moved_aside_by_a_repair
     assert!(dev.run("get rotten-2").ends_with("exit 3"));
     let open = here("repair hub");
     assert!(open.ends_with("exit 4"), "{open}");
+    let repaired = dev.run("repair");
+    for number in 1..=2 {
+        let moved = format!("2| moved to quarantine {number}: ");
+        assert!(
+            repaired.contains(&moved) && repaired.ends_with("exit 0"),
+            "{repaired}"
+        );
+    }
+    assert!(dev.run("get rotten-3").ends_with("exit 3"));
     dev.kill();
+    let verified = here("verify hub");
+    assert!(verified.ends_with("exit 0"), "{verified}");
+    damage(&path, &["sound-2"]);
     let verified = here("verify hub");
     assert!(verified.ends_with("exit 1"), "{verified}");
     let repaired = here("repair hub");
     assert!(
-        repaired.contains("2| moved to quarantine 1: instances key ") && repaired.ends_with("exit 0"),
+        repaired.contains("2| moved to quarantine 5: instances key ") && repaired.ends_with("exit 0"),
         "{repaired}"
     );
     assert!(here("verify hub").ends_with("exit 0"));

@@ -1,18 +1,21 @@
 //! What cannot be read: for the moment, or because it is damaged.
 //!
 //! A read that failed is tried again after a pause. What is damaged is not: commands about it are
-//! refused, and what waits for it stays stored until a backup takes its place.
+//! refused, and what waits for it stays stored until the hub is repaired.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dalsegno_core::query::Status;
 use dalsegno_core::store::Op;
-use dalsegno_core::{EntityId, InstanceId};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId};
 
 use super::Partition;
 use super::slot::{Item, SlotState};
+use crate::changes::RowChange;
 use crate::input::{Command, Load, Unread};
 use crate::request::{RequestError, RequestErrorKind};
-use crate::turn::{Effect, Turn};
+use crate::turn::{Effect, Reply, Turn};
 
 /// Wait before something is read again.
 const READ_AGAIN: Duration = Duration::from_millis(200);
@@ -106,6 +109,59 @@ impl Partition {
         }
         self.store_waiting(id, &mut turn);
         self.push_turn(turn);
+    }
+}
+
+impl Partition {
+    /// The row has been copied aside. Its tasks and timers find no instance when they are due, and go.
+    pub(super) fn delete_damaged_execution(
+        &mut self,
+        key: ExecutionKey,
+        id: Option<InstanceId>,
+        status: Option<Status>,
+        reply: Reply<()>,
+    ) {
+        let mut turn = Turn::default();
+        turn.moves.extend(status.map(|status| (Some(status), None)));
+        turn.effects.push(reply.with(Ok(())));
+        if let Some(id) = id.clone().filter(|_| self.config.changes.has_readers()) {
+            let changes = self.config.changes.clone();
+            let removed = move || changes.tell(Arc::new(RowChange::Removed(id)));
+            turn.effects.push(Effect::Answer(Box::new(removed)));
+        }
+        // Rows are deleted by their key; the id is for those who read the log.
+        let id = id.unwrap_or_else(|| InstanceId::trusted("unreadable".to_owned()));
+        turn.ops.push(Op::DeleteExecution { key, id });
+        self.push_turn(turn);
+    }
+
+    pub(super) fn delete_damaged_entity(&mut self, id: EntityId, reply: Reply<bool>) {
+        if self.entity_mut(&id).is_some() {
+            return self.answer_now(reply.with(Ok(false)));
+        }
+        self.push_turn(Turn {
+            ops: vec![Op::DeleteEntity { id }],
+            effects: vec![reply.with(Ok(true))],
+            ..Turn::default()
+        });
+    }
+
+    /// What waits for something that was damaged goes on, unless it still is.
+    pub(super) fn read_damaged_again(&mut self, reply: Reply<()>) {
+        let mut instances = Vec::new();
+        for (id, slot) in &mut self.slots {
+            if matches!(slot.state, SlotState::Damaged(_)) {
+                slot.state = SlotState::Loading;
+                instances.push(id.clone());
+            }
+        }
+        instances.sort_unstable();
+        let mut entities: Vec<EntityId> = self.damaged_entities.drain().map(|(id, _)| id).collect();
+        entities.sort_unstable();
+        let loads = &mut self.outbox.loads;
+        loads.extend(instances.into_iter().map(Load::Instance));
+        loads.extend(entities.into_iter().map(Load::Entity));
+        self.answer_now(reply.with(Ok(())));
     }
 }
 

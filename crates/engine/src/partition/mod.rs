@@ -530,6 +530,18 @@ impl Partition {
                 });
             }
             Command::Deliveries { reply } => self.answer_deliveries(reply),
+            Command::Holds { key, reply } => {
+                let holds = self.keys.contains_key(&key);
+                self.answer_now(reply.with(Ok(holds)));
+            }
+            Command::DeleteDamagedExecution {
+                key,
+                id,
+                status,
+                reply,
+            } => self.delete_damaged_execution(key, id, status, reply),
+            Command::DeleteDamagedEntity { entity, reply } => self.delete_damaged_entity(entity, reply),
+            Command::ReadDamagedAgain { reply } => self.read_damaged_again(reply),
             Command::Barrier { reply } => self.answer_now(reply.with(Ok(()))),
             Command::StopWaiting { id, ticket } => self.stop_waiting(&id, ticket),
             command => self.take_instance_command(command),

@@ -91,6 +91,7 @@ pub(crate) enum Ours {
     DeleteHub { name: String },
     HubStats { name: String },
     Backup { name: String },
+    Repair { name: String },
     Schedules,
     RunSchedule { name: String },
     Operations,

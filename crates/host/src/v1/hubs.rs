@@ -1,11 +1,12 @@
-//! Hubs as things: made, deleted, measured, copied.
+//! Hubs as things: made, deleted, measured, copied, repaired.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use dalsegno_core::Timestamp;
-use dalsegno_core::store::{BackupPieces, ReadError};
+use dalsegno_core::store::{BackupPieces, Moved, ReadError};
 use dalsegno_engine::TaskHub;
+use dalsegno_engine::hub::{NotMoved, Repaired};
 use futures::stream;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,66 @@ pub struct StatusCountWire {
     pub status: String,
     /// How many.
     pub count: u64,
+}
+
+/// `POST hubs/{hub}/repair`: what became of rows that cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RepairedWire {
+    /// Rows that were moved to the table `quarantine`.
+    pub moved: Vec<MovedWire>,
+    /// Rows that cannot be read and were left in place.
+    pub left: Vec<LeftWire>,
+}
+
+/// A row that was moved aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct MovedWire {
+    /// Its number in the table `quarantine`.
+    pub number: u64,
+    /// The table it was in.
+    pub table: String,
+    /// Which row, by its key.
+    pub row: String,
+    /// Why it was moved.
+    pub reason: String,
+}
+
+/// A row that was left in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LeftWire {
+    /// The table it is in.
+    pub table: String,
+    /// Which row, by its key.
+    pub row: String,
+    /// Why it was left, and what to do.
+    pub reason: String,
+}
+
+impl From<Moved> for MovedWire {
+    fn from(moved: Moved) -> Self {
+        let Moved {
+            number,
+            table,
+            row,
+            reason,
+        } = moved;
+        Self {
+            number,
+            table,
+            row,
+            reason,
+        }
+    }
+}
+
+impl From<Repaired> for RepairedWire {
+    fn from(repaired: Repaired) -> Self {
+        let left = |NotMoved { table, row, reason }| LeftWire { table, row, reason };
+        Self {
+            moved: repaired.moved.into_iter().map(MovedWire::from).collect(),
+            left: repaired.left.into_iter().map(left).collect(),
+        }
+    }
 }
 
 pub(super) async fn create(call: Call, name: String) -> Result<Response, Problem> {
@@ -166,6 +227,14 @@ pub(super) async fn backup(call: Call, name: String) -> Result<Response, Problem
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+pub(super) async fn repair(call: Call, name: String) -> Result<Response, Problem> {
+    call.query()?;
+    let hub = named(&call, &name)?;
+    let repaired = hub.repair().await?;
+    call.note.count(repaired.moved.len() as u64);
+    Ok(json(StatusCode::OK, to_json(&RepairedWire::from(repaired))))
 }
 
 /// The next piece of a body, read where it holds up nobody. An error cuts the connection, so that

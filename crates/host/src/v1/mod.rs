@@ -29,7 +29,7 @@ use crate::http::request::Call;
 pub use delivery_wire::DeliveryWire;
 pub use entity_wire::{EntityTold, EntityWaiterWire};
 pub use explain_wire::{ExplanationWire, ReasonWire, StepWire, StuckWire};
-pub use hubs::{HubCreatedWire, HubStatsWire, StatusCountWire};
+pub use hubs::{HubCreatedWire, HubStatsWire, LeftWire, MovedWire, RepairedWire, StatusCountWire};
 pub use log_level::LogLevelWire;
 pub use operations::{OperationFilter, OperationState, OperationVerb, OperationWire, RefusalWire};
 pub use overview::{BucketWire, RatesWire};
@@ -96,6 +96,7 @@ pub(crate) async fn dispatch(call: Call, route: Ours) -> Result<Response, Proble
         Ours::DeleteHub { name } => hubs::delete(call, name).await,
         Ours::HubStats { name } => hubs::stats(call, name).await,
         Ours::Backup { name } => hubs::backup(call, name).await,
+        Ours::Repair { name } => hubs::repair(call, name).await,
         Ours::Schedules => schedules::list(&call),
         Ours::RunSchedule { name } => schedules::run(&call, &name),
         Ours::Operations => operations::list(&call),

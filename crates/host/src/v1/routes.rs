@@ -4,6 +4,7 @@ use schemars::SchemaGenerator as Schemas;
 
 use super::entity_wire::EntityWire;
 use super::event_wire::EventWire;
+use super::hubs::RepairedWire;
 use super::instances::{STUCK_ROWS, WAIT_SECONDS_MAX};
 use super::operations::OperationBody;
 use super::overview::{BUCKETS, BUCKETS_MAX, OverviewWire};
@@ -566,5 +567,18 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             200,
             "The file. One that is cut off is refused when it is read.",
             "application/octet-stream",
+        )]),
+    Route::new(Verb::Post, "hubs/{hub}/repair", |path| Ours::Repair { name: path.text(0) })
+        .told(
+            "repair",
+            "Move instances and entities whose rows cannot be read to the table `quarantine`, with their bytes.",
+        )
+        .scope(Scope::Admin)
+        .reach(Reach::HubInPath)
+        .refuses(&[404])
+        .answers(&[Answer::json(
+            200,
+            "What was moved, and what was left.",
+            Schemas::subschema_for::<RepairedWire>,
         )]),
 ];

@@ -2,23 +2,15 @@
 
 use std::fmt::Write;
 
+use dalsegno_core::query::Status;
+use dalsegno_core::store::{DamagedRow, Moved, Owner};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId};
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params, params_from_iter};
+use rusqlite::{
+    Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params, params_from_iter,
+};
 
-use super::read;
-
-/// A row that was moved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// Its number in the table `quarantine`.
-    pub number: u64,
-    /// The table it was in.
-    pub table: String,
-    /// Which row, by its key.
-    pub row: String,
-    /// Why it was moved.
-    pub reason: String,
-}
+use super::{read, schema};
 
 /// `record` has a line for each column: its name, the type of its value, and the bytes in hexadecimal.
 const QUARANTINE: &str = "
@@ -40,19 +32,23 @@ struct Table {
     check: fn(&Row<'_>) -> rusqlite::Result<()>,
 }
 
+const INSTANCES: Table = Table {
+    name: "instances",
+    key: &["key"],
+    columns: read::INSTANCE_COLUMNS,
+    check: read::check_instance,
+};
+
+const ENTITIES: Table = Table {
+    name: "entities",
+    key: &["rowid"],
+    columns: read::ENTITY_COLUMNS,
+    check: read::check_entity,
+};
+
 const TABLES: [Table; 7] = [
-    Table {
-        name: "instances",
-        key: &["key"],
-        columns: read::INSTANCE_COLUMNS,
-        check: read::check_instance,
-    },
-    Table {
-        name: "entities",
-        key: &["rowid"],
-        columns: read::ENTITY_COLUMNS,
-        check: read::check_entity,
-    },
+    INSTANCES,
+    ENTITIES,
     Table {
         name: "messages",
         key: &["partition", "sequence"],
@@ -107,6 +103,105 @@ const OF_EXECUTION: [(&str, &[&str]); 2] = [
     ("tasks", &["partition", "key", "task"]),
     ("timers", &["partition", "due", "key", "task"]),
 ];
+
+/// What else is an execution's.
+const OF_INSTANCE: [(&str, &[&str], &str); 2] = [
+    ("history", &["position"], "position >> 24"),
+    ("payloads", &["rowid"], "key"),
+];
+
+/// What became of damaged rows that were to be copied.
+pub(crate) enum Copied {
+    Whole(Vec<DamagedRow>),
+    /// Another process has opened the hub, in this epoch; nothing was copied.
+    Superseded(u64),
+}
+
+/// Are there instances or entities that cannot be read?
+pub(crate) fn has_damaged(connection: &Connection) -> rusqlite::Result<bool> {
+    let is_damaged = |table| damaged(connection, table).map(|rows| !rows.is_empty());
+    Ok(is_damaged(&INSTANCES)? || is_damaged(&ENTITIES)?)
+}
+
+/// One transaction: copies of all instances and entities that cannot be read and of what belongs to
+/// them, or nothing. The indexes say afterwards what is in the rows, so that they can be deleted.
+pub(crate) fn copy_damaged(connection: &Connection, opened_in: u64) -> rusqlite::Result<Copied> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let epoch = schema::epoch(&transaction)?;
+    if epoch != opened_in {
+        return Ok(Copied::Superseded(epoch));
+    }
+    transaction.execute_batch(QUARANTINE)?;
+    transaction.execute_batch("REINDEX")?;
+    let mut found = Vec::new();
+    for (key, reason) in damaged(&transaction, &INSTANCES)? {
+        found.push(copy_instance(&transaction, &key, &reason)?);
+    }
+    for (key, reason) in damaged(&transaction, &ENTITIES)? {
+        found.push(copy_entity(&transaction, &key, &reason)?);
+    }
+    transaction.commit()?;
+    Ok(Copied::Whole(found))
+}
+
+fn copy_instance(connection: &Connection, key: &[Value], reason: &str) -> rusqlite::Result<DamagedRow> {
+    let mut copies = vec![copy_row(connection, INSTANCES.name, INSTANCES.key, key, reason)?];
+    let [Value::Integer(execution)] = key else {
+        return Ok(DamagedRow {
+            owner: None,
+            instance: None,
+            status: None,
+            copies,
+        });
+    };
+    let its = OF_EXECUTION.map(|(table, columns)| (table, columns, "key"));
+    for (table, columns, whose) in OF_INSTANCE.into_iter().chain(its) {
+        let reason = format!("it belongs to execution {execution}, whose row is damaged");
+        for key in keys(connection, table, columns, &format!("{whose} = {execution}"))? {
+            copies.push(copy_row(connection, table, columns, &key, &reason)?);
+        }
+    }
+    let texts = "SELECT id, status FROM instances WHERE key = ?1";
+    let (id, status) = connection.query_row(texts, [execution], |row| {
+        Ok((row.get::<_, String>(0).ok(), row.get::<_, String>(1).ok()))
+    })?;
+    Ok(DamagedRow {
+        owner: Some(Owner::Execution(ExecutionKey(*execution as u64))),
+        instance: id.and_then(|id| InstanceId::new(&id).ok()),
+        status: status.and_then(|word| Status::ALL.into_iter().find(|status| status.as_str() == word)),
+        copies,
+    })
+}
+
+fn copy_entity(connection: &Connection, key: &[Value], reason: &str) -> rusqlite::Result<DamagedRow> {
+    let mut copies = vec![copy_row(connection, ENTITIES.name, ENTITIES.key, key, reason)?];
+    let is_its = "rowid IN (SELECT values_of.rowid FROM entity_payloads AS values_of
+         JOIN entities ON entities.name = values_of.name AND entities.key = values_of.key
+         WHERE entities.rowid = ";
+    if let [Value::Integer(row)] = key {
+        let reason = "it belongs to an entity whose row is damaged";
+        for key in keys(
+            connection,
+            "entity_payloads",
+            &["rowid"],
+            &format!("{is_its}{row})"),
+        )? {
+            copies.push(copy_row(connection, "entity_payloads", &["rowid"], &key, reason)?);
+        }
+    }
+    let texts = "SELECT name, key FROM entities WHERE rowid = ?1";
+    let id = connection.query_row(texts, params_from_iter(key), |row| {
+        let (name, key) = (row.get::<_, String>(0), row.get::<_, String>(1));
+        Ok(name.ok().zip(key.ok()))
+    })?;
+    let id = id.and_then(|(name, key)| EntityId::new(&name, &key).ok());
+    Ok(DamagedRow {
+        owner: id.map(Owner::Entity),
+        instance: None,
+        status: None,
+        copies,
+    })
+}
 
 /// One transaction: all rows that cannot be read and what belongs to them, or nothing.
 pub(crate) fn move_damaged(connection: &Connection) -> rusqlite::Result<Vec<Moved>> {
@@ -178,15 +273,24 @@ fn move_all(
     reason: &str,
     moved: &mut Vec<Moved>,
 ) -> rusqlite::Result<()> {
-    let sql = format!("SELECT {} FROM {table} WHERE {which}", columns.join(", "));
-    let keys: Vec<Vec<Value>> = connection
-        .prepare(&sql)?
-        .query_map([], |row| key_of(row, 0))?
-        .collect::<rusqlite::Result<_>>()?;
-    for key in keys {
+    for key in keys(connection, table, columns, which)? {
         move_row(connection, table, columns, &key, reason, moved)?;
     }
     Ok(())
+}
+
+/// The keys of the rows of which `which` is true.
+fn keys(
+    connection: &Connection,
+    table: &str,
+    columns: &[&str],
+    which: &str,
+) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let sql = format!("SELECT {} FROM {table} WHERE {which}", columns.join(", "));
+    connection
+        .prepare(&sql)?
+        .query_map([], |row| key_of(row, 0))?
+        .collect()
 }
 
 /// The values of the columns from `first` on. A text goes by its bytes, since it may not be one any more.
@@ -211,6 +315,50 @@ fn move_row(
     reason: &str,
     moved: &mut Vec<Moved>,
 ) -> rusqlite::Result<()> {
+    moved.push(copy_row(connection, table, columns, key, reason)?);
+    let sql = format!("DELETE FROM {table} WHERE {}", is_it(columns, key));
+    connection.execute(&sql, params_from_iter(key))?;
+    Ok(())
+}
+
+/// A row that is there already, byte for byte, is not copied again.
+fn copy_row(
+    connection: &Connection,
+    table: &str,
+    columns: &[&str],
+    key: &[Value],
+    reason: &str,
+) -> rusqlite::Result<Moved> {
+    let sql = format!("SELECT * FROM {table} WHERE {}", is_it(columns, key));
+    let record = connection.query_row(&sql, params_from_iter(key), record)?;
+    let name = name_of(columns, key);
+    let copied: Option<i64> = connection
+        .query_row(
+            "SELECT number FROM quarantine WHERE source = ?1 AND row = ?2 AND record = ?3",
+            params![table, name, record],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let number = match copied {
+        Some(number) => number,
+        None => {
+            connection.execute(
+                "INSERT INTO quarantine (source, row, reason, record) VALUES (?1, ?2, ?3, ?4)",
+                params![table, name, reason, record],
+            )?;
+            connection.last_insert_rowid()
+        }
+    };
+    Ok(Moved {
+        number: number as u64,
+        table: table.to_owned(),
+        row: name,
+        reason: reason.to_owned(),
+    })
+}
+
+/// The condition that a row has this key, whose values are the parameters.
+fn is_it(columns: &[&str], key: &[Value]) -> String {
     let is_it: Vec<String> = columns
         .iter()
         .zip(key)
@@ -219,23 +367,7 @@ fn move_row(
             _ => format!("{column} IS ?"),
         })
         .collect();
-    let is_it = is_it.join(" AND ");
-    let values = || params_from_iter(key.iter());
-    let record = connection.query_row(&format!("SELECT * FROM {table} WHERE {is_it}"), values(), record)?;
-    let name = name_of(columns, key);
-    connection.execute(
-        "INSERT INTO quarantine (source, row, reason, record) VALUES (?1, ?2, ?3, ?4)",
-        params![table, name, reason, record],
-    )?;
-    let number = connection.last_insert_rowid() as u64;
-    connection.execute(&format!("DELETE FROM {table} WHERE {is_it}"), values())?;
-    moved.push(Moved {
-        number,
-        table: table.to_owned(),
-        row: name,
-        reason: reason.to_owned(),
-    });
-    Ok(())
+    is_it.join(" AND ")
 }
 
 fn name_of(columns: &[&str], key: &[Value]) -> String {

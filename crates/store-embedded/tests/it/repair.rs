@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use dalsegno_core::query::InstanceQuery;
-use dalsegno_core::store::Store;
+use dalsegno_core::store::{Moved, Owner, Store};
 use dalsegno_core::{ExecutionKey, PartitionId};
 use dalsegno_store_embedded::repair::repair;
-use dalsegno_store_embedded::{EmbeddedStore, Moved, verify};
+use dalsegno_store_embedded::{EmbeddedStore, verify};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -151,4 +151,64 @@ fn a_flipped_bit_in_the_file_of_a_row_is_repaired() {
     let moved = repair(folder.path()).unwrap();
     assert_eq!(places(&moved)[0], ("instances", "key 2"));
     check_sound(folder.path());
+}
+
+#[test]
+fn copies_are_durable_and_made_once_and_the_rows_stay() {
+    let folder = checksums::hub();
+    change(folder.path(), "UPDATE instances SET name = 'x'");
+    change(folder.path(), "UPDATE entities SET key = CAST(x'ff' AS TEXT)");
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    let copied = store.copy_damaged().unwrap();
+    let [instance, entity] = &copied[..] else {
+        panic!("{copied:?}");
+    };
+    assert_eq!(instance.owner, Some(Owner::Execution(ExecutionKey(1))));
+    assert_eq!(instance.instance, Some(row(1).id));
+    assert_eq!(
+        places(&instance.copies),
+        [
+            ("instances", "key 1"),
+            ("history", "position 16777216"),
+            ("payloads", "rowid 1"),
+            ("tasks", "partition 0, key 1, task 1"),
+            ("timers", "partition 0, due 9, key 1, task 2"),
+        ]
+    );
+    assert_eq!(entity.owner, None, "its key cannot be read");
+    // A copy in which nothing has changed is not made again.
+    assert_eq!(store.copy_damaged().unwrap(), copied);
+    store.abandon();
+    let tables = Connection::open(folder.path().join("hub.db")).unwrap();
+    let count = |table: &str| -> u32 {
+        tables
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(
+        (count("instances"), count("entities"), count("quarantine")),
+        (1, 1, 6)
+    );
+}
+
+#[test]
+fn the_tables_of_a_later_opening_are_not_written() {
+    let folder = TempDir::new().unwrap();
+    let store = fill(folder.path(), 1..4);
+    store.checkpoint().unwrap();
+    change(folder.path(), "UPDATE instances SET name = 'x' WHERE key = 2");
+    change(
+        folder.path(),
+        "UPDATE hub SET value = value + 1 WHERE name = 'epoch'",
+    );
+    assert!(
+        store
+            .copy_damaged()
+            .unwrap_err()
+            .to_string()
+            .contains("another process")
+    );
+    store.abandon();
+    let tables = Connection::open(folder.path().join("hub.db")).unwrap();
+    assert!(tables.prepare("SELECT * FROM quarantine").is_err());
 }

@@ -9,6 +9,7 @@ mod functions;
 mod held;
 mod limits;
 mod receivers;
+mod repair;
 mod restarts;
 mod secrets;
 mod spans;
