@@ -212,6 +212,12 @@ impl Layers {
         Ok(self.patched(table()?, usize::MAX))
     }
 
+    /// Was the row of that execution deleted, and not written again?
+    pub(crate) fn is_row_gone(&self, key: ExecutionKey) -> bool {
+        let newest = self.newest_first().find_map(|window| window.executions.get(&key));
+        newest.is_some_and(|execution| execution.row.is_none() && execution.is_row_gone)
+    }
+
     /// The row of an execution, if it is the current one.
     pub(crate) fn instance_by_key<E>(
         &self,
@@ -247,7 +253,15 @@ impl Layers {
         key: ExecutionKey,
         table: impl FnOnce() -> Result<Vec<HistoryChunk>, E>,
     ) -> Result<Vec<HistoryChunk>, E> {
-        let mut chunks = table()?;
+        let is_wiped = self
+            .newest_first()
+            .filter_map(|window| window.executions.get(&key))
+            .any(|execution| execution.is_wiped);
+        let mut chunks = match is_wiped {
+            // What the tables have of it may be damaged, and does not count.
+            true => Vec::new(),
+            false => table()?,
+        };
         for execution in self
             .oldest_first()
             .filter_map(|window| window.executions.get(&key))

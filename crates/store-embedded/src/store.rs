@@ -255,7 +255,15 @@ impl Store for EmbeddedStore {
         let layers = self.checkpoint.overlay.read();
         layers
             .instance(id, || {
-                self.readers.with(|connection| read::instance(connection, id))
+                self.readers
+                    .with(|connection| match read::instance(connection, id) {
+                        // The row is to be deleted by the next checkpoint.
+                        Err(error) if read::is_damage(&error) => match read::key_of(connection, id)? {
+                            Some(key) if layers.is_row_gone(key) => Ok(None),
+                            _ => Err(error),
+                        },
+                        found => found,
+                    })
             })
             .map_err(read_error)
     }

@@ -12,10 +12,10 @@ use crate::session::Session;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples: dalsegno repair --hub orders\n          dalsegno repair .dalsegno/hub\nMake a backup first. The table quarantine of hub.db has what was moved."
+    after_help = "Example: dalsegno repair --hub orders\nMake a backup first. The table quarantine of hub.db has what was moved."
 )]
 pub(crate) struct Repair {
-    /// The hub in this folder, which no host has open, instead of one of a host
+    /// Of the hub in this folder, which no host has open
     folder: Option<PathBuf>,
 }
 

@@ -364,7 +364,7 @@ fn a_damaged_row_fails_no_list_and_is_purged_by_force_or_moved_aside_by_a_repair
     assert!(verified.ends_with("exit 1"), "{verified}");
     let repaired = here("repair hub");
     assert!(
-        repaired.contains("2| moved to quarantine 5: instances key ") && repaired.ends_with("exit 0"),
+        repaired.contains("2| moved to quarantine 3: instances key ") && repaired.ends_with("exit 0"),
         "{repaired}"
     );
     assert!(here("verify hub").ends_with("exit 0"));

@@ -167,7 +167,7 @@ fn copy_instance(connection: &Connection, key: &[Value], reason: &str) -> rusqli
     })?;
     Ok(DamagedRow {
         owner: Some(Owner::Execution(ExecutionKey(*execution as u64))),
-        instance: id.and_then(|id| InstanceId::new(&id).ok()),
+        instance: id.and_then(|id| InstanceId::parse(&id).ok()),
         status: status.and_then(|word| Status::ALL.into_iter().find(|status| status.as_str() == word)),
         copies,
     })

@@ -38,6 +38,14 @@ pub(crate) fn instance_by_key(
     one_instance(connection, "key = ?1", key.0 as i64)
 }
 
+/// The key in the row of an instance, whose other columns may be damaged.
+pub(crate) fn key_of(connection: &Connection, id: &InstanceId) -> rusqlite::Result<Option<ExecutionKey>> {
+    connection
+        .prepare_cached("SELECT key FROM instances WHERE id = ?1")?
+        .query_row([id.as_str()], |row| key(row, 0))
+        .optional()
+}
+
 fn one_instance(
     connection: &Connection,
     filter: &str,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use dalsegno_core::query::InstanceQuery;
-use dalsegno_core::store::{Moved, Owner, Store};
+use dalsegno_core::store::{Commit, Moved, Op, Owner, Store};
 use dalsegno_core::{ExecutionKey, PartitionId};
 use dalsegno_store_embedded::repair::repair;
 use dalsegno_store_embedded::{EmbeddedStore, verify};
@@ -211,4 +211,34 @@ fn the_tables_of_a_later_opening_are_not_written() {
     store.abandon();
     let tables = Connection::open(folder.path().join("hub.db")).unwrap();
     assert!(tables.prepare("SELECT * FROM quarantine").is_err());
+}
+
+#[test]
+fn a_damaged_row_that_was_deleted_is_gone_before_the_tables_know_it() {
+    // The engine read such a row again after its deletion, and kept the instance as damaged.
+    let folder = TempDir::new().unwrap();
+    drop(fill(folder.path(), 1..4));
+    for sql in [
+        "UPDATE instances SET name = 'x' WHERE key = 2",
+        "UPDATE history SET events = x'00' WHERE key = 2",
+    ] {
+        change(folder.path(), sql);
+    }
+    let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+    assert!(store.instance(&row(2).id).unwrap_err().is_damage());
+    assert!(store.history(ExecutionKey(2)).unwrap_err().is_damage());
+    let delete = Op::DeleteExecution {
+        key: ExecutionKey(2),
+        id: row(2).id,
+    };
+    let deletion = Commit {
+        partition: PartitionId(0),
+        epoch: store.load_hub().unwrap().epoch,
+        ops: vec![delete],
+    };
+    store.append(&mut vec![deletion]).unwrap();
+    assert_eq!(store.instance(&row(2).id).unwrap(), None);
+    assert_eq!(store.instance_by_key(ExecutionKey(2)).unwrap(), None);
+    assert_eq!(store.history(ExecutionKey(2)).unwrap(), []);
+    assert_eq!(store.instance(&row(3).id).unwrap(), Some(row(3)));
 }
