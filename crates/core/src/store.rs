@@ -427,7 +427,7 @@ pub fn page_of(chunks: Vec<HistoryChunk>, first: u64, bytes_max: usize) -> Vec<H
     page
 }
 
-/// A row that was copied to where damaged rows are kept, with its bytes.
+/// A row that was moved to where damaged rows are kept, with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Its number there.
@@ -436,11 +436,11 @@ pub struct Moved {
     pub table: String,
     /// Which row, by its key.
     pub row: String,
-    /// Why it was copied.
+    /// Why it was moved.
     pub reason: String,
 }
 
-/// An instance or entity whose row cannot be read, copied aside with all that is its.
+/// An instance or entity that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedRow {
     /// Whose row it is; `None` when its key cannot be read either.
@@ -449,8 +449,21 @@ pub struct DamagedRow {
     pub instance: Option<InstanceId>,
     /// The status under which the instance is counted, if it is.
     pub status: Option<Status>,
-    /// The copies. The first is that of the row itself.
-    pub copies: Vec<Moved>,
+    /// The table it is in.
+    pub table: String,
+    /// Which row, by its key.
+    pub row: String,
+    /// Why it cannot be read.
+    pub reason: String,
+}
+
+/// What becomes of the bytes of rows that are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// They are moved to where damaged rows are kept.
+    Kept,
+    /// Nothing of them is kept.
+    Dropped,
 }
 
 /// What a hub takes on its disk, and how much there is in it.
@@ -595,14 +608,22 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         Ok(None)
     }
 
-    /// Copies every instance and entity whose row cannot be read to where damaged rows are kept, with
-    /// all that is theirs, and says which. The copies are durable; the rows are deleted by those who
-    /// commit, for a store changes nothing on its own. Reads all rows.
+    /// The instances and entities that cannot be read. Reads all of them.
     ///
     /// # Errors
-    /// When the store cannot be read or written. Then nothing was copied.
-    fn copy_damaged(&self) -> Result<Vec<DamagedRow>, ReadError> {
+    /// When the store cannot be read.
+    fn damaged(&self) -> Result<Vec<DamagedRow>, ReadError> {
         Ok(Vec::new())
+    }
+
+    /// Removes executions and entities with all that is theirs, their tasks and timers included, and says
+    /// what it moved. Durable when it returns. For what is damaged: a commit finds its row by values that
+    /// may be wrong. The caller sees to it that it is in no memory.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or keeps no such rows. Then nothing was removed.
+    fn remove(&self, _owners: &[Owner], _bytes: Bytes) -> Result<Vec<Moved>, ReadError> {
+        Err(ReadError("this store removes nothing but by commits".into()))
     }
 
     /// Lets go of what the store holds, such as the lock on its folder, though handles of it live

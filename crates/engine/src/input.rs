@@ -202,27 +202,21 @@ pub enum Command {
         key: Option<ExecutionKey>,
         reply: Reply<()>,
     },
-    /// Delete one whose row cannot be read. Of that row only its key is known, and the status under
-    /// which it is counted, if it is.
-    PurgeDamaged {
-        id: InstanceId,
-        key: ExecutionKey,
-        status: Option<Status>,
-        reply: Reply<()>,
-    },
     /// Does this partition have that execution in memory?
     Holds { key: ExecutionKey, reply: Reply<bool> },
-    /// Delete the row of an execution that cannot be read and that no partition has in memory.
-    DeleteDamagedExecution {
+    /// The row of an execution was removed from the store. One partition hears of it.
+    NoteRemoved {
         key: ExecutionKey,
-        /// The instance, if its id can be read.
+        /// The instance, if its id could be read.
         id: Option<InstanceId>,
-        /// The status under which it is counted, if it is.
+        /// The status under which it was counted, if it was.
         status: Option<Status>,
         reply: Reply<()>,
     },
-    /// Delete the row of an entity that cannot be read. False when the entity is in memory.
-    DeleteDamagedEntity { entity: EntityId, reply: Reply<bool> },
+    /// That execution is no more: end its tasks, and free what it has locked.
+    Forget { key: ExecutionKey, reply: Reply<()> },
+    /// Is that entity in memory?
+    HoldsEntity { entity: EntityId, reply: Reply<bool> },
     /// Read again what was found damaged.
     ReadDamagedAgain { reply: Reply<()> },
     /// Its status, if it is in memory.

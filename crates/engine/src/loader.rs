@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use dalsegno_core::query::{
-    EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, LargeValues, Status,
+    EntityPage, EntityQuery, InstanceCursor, InstancePage, InstanceQuery, LargeValues,
 };
 use dalsegno_core::store::{self, EntityRow, Field, HistoryChunk, InstanceRow, Owner, ReadError, Store};
-use dalsegno_core::{Event, ExecutionKey, Fault, FaultKind, InstanceId, PartitionId, Payload};
+use dalsegno_core::{Event, Fault, FaultKind, InstanceId, PartitionId, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::input::{Input, Load, Loaded, StoredInstance, Unread};
@@ -326,41 +326,6 @@ fn event_value(store: &dyn Store, row: &InstanceRow, n: u64) -> Result<Option<Pa
 /// When the store cannot be read, or a value is missing.
 pub fn list(store: &dyn Store, query: &InstanceQuery, bytes_max: usize) -> Result<InstancePage, ReadError> {
     completed(store, store.list(query)?, query.large, bytes_max)
-}
-
-/// The key of an instance whose row is damaged, and the status under which it is counted. Lists show
-/// such a row as far as it can be read; one whose status cannot be read is in no list by status.
-///
-/// # Errors
-/// When the store cannot be read.
-pub(crate) fn find_damaged(
-    store: &dyn Store,
-    id: &InstanceId,
-) -> Result<Option<(ExecutionKey, Option<Status>)>, ReadError> {
-    match store.instance(id) {
-        Err(error) if error.is_damage() => {}
-        found => return found.map(|_| None),
-    }
-    for statuses in [Status::ALL.to_vec(), Vec::new()] {
-        let is_counted = !statuses.is_empty();
-        let mut query = InstanceQuery {
-            statuses,
-            id_prefix: Some(id.to_string()),
-            large: LargeValues::LeaveOut,
-            ..InstanceQuery::default()
-        };
-        loop {
-            let page = store.list(&query)?;
-            if let Some(row) = page.rows.into_iter().find(|row| row.id == *id) {
-                return Ok(Some((row.key, is_counted.then_some(row.status))));
-            }
-            match page.next {
-                Some(next) => query.after = Some(next),
-                None => break,
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// The same for a page that was read already.

@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery};
 use dalsegno_core::store::{
-    BackupPieces, Commit, CommitError, DamagedRow, EntityRow, HistoryChunk, HubLoaded, InstanceRow, Loaded,
-    Lsn, Op, Owner, PayloadDigest, ReadError, Store, StoreSize, page_of,
+    BackupPieces, Bytes, Commit, CommitError, DamagedRow, EntityRow, HistoryChunk, HubLoaded, InstanceRow,
+    Loaded, Lsn, Moved, Op, Owner, PayloadDigest, ReadError, Store, StoreSize, page_of,
 };
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload, Timestamp};
 
@@ -21,7 +21,7 @@ use crate::log::{AppendError, Log};
 use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::recovery::{self, Opened};
-use crate::sqlite::quarantine::{self, Copied};
+use crate::sqlite::quarantine::{self, Removed};
 use crate::sqlite::{self, Readers, read, schema, value};
 
 /// Events that one history can hold; the engine's own limit is far below.
@@ -369,22 +369,24 @@ impl Store for EmbeddedStore {
         self.checkpoint.unapplied_bytes()
     }
 
-    fn copy_damaged(&self) -> Result<Vec<DamagedRow>, ReadError> {
-        if !self.read_tables(Need::Now, quarantine::has_damaged)? {
-            return Ok(Vec::new());
-        }
+    fn damaged(&self) -> Result<Vec<DamagedRow>, ReadError> {
+        self.read_tables(Need::Now, quarantine::find)
+    }
+
+    fn remove(&self, owners: &[Owner], bytes: Bytes) -> Result<Vec<Moved>, ReadError> {
+        Store::checkpoint(self)?;
         self.checkpoint
             .check_tables()
             .map_err(|reason| ReadError(reason.into()))?;
-        let copied = sqlite::open_writer(&self.folder.join(sqlite::FILE))
+        let removed = sqlite::open_writer(&self.folder.join(sqlite::FILE))
             .and_then(|tables| {
                 schema::set_durable(&tables)?;
-                quarantine::copy_damaged(&tables, self.epoch.0)
+                quarantine::remove(&tables, owners, bytes, self.epoch.0)
             })
             .map_err(read_error)?;
-        match copied {
-            Copied::Whole(rows) => Ok(rows),
-            Copied::Superseded(epoch) => Err(ReadError(
+        match removed {
+            Removed::Whole(rows) => Ok(rows),
+            Removed::Superseded(epoch) => Err(ReadError(
                 format!("another process has opened the hub, in epoch {epoch}").into(),
             )),
         }

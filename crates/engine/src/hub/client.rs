@@ -481,29 +481,6 @@ impl TaskHub {
         Ok(purged)
     }
 
-    /// Deletes an instance whose row cannot be read, with its history and values.
-    ///
-    /// # Errors
-    /// `NotFound`, also when its row can be read; `Internal` when the store cannot be read.
-    pub async fn purge_damaged(&self, id: &InstanceId) -> Answer<()> {
-        self.runtime.barrier_all().await;
-        let wanted = id.clone();
-        let found = self
-            .runtime
-            .blocking(move |store| loader::find_damaged(store, &wanted))
-            .await?;
-        let Some((key, status)) = found else {
-            return Err(RequestError::not_found(id));
-        };
-        self.ask(id, |id, reply| Command::PurgeDamaged {
-            id,
-            key,
-            status,
-            reply,
-        })
-        .await
-    }
-
     async fn purge_one(&self, id: &InstanceId, key: Option<ExecutionKey>) -> Answer<()> {
         self.ask(id, |id, reply| Command::Purge { id, key, reply }).await
     }

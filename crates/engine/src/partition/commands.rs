@@ -29,7 +29,6 @@ impl Partition {
             | Command::Rewind { id, .. }
             | Command::RetryNow { id, .. }
             | Command::Purge { id, .. }
-            | Command::PurgeDamaged { id, .. }
             | Command::Status { id, .. }
             | Command::Explain { id, .. }
             | Command::Wait { id, .. } => id.clone(),
@@ -76,13 +75,6 @@ impl Partition {
                 until, ticket, reply, ..
             } => self.wait(id, Waiter { until, ticket, reply }),
             Command::Purge { key, reply, .. } => self.purge(id, key, reply),
-            Command::PurgeDamaged { reply, .. } => {
-                let error = match self.row(id) {
-                    Some(row) => wrong_state(id, "purge as damaged", row.status.as_str()),
-                    None => RequestError::not_found(id),
-                };
-                self.answer_slot(id, reply.with(Err(error)));
-            }
             Command::Rewind { reason, reply, .. } => self.rewind(id, reason, reply),
             Command::RetryNow { task, reply, .. } => self.retry_now(id, task, reply),
             Command::Raise {

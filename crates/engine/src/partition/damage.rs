@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dalsegno_core::message::Caller;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::Op;
-use dalsegno_core::{EntityId, ExecutionKey, InstanceId};
+use dalsegno_core::{EntityId, ExecutionKey, InstanceId, TaskId};
 
 use super::Partition;
 use super::slot::{Item, SlotState};
@@ -68,15 +69,6 @@ impl Partition {
         let queue = std::mem::take(&mut slot.queue);
         for item in queue {
             match item {
-                Item::Command(Command::PurgeDamaged {
-                    key, status, reply, ..
-                }) if turn.ops.is_empty() => {
-                    // What waits for it is dropped, as for any instance that is gone.
-                    slot.state = SlotState::Vacant;
-                    turn.ops.push(Op::DeleteExecution { key, id: id.clone() });
-                    turn.moves.extend(status.map(|status| (Some(status), None)));
-                    turn.effects.push(reply.with(Ok(())));
-                }
                 Item::Command(command) => turn.effects.extend(refusal(command, &error)),
                 item => slot.queue.push_back(item),
             }
@@ -113,8 +105,8 @@ impl Partition {
 }
 
 impl Partition {
-    /// The row has been copied aside. Its tasks and timers find no instance when they are due, and go.
-    pub(super) fn delete_damaged_execution(
+    /// The store has removed that row; the log says so too, and lists and counts follow.
+    pub(super) fn note_removed(
         &mut self,
         key: ExecutionKey,
         id: Option<InstanceId>,
@@ -130,20 +122,47 @@ impl Partition {
             turn.effects.push(Effect::Answer(Box::new(removed)));
         }
         // Rows are deleted by their key; the id is for those who read the log.
-        let id = id.unwrap_or_else(|| InstanceId::trusted("unreadable".to_owned()));
+        let id = id.unwrap_or_else(|| InstanceId::trusted("unreadable"));
         turn.ops.push(Op::DeleteExecution { key, id });
         self.push_turn(turn);
     }
 
-    pub(super) fn delete_damaged_entity(&mut self, id: EntityId, reply: Reply<bool>) {
-        if self.entity_mut(&id).is_some() {
-            return self.answer_now(reply.with(Ok(false)));
-        }
-        self.push_turn(Turn {
-            ops: vec![Op::DeleteEntity { id }],
-            effects: vec![reply.with(Ok(true))],
-            ..Turn::default()
+    /// Ends what is left of an execution that is no more: its activities, its retries, its locks.
+    pub(super) fn forget(&mut self, key: ExecutionKey, reply: Reply<()>) {
+        let mut turn = Turn::default();
+        let mut tasks: Vec<TaskId> = Vec::new();
+        self.attempts.retain(|(of, task), _| {
+            tasks.extend((*of == key).then_some(*task));
+            *of != key
         });
+        tasks.sort_unstable();
+        for task in tasks {
+            turn.ops.push(Op::DeleteTask { key, task });
+            turn.effects.push(Effect::Cancel { key, task });
+        }
+        self.retries.retain(|(_, of, _), _| *of != key);
+        let children = self.children.range((key, TaskId(0))..=(key, TaskId(u32::MAX)));
+        let children: Vec<TaskId> = children.map(|((_, task), _)| *task).collect();
+        for task in children {
+            self.forget_child(key, task, &mut turn);
+        }
+        self.push_turn(turn);
+        let mut locked: Vec<(EntityId, Caller)> = self
+            .entities
+            .iter()
+            .filter_map(|(id, slot)| Some((id.clone(), slot.holder()?.clone())))
+            .filter(|(_, holder)| holder.execution == key)
+            .collect();
+        locked.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (entity, holder) in locked {
+            let unlock = Command::UnlockEntity {
+                entity: entity.clone(),
+                holder: Box::new(holder),
+                reply: Reply::new(drop),
+            };
+            self.push_entity_item(entity, Item::Command(unlock));
+        }
+        self.answer_now(reply.with(Ok(())));
     }
 
     /// What waits for something that was damaged goes on, unless it still is.
@@ -177,8 +196,7 @@ fn refusal(command: Command, error: &RequestError) -> Option<Effect> {
         | Command::Resume { reply, .. }
         | Command::Rewind { reply, .. }
         | Command::RetryNow { reply, .. }
-        | Command::Purge { reply, .. }
-        | Command::PurgeDamaged { reply, .. } => reply.with(Err(error)),
+        | Command::Purge { reply, .. } => reply.with(Err(error)),
         Command::Explain { reply, .. } => reply.with(Err(error)),
         Command::Status { reply, .. } => reply.with(Err(error)),
         Command::Wait { reply, .. } => reply.with(Err(error)),

@@ -47,6 +47,11 @@ impl EntitySlot {
 }
 
 impl EntitySlot {
+    /// Who has it locked.
+    pub(super) fn holder(&self) -> Option<&Caller> {
+        self.entity.as_ref()?.holder.as_ref()
+    }
+
     fn queue_told(&self) -> EntityQueue {
         let running = self.running.iter().map(|item| (item, true));
         let waiting = self.queue.iter().map(|item| (item, false));

@@ -534,13 +534,17 @@ impl Partition {
                 let holds = self.keys.contains_key(&key);
                 self.answer_now(reply.with(Ok(holds)));
             }
-            Command::DeleteDamagedExecution {
+            Command::HoldsEntity { entity, reply } => {
+                let holds = self.entity_mut(&entity).is_some();
+                self.answer_now(reply.with(Ok(holds)));
+            }
+            Command::NoteRemoved {
                 key,
                 id,
                 status,
                 reply,
-            } => self.delete_damaged_execution(key, id, status, reply),
-            Command::DeleteDamagedEntity { entity, reply } => self.delete_damaged_entity(entity, reply),
+            } => self.note_removed(key, id, status, reply),
+            Command::Forget { key, reply } => self.forget(key, reply),
             Command::ReadDamagedAgain { reply } => self.read_damaged_again(reply),
             Command::Barrier { reply } => self.answer_now(reply.with(Ok(()))),
             Command::StopWaiting { id, ticket } => self.stop_waiting(&id, ticket),

@@ -272,35 +272,3 @@ fn an_instance_whose_value_is_missing_is_listed_as_damaged_beside_its_neighbours
     found.sort_unstable_by_key(|(id, _)| *id);
     assert_eq!(found, [("damaged", Some(FaultKind::Damaged)), ("wait", None)]);
 }
-
-#[test]
-fn an_instance_whose_row_is_damaged_is_purged_by_its_key() {
-    // It could be neither terminated nor rewound nor purged.
-    let plan = Plan::failing(0, FOR_EVER, true);
-    let (store, mut hub) = restarted(&plan);
-    let key = row(&store).key;
-    let purge = |hub: &mut SimHub| {
-        hub.ask("wait", |reply| Command::PurgeDamaged {
-            id: id("wait"),
-            key,
-            status: Some(Status::Running),
-            reply,
-        })
-    };
-    // A signal that came before waits in its place, and goes with it.
-    let raised = raise(&mut hub, "wait");
-    let purged = purge(&mut hub);
-    assert!(answer(&mut hub, &raised).is_err());
-    assert_eq!(answer(&mut hub, &purged), Ok(()));
-    assert_eq!(store.instance(&id("wait")).expect("it reads"), None);
-    assert_eq!(store.history(key).expect("it reads"), []);
-    plan.failing.store(0, Ordering::SeqCst);
-    let again = purge(&mut hub);
-    let error = answer(&mut hub, &again).expect_err("it is gone");
-    assert_eq!(error.kind, RequestErrorKind::NotFound);
-    begin(&mut hub, "wait");
-    settle(&mut hub);
-    let sound = purge(&mut hub);
-    let error = answer(&mut hub, &sound).expect_err("it can be read");
-    assert_eq!(error.kind, RequestErrorKind::WrongState);
-}

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use dalsegno_core::query::Status;
-use dalsegno_core::store::{DamagedRow, Moved, Owner};
+use dalsegno_core::store::{Bytes, DamagedRow, Moved, Owner};
 use dalsegno_core::{EntityId, ExecutionKey, InstanceId};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{
@@ -104,91 +104,63 @@ const OF_EXECUTION: [(&str, &[&str]); 2] = [
     ("timers", &["partition", "due", "key", "task"]),
 ];
 
-/// What else is an execution's.
-const OF_INSTANCE: [(&str, &[&str], &str); 2] = [
+/// What is an execution's, and the value that names the execution.
+const OF_INSTANCE: [(&str, &[&str], &str); 5] = [
+    ("instances", &["key"], "key"),
     ("history", &["position"], "position >> 24"),
     ("payloads", &["rowid"], "key"),
+    ("tasks", &["partition", "key", "task"], "key"),
+    ("timers", &["partition", "due", "key", "task"], "key"),
 ];
 
-/// What became of damaged rows that were to be copied.
-pub(crate) enum Copied {
-    Whole(Vec<DamagedRow>),
-    /// Another process has opened the hub, in this epoch; nothing was copied.
-    Superseded(u64),
-}
-
-/// Are there instances or entities that cannot be read?
-pub(crate) fn has_damaged(connection: &Connection) -> rusqlite::Result<bool> {
-    let is_damaged = |table| damaged(connection, table).map(|rows| !rows.is_empty());
-    Ok(is_damaged(&INSTANCES)? || is_damaged(&ENTITIES)?)
-}
-
-/// One transaction: copies of all instances and entities that cannot be read and of what belongs to
-/// them, or nothing. The indexes say afterwards what is in the rows, so that they can be deleted.
-pub(crate) fn copy_damaged(connection: &Connection, opened_in: u64) -> rusqlite::Result<Copied> {
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    let epoch = schema::epoch(&transaction)?;
-    if epoch != opened_in {
-        return Ok(Copied::Superseded(epoch));
-    }
-    transaction.execute_batch(QUARANTINE)?;
-    transaction.execute_batch("REINDEX")?;
+/// The instances and entities that cannot be read, also when it is a value of theirs that is damaged.
+pub(crate) fn find(connection: &Connection) -> rusqlite::Result<Vec<DamagedRow>> {
     let mut found = Vec::new();
-    for (key, reason) in damaged(&transaction, &INSTANCES)? {
-        found.push(copy_instance(&transaction, &key, &reason)?);
+    for (key, reason) in damaged(connection, &INSTANCES)? {
+        found.push(damaged_instance(connection, &key, reason)?);
     }
-    for (key, reason) in damaged(&transaction, &ENTITIES)? {
-        found.push(copy_entity(&transaction, &key, &reason)?);
+    for (key, reason) in damaged(connection, &ENTITIES)? {
+        found.push(damaged_entity(connection, &key, reason)?);
     }
-    transaction.commit()?;
-    Ok(Copied::Whole(found))
-}
-
-fn copy_instance(connection: &Connection, key: &[Value], reason: &str) -> rusqlite::Result<DamagedRow> {
-    let mut copies = vec![copy_row(connection, INSTANCES.name, INSTANCES.key, key, reason)?];
-    let [Value::Integer(execution)] = key else {
-        return Ok(DamagedRow {
-            owner: None,
-            instance: None,
-            status: None,
-            copies,
-        });
-    };
-    let its = OF_EXECUTION.map(|(table, columns)| (table, columns, "key"));
-    for (table, columns, whose) in OF_INSTANCE.into_iter().chain(its) {
-        let reason = format!("it belongs to execution {execution}, whose row is damaged");
-        for key in keys(connection, table, columns, &format!("{whose} = {execution}"))? {
-            copies.push(copy_row(connection, table, columns, &key, &reason)?);
+    let mut lacking = Vec::new();
+    read::every_instance(connection, |_, row| {
+        lacking.extend(row.ok().filter(|(row, _)| row.missing().next().is_some()));
+    })?;
+    for (row, _) in lacking {
+        let owner = Owner::Execution(row.key);
+        for field in row.missing() {
+            let reason = match read::payload(connection, &owner, field.number()) {
+                Ok(Some(_)) => continue,
+                Ok(None) => format!("value {} of it is missing", field.number()),
+                Err(error) if read::is_damage(&error) => error.to_string(),
+                Err(error) => return Err(error),
+            };
+            let key = [Value::Integer(row.key.0 as i64)];
+            found.push(damaged_instance(connection, &key, reason)?);
+            break;
         }
     }
-    let texts = "SELECT id, status FROM instances WHERE key = ?1";
-    let (id, status) = connection.query_row(texts, [execution], |row| {
-        Ok((row.get::<_, String>(0).ok(), row.get::<_, String>(1).ok()))
-    })?;
-    Ok(DamagedRow {
-        owner: Some(Owner::Execution(ExecutionKey(*execution as u64))),
-        instance: id.and_then(|id| InstanceId::parse(&id).ok()),
-        status: status.and_then(|word| Status::ALL.into_iter().find(|status| status.as_str() == word)),
-        copies,
+    Ok(found)
+}
+
+fn damaged_instance(connection: &Connection, key: &[Value], reason: String) -> rusqlite::Result<DamagedRow> {
+    let texts = "SELECT key, id, status FROM instances WHERE key = ?1";
+    connection.query_row(texts, params_from_iter(key), |row| {
+        let key_of_execution = ExecutionKey(row.get::<_, i64>(0)? as u64);
+        let (id, status) = (row.get::<_, String>(1).ok(), row.get::<_, String>(2).ok());
+        let is_it = |word: &str, status: &Status| status.as_str() == word;
+        Ok(DamagedRow {
+            owner: Some(Owner::Execution(key_of_execution)),
+            instance: id.and_then(|id| InstanceId::parse(&id).ok()),
+            status: status.and_then(|word| Status::ALL.into_iter().find(|status| is_it(&word, status))),
+            table: INSTANCES.name.to_owned(),
+            row: name_of(INSTANCES.key, key),
+            reason,
+        })
     })
 }
 
-fn copy_entity(connection: &Connection, key: &[Value], reason: &str) -> rusqlite::Result<DamagedRow> {
-    let mut copies = vec![copy_row(connection, ENTITIES.name, ENTITIES.key, key, reason)?];
-    let is_its = "rowid IN (SELECT values_of.rowid FROM entity_payloads AS values_of
-         JOIN entities ON entities.name = values_of.name AND entities.key = values_of.key
-         WHERE entities.rowid = ";
-    if let [Value::Integer(row)] = key {
-        let reason = "it belongs to an entity whose row is damaged";
-        for key in keys(
-            connection,
-            "entity_payloads",
-            &["rowid"],
-            &format!("{is_its}{row})"),
-        )? {
-            copies.push(copy_row(connection, "entity_payloads", &["rowid"], &key, reason)?);
-        }
-    }
+fn damaged_entity(connection: &Connection, key: &[Value], reason: String) -> rusqlite::Result<DamagedRow> {
     let texts = "SELECT name, key FROM entities WHERE rowid = ?1";
     let id = connection.query_row(texts, params_from_iter(key), |row| {
         let (name, key) = (row.get::<_, String>(0), row.get::<_, String>(1));
@@ -199,32 +171,118 @@ fn copy_entity(connection: &Connection, key: &[Value], reason: &str) -> rusqlite
         owner: id.map(Owner::Entity),
         instance: None,
         status: None,
-        copies,
+        table: ENTITIES.name.to_owned(),
+        row: name_of(ENTITIES.key, key),
+        reason,
     })
+}
+
+/// What became of rows that were to be removed.
+pub(crate) enum Removed {
+    Whole(Vec<Moved>),
+    /// Another process has opened the hub, in this epoch; nothing was removed.
+    Superseded(u64),
+}
+
+/// One transaction: executions and entities with all that is theirs, or nothing.
+pub(crate) fn remove(
+    connection: &Connection,
+    owners: &[Owner],
+    bytes: Bytes,
+    opened_in: u64,
+) -> rusqlite::Result<Removed> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let epoch = schema::epoch(&transaction)?;
+    if epoch != opened_in {
+        return Ok(Removed::Superseded(epoch));
+    }
+    let mut moved = Vec::new();
+    if bytes == Bytes::Kept {
+        transaction.execute_batch(QUARANTINE)?;
+    }
+    past_wrong_indexes(&transaction, |transaction| {
+        for owner in owners {
+            for (table, columns, which) in rows_of(owner) {
+                for key in keys(transaction, table, columns, &which)? {
+                    if bytes == Bytes::Kept {
+                        let reason = format!("it belongs to {}, which is damaged", name_of_owner(owner));
+                        moved.push(copy_row(transaction, table, columns, &key, &reason)?);
+                    }
+                    delete_row(transaction, table, columns, &key)?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    transaction.commit()?;
+    Ok(Removed::Whole(moved))
+}
+
+fn name_of_owner(owner: &Owner) -> String {
+    match owner {
+        Owner::Execution(key) => format!("execution {}", key.0),
+        Owner::Entity(id) => format!("entity {id}"),
+    }
+}
+
+/// The rows of an owner: their table, the columns of their keys, and the condition. No index is used to
+/// find them, since indexes may say something else than the rows.
+fn rows_of(owner: &Owner) -> Vec<(&'static str, &'static [&'static str], String)> {
+    match owner {
+        Owner::Execution(key) => OF_INSTANCE
+            .into_iter()
+            .map(|(table, columns, whose)| (table, columns, format!("+({whose}) = {}", key.0)))
+            .collect(),
+        Owner::Entity(id) => ["entities", "entity_payloads"]
+            .into_iter()
+            .map(|table| {
+                let columns: &[&str] = &["rowid"];
+                let (name, key) = (quoted(id.name()), quoted(id.key()));
+                (table, columns, format!("+name = {name} AND +key = {key}"))
+            })
+            .collect(),
+    }
+}
+
+/// As a literal of SQL.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Runs a removal though indexes do not say what is in the rows, then builds them anew. SQLite refuses to
+/// delete a row that its indexes do not have, except in this mode.
+fn past_wrong_indexes(
+    connection: &Connection,
+    remove: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "writable_schema", true)?;
+    let removed = remove(connection);
+    connection.pragma_update(None, "writable_schema", false)?;
+    removed?;
+    connection.execute_batch("REINDEX")
 }
 
 /// One transaction: all rows that cannot be read and what belongs to them, or nothing.
 pub(crate) fn move_damaged(connection: &Connection) -> rusqlite::Result<Vec<Moved>> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let had_quarantine = transaction.table_exists(None, "quarantine")?;
     transaction.execute_batch(QUARANTINE)?;
     let mut moved = Vec::new();
-    for table in &TABLES {
-        let damaged = damaged(&transaction, table)?;
-        if !damaged.is_empty() && moved.is_empty() {
-            // A row that is not what it was is not what its indexes say either.
-            transaction.execute_batch("REINDEX")?;
-        }
-        for (key, reason) in damaged {
-            move_row(&transaction, table.name, table.key, &key, &reason, &mut moved)?;
-            if let ("instances", [Value::Integer(execution)]) = (table.name, key.as_slice()) {
-                for (of, columns) in OF_EXECUTION {
-                    let reason = format!("it belongs to execution {execution}, which was moved");
-                    let is_its = format!("key = {execution}");
-                    move_all(&transaction, of, columns, &is_its, &reason, &mut moved)?;
+    past_wrong_indexes(&transaction, |transaction| {
+        for table in &TABLES {
+            for (key, reason) in damaged(transaction, table)? {
+                move_row(transaction, table.name, table.key, &key, &reason, &mut moved)?;
+                if let ("instances", [Value::Integer(execution)]) = (table.name, key.as_slice()) {
+                    for (of, columns) in OF_EXECUTION {
+                        let reason = format!("it belongs to execution {execution}, which was moved");
+                        let is_its = format!("key = {execution}");
+                        move_all(transaction, of, columns, &is_its, &reason, &mut moved)?;
+                    }
                 }
             }
         }
-    }
+        Ok(())
+    })?;
     for (name, columns, which) in ORPHANS {
         move_all(
             &transaction,
@@ -235,12 +293,10 @@ pub(crate) fn move_damaged(connection: &Connection) -> rusqlite::Result<Vec<Move
             &mut moved,
         )?;
     }
-    if moved.is_empty() {
-        // The tables stay as they were.
-        transaction.rollback()?;
-    } else {
-        transaction.commit()?;
+    if moved.is_empty() && !had_quarantine {
+        transaction.execute_batch("DROP TABLE quarantine")?;
     }
+    transaction.commit()?;
     Ok(moved)
 }
 
@@ -316,9 +372,12 @@ fn move_row(
     moved: &mut Vec<Moved>,
 ) -> rusqlite::Result<()> {
     moved.push(copy_row(connection, table, columns, key, reason)?);
+    delete_row(connection, table, columns, key)
+}
+
+fn delete_row(connection: &Connection, table: &str, columns: &[&str], key: &[Value]) -> rusqlite::Result<()> {
     let sql = format!("DELETE FROM {table} WHERE {}", is_it(columns, key));
-    connection.execute(&sql, params_from_iter(key))?;
-    Ok(())
+    connection.execute(&sql, params_from_iter(key)).map(drop)
 }
 
 /// A row that is there already, byte for byte, is not copied again.

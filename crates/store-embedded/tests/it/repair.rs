@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use dalsegno_core::query::InstanceQuery;
-use dalsegno_core::store::{Commit, Moved, Op, Owner, Store};
+use dalsegno_core::store::{Bytes, Commit, Moved, Op, Owner, Store};
 use dalsegno_core::{ExecutionKey, PartitionId};
 use dalsegno_store_embedded::repair::repair;
 use dalsegno_store_embedded::{EmbeddedStore, verify};
@@ -153,42 +153,96 @@ fn a_flipped_bit_in_the_file_of_a_row_is_repaired() {
     check_sound(folder.path());
 }
 
+fn removed(store: &EmbeddedStore, bytes: Bytes) -> Vec<Moved> {
+    let owners: Vec<Owner> = store
+        .damaged()
+        .unwrap()
+        .into_iter()
+        .filter_map(|row| row.owner)
+        .collect();
+    store.remove(&owners, bytes).unwrap()
+}
+
+fn count(folder: &Path, table: &str) -> u32 {
+    let tables = Connection::open(folder.join("hub.db")).unwrap();
+    tables
+        .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+        .unwrap()
+}
+
+const OF_ONE: [&str; 5] = ["instances", "history", "payloads", "tasks", "timers"];
+
 #[test]
-fn copies_are_durable_and_made_once_and_the_rows_stay() {
+fn an_open_hub_removes_what_is_damaged_with_all_that_is_its() {
+    for bytes in [Bytes::Kept, Bytes::Dropped] {
+        let folder = checksums::hub();
+        change(folder.path(), "UPDATE instances SET name = 'x'");
+        change(folder.path(), "UPDATE entities SET key = CAST(x'ff' AS TEXT)");
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        let damaged = store.damaged().unwrap();
+        let [instance, entity] = &damaged[..] else {
+            panic!("{damaged:?}");
+        };
+        assert_eq!(instance.owner, Some(Owner::Execution(ExecutionKey(1))));
+        assert_eq!(instance.instance, Some(row(1).id));
+        assert_eq!(entity.owner, None, "its key cannot be read");
+        let moved = removed(&store, bytes);
+        let places: Vec<&str> = moved.iter().map(|moved| moved.table.as_str()).collect();
+        match bytes {
+            Bytes::Kept => assert_eq!(places, OF_ONE),
+            Bytes::Dropped => assert_eq!(places, [""; 0]),
+        }
+        for table in OF_ONE {
+            assert_eq!(count(folder.path(), table), 0, "{table}");
+        }
+        assert_eq!(count(folder.path(), "entities"), 1);
+        assert_eq!(store.damaged().unwrap(), damaged[1..]);
+        store.abandon();
+    }
+}
+
+#[test]
+fn an_instance_whose_value_is_missing_is_damaged() {
     let folder = checksums::hub();
-    change(folder.path(), "UPDATE instances SET name = 'x'");
-    change(folder.path(), "UPDATE entities SET key = CAST(x'ff' AS TEXT)");
+    change(folder.path(), "DELETE FROM payloads");
     let store = EmbeddedStore::open(folder.path(), options()).unwrap();
-    let copied = store.copy_damaged().unwrap();
-    let [instance, entity] = &copied[..] else {
-        panic!("{copied:?}");
-    };
-    assert_eq!(instance.owner, Some(Owner::Execution(ExecutionKey(1))));
-    assert_eq!(instance.instance, Some(row(1).id));
-    assert_eq!(
-        places(&instance.copies),
-        [
-            ("instances", "key 1"),
-            ("history", "position 16777216"),
-            ("payloads", "rowid 1"),
-            ("tasks", "partition 0, key 1, task 1"),
-            ("timers", "partition 0, due 9, key 1, task 2"),
-        ]
-    );
-    assert_eq!(entity.owner, None, "its key cannot be read");
-    // A copy in which nothing has changed is not made again.
-    assert_eq!(store.copy_damaged().unwrap(), copied);
-    store.abandon();
-    let tables = Connection::open(folder.path().join("hub.db")).unwrap();
-    let count = |table: &str| -> u32 {
-        tables
-            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
-            .unwrap()
-    };
-    assert_eq!(
-        (count("instances"), count("entities"), count("quarantine")),
-        (1, 1, 6)
-    );
+    let damaged = store.damaged().unwrap();
+    assert_eq!(damaged[0].owner, Some(Owner::Execution(ExecutionKey(1))));
+    assert!(damaged[0].reason.contains("missing"), "{damaged:?}");
+}
+
+/// Makes the id in the row of one instance that of another. An index still has the first.
+fn flip_id(folder: &Path, id: &str, other: &str) {
+    let path = folder.join("hub.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes
+        .windows(128)
+        .position(|run| run.starts_with(id.as_bytes()) && run.windows(5).any(|name| name == b"Order"))
+        .expect("the row is in the file");
+    bytes[at..at + id.len()].copy_from_slice(other.as_bytes());
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_row_whose_id_became_that_of_its_neighbour_is_moved() {
+    // Its index could not be built anew, and nothing was moved.
+    for is_open in [false, true] {
+        let folder = TempDir::new().unwrap();
+        drop(fill(folder.path(), 1..4));
+        flip_id(folder.path(), "order-1", "order-3");
+        let moved = match is_open {
+            false => repair(folder.path()).unwrap(),
+            true => removed(
+                &EmbeddedStore::open(folder.path(), options()).unwrap(),
+                Bytes::Kept,
+            ),
+        };
+        assert_eq!(places(&moved)[0], ("instances", "key 1"));
+        check_sound(folder.path());
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        assert_eq!(store.instance(&row(1).id).unwrap(), None);
+        assert_eq!(store.instance(&row(3).id).unwrap(), Some(row(3)));
+    }
 }
 
 #[test]
@@ -196,19 +250,15 @@ fn the_tables_of_a_later_opening_are_not_written() {
     let folder = TempDir::new().unwrap();
     let store = fill(folder.path(), 1..4);
     store.checkpoint().unwrap();
-    change(folder.path(), "UPDATE instances SET name = 'x' WHERE key = 2");
     change(
         folder.path(),
         "UPDATE hub SET value = value + 1 WHERE name = 'epoch'",
     );
-    assert!(
-        store
-            .copy_damaged()
-            .unwrap_err()
-            .to_string()
-            .contains("another process")
-    );
+    let owners = [Owner::Execution(ExecutionKey(2))];
+    let error = store.remove(&owners, Bytes::Kept).unwrap_err();
+    assert!(error.to_string().contains("another process"), "{error}");
     store.abandon();
+    assert_eq!(count(folder.path(), "instances"), 3);
     let tables = Connection::open(folder.path().join("hub.db")).unwrap();
     assert!(tables.prepare("SELECT * FROM quarantine").is_err());
 }

@@ -1,8 +1,11 @@
 //! Rows that cannot be read are moved aside while the hub runs.
 
 use std::path::Path;
+use std::time::Duration;
 
-use dalsegno::{Client, Host, Status};
+use dalsegno::{
+    Client, Error, Host, OrchestrationContext, Result, RetryPolicy, Status, activity, orchestrator,
+};
 use dalsegno_store_embedded::verify;
 use rusqlite::Connection;
 
@@ -162,4 +165,78 @@ async fn a_row_whose_instance_is_in_memory_is_left_and_written_again() {
     assert_eq!(host.hub().repair().await.unwrap(), Default::default());
     host.shutdown().await;
     check_sound(folder.path());
+}
+
+/// Locks the wallet of that name, then fails for ever.
+#[orchestrator]
+async fn stubborn(ctx: &OrchestrationContext, wallet: String) -> Result<()> {
+    let wallet = ctx.entity::<Wallet>(wallet);
+    let _lock = ctx.lock([wallet.id()]).await;
+    ctx.set_custom_status("locked");
+    let hourly = RetryPolicy::fixed(100, Duration::from_secs(3600));
+    ctx.call(refuse, ()).retry(hourly).await?;
+    Ok(())
+}
+
+#[activity]
+async fn refuse() -> Result<()> {
+    Err(Error::msg("no"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_instance_had_begun_and_locked_ends_with_it() {
+    // Its activity was tried again, and its lock was held for ever.
+    for is_purge in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || async {
+            let app = app_with(&Probe::default()).register(stubborn).register(refuse);
+            app.embedded(folder.path()).await.unwrap()
+        };
+        let host = open().await;
+        let instance = host
+            .client()
+            .start(stubborn, "ada".into())
+            .id("rotten")
+            .await
+            .unwrap();
+        eventually(async || retries(&host).await == 1).await;
+        host.shutdown().await;
+        drop(instance);
+        change(
+            folder.path(),
+            "UPDATE instances SET name = 'x' WHERE id = 'rotten'",
+        );
+
+        let host = open().await;
+        let client = host.client().clone();
+        client
+            .entity::<Wallet>("ada")
+            .unwrap()
+            .put(5)
+            .signal()
+            .await
+            .unwrap();
+        assert_eq!(retries(&host).await, 1);
+        let rotten = client.instance(stubborn, "rotten").unwrap();
+        match is_purge {
+            true => host.hub().purge_damaged(rotten.id()).await.unwrap(),
+            false => assert_eq!(host.hub().repair().await.unwrap().left, []),
+        }
+        has_cents(&client, 5).await;
+        assert_eq!(retries(&host).await, 0);
+        host.shutdown().await;
+        check_sound(folder.path());
+        let tables = Connection::open(folder.path().join("hub.db")).unwrap();
+        for table in ["instances", "history", "tasks", "timers", "messages"] {
+            let count: u32 = tables
+                .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(count, 0, "{table}");
+        }
+    }
+}
+
+/// Activities that wait for their next attempt.
+async fn retries(host: &Host) -> u64 {
+    host.hub().measure().await.unwrap().partitions.retries
 }
