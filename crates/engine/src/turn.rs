@@ -40,7 +40,8 @@ impl Turn {
     }
 }
 
-fn op_bytes(op: &Op) -> usize {
+/// Bytes that a change takes, roughly.
+pub(crate) fn op_bytes(op: &Op) -> usize {
     48 + match op {
         Op::AppendHistory { data, .. } | Op::PutMessage { data, .. } | Op::PutTask { data, .. } => data.len(),
         Op::PutPayload { value, .. } => value.len_bytes(),

@@ -18,7 +18,7 @@ use crate::executor::{EntityEffect, OperationOutcome, OperationRequest, Operatio
 use crate::input::{Command, EntityInMemory, Load, Unread};
 use crate::record;
 use crate::request::{EntityQueue, EntityWaiter, RequestError, RequestErrorKind};
-use crate::turn::{Effect, Reply, Turn};
+use crate::turn::{Effect, Reply, Turn, op_bytes};
 
 /// So many of those that stand before an entity are told one by one.
 const WAITERS_TOLD_MAX: usize = 100;
@@ -90,8 +90,21 @@ pub(super) struct EntityTurn {
     id: EntityId,
     before: Entity,
     turn: Turn,
+    /// Changes of the turn that are counted, and their bytes.
+    counted: (usize, usize),
     /// The operation whose code runs.
     asked: Option<Asked>,
+}
+
+impl EntityTurn {
+    /// Bytes of the changes so far. Each change is counted once.
+    fn bytes(&mut self) -> usize {
+        let (ops, bytes) = &mut self.counted;
+        let fresh = self.turn.ops.get(*ops..).unwrap_or_default();
+        *bytes += fresh.iter().map(op_bytes).sum::<usize>();
+        *ops = self.turn.ops.len();
+        *bytes
+    }
 }
 
 #[derive(Debug)]
@@ -217,7 +230,7 @@ impl Partition {
         );
     }
 
-    /// Takes what may be taken now, all of it in one turn, until code has to run.
+    /// Takes what may be taken now, in one turn as far as that may grow, until code has to run.
     pub(super) fn process_entity(&mut self, id: &EntityId) -> Option<Job> {
         let slot = self.entities.get_mut(id)?;
         slot.is_queued = false;
@@ -226,13 +239,22 @@ impl Partition {
             id: id.clone(),
             before,
             turn: Turn::default(),
+            counted: (0, 0),
             asked: None,
         })
     }
 
     fn go_on_with_entity(&mut self, mut entity_turn: EntityTurn) -> Option<Job> {
         let id = entity_turn.id.clone();
-        while let Some(item) = self.next_entity_item(&id) {
+        loop {
+            if entity_turn.bytes() > self.config.limits.turn_bytes_max {
+                self.write_entity_turn(entity_turn);
+                self.make_entity_ready(&id);
+                return None;
+            }
+            let Some(item) = self.next_entity_item(&id) else {
+                break;
+            };
             match item {
                 Item::Command(command) => self.execute_entity_command(&id, command, &mut entity_turn.turn),
                 Item::Message {
@@ -434,14 +456,20 @@ impl Partition {
         self.answer_now(Effect::Nudge);
     }
 
-    fn end_entity_turn(&mut self, entity_turn: EntityTurn) -> u64 {
+    fn end_entity_turn(&mut self, mut entity_turn: EntityTurn) -> u64 {
+        self.store_waiting(&entity_turn.id, &mut entity_turn.turn);
+        self.write_entity_turn(entity_turn)
+    }
+
+    /// Commits what was done; what waits is left for the next turn.
+    fn write_entity_turn(&mut self, entity_turn: EntityTurn) -> u64 {
         let EntityTurn {
             id,
             before,
             mut turn,
+            counted: _,
             asked: _,
         } = entity_turn;
-        self.store_waiting(&id, &mut turn);
         self.write_entity(&id, &before, &mut turn);
         let number = self.push_turn(turn);
         self.note_entity_use(&id, number);
@@ -622,12 +650,14 @@ impl Partition {
         self.make_entity_ready(id);
     }
 
-    /// What has to wait is stored, and its senders are answered.
+    /// What has to wait is stored, and its senders are answered: in this turn, and in turns before it
+    /// where that is too much for one.
     pub(super) fn store_waiting(&mut self, id: &EntityId, turn: &mut Turn) {
         let Some(slot) = self.entities.get_mut(id) else {
             return;
         };
         let mut queue = std::mem::take(&mut slot.queue);
+        let (mut stored, mut bytes) = (Turn::default(), 0);
         for item in &mut queue {
             if let Item::Message {
                 sequence,
@@ -636,10 +666,18 @@ impl Partition {
                 ..
             } = item
             {
-                turn.effects.extend(answer.take());
-                *sequence = Some(self.store_entity_message(id, *sequence, message, turn));
+                let known = stored.ops.len();
+                stored.effects.extend(answer.take());
+                *sequence = Some(self.store_entity_message(id, *sequence, message, &mut stored));
+                bytes += stored.ops[known..].iter().map(op_bytes).sum::<usize>();
+                if bytes > self.config.limits.turn_bytes_max {
+                    self.push_turn(std::mem::take(&mut stored));
+                    bytes = 0;
+                }
             }
         }
+        turn.ops.extend(stored.ops);
+        turn.effects.extend(stored.effects);
         if let Some(slot) = self.entities.get_mut(id) {
             slot.queue = queue;
         }

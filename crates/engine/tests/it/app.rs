@@ -10,8 +10,8 @@ use dalsegno_core::limits::Limits;
 use dalsegno_core::retry::RetryPolicy;
 use dalsegno_core::{Action, EntityId, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp};
 use dalsegno_engine::executor::{
-    ActivityRequest, ActivitySettings, AttemptOutcome, Execution, ExecutionInfo, Executor, OperationOutcome,
-    OperationRequest, OperationRun,
+    ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo, Executor,
+    OperationOutcome, OperationRequest, OperationRun,
 };
 use dalsegno_engine::request::StartOptions;
 use dalsegno_engine::{HubOptions, TaskHub};
@@ -293,6 +293,16 @@ impl Executor for Functions {
                 outcome: Ok(None),
                 state: Some(large()),
                 effects: Vec::new(),
+            })),
+            "forward" => Some(OperationRun::Done(OperationOutcome {
+                outcome: Ok(None),
+                state: Some("1".into()),
+                effects: vec![EntityEffect::Signal {
+                    entity: EntityId::new("thing", "z").expect("a good name"),
+                    operation: "add".into(),
+                    input: request.input,
+                    at: None,
+                }],
             })),
             _ => Some(OperationRun::Later(Box::pin(async { later() }))),
         }

@@ -30,11 +30,16 @@ pub(crate) fn open(store: Arc<dyn Store>, suspects: Suspects) -> SimHub {
 
 /// A hub whose first so many attempts of each activity fail.
 pub(crate) fn open_failing(store: Arc<dyn Store>, suspects: Suspects, failing: u32) -> SimHub {
+    open_with(store, suspects, failing, Limits::default())
+}
+
+/// The same with these limits, but for those that the tests of deaths and evictions need.
+pub(crate) fn open_with(store: Arc<dyn Store>, suspects: Suspects, failing: u32, limits: Limits) -> SimHub {
     let limits = Limits {
         kills_max: KILLS_MAX,
         payload_inline_bytes: 64,
         futures_bytes_max: 10_000,
-        ..Limits::default()
+        ..limits
     };
     let options = SimOptions {
         limits,

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use dalsegno_core::limits::COMMIT_BYTES_MAX;
 use dalsegno_core::query::Status;
 
 use super::units;
@@ -178,6 +179,8 @@ const fn row(key: &'static str, kind: Kind, default: &'static str, meaning: &'st
 }
 
 const ANY: Kind = Kind::Count(1, u64::MAX >> 1);
+/// A part of one commit: messages and rows repeat some of the values that are counted.
+const OF_COMMIT: Kind = Kind::Count(1, COMMIT_BYTES_MAX as u64 / 4);
 /// A limit that is kept in 32 bits.
 const SMALL: Kind = Kind::Count(1, u32::MAX as u64);
 
@@ -401,13 +404,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     row(
         "limits.turn_bytes_max",
-        ANY,
+        OF_COMMIT,
         "268435456",
         "Bytes of the values that one turn takes, and of those that it asks for, each; beyond it the rest waits, or the instance is parked (`Oversized`).",
     ),
     row(
         "limits.batch_bytes_max",
-        ANY,
+        OF_COMMIT,
         "268435456",
         "Bytes of turns in one write to the disk; more wait for the next.",
     ),
