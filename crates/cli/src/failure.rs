@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_host::visible::visible;
 use dalsegno_store_embedded::OpenError;
 
 use crate::arguments::Color;
@@ -130,7 +131,7 @@ impl Failure {
             Color::On => ("\u{1b}[1;31m", "\u{1b}[0m"),
             Color::Off => ("", ""),
         };
-        let message = output::visible(&self.message);
+        let message = visible(&self.message);
         let mut lines = message.lines();
         let mut text = format!(
             "{on}error[{}]{off}: {}",
@@ -141,7 +142,7 @@ impl Failure {
             text += &format!("\n  {line}");
         }
         if let Some(help) = &self.help {
-            text += &format!("\n  help: {}", output::visible(help));
+            text += &format!("\n  help: {}", visible(help));
         }
         text
     }

@@ -1,7 +1,8 @@
 //! What commands print.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
+
+use dalsegno_host::visible::{acts, visible};
 
 use crate::arguments::Format;
 
@@ -33,35 +34,6 @@ pub(crate) fn talk(text: &str) {
 pub(crate) fn styled(text: &str) {
     let mut out = io::stderr().lock();
     let _ = writeln!(out, "{text}");
-}
-
-/// Text of several lines without characters that act on a terminal, or that change what a reader sees
-/// of the others: instead of them what JSON writes, so that JSON stays JSON.
-pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    let is_hidden = |letter: char| letter != '\n' && acts(letter);
-    if !text.contains(is_hidden) {
-        return text.into();
-    }
-    let mut seen = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match is_hidden(letter) {
-            false => seen.push(letter),
-            true => letter
-                .encode_utf16(&mut [0; 2])
-                .iter()
-                .for_each(|unit| seen += &format!("\\u{unit:04x}")),
-        }
-    }
-    seen.into()
-}
-
-/// Whether a character moves the cursor, rings, sets colours, or reorders or hides text: controls,
-/// and the format characters of Unicode (category Cf) that do not belong to a script.
-fn acts(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Many rows in a form.

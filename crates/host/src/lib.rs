@@ -31,6 +31,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod traces;
 pub mod v1;
+pub mod visible;
 pub mod webhooks;
 
 pub use app_routes::{AppRoutes, AuthLevel};

@@ -20,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::http::time;
+use crate::visible::Log;
 
 /// What changes the level of this process's logs. A process has one subscriber, so there is one.
 static LEVEL: OnceLock<LogLevel> = OnceLock::new();
@@ -49,7 +50,7 @@ pub fn init(level: &str, format: &str) {
             let text = tracing_subscriber::fmt::layer()
                 // Who logged may not end because nobody reads stderr any more.
                 .log_internal_errors(false)
-                .with_writer(std::io::stderr)
+                .with_writer(|| Log(std::io::stderr()))
                 .with_ansi(std::io::stderr().is_terminal());
             registry.with(text).try_init()
         }

@@ -105,8 +105,30 @@ impl Partition {
 }
 
 impl Partition {
+    pub(super) fn take_repair_command(&mut self, command: Command) {
+        match command {
+            Command::Holds { key, reply } => {
+                let holds = self.keys.contains_key(&key);
+                self.answer_now(reply.with(Ok(holds)));
+            }
+            Command::HoldsEntity { entity, reply } => {
+                let holds = self.entity_mut(&entity).is_some();
+                self.answer_now(reply.with(Ok(holds)));
+            }
+            Command::NoteRemoved {
+                key,
+                id,
+                status,
+                reply,
+            } => self.note_removed(key, id, status, reply),
+            Command::Forget { key, reply } => self.forget(key, reply),
+            Command::ReadDamagedAgain { reply } => self.read_damaged_again(reply),
+            _ => {}
+        }
+    }
+
     /// The store has removed that row; the log says so too, and lists and counts follow.
-    pub(super) fn note_removed(
+    fn note_removed(
         &mut self,
         key: ExecutionKey,
         id: Option<InstanceId>,
@@ -128,7 +150,7 @@ impl Partition {
     }
 
     /// Ends what is left of an execution that is no more: its activities, its retries, its locks.
-    pub(super) fn forget(&mut self, key: ExecutionKey, reply: Reply<()>) {
+    fn forget(&mut self, key: ExecutionKey, reply: Reply<()>) {
         let mut turn = Turn::default();
         let mut tasks: Vec<TaskId> = Vec::new();
         self.attempts.retain(|(of, task), _| {
@@ -166,7 +188,7 @@ impl Partition {
     }
 
     /// What waits for something that was damaged goes on, unless it still is.
-    pub(super) fn read_damaged_again(&mut self, reply: Reply<()>) {
+    fn read_damaged_again(&mut self, reply: Reply<()>) {
         let mut instances = Vec::new();
         for (id, slot) in &mut self.slots {
             if matches!(slot.state, SlotState::Damaged(_)) {

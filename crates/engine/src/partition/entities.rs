@@ -259,29 +259,11 @@ impl Partition {
                 Item::Command(command) => self.execute_entity_command(&id, command, &mut entity_turn.turn),
                 Item::Message {
                     sequence,
-                    message:
-                        Message::Operation {
-                            operation,
-                            input,
-                            caller,
-                            at,
-                            trace,
-                        },
+                    message: message @ Message::Operation { .. },
                     answer,
                     ..
                 } => {
-                    let request = OperationRequest {
-                        operation: operation.clone(),
-                        input: input.clone(),
-                        trace: trace.clone(),
-                    };
-                    let message = Message::Operation {
-                        operation,
-                        input,
-                        caller,
-                        at,
-                        trace,
-                    };
+                    let request = request_of(&message)?;
                     let asked = Asked {
                         sequence,
                         message,
@@ -398,7 +380,11 @@ impl Partition {
                 *sequence = Some(self.store_entity_message(id, *sequence, message, turn));
             }
         }
-        let requests = items.iter().filter_map(request_of).collect();
+        let requests = items
+            .iter()
+            .filter_map(Item::as_message)
+            .filter_map(request_of)
+            .collect();
         let state = self.entity_mut(id).and_then(|entity| entity.row.state.clone());
         let executor = &self.config.executor;
         match executor.run_operations(id, state.as_ref(), requests, self.now) {
@@ -781,8 +767,8 @@ impl Partition {
 }
 
 /// What a waiting operation asks for.
-fn request_of(item: &Item) -> Option<OperationRequest> {
-    match item.as_message()? {
+fn request_of(message: &Message) -> Option<OperationRequest> {
+    match message {
         Message::Operation {
             operation,
             input,

@@ -530,22 +530,11 @@ impl Partition {
                 });
             }
             Command::Deliveries { reply } => self.answer_deliveries(reply),
-            Command::Holds { key, reply } => {
-                let holds = self.keys.contains_key(&key);
-                self.answer_now(reply.with(Ok(holds)));
-            }
-            Command::HoldsEntity { entity, reply } => {
-                let holds = self.entity_mut(&entity).is_some();
-                self.answer_now(reply.with(Ok(holds)));
-            }
-            Command::NoteRemoved {
-                key,
-                id,
-                status,
-                reply,
-            } => self.note_removed(key, id, status, reply),
-            Command::Forget { key, reply } => self.forget(key, reply),
-            Command::ReadDamagedAgain { reply } => self.read_damaged_again(reply),
+            command @ (Command::Holds { .. }
+            | Command::HoldsEntity { .. }
+            | Command::NoteRemoved { .. }
+            | Command::Forget { .. }
+            | Command::ReadDamagedAgain { .. }) => self.take_repair_command(command),
             Command::Barrier { reply } => self.answer_now(reply.with(Ok(()))),
             Command::StopWaiting { id, ticket } => self.stop_waiting(&id, ticket),
             command => self.take_instance_command(command),

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -53,6 +53,12 @@ pub(crate) trait DiskFile: Send + Sync + fmt::Debug {
     fn len(&self) -> io::Result<u64>;
     /// Fills the buffer from a position.
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()>;
+    /// All of it.
+    fn read_whole(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.len()?).map_err(io::Error::other)?];
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
     /// Writes all bytes at a position; the file grows as needed.
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes it that long, with room for all of it; what was never written reads as zeros.
@@ -184,6 +190,19 @@ impl DiskFile for File {
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.read_exact_at(buffer, position)
+    }
+
+    /// Into memory that is not filled with zeros first: that took as long as the rest of a start.
+    fn read_whole(&self) -> io::Result<Vec<u8>> {
+        let len = DiskFile::len(self)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+        let mut file = self;
+        file.seek(SeekFrom::Start(0))?;
+        file.take(len).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 == len {
+            true => Ok(bytes),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {

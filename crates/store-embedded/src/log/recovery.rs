@@ -94,8 +94,7 @@ impl Claim {
     /// A segment that holds a frame of this hub, if any does.
     pub(crate) fn commits(&self, store: u128) -> io::Result<Option<String>> {
         for (number, file) in &self.files {
-            let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
-            file.read_at(0, &mut bytes)?;
+            let bytes = file.read_whole()?;
             if segment::holds_any_frame(&bytes, frame::seed(store, *number)) {
                 return Ok(Some(segment::name(*number)));
             }
@@ -519,12 +518,8 @@ fn holds_frame_at(file: &dyn DiskFile, at: usize, end: usize, seed: u32) -> io::
 }
 
 fn read_whole(file: &dyn DiskFile) -> Result<Vec<u8>, LogError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
-        file.read_at(0, &mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|error| LogError::Io("read a log segment", error))
+    file.read_whole()
+        .map_err(|error| LogError::Io("read a log segment", error))
 }
 
 fn damaged(reason: String) -> LogError {
