@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use dalsegno_engine::request::{CallNote, CalledHub, DEFAULT_HUB, NewHubs};
+use futures::FutureExt;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::ServiceExt;
 
@@ -45,7 +46,7 @@ pub(crate) async fn answer(
     let called = Called::of(&state, connection, &request);
     let note = CallNote::default();
     request.extensions_mut().insert(note.clone());
-    request.extensions_mut().insert(called.hub.clone());
+    request.extensions_mut().insert(called.hub_with_record(&state));
     let pending = called.pending(&state, &note);
     let admitted = called.admit(&state, request.uri(), request.headers());
     let kind = match admitted.is_ok() {
@@ -61,13 +62,6 @@ pub(crate) async fn answer(
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let code = code.unwrap_or_default();
     state.observer.http.called(called.call.name, code);
-    if let Some(created) = called.hub.created() {
-        let note = CallNote::default();
-        note.subject(created);
-        let record = called.record(&state, "createHub");
-        let created = Pending::new(&state.observer, &state.hub, record, note, kind);
-        created.answered(code, kind).await;
-    }
     if let Some(pending) = pending {
         pending.answered(code, kind).await;
     }
@@ -104,6 +98,19 @@ impl Called {
                 },
             ),
         }
+    }
+
+    /// The hub with what records that the call created it. The record is written where the creation
+    /// ends, which may be after the caller disconnected.
+    fn hub_with_record(&self, state: &State) -> CalledHub {
+        let mut record = self.record(state, "createHub");
+        record.subject = Some(audit::action::cut(self.hub.name()));
+        let (observer, clock) = (Arc::clone(&state.observer), state.hub.clone());
+        self.hub.clone().recorded_by(Arc::new(move || {
+            let (observer, now, mut record) = (Arc::clone(&observer), clock.now(), record.clone());
+            record.at = time::exact(now);
+            async move { observer.audit.record(record, RecordKind::Admitted, now).await }.boxed()
+        }))
     }
 
     /// Checks the caller against what the table says of the call.
