@@ -77,7 +77,7 @@ pub(crate) async fn dispatch(
 
 /// What a browser may do with a response of the host: take it for nothing but what it says it is,
 /// and store it nowhere unless it says otherwise.
-fn protect(headers: &mut HeaderMap) {
+pub(super) fn protect(headers: &mut HeaderMap) {
     headers
         .entry(header::X_CONTENT_TYPE_OPTIONS)
         .or_insert(HeaderValue::from_static("nosniff"));
@@ -193,6 +193,7 @@ fn authenticated(state: &Arc<State>, connection: Connection, face: &Face, parts:
         parts,
         body: body.into(),
         parameters: &[],
+        also: &[],
         note: CallNote::default(),
     }
 }
