@@ -11,7 +11,7 @@ const HOSTILE = [
   `<iframe srcdoc="<script>parent.hurt=1</script>">`, `<body onload=${HURT}>`, `<details open ontoggle=${HURT}>x</details>`, `<a href="javascript:${HURT}">x</a>`, `javascript:${HURT}`, `" onmouseover="${HURT}" x="`, `' onfocus='${HURT}' autofocus='`,
   `\` onclick=${HURT} \``, `\${${HURT}}`, `{{constructor.constructor('${HURT}')()}}`, `<style>*{display:none}</style>`, `<link rel=stylesheet href=data:text/css,*{display:none}>`, `<meta http-equiv=refresh content=0;url=javascript:${HURT}>`, `<base href=https://evil.invalid/>`,
   `<form action=javascript:${HURT}><button>x</button></form>`, `<object data=javascript:${HURT}>`, `<math><mtext><img src=x onerror=${HURT}></mtext></math>`, `<template><script>${HURT}</script></template>`, `<!--><img src=x onerror=${HURT}>-->`, `]]><script>${HURT}</script>`, `<video><source onerror=${HURT}></video>`, `<input autofocus onfocus=${HURT}>`, `<marquee onstart=${HURT}>x</marquee>`,
-  `\u202Egnp.exe<img src=x onerror=${HURT}>`, `__proto__`, `constructor`, `%3Cscript%3E${HURT}%3C/script%3E`, `&lt;img src=x onerror=${HURT}&gt;`, `\\"><img src=x onerror=${HURT}>`, `data:text/html,<script>${HURT}</script>`, `<noscript><img src=x onerror=${HURT}></noscript>`,
+  `\u202Egnp.exe<img src=x onerror=${HURT}>`, `\u202Egnp.exe`, `a\u2067b\u2069c`, `d\u200Be\u061Cf\uFEFFg`, `__proto__`, `constructor`, `%3Cscript%3E${HURT}%3C/script%3E`, `&lt;img src=x onerror=${HURT}&gt;`, `\\"><img src=x onerror=${HURT}>`, `data:text/html,<script>${HURT}</script>`, `<noscript><img src=x onerror=${HURT}></noscript>`,
 ];
 
 let server;
@@ -27,17 +27,31 @@ const unharmed = (tab) => tab.page.evaluate(() => ({
 }));
 const SOUND = { hurt: undefined, base: 0, handlers: 0, images: 0, scripts: 1, links: 0, hidden: 'block' };
 
+/** What reorders other characters, or is not seen. */
+const HIDDEN = /[\u061C\u200B-\u200F\u202A-\u202E\u2066-\u2069\uFEFF]/gu;
+
+/** Spaces as one; U+FEFF is one to JavaScript. */
+const oneSpace = (text) => text.replaceAll(/[ \t\r\n\u00A0]+/g, ' ');
+
 async function shows(tab, text, where) {
-  const wanted = text.replaceAll(/\s+/g, ' ');
-  const ask = () => tab.page.evaluate(() => `${document.body.innerText} ${[...document.querySelectorAll('[title]')].map((one) => one.title).join(' ')} ${[...document.querySelectorAll('input, textarea')].map((one) => one.value).join(' ')}`.replaceAll(/\s+/g, ' '));
-  // Values are shown as JSON.
+  const wanted = oneSpace(text);
+  const ask = async () => {
+    const [read, edited] = await tab.page.evaluate(() => {
+      const all = (selector, of) => [...document.querySelectorAll(selector)].map(of).join(' ');
+      return [[document.body.innerText, document.title, all('[title]', (one) => one.title), all('[aria-label]', (one) => one.getAttribute('aria-label'))].join(' '), all('input, textarea', (one) => one.value)];
+    });
+    return { read: oneSpace(read), edited: oneSpace(edited) };
+  };
+  // Values are shown as JSON; what is read is shown without characters that hide or reorder others.
   const forms = [wanted, JSON.stringify(wanted).slice(1, -1)];
-  let seen = '';
+  const written = forms.map((form) => form.replaceAll(HIDDEN, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`));
+  let seen = { read: '', edited: '' };
   try {
-    await until(async () => { seen = await ask(); return forms.some((form) => seen.includes(form)); }, '');
+    await until(async () => { seen = await ask(); return written.some((form) => seen.read.includes(form)) || forms.some((form) => seen.edited.includes(form)); }, '');
   } catch {
-    assert.fail(`${where} does not show ${text}: ${seen.slice(0, 600)}`);
+    assert.fail(`${where} does not show ${text}: ${seen.read.slice(0, 600)}`);
   }
+  assert.deepEqual(seen.read.match(HIDDEN), null, `${where} with ${JSON.stringify(text)}`);
   assert.deepEqual(await unharmed(tab), SOUND, `${where} with ${text}`);
 }
 

@@ -1,7 +1,7 @@
 //! What clients ask of a hub, and what they get.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dalsegno_core::event::ParentClosePolicy;
@@ -10,6 +10,7 @@ use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{EntityRow, InstanceRow, PayloadDigest};
 use dalsegno_core::{Event, InstanceId, Payload, Timestamp, TraceContext};
+use futures::future::BoxFuture;
 
 use crate::record;
 pub use crate::task::UnconsumedEvents;
@@ -305,13 +306,25 @@ pub enum NewHubs {
     Refused,
 }
 
+/// Records that a call created its hub; ready when the record is durable.
+pub type RecordCreation = dyn Fn() -> BoxFuture<'static, ()> + Send + Sync;
+
 /// The hub that a call names. The endpoint that admits a call resolves the name once and attaches it
 /// to the call, so that the service acts on the very hub that was checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CalledHub {
     name: Arc<str>,
     new_hubs: NewHubs,
-    created: Arc<OnceLock<()>>,
+    record_creation: Option<Arc<RecordCreation>>,
+}
+
+impl fmt::Debug for CalledHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CalledHub")
+            .field("name", &self.name)
+            .field("new_hubs", &self.new_hubs)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CalledHub {
@@ -320,7 +333,16 @@ impl CalledHub {
         Self {
             name: name.into(),
             new_hubs,
-            created: Arc::default(),
+            record_creation: None,
+        }
+    }
+
+    /// The same hub, with what records its creation.
+    #[must_use]
+    pub fn recorded_by(self, record: Arc<RecordCreation>) -> Self {
+        Self {
+            record_creation: Some(record),
+            ..self
         }
     }
 
@@ -334,14 +356,49 @@ impl CalledHub {
         self.new_hubs
     }
 
-    /// Records that the call created it.
-    pub fn record_created(&self) {
-        let _ = self.created.set(());
+    /// Records that the call created it. Whoever creates the hub awaits this, in a task that outlives
+    /// the call: a caller that disconnects must not leave a hub behind that no record names.
+    pub async fn record_created(&self) {
+        if let Some(record) = &self.record_creation {
+            record().await;
+        }
     }
+}
 
-    /// Its name, if the call created it.
-    pub fn created(&self) -> Option<&str> {
-        self.created.get().map(|()| &*self.name)
+/// A scope that some calls need besides that of their kind, depending on what they ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondScope {
+    /// To end a running instance.
+    Control,
+    /// To delete an entity.
+    Entity,
+}
+
+/// Which second scopes the caller of a call has. Without an endpoint that knows keys, all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallScopes {
+    /// Whether it has [`SecondScope::Control`].
+    pub control: bool,
+    /// Whether it has [`SecondScope::Entity`].
+    pub entity: bool,
+}
+
+impl Default for CallScopes {
+    fn default() -> Self {
+        Self {
+            control: true,
+            entity: true,
+        }
+    }
+}
+
+impl CallScopes {
+    /// Whether the caller has this one.
+    pub fn has(self, scope: SecondScope) -> bool {
+        match scope {
+            SecondScope::Control => self.control,
+            SecondScope::Entity => self.entity,
+        }
     }
 }
 

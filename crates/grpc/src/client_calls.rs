@@ -6,12 +6,13 @@ use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, InstanceId, Payload};
 use dalsegno_engine::hub::NewId;
 use dalsegno_engine::request::{
-    CallNote, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions,
+    CallNote, CallScopes, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, SecondScope,
+    Signal, StartOptions,
 };
 use tonic::Status;
 
 use crate::fields::{BadField, StatusFilter};
-use crate::service::{Served, refused};
+use crate::service::{Served, demand, refused};
 use crate::{fields, proto, wire};
 
 /// Characters of an instance id that clients choose: the limit of the scheduler.
@@ -29,6 +30,36 @@ fn id(text: &str) -> Result<InstanceId, Status> {
 
 fn entity(text: &str) -> Result<EntityId, Status> {
     wire::entity_id(text).map_err(|error| Status::invalid_argument(format!("instanceId: {error}")))
+}
+
+/// Refuses a start that may end a running instance, unless the caller may.
+pub(crate) fn check_start(request: &proto::CreateInstanceRequest, scopes: CallScopes) -> Result<(), Status> {
+    let (policy, replaceable) = reuse(request.orchestration_id_reuse_policy.as_ref())?;
+    let ends_running = policy == ReusePolicy::TerminateAndStart
+        && replaceable.is_none_or(|listed| listed.iter().any(|status| !status.is_final()));
+    match ends_running {
+        true => demand(
+            scopes,
+            SecondScope::Control,
+            "a start whose reuse policy ends a running instance",
+        ),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a purge that names entities, unless the caller may delete them.
+fn check_purge(request: &proto::PurgeInstancesRequest, scopes: CallScopes) -> Result<(), Status> {
+    use proto::purge_instances_request::Kind;
+    let is_entity = |id: &String| id.starts_with('@');
+    let names_entities = match &request.kind {
+        Some(Kind::InstanceId(id)) => is_entity(id),
+        Some(Kind::InstanceBatch(batch)) => batch.instance_ids.iter().any(is_entity),
+        Some(Kind::PurgeInstanceFilter(_)) | None => false,
+    };
+    match names_entities {
+        true => demand(scopes, SecondScope::Entity, "a purge that names an entity"),
+        false => Ok(()),
+    }
 }
 
 pub(crate) async fn start(served: &Served, request: proto::CreateInstanceRequest) -> Result<String, Status> {
@@ -306,6 +337,7 @@ pub(crate) async fn purge(
     served: &Served,
     request: proto::PurgeInstancesRequest,
     note: &CallNote,
+    scopes: CallScopes,
 ) -> Result<proto::PurgeInstancesResponse, Status> {
     use proto::purge_instances_request::Kind;
     let scope = match request.recursive {
@@ -318,6 +350,7 @@ pub(crate) async fn purge(
         Some(Kind::InstanceBatch(batch)) => note.filter(&batch_text(&batch.instance_ids)),
         Some(Kind::PurgeInstanceFilter(filter)) => note.filter(&filter_text(filter)),
     }
+    check_purge(&request, scopes)?;
     let count = match request.kind {
         None => return Err(Status::invalid_argument("name an instance, a filter or a batch")),
         Some(Kind::InstanceId(id)) => purge_one(served, &id, scope).await?,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use dalsegno_core::query::LargeValues;
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::executor::ExecutionInfo;
-use dalsegno_engine::request::{CallNote, CalledHub, NewHubs, RequestError, RequestErrorKind};
+use dalsegno_engine::request::{
+    CallNote, CallScopes, CalledHub, NewHubs, RequestError, RequestErrorKind, SecondScope,
+};
 
 pub use dalsegno_engine::request::DEFAULT_HUB;
 use futures::future::BoxFuture;
@@ -211,6 +213,26 @@ fn note<T>(request: &Request<T>) -> CallNote {
         .unwrap_or_default()
 }
 
+/// The second scopes of the caller, as the endpoint that admitted the call found them.
+fn second_scopes<T>(request: &Request<T>) -> CallScopes {
+    let found = request.extensions().get::<CallScopes>();
+    found.copied().unwrap_or_default()
+}
+
+/// Refuses a caller without a second scope that its message needs.
+pub(crate) fn demand(scopes: CallScopes, scope: SecondScope, what: &str) -> Result<(), Status> {
+    let name = match scope {
+        SecondScope::Control => "control",
+        SecondScope::Entity => "entity",
+    };
+    match scopes.has(scope) {
+        true => Ok(()),
+        false => Err(Status::permission_denied(format!(
+            "{what} needs a key that has the scope {name} too"
+        ))),
+    }
+}
+
 /// What a worker calls itself.
 fn worker_name<T>(request: &Request<T>) -> String {
     let named = |key| request.metadata().get(key).and_then(|value| value.to_str().ok());
@@ -349,6 +371,8 @@ impl TaskHubSidecarService for Sidecar {
         &self,
         request: Request<proto::CreateInstanceRequest>,
     ) -> Answer<proto::CreateInstanceResponse> {
+        note(&request).subject(&request.get_ref().instance_id);
+        client::check_start(request.get_ref(), second_scopes(&request))?;
         let served = self.made_about(&request, |request| &request.instance_id).await?;
         let note = note(&request);
         let instance_id = client::start(&served, request.into_inner()).await?;
@@ -469,8 +493,8 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::PurgeInstancesRequest>,
     ) -> Answer<proto::PurgeInstancesResponse> {
         let served = self.served(&request).await?;
-        let note = note(&request);
-        let purged = client::purge(&served, request.into_inner(), &note).await?;
+        let (note, scopes) = (note(&request), second_scopes(&request));
+        let purged = client::purge(&served, request.into_inner(), &note, scopes).await?;
         Ok(Response::new(purged))
     }
 

@@ -2,7 +2,7 @@
 
 import { chosenHub, connection, get, key, needsKey, setKey } from './api.js';
 import { counts, dialog, go, html, hub, render, route, toast, turnZone, useEffect, useLayoutEffect, useLoad, useRef, useState, zone } from './ui.js';
-import { count } from './model/format.js';
+import { count, visible } from './model/format.js';
 import { Jump } from './views/jump.js';
 
 const PAGES = [
@@ -203,7 +203,7 @@ function App() {
   const page = route.value.parts.join('/');
   const isFirst = useRef(true);
   useEffect(() => {
-    document.title = [route.value.parts.at(-1), hub.value?.name, 'dalsegno'].filter(Boolean).join(' · ');
+    document.title = visible([route.value.parts.at(-1), hub.value?.name, 'dalsegno'].filter(Boolean).join(' · '));
     if (!isFirst.current) { dialog.value = undefined; main.current?.focus(); scrollTo(0, 0); }
     isFirst.current = false;
   }, [page]);

@@ -4,9 +4,28 @@ import { h, render, Fragment } from './lib/preact.js';
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from './lib/hooks.js';
 import { computed, signal } from './lib/signals.js';
 import htm from './lib/htm.js';
-import { clock, duration, millis, relative, setZone } from './model/format.js';
+import { clock, duration, millis, relative, setZone, visible } from './model/format.js';
 
-export const html = htm.bind(h);
+/** Attributes that people read. */
+const READ = ['title', 'aria-label', 'placeholder', 'alt', 'label'];
+
+const shown = (/** @type {any} */ child) => {
+  if (typeof child === 'string') return visible(child);
+  return Array.isArray(child) ? child.map(shown) : child;
+};
+
+/** Draws an element. Every text of a page passes here, so no view can forget to make one visible. What
+ * is copied, sent or edited stays as it is.
+ * @param {any} type @param {any} props @param {any[]} children */
+function draw(type, props, ...children) {
+  let seen = props;
+  for (const name of typeof type === 'string' && props ? READ : []) {
+    if (typeof props[name] === 'string') seen = { ...seen, [name]: visible(props[name]) };
+  }
+  return h(type, seen, ...children.map(shown));
+}
+
+export const html = htm.bind(draw);
 export { Fragment, render, computed, signal, useEffect, useLayoutEffect, useMemo, useRef, useState };
 
 /** The time, a second at a time. */

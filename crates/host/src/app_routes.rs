@@ -8,7 +8,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::MethodRouter;
 
-use crate::http::auth::{Access, Principal, forbidden};
+use crate::http::auth::{
+    Access, Credential, Ending, Principal, Revoked, UntilRevoked, forbidden, unauthorized,
+};
 use crate::http::body::empty;
 use crate::http::problem::Bodies;
 use crate::http::request::RequestLinks;
@@ -85,11 +87,32 @@ impl AppRoutes {
     }
 }
 
+/// Marks a response of the app: the headers of it are the app's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfApp;
+
+/// Runs the handler of a route for a caller of its level. The handler and its response end when the
+/// key of the caller does, as when the caller disconnects; a route for everybody looks at no key.
 async fn guard(State(level): State<AuthLevel>, request: Request, next: Next) -> Response {
-    match check(level, &request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(Bodies::Classic),
+    if let Err(problem) = check(level, &request) {
+        return problem.into_response(Bodies::Classic);
     }
+    let credential = match level {
+        AuthLevel::Anonymous => None,
+        AuthLevel::Function | AuthLevel::Admin => request.extensions().get::<Credential>().cloned(),
+    };
+    let Some(credential) = credential else {
+        return of_app(next.run(request).await);
+    };
+    match credential.guard(next.run(request)).await {
+        Ok(answer) => of_app(answer.map(|body| UntilRevoked::wrap(body, &credential, Ending::Cut))),
+        Err(Revoked) => unauthorized().into_response(Bodies::Classic),
+    }
+}
+
+fn of_app(mut response: Response) -> Response {
+    response.extensions_mut().insert(OfApp);
+    response
 }
 
 fn check(level: AuthLevel, request: &Request) -> Result<(), crate::http::problem::Problem> {

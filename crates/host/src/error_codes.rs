@@ -137,7 +137,7 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "busy",
         "Too many wait already.",
-        "A key has `limits.waiters_per_key_max` requests that wait, or as many jobs run as may.",
+        "A key has `limits.waiters_per_key_max` requests that wait, or four bulk operations run in the hub.",
         "Try again after `Retry-After`; wait less, or use webhooks.",
     ),
     entry(
@@ -167,7 +167,7 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "forbidden",
         "The key does not allow that.",
-        "The key is valid and lacks the scope that the request needs, or opens one hub and the request changes the whole host; or a link is used for another operation, for a later instance of its id, or after it expired. HTTP answers with an empty 403.",
+        "The key is valid and lacks the scope, or one of the two scopes, that the request needs, or opens one hub and the request changes the whole host; or a link is used for another operation, for a later instance of its id, or after it expired. HTTP answers with an empty 403.",
         "Use a key with that scope; `dalsegno key create NAME --scope SCOPE` creates one.",
     ),
     entry(
@@ -221,7 +221,7 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "too_many_hubs",
         "The host has as many task hubs as it may have.",
-        "A hub is to be made and there are a hundred.",
+        "A hub is to be created and the host has a hundred, those that could not be opened included.",
         "`dalsegno hub delete` one that is not needed, or start another host.",
     ),
     entry(

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dalsegno_core::Timestamp;
@@ -22,13 +22,13 @@ pub use crate::link_keys::{LinkOperation, LinkSigner, LinkTarget, VerifiedLink};
 pub enum Scope {
     /// Status, lists, history, entities' states.
     Read,
-    /// Start orchestrations.
+    /// Start orchestrations; with `control`, in the place of running ones.
     Start,
     /// Raise events.
     Signal,
     /// Terminate, suspend, resume, rewind, restart.
     Control,
-    /// Delete finished instances.
+    /// Delete finished instances; with `control`, running ones too.
     Purge,
     /// Signal and delete entities.
     Entity,
@@ -294,6 +294,26 @@ impl KeyRing {
         })
     }
 
+    /// Changes the ring in a file while no other process does: locks, reads, changes, writes. Where
+    /// there is no file, the change begins with a new ring. When it fails, nothing is written.
+    ///
+    /// # Errors
+    /// What [`KeyRing::load`] and [`KeyRing::save`] refuse, when the file cannot be locked, and the error of
+    /// the change.
+    pub fn change<T, E: From<io::Error>>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _lock = lock(path)?;
+        let mut ring = match path.exists() {
+            true => Self::load(path)?,
+            false => Self::new()?,
+        };
+        let outcome = change(&mut ring)?;
+        ring.save(path)?;
+        Ok(outcome)
+    }
+
     /// Writes the ring: a new file readable by its owner alone takes the old one's place.
     ///
     /// # Errors
@@ -304,18 +324,42 @@ impl KeyRing {
             keys: self.keys.iter().map(|key| KeyFile::from(&**key)).collect(),
         };
         let text = serde_json::to_string_pretty(&file).map_err(io::Error::other)?;
-        let fresh = path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut out = options.open(&fresh)?;
+        let fresh = beside(path, "new");
+        // What a crash left there has a mode of its own, and may be a link.
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut out = private(fs::OpenOptions::new().write(true).create_new(true)).open(&fresh)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         fs::rename(fresh, path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
+}
+
+/// Waits until no other process changes the key file. The lock is on a file of its own, which stays:
+/// each change puts a new file in the place of the key file.
+fn lock(path: &Path) -> io::Result<fs::File> {
+    let lock = private(fs::OpenOptions::new().write(true).create(true)).open(beside(path, "lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// `keys.json.new`
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+/// A file that is created so is its owner's alone.
+fn private(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
 }
 
 /// The file holds what signs links, so whoever reads it can make them.
@@ -432,6 +476,70 @@ mod tests {
                 "{mode:o}"
             );
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_was_left_beside_the_file_lends_it_no_mode() {
+        // A new file that a crash left there, or that somebody put there, stayed open to others.
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        let left = beside(&path, "new");
+        let leave_file = || {
+            fs::write(&left, "left").unwrap();
+            fs::set_permissions(&left, fs::Permissions::from_mode(0o666)).unwrap();
+        };
+        let leave_link = || std::os::unix::fs::symlink(&elsewhere, &left).unwrap();
+        for leave in [&leave_file as &dyn Fn(), &leave_link] {
+            leave();
+            KeyRing::new().unwrap().save(&path).unwrap();
+            let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            assert!(!left.exists());
+        }
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
+    }
+
+    #[test]
+    fn changes_at_the_same_time_lose_nothing_of_each_other() {
+        // Two processes read the same file, and the one that wrote last undid what the other did: a
+        // revoked key worked again.
+        const THREADS: usize = 8;
+        const CHANGES: usize = 10;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let together = std::sync::Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (path, together) = (&path, &together);
+                scope.spawn(move || {
+                    together.wait();
+                    for number in 0..CHANGES {
+                        let id = format!("{thread}-{number}");
+                        let created = KeyRing::change(path, |ring| {
+                            ring.create(&id, &[Scope::Read], KeyHubs::Default, None)
+                        });
+                        created.unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(KeyRing::load(&path).unwrap().keys().len(), THREADS * CHANGES);
+    }
+
+    #[test]
+    fn a_change_that_fails_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let failed = KeyRing::change(&path, |ring| {
+            ring.create("lost", &[Scope::Read], KeyHubs::Default, None)?;
+            Err::<(), _>(io::Error::other("no"))
+        });
+        assert!(failed.is_err());
+        assert!(!path.exists());
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub mod webhooks;
 
 pub use app_routes::{AppRoutes, AuthLevel};
 pub use error_codes::{ERROR_CODES, ErrorCode, error_code};
-pub use http::grpc_calls::grpc_scopes;
+pub use http::grpc_calls::{grpc_scopes, grpc_second_scopes};
 pub use http::links::{CheckStatus, Links, ManagementPayload};
 pub use http::request::{RequestLinks, trace_in};
 pub use hubs::{Created, HubKeeper, HubList, HubRefusal, unknown_hub};

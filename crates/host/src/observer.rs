@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::audit::{AuditLimits, AuditLog};
 use crate::http::metrics::HttpMeters;
@@ -39,6 +39,14 @@ impl Observer {
             audit: AuditLog::in_file(path, limits)?,
             ..Self::default()
         })
+    }
+
+    /// Ready when the calls that change something have ended and their audit records are in the file; after
+    /// `grace` at the latest.
+    pub async fn finish(&self, grace: Duration) {
+        if tokio::time::timeout(grace, self.audit.finish()).await.is_err() {
+            tracing::error!("audit records were not written within {grace:?}: some are lost");
+        }
     }
 
     /// The same, which tells of traces too.

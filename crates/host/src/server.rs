@@ -305,6 +305,8 @@ async fn accept_until(
     {
         tracing::warn!("some answers were not finished within {ANSWERS_GRACE:?} and are cut off");
     }
+    // Past this nothing of a connection runs, so that what its calls leave behind is complete.
+    connections.shutdown().await;
 }
 
 /// Takes a slot first, so that more connections than allowed wait in the system's queue.

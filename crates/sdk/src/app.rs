@@ -39,6 +39,9 @@ use crate::trigger::{AuthLevel, HttpTrigger, TimerInfo, TimerTrigger};
 /// How long the end waits for a receiver of traces.
 const TRACES_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the end waits for a disk that is slow to take the last audit records.
+const AUDIT_GRACE: Duration = Duration::from_secs(10);
+
 /// The configuration file that [`App::run`] reads when it is there.
 const CONFIG_FILE: &str = "dalsegno.toml";
 
@@ -498,6 +501,7 @@ pub struct Host {
     timers: Vec<JoinHandle<()>>,
     shelf: Option<Arc<Shelf>>,
     traces: Option<Arc<TraceExporter>>,
+    observer: Arc<Observer>,
 }
 
 impl Host {
@@ -511,6 +515,7 @@ impl Host {
         let routes = http.into_iter().fold(AppRoutes::new(), |routes, trigger| {
             routes.route(route_info(&trigger), trigger.into_router())
         });
+        let observer = observer(&settings, traces.clone())?;
         let mut host = Self {
             client: Client::in_process(hub.clone()),
             hub,
@@ -524,13 +529,13 @@ impl Host {
             timers: Vec::new(),
             shelf,
             traces,
+            observer: observer.clone(),
         };
         let Listeners { main, others } = listeners;
         let address = main.as_ref().map(TcpListener::local_addr).transpose()?;
         let also = others.iter().map(TcpListener::local_addr);
         host.also_listens = also.collect::<std::io::Result<_>>()?;
         let schedules = Arc::new(Schedules::default());
-        let observer = observer(&settings, host.traces.clone())?;
         let operations = Arc::new(Operations::default());
         let server = || {
             let server = Server::new(host.hub.clone())
@@ -668,6 +673,7 @@ impl Host {
         for server in self.servers.drain(..) {
             let _ = server.await;
         }
+        self.observer.finish(AUDIT_GRACE).await;
         if let Some(traces) = &self.traces {
             traces.finish(TRACES_GRACE).await;
         }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dalsegno_engine::request::{CalledHub, DEFAULT_HUB, NewHubs};
@@ -15,8 +15,9 @@ use dalsegno_host::traces::TraceExporter;
 use dalsegno_host::{Created, HubKeeper, HubList, HubRefusal, unknown_hub};
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::Instrument;
 
 use crate::app::{HostSettings, open_hub, open_store};
 use crate::error::Result;
@@ -47,12 +48,30 @@ pub enum RemoteWorkers {
 #[derive(Debug)]
 pub(crate) struct Shelf {
     main: Arc<Served>,
+    others: Arc<OtherHubs>,
+    clock: JoinHandle<()>,
+    /// The creations and deletions that are under way.
+    changes: StdMutex<JoinSet<()>>,
+}
+
+/// The hubs beside the host's own, shared with the tasks that create and delete them.
+#[derive(Debug)]
+struct OtherHubs {
+    /// The name of the host's own hub.
+    own: String,
     settings: HostSettings,
     traces: Option<Arc<TraceExporter>>,
-    others: Mutex<HashMap<String, Other>>,
+    /// Locked by each creation and deletion until it ends.
+    open: Mutex<OpenHubs>,
     /// The same hubs, for those that ask over HTTP.
     list: HubList,
-    clock: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct OpenHubs {
+    hubs: HashMap<String, Other>,
+    /// The host stops: no hub is opened any more.
+    is_closed: bool,
 }
 
 /// A hub beside the host's own.
@@ -66,6 +85,7 @@ struct Other {
 impl Drop for Other {
     fn drop(&mut self) {
         self.clock.abort();
+        self.served.hub.abandon();
     }
 }
 
@@ -78,23 +98,128 @@ impl Shelf {
     ) -> Result<Arc<Self>> {
         let main = open(registry, settings, traces.as_ref()).await?;
         let list = HubList::new(main.hub.clone());
-        let shelf = Self {
-            clock: tokio::spawn(main.workers.clone().keep_time()),
-            main: Arc::new(main),
+        let others = OtherHubs {
+            own: main.hub.name().to_owned(),
             settings: settings.clone(),
             traces,
-            others: Mutex::default(),
+            open: Mutex::default(),
             list: match settings.remote_workers {
                 RemoteWorkers::AnyHub => list,
                 _ => list.alias(DEFAULT_HUB),
             },
         };
+        let shelf = Self {
+            clock: tokio::spawn(main.workers.clone().keep_time()),
+            main: Arc::new(main),
+            others: Arc::new(others),
+            changes: StdMutex::default(),
+        };
         if settings.remote_workers == RemoteWorkers::AnyHub {
-            shelf.open_known().await;
+            shelf.others.open_known().await;
         }
         Ok(Arc::new(shelf))
     }
 
+    /// The host's own hub.
+    pub(crate) fn main(&self) -> &Served {
+        &self.main
+    }
+
+    /// The hubs that are open.
+    pub(crate) fn list(&self) -> &HubList {
+        &self.others.list
+    }
+
+    /// Ends all streams of workers; what they have done counts until the hubs are closed.
+    pub(crate) async fn drain(&self) {
+        self.main.workers.drain();
+        for other in self.others.open.lock().await.hubs.values() {
+            other.served.workers.drain();
+        }
+    }
+
+    /// Closes the hubs that were made on demand, after the creations and deletions that are under way.
+    pub(crate) async fn close_others(&self, grace: Duration) {
+        self.others.list.close_others();
+        self.others.close(grace).await;
+        self.settle().await;
+    }
+
+    /// Ready when the creations and deletions that are under way have ended.
+    async fn settle(&self) {
+        let mut changes = std::mem::take(&mut *self.lock_changes());
+        while changes.join_next().await.is_some() {}
+    }
+
+    /// Creates or deletes a hub in a task of the shelf, so that it ends whole also when the caller
+    /// disconnects: a hub that is half created or half deleted is in no list and in no record.
+    async fn complete<T, C>(&self, change: C) -> std::result::Result<T, HubRefusal>
+    where
+        T: Send + 'static,
+        C: Future<Output = std::result::Result<T, HubRefusal>> + Send + 'static,
+    {
+        let (done, outcome) = oneshot::channel();
+        let change = async move {
+            // The caller may have disconnected.
+            let _ = done.send(change.await);
+        };
+        {
+            let mut changes = self.lock_changes();
+            while changes.try_join_next().is_some() {}
+            changes.spawn(change.in_current_span());
+        }
+        outcome.await.unwrap_or_else(|_| {
+            let text = "the change of the task hub did not end: see the log of the host";
+            Err(HubRefusal::Failed(text.to_owned()))
+        })
+    }
+
+    fn lock_changes(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does that name mean the host's own?
+    fn is_own(&self, name: &str) -> bool {
+        self.others.is_own(name)
+    }
+
+    async fn create_hub(&self, name: &str, recreate: bool) -> std::result::Result<Created, HubRefusal> {
+        let (others, name) = (Arc::clone(&self.others), name.to_owned());
+        self.complete(async move {
+            if recreate {
+                match others.delete_hub(&name).await {
+                    Ok(()) | Err(HubRefusal::Unknown(_)) => {}
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+            others.create_hub(&name).await
+        })
+        .await
+    }
+
+    async fn delete_hub(&self, name: &str) -> std::result::Result<(), HubRefusal> {
+        let (others, name) = (Arc::clone(&self.others), name.to_owned());
+        self.complete(async move { others.delete_hub(&name).await }).await
+    }
+
+    /// The hub that a call names, created on demand; the creation ends with its audit record.
+    async fn known_or_created(&self, called: CalledHub) -> std::result::Result<Arc<Served>, HubRefusal> {
+        if let Some(known) = self.others.known(called.name()).await {
+            return Ok(known);
+        }
+        let others = Arc::clone(&self.others);
+        self.complete(async move {
+            let (served, created) = others.open_other(called.name()).await?;
+            if created == Created::New {
+                called.record_created().await;
+            }
+            Ok(served)
+        })
+        .await
+    }
+}
+
+impl OtherHubs {
     /// Opens the hubs that were made before: what is due in them is due whether or not somebody
     /// names them again.
     async fn open_known(&self) {
@@ -116,68 +241,35 @@ impl Shelf {
         self.settings.folder.join("hubs")
     }
 
-    /// The host's own hub.
-    pub(crate) fn main(&self) -> &Served {
-        &self.main
-    }
-
-    /// The hubs that are open.
-    pub(crate) fn list(&self) -> &HubList {
-        &self.list
-    }
-
-    /// Ends all streams of workers; what they have done counts until the hubs are closed.
-    pub(crate) async fn drain(&self) {
-        self.main.workers.drain();
-        for other in self.others.lock().await.values() {
-            other.served.workers.drain();
-        }
-    }
-
-    /// Closes the hubs that were made on demand.
-    pub(crate) async fn close_others(&self, grace: Duration) {
-        self.list.close_others();
-        for (_, other) in self.others.lock().await.drain() {
-            other.served.hub.shutdown(grace).await;
-        }
-    }
-
     /// May there be hubs beside the host's own?
     fn has_others(&self) -> bool {
         self.settings.remote_workers == RemoteWorkers::AnyHub
     }
 
-    /// Does that name mean the host's own?
     fn is_own(&self, name: &str) -> bool {
-        name == self.main.hub.name() || (name == DEFAULT_HUB && !self.has_others())
+        name == self.own || (name == DEFAULT_HUB && !self.has_others())
     }
 
     /// One that is open.
     async fn known(&self, name: &str) -> Option<Arc<Served>> {
-        let others = self.others.lock().await;
-        others.get(name).map(|other| other.served.clone())
+        let open = self.open.lock().await;
+        open.hubs.get(name).map(|other| other.served.clone())
     }
 
     /// The hub of that name, made where it is not there; says whether it was.
     async fn open_other(&self, name: &str) -> std::result::Result<(Arc<Served>, Created), HubRefusal> {
         check_name(name)?;
-        let mut others = self.others.lock().await;
-        if let Some(known) = others.get(name) {
+        let mut open_hubs = self.open.lock().await;
+        if let Some(known) = open_hubs.hubs.get(name) {
             return Ok((known.served.clone(), Created::Known));
         }
-        let folder = self.folder().join(name);
-        let created = match folder.exists() {
-            true => Created::Known,
-            false => Created::New,
-        };
-        if others.len() >= HUBS_MAX && created == Created::New {
-            return Err(HubRefusal::TooMany(format!(
-                "there are {HUBS_MAX} task hubs on this server, and \"{name}\" is none of them: \
-                 delete one that is not needed (dalsegno hub delete NAME), or start another server"
-            )));
+        if open_hubs.is_closed {
+            let text = format!("task hub \"{name}\" is not opened: the server is going down");
+            return Err(HubRefusal::Failed(text));
         }
+        let created = self.room_for(name).await?;
         let settings = HostSettings {
-            folder,
+            folder: self.folder().join(name),
             hub: name.to_owned(),
             ..self.settings.clone()
         };
@@ -192,12 +284,34 @@ impl Shelf {
             served: served.clone(),
             clock,
         };
-        others.insert(name.to_owned(), other);
+        open_hubs.hubs.insert(name.to_owned(), other);
         Ok((served, created))
     }
 
+    /// Whether the hub is new. Refuses a new one when there are as many folders of hubs as are allowed:
+    /// a hub that could not be opened takes its place on the disk too.
+    async fn room_for(&self, name: &str) -> std::result::Result<Created, HubRefusal> {
+        let (folder, wanted) = (self.folder(), name.to_owned());
+        let counted = tokio::task::spawn_blocking(move || -> io::Result<(bool, usize)> {
+            Ok((folder.join(wanted).exists(), count_hubs(&folder)?))
+        });
+        let counted = counted.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        match counted {
+            Ok((true, _)) => Ok(Created::Known),
+            Ok((false, count)) if count < HUBS_MAX => Ok(Created::New),
+            Ok(_) => Err(HubRefusal::TooMany(format!(
+                "there are {HUBS_MAX} task hubs on this server, and \"{name}\" is none of them: \
+                 delete one that is not needed (dalsegno hub delete NAME), or start another server"
+            ))),
+            Err(error) => Err(HubRefusal::Failed(format!(
+                "task hub \"{name}\" cannot be created: {}: {error}",
+                self.folder().display()
+            ))),
+        }
+    }
+
     fn check_keeps(&self, name: &str) -> std::result::Result<(), HubRefusal> {
-        let own = self.main.hub.name();
+        let own = &self.own;
         match self.has_others() {
             true => Ok(()),
             false => Err(HubRefusal::Fixed(format!(
@@ -226,8 +340,8 @@ impl Shelf {
         }
         self.check_keeps(name)?;
         // Held until it is gone, so that nobody makes it again meanwhile.
-        let mut others = self.others.lock().await;
-        let Some(other) = others.remove(name) else {
+        let mut open = self.open.lock().await;
+        let Some(other) = open.hubs.remove(name) else {
             return Err(HubRefusal::Unknown(unknown_hub(name, &[])));
         };
         self.list.remove(name);
@@ -246,6 +360,15 @@ impl Shelf {
         tracing::info!(hub = name, "a task hub was deleted");
         Ok(())
     }
+
+    /// Closes all of them; from now on none is opened.
+    async fn close(&self, grace: Duration) {
+        let mut open = self.open.lock().await;
+        open.is_closed = true;
+        for (_, other) in open.hubs.drain() {
+            other.served.hub.shutdown(grace).await;
+        }
+    }
 }
 
 impl Hubs for Shelf {
@@ -260,20 +383,14 @@ impl Hubs for Shelf {
             if self.is_own(name) {
                 return Ok(self.main.clone());
             }
-            if !self.has_others() {
+            if !self.others.has_others() {
                 return Err(Status::not_found(format!(
                     "there is no task hub \"{name}\" here: this server serves its default hub alone"
                 )));
             }
             match on_missing {
-                OnMissing::Create => {
-                    let (served, created) = self.open_other(name).await.map_err(status)?;
-                    if created == Created::New {
-                        called.record_created();
-                    }
-                    Ok(served)
-                }
-                OnMissing::Refuse => match self.known(name).await {
+                OnMissing::Create => self.known_or_created(called.clone()).await.map_err(status),
+                OnMissing::Refuse => match self.others.known(name).await {
                     Some(known) => Ok(known),
                     // The names of other hubs are not every caller's to know.
                     None => Err(Status::not_found(unknown_hub(name, &[]))),
@@ -285,8 +402,8 @@ impl Hubs for Shelf {
     fn greet(&self, called: &CalledHub) -> BoxFuture<'_, std::result::Result<(), Status>> {
         let called = called.clone();
         Box::pin(async move {
-            let creates = self.has_others() && called.new_hubs() == NewHubs::Allowed;
-            if creates && !self.is_own(called.name()) && self.known(called.name()).await.is_none() {
+            let creates = self.others.has_others() && called.new_hubs() == NewHubs::Allowed;
+            if creates && !self.is_own(called.name()) && self.others.known(called.name()).await.is_none() {
                 // The call that follows creates it.
                 return check_name(called.name()).map_err(status);
             }
@@ -297,13 +414,8 @@ impl Hubs for Shelf {
     fn create(&self, name: &str, recreate: bool) -> BoxFuture<'_, std::result::Result<(), Status>> {
         let name = name.to_owned();
         Box::pin(async move {
-            if recreate {
-                match self.delete_hub(&name).await {
-                    Ok(()) | Err(HubRefusal::Unknown(_)) => {}
-                    Err(refusal) => return Err(status(refusal)),
-                }
-            }
-            self.create_hub(&name).await.map(drop).map_err(status)
+            let created = self.create_hub(&name, recreate).await;
+            created.map(drop).map_err(status)
         })
     }
 
@@ -316,7 +428,7 @@ impl Hubs for Shelf {
 impl HubKeeper for Shelf {
     fn create(&self, name: &str) -> BoxFuture<'_, std::result::Result<Created, HubRefusal>> {
         let name = name.to_owned();
-        Box::pin(async move { self.create_hub(&name).await })
+        Box::pin(async move { self.create_hub(&name, false).await })
     }
 
     fn delete(&self, name: &str) -> BoxFuture<'_, std::result::Result<(), HubRefusal>> {
@@ -334,6 +446,21 @@ fn status(refusal: HubRefusal) -> Status {
         HubRefusal::TooMany(_) => Status::resource_exhausted(text),
         HubRefusal::Failed(_) => Status::unavailable(text),
     }
+}
+
+/// How many folders of hubs there are.
+fn count_hubs(folder: &Path) -> io::Result<usize> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut count = 0;
+    for entry in entries {
+        let entry = entry?;
+        let is_hub = check_name(&entry.file_name().to_string_lossy()).is_ok() && entry.path().is_dir();
+        count += usize::from(is_hub);
+    }
+    Ok(count)
 }
 
 /// The folder of a hub loses its name first, durably; then what is in it goes.
@@ -359,15 +486,13 @@ async fn finish_deletion(folder: PathBuf) {
     }
 }
 
+/// As a crash: what is under way ends, and the hubs beside the host's own go with the last task that
+/// holds them.
 impl Drop for Shelf {
     fn drop(&mut self) {
         self.clock.abort();
         self.main.hub.abandon();
-        self.others
-            .get_mut()
-            .values()
-            .for_each(|other| other.served.hub.abandon());
-        self.list.close_others();
+        self.others.list.close_others();
     }
 }
 
@@ -395,12 +520,14 @@ fn check_name(name: &str) -> std::result::Result<(), HubRefusal> {
 
 #[cfg(test)]
 mod tests {
-    use dalsegno_engine::request::{RequestErrorKind, StartOptions};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use dalsegno_engine::request::{RecordCreation, RequestErrorKind, StartOptions};
     use dalsegno_grpc::filter::Filter;
     use dalsegno_grpc::stream::WorkItems;
     use dalsegno_grpc::tonic::Code;
     use dalsegno_grpc::workers::Abilities;
-    use futures::StreamExt;
+    use futures::{FutureExt, StreamExt};
 
     use super::*;
 
@@ -449,18 +576,104 @@ mod tests {
         let orders = called("orders");
         assert!(shelf.greet(&orders).await.is_ok(), "a worker will be welcome");
         assert_eq!(shelf.list().names(), ["default"]);
-        assert!(!shelf.folder().join("orders").exists());
+        assert!(!shelf.others.folder().join("orders").exists());
         assert_eq!(
             shelf.greet(&called("a/b")).await.unwrap_err().code(),
             Code::InvalidArgument
         );
         let read_only = CalledHub::new("orders", NewHubs::Refused);
         assert_eq!(shelf.greet(&read_only).await.unwrap_err().code(), Code::NotFound);
+        let (orders, created) = recorded("orders");
         assert!(shelf.hub(&orders, OnMissing::Create).await.is_ok());
-        assert_eq!(orders.created(), Some("orders"));
-        let again = called("orders");
+        assert_eq!(created.load(Ordering::Relaxed), 1);
+        let (again, created) = recorded("orders");
         assert!(shelf.hub(&again, OnMissing::Create).await.is_ok());
-        assert_eq!(again.created(), None, "it existed");
+        assert_eq!(created.load(Ordering::Relaxed), 0, "it existed");
+        close(&shelf).await;
+    }
+
+    /// A called hub, and how many records there are of its creation.
+    fn recorded(name: &str) -> (CalledHub, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let record = count.clone();
+        let record: Arc<RecordCreation> = Arc::new(move || {
+            let record = record.clone();
+            async move {
+                record.fetch_add(1, Ordering::Relaxed);
+            }
+            .boxed()
+        });
+        (called(name).recorded_by(record), count)
+    }
+
+    #[tokio::test]
+    async fn a_creation_ends_whole_although_its_caller_disconnects() {
+        // The folder was there, and the hub was in no list and in no record.
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let (orders, created) = recorded("orders");
+        let mut opening = shelf.hub(&orders, OnMissing::Create);
+        assert!(futures::poll!(&mut opening).is_pending());
+        drop(opening);
+        let mut creating = HubKeeper::create(&*shelf, "invoices");
+        assert!(futures::poll!(&mut creating).is_pending());
+        drop(creating);
+        shelf.settle().await;
+        assert_eq!(shelf.list().names(), ["default", "invoices", "orders"]);
+        assert_eq!(created.load(Ordering::Relaxed), 1);
+        assert!(shelf.hub(&orders, OnMissing::Refuse).await.is_ok());
+        close(&shelf).await;
+    }
+
+    #[tokio::test]
+    async fn a_deletion_ends_whole_although_its_caller_disconnects() {
+        // The hub was in no list, and its folder was there.
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let orders = shelf.hub(&called("orders"), OnMissing::Create).await.unwrap();
+        let mut deleting = HubKeeper::delete(&*shelf, "orders");
+        assert!(futures::poll!(&mut deleting).is_pending());
+        drop(deleting);
+        shelf.settle().await;
+        assert!(orders.hub.retired().is_some());
+        assert_eq!(shelf.list().names(), ["default"]);
+        assert_eq!(fs::read_dir(shelf.others.folder()).unwrap().count(), 0);
+        let again = shelf.hub(&called("orders"), OnMissing::Refuse).await;
+        assert_eq!(again.unwrap_err().code(), Code::NotFound);
+        close(&shelf).await;
+    }
+
+    #[tokio::test]
+    async fn a_host_that_stops_finishes_a_creation_and_begins_none() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        let (orders, created) = recorded("orders");
+        let mut opening = shelf.hub(&orders, OnMissing::Create);
+        assert!(futures::poll!(&mut opening).is_pending());
+        drop(opening);
+        close(&shelf).await;
+        let is_there = shelf.others.folder().join("orders").exists();
+        assert_eq!(usize::from(is_there), created.load(Ordering::Relaxed));
+        let late = shelf.hub(&called("late"), OnMissing::Create).await;
+        assert_eq!(late.unwrap_err().code(), Code::Unavailable);
+        assert!(!shelf.others.folder().join("late").exists());
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_is_not_open_counts_too() {
+        // Hubs that fail to open took the disk, and no bound held for them.
+        let folder = tempfile::TempDir::new().unwrap();
+        let shelf = shelf(folder.path()).await;
+        for number in 1..HUBS_MAX {
+            fs::create_dir_all(shelf.others.folder().join(format!("h{number}"))).unwrap();
+        }
+        fs::create_dir(shelf.others.folder().join(".deleted.x")).unwrap();
+        fs::write(shelf.others.folder().join("notes"), "a file").unwrap();
+        assert!(shelf.hub(&called("last"), OnMissing::Create).await.is_ok());
+        let refused = shelf.hub(&called("surplus"), OnMissing::Create).await;
+        assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+        assert!(!shelf.others.folder().join("surplus").exists());
+        assert!(shelf.hub(&called("h1"), OnMissing::Create).await.is_ok());
         close(&shelf).await;
     }
 
@@ -510,7 +723,7 @@ mod tests {
         assert_eq!(error.detail, reason);
         assert_eq!(&*orders.hub.until_retired().await, reason);
         assert_eq!(shelf.list().names(), ["default"]);
-        assert_eq!(fs::read_dir(shelf.folder()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(shelf.others.folder()).unwrap().count(), 0);
         close(&shelf).await;
     }
 
@@ -547,7 +760,7 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let first = shelf(folder.path()).await;
         assert!(first.hub(&called("orders"), OnMissing::Create).await.is_ok());
-        let hubs = first.folder();
+        let hubs = first.others.folder();
         close(&first).await;
         drop(first);
         let gone = hubs.join(format!("{DELETED_PREFIX}orders"));
@@ -577,7 +790,7 @@ mod tests {
         assert!(matches!(created, Err(HubRefusal::Fixed(text)) if text.contains("any-hub")));
         let deleted = HubKeeper::delete(&*shelf, "default").await;
         assert!(matches!(deleted, Err(HubRefusal::Fixed(_))));
-        assert!(!shelf.folder().exists());
+        assert!(!shelf.others.folder().exists());
         close(&shelf).await;
     }
 

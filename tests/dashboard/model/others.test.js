@@ -1,7 +1,7 @@
 // Formats, filters, commands, sequence, explain: `node --test`.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, zoneText } from '../../../crates/host/dashboard/model/format.js';
+import { causes, chip, clock, count, dayTime, duration, millis, relative, setZone, size, stretch, summary, visible, zoneText } from '../../../crates/host/dashboard/model/format.js';
 import { addressOf, chips, filterOf, fits, isOfLists, queryOf, spanOf, timeOf, typed, whereOf } from '../../../crates/host/dashboard/model/filter.js';
 import { batch, batchCli, curl, deleteCli, deleteHub, deleteHubCli, drain, drainCli, jsonProblem, limiter, located, quote, rateOf, rateText, runCli, signal, start, startCli, unlock, unlockCli, VERBS, whereText } from '../../../crates/host/dashboard/model/commands.js';
 import { ARROWS_MAX, sequence } from '../../../crates/host/dashboard/model/sequence.js';
@@ -19,6 +19,14 @@ test('times', () => {
   assert.equal(clock('2026-03-01T01:23:57.67Z', now), '01:23:57.67 UTC');
   assert.equal(clock('2026-02-01T01:23:57.67Z', now), '2026-02-01 01:23:57.67 UTC');
   assert.ok(Math.abs(millis('2026-03-01T12:00:00.000250Z') - now - 0.25) < 1e-3);
+});
+
+test('characters that are not seen, and those that reorder others, are written out', () => {
+  for (const [text, wanted] of [['plain ü 日本', 'plain ü 日本'], ['one\n\ttwo\r\n', 'one\n\ttwo\r\n'], ['ab\u202Edc', 'ab\\u202edc'], ['a\u200Bb\uFEFF', 'a\\u200bb\\ufeff'], ['\u2066x\u2069\u061C', '\\u2066x\\u2069\\u061c'], ['a\u001b[2J\u0007', 'a\\u001b[2J\\u0007'], ['\u{E0041}', '\\udb40\\udc41'], ['\u009b31m', '\\u009b31m']]) {
+    assert.equal(visible(text), wanted);
+    assert.equal(visible(wanted), wanted);
+  }
+  assert.equal(JSON.parse(visible(JSON.stringify({ id: 'ab\u202Edc' }))).id, 'ab\u202Edc');
 });
 
 test('values on one line, cut where they are long', () => {

@@ -1,5 +1,6 @@
 //! `dalsegno key`
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -12,7 +13,7 @@ use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "A host reads the file that auth.keys_file names,\nand again within a second of a change."
+    after_help = "A host reads the file that auth.keys_file names,\nand again within a second of a change. A host that was given a copy\n(systemd's LoadCredential) has to be restarted."
 )]
 pub(crate) enum Key {
     /// Create a key and print its secret, which is stored nowhere
@@ -20,7 +21,7 @@ pub(crate) enum Key {
     /// List the keys of a file, without secrets
     #[command(after_help = "Example: dalsegno key list")]
     List(File),
-    /// Remove a key: running hosts refuse it within a second
+    /// Remove a key; a host that reads the file refuses it
     #[command(after_help = "Example: dalsegno key revoke monitor")]
     Revoke(Revoke),
     /// Replace the secret of links: earlier links stop working
@@ -92,13 +93,38 @@ fn load(file: &Path) -> Result<KeyRing, Failure> {
         true => KeyRing::load(file),
         false => KeyRing::new(),
     };
-    ring.map_err(|error| Failure::configuration(&format!("{}: {error}", file.display())))
+    ring.map_err(|error| refused(file, &error))
 }
 
-fn save(ring: &KeyRing, file: &Path) -> Result<(), Failure> {
-    ring.save(file)
-        .map_err(|error| Failure::configuration(&format!("{}: {error}", file.display())))
+/// Why a key file is not changed.
+enum Unchanged {
+    /// It cannot be read or written.
+    File(io::Error),
+    /// What was asked for does not fit.
+    Asked(Failure),
 }
+
+impl From<io::Error> for Unchanged {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+/// Changes the ring of a file, one process at a time.
+fn change<T>(file: &Path, change: impl FnOnce(&mut KeyRing) -> Result<T, Unchanged>) -> Result<T, Failure> {
+    KeyRing::change(file, change).map_err(|unchanged| match unchanged {
+        Unchanged::File(error) => refused(file, &error),
+        Unchanged::Asked(failure) => failure,
+    })
+}
+
+fn refused(file: &Path, error: &io::Error) -> Failure {
+    Failure::configuration(&format!("{}: {error}", file.display()))
+}
+
+/// When hosts learn of a change, for the end of a message.
+const SEEN: &str = "a host that reads a copy of the file, as under systemd's LoadCredential, \
+                    sees the change at its next start";
 
 impl Key {
     pub(crate) fn run(self, session: &Session) -> Result<Exit, Failure> {
@@ -111,26 +137,28 @@ impl Key {
                 Ok(Exit::Ok)
             }
             Self::RotateLinkSecret(file) => {
-                let mut ring = KeyRing::load(&file.file)
-                    .map_err(|error| Failure::configuration(&format!("{}: {error}", file.file.display())))?;
-                ring.rotate_link_secret()
-                    .map_err(|error| Failure::unexpected(&error))?;
-                save(&ring, &file.file)?;
-                session.say(
-                    "replaced the link secret: links issued before stop working within a second; keys stay valid",
-                );
+                // A file that is not there has no links to end.
+                KeyRing::load(&file.file).map_err(|error| refused(&file.file, &error))?;
+                change(&file.file, |ring| Ok(ring.rotate_link_secret()?))?;
+                session.say(&format!(
+                    "replaced the link secret: links issued before stop working within a second, keys stay valid; {SEEN}"
+                ));
                 Ok(Exit::Ok)
             }
             Self::Revoke(revoke) => {
-                let mut ring = load(&revoke.file.file)?;
-                if !ring.revoke(&revoke.id) {
-                    let message = format!("{} has no key {}", revoke.file.file.display(), revoke.id);
-                    return Err(Failure::usage(message).help("dalsegno key list shows what there is"));
-                }
-                save(&ring, &revoke.file.file)?;
+                let file = &revoke.file.file;
+                change(file, |ring| match ring.revoke(&revoke.id) {
+                    true => Ok(()),
+                    false => {
+                        let message = format!("{} has no key {}", file.display(), revoke.id);
+                        let failure = Failure::usage(message).help("dalsegno key list shows what there is");
+                        Err(Unchanged::Asked(failure))
+                    }
+                })?;
                 session.say(&format!(
-                    "removed {}; hosts that read this file refuse it within a second, and end its streams within five",
-                    revoke.id
+                    "removed {} from {}: a host that reads this file refuses it within a second, and ends its streams within five; {SEEN}",
+                    revoke.id,
+                    file.display()
                 ));
                 Ok(Exit::Ok)
             }
@@ -140,21 +168,20 @@ impl Key {
 
 impl Create {
     fn run(self, session: &Session) -> Result<Exit, Failure> {
-        let mut ring = load(&self.file.file)?;
         let scopes = union(&self.scopes);
         let hubs = match (self.all_hubs, session.named_hub()) {
             (true, _) => KeyHubs::All,
             (false, Some(name)) => KeyHubs::Named(name.to_owned()),
             (false, None) => KeyHubs::Default,
         };
-        let replaced = ring.keys().iter().any(|key| key.id == self.id);
-        let secret = ring
-            .create(&self.id, &scopes, hubs.clone(), self.expires)
-            .map_err(|error| Failure::unexpected(&error))?;
-        save(&ring, &self.file.file)?;
+        let (replaced, secret) = change(&self.file.file, |ring| {
+            let replaced = ring.keys().iter().any(|key| key.id == self.id);
+            let secret = ring.create(&self.id, &scopes, hubs.clone(), self.expires)?;
+            Ok((replaced, secret))
+        })?;
         if replaced {
             session.say(&format!(
-                "replaced {}: its secret before this one is refused within a second",
+                "replaced {}: its secret before this one is refused within a second; {SEEN}",
                 self.id
             ));
         }

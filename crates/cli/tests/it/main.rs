@@ -645,6 +645,44 @@ fn keys_are_created_listed_and_removed() {
 }
 
 #[test]
+fn processes_that_change_a_key_file_together_lose_nothing_of_each_other() {
+    // Each wrote what it had read, and so undid what the others did.
+    const PROCESSES: usize = 8;
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json").display().to_string();
+    let mut create = |number: usize| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_dalsegno"))
+            .args([
+                "key",
+                "create",
+                &format!("k{number}"),
+                "--scope",
+                "read",
+                "--file",
+                &file,
+            ])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let processes: Vec<_> = (0..PROCESSES).map(&mut create).collect();
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    let listed = world.run(&format!("key list --file {file} -o id"));
+    let mut names: Vec<&str> = listed.lines().filter(|line| line.starts_with('k')).collect();
+    names.sort_unstable();
+    let wanted: Vec<String> = (0..PROCESSES).map(|number| format!("k{number}")).collect();
+    assert_eq!(names, wanted, "{listed}");
+    let told = world.run(&format!("key revoke k0 --file {file}"));
+    for wanted in [file.as_str(), "within a second", "LoadCredential", "next start"] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+}
+
+#[test]
 fn a_table_holds_a_large_state_in_one_line() {
     let world = World::new();
     let large = "x".repeat(70_000);

@@ -1,14 +1,16 @@
 //! Values that a field may not have are refused by the name of the field, and do nothing.
 
+use dalsegno_engine::request::CallScopes;
 use dalsegno_grpc::proto;
 use dalsegno_grpc::proto::OrchestrationStatus as Wire;
 use dalsegno_grpc::proto::orchestrator_action::Kind as Action;
-use dalsegno_grpc::tonic::{Code, Response, Status};
+use dalsegno_grpc::tonic::{Code, Request, Response, Status};
 
 use prost::Message as _;
 
 use crate::world::{
-    Client, action, client, code, completion, connect, ended, item, named, response, state, success, turn,
+    Client, action, client, code, completion, connect, ended, item, named, response, reusing, state, success,
+    turn,
 };
 
 const UNKNOWN_STATUS: i32 = 99;
@@ -474,4 +476,64 @@ async fn an_entity_whose_actions_cannot_be_read_is_asked_again() {
     };
     client.complete_entity_task(result).await.expect("it is taken");
     time.abort();
+}
+
+/// A message of a caller that has these second scopes.
+fn by<T>(scopes: CallScopes, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(scopes);
+    request
+}
+
+#[tokio::test]
+async fn what_ends_a_running_instance_or_deletes_an_entity_needs_a_second_scope() {
+    // A key that may start ended running instances, and one that may purge deleted entities.
+    let (mut client, _) = client();
+    let none = CallScopes {
+        control: false,
+        entity: false,
+    };
+    let control = CallScopes {
+        control: true,
+        ..none
+    };
+    client.start_instance(named("a")).await.expect("it starts");
+    let all = [Wire::Running, Wire::Pending, Wire::Terminated, Wire::Completed];
+    let ends = reusing("a", &all);
+    for refused in [ends.clone(), reusing("absent", &all)] {
+        let refused = client.start_instance(by(none, refused)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+        assert!(refused.message().contains("the scope control"), "{refused:?}");
+    }
+    let replaces_finished = reusing("a", &[Wire::Completed]);
+    let exists = client.start_instance(by(none, replaces_finished)).await;
+    assert_eq!(exists.unwrap_err().code(), Code::AlreadyExists);
+    client
+        .start_instance(by(control, ends))
+        .await
+        .expect("it replaces");
+
+    use proto::purge_instances_request::Kind;
+    let ids = |ids: &[&str]| {
+        let instance_ids = ids.iter().map(ToString::to_string).collect();
+        Kind::InstanceBatch(proto::InstanceBatch { instance_ids })
+    };
+    let purge = |kind| proto::PurgeInstancesRequest {
+        kind: Some(kind),
+        ..Default::default()
+    };
+    for kind in [Kind::InstanceId("@counter@a".into()), ids(&["x", "@counter@a"])] {
+        let refused = client.purge_instances(by(control, purge(kind.clone()))).await;
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied, "{kind:?}");
+        let entity = CallScopes { entity: true, ..none };
+        let purged = client
+            .purge_instances(by(entity, purge(kind)))
+            .await
+            .expect("it may");
+        assert_eq!(purged.into_inner().deleted_instance_count, 0);
+    }
+    client
+        .purge_instances(by(none, purge(ids(&["x"]))))
+        .await
+        .expect("no entity");
 }

@@ -1,4 +1,4 @@
-// Times, lengths of time and values as people read them.
+// Times, lengths of time, values and users' texts as people read them.
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -152,4 +152,15 @@ export function causes(failure) {
 export function failureLine(failure) {
   if (!failure) return '';
   return failure.message ? (failure.kind && failure.kind !== 'Error' ? `${failure.kind}: ${failure.message}` : failure.message) : String(failure.kind ?? '');
+}
+
+/** Characters that act on what stands around them instead of being seen: controls but tabs and ends of
+ * lines, and the format characters of Unicode that do not belong to a script. As the command line has it. */
+const HIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+
+/** A text with what JSON writes instead of each character that is not seen: an id with U+202E would read
+ * backwards, and look like another.
+ * @param {string} text @returns {string} */
+export function visible(text) {
+  return text.replace(HIDDEN, (found) => Array.from({ length: found.length }, (_, index) => `\\u${found.charCodeAt(index).toString(16).padStart(4, '0')}`).join(''));
 }

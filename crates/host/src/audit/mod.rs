@@ -17,6 +17,9 @@ use dalsegno_core::Timestamp;
 use dalsegno_engine::request::CallFacts;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use file::FileWriter;
 pub(crate) use pending::Pending;
@@ -110,7 +113,19 @@ impl Default for AuditLimits {
 pub struct AuditLog {
     recent: Mutex<Recent>,
     file: Option<FileWriter>,
+    /// Records to come, and those that are not in the file yet.
+    unfinished: watch::Sender<usize>,
     pub(crate) meters: AuditMeters,
+}
+
+/// A record that is not in the file yet.
+#[derive(Debug)]
+pub(crate) struct Unfinished(watch::Sender<usize>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// What the audit log counts.
@@ -142,20 +157,49 @@ impl AuditLog {
         Ok(Self {
             recent: Mutex::default(),
             file: Some(FileWriter::open(path, limits, meters.lost.clone())?),
+            unfinished: watch::Sender::default(),
             meters,
         })
     }
 
+    /// Announces a record, for which the end of the host waits.
+    pub(crate) fn announce(&self) -> Unfinished {
+        self.unfinished.send_modify(|count| *count += 1);
+        Unfinished(self.unfinished.clone())
+    }
+
+    /// Ready when every record that was announced is in the file, or was dropped.
+    pub(crate) async fn finish(&self) {
+        // The sender is held here.
+        let _ = self.unfinished.subscribe().wait_for(|count| *count == 0).await;
+    }
+
     /// Records a call. Returns when the record is in the file, if there is one.
     pub(crate) async fn record(&self, record: AuditRecord, kind: RecordKind, now: Timestamp) {
+        if let Some(written) = self.begin(record, kind, now, self.announce()) {
+            let _ = written.await;
+        }
+    }
+
+    /// Records a call: it is among the last records at once, and a task writes it into the file, also if
+    /// the caller disconnects meanwhile.
+    fn begin(
+        &self,
+        record: AuditRecord,
+        kind: RecordKind,
+        now: Timestamp,
+        unfinished: Unfinished,
+    ) -> Option<JoinHandle<()>> {
         let records = self.sample(record, kind, now);
         for record in &records {
             log(record);
         }
-        if let Some(file) = self.file.clone() {
-            // A task of its own: the caller may disconnect meanwhile, and the record stands.
-            let _ = tokio::spawn(async move { file.write(&records).await }).await;
-        }
+        let file = self.file.clone()?;
+        let runtime = Handle::try_current().ok()?;
+        Some(runtime.spawn(async move {
+            file.write(&records).await;
+            drop(unfinished);
+        }))
     }
 
     /// What to record for a call, which is then among the last records: nothing for a refusal beyond
@@ -321,6 +365,31 @@ mod tests {
                 .collect::<Vec<_>>(),
             [("refusals", Some(unrecorded)), ("terminate", None)]
         );
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_host_waits_for_the_records_of_callers_that_disconnect() {
+        // Tasks that nothing waited for wrote them.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let log = AuditLog::in_file(&path, AuditLimits::default()).unwrap();
+        let announced = log.announce();
+        let mut end = Box::pin(log.finish());
+        assert!(futures::poll!(&mut end).is_pending(), "a call is under way");
+        drop(log.begin(record(1), RecordKind::Admitted, second(0), announced));
+        assert!(
+            futures::poll!(&mut end).is_pending(),
+            "its record is not in the file"
+        );
+        end.await;
+        assert_eq!(lines(&path), [record(1)]);
+        let mut recorded = Box::pin(log.record(record(2), RecordKind::Admitted, second(0)));
+        assert!(futures::poll!(&mut recorded).is_pending());
+        drop(recorded);
+        log.finish().await;
+        assert_eq!(lines(&path), [record(1), record(2)]);
+        drop(log.announce());
+        log.finish().await;
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::request::CallNote;
+use tokio::task::JoinHandle;
 
-use super::{AuditRecord, RecordKind};
+use super::{AuditRecord, RecordKind, Unfinished};
 use crate::observer::Observer;
 
 /// The result of a call whose caller disconnected first: over HTTP as proxies log it, and CANCELLED
@@ -18,7 +19,7 @@ const DISCONNECTED: [u16; 2] = [499, 1];
 pub(crate) struct Pending {
     observer: Arc<Observer>,
     clock: TaskHub,
-    record: Option<AuditRecord>,
+    record: Option<(AuditRecord, Unfinished)>,
     note: CallNote,
     kind: RecordKind,
 }
@@ -36,7 +37,7 @@ impl Pending {
         Self {
             observer: Arc::clone(observer),
             clock: clock.clone(),
-            record: Some(record),
+            record: Some((record, observer.audit.announce())),
             note,
             kind,
         }
@@ -44,22 +45,27 @@ impl Pending {
 
     /// Records the call with its result. Returns when the record is in the file, if there is one.
     pub(crate) async fn answered(mut self, result: u16, kind: RecordKind) {
-        if let Some(record) = self.record.take() {
-            let record = AuditRecord { result, ..record }.with(self.note.facts());
-            let now = self.clock.now();
-            self.observer.audit.record(record, kind, now).await;
+        if let Some(written) = self.record(|_| result, kind) {
+            let _ = written.await;
         }
+    }
+
+    fn record(
+        &mut self,
+        result: impl FnOnce(&AuditRecord) -> u16,
+        kind: RecordKind,
+    ) -> Option<JoinHandle<()>> {
+        let (record, unfinished) = self.record.take()?;
+        let result = result(&record);
+        let record = AuditRecord { result, ..record }.with(self.note.facts());
+        let audit = &self.observer.audit;
+        audit.begin(record, kind, self.clock.now(), unfinished)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let Some(record) = self.record.take() else { return };
-        let result = DISCONNECTED[usize::from(record.grpc)];
-        let record = AuditRecord { result, ..record }.with(self.note.facts());
-        let (observer, now, kind) = (Arc::clone(&self.observer), self.clock.now(), self.kind);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { observer.audit.record(record, kind, now).await });
-        }
+        let disconnected = |record: &AuditRecord| DISCONNECTED[usize::from(record.grpc)];
+        drop(self.record(disconnected, self.kind));
     }
 }

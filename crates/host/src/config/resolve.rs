@@ -3,7 +3,8 @@
 //! `serve`, an app, `config check` and `config show` all come through here, so that a check never
 //! accepts what a start refuses.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 
 use super::{Config, KeysRequired, Mistake, Origin, Refused};
@@ -126,15 +127,9 @@ fn tls(config: &Config) -> Result<Option<Tls>, Refused> {
 /// It is opened as the host opens it, and stays as it is.
 fn audit_file(path: Option<&Path>) -> Result<(), Refused> {
     let Some(path) = path else { return Ok(()) };
-    let is_new = !path.exists();
-    let mut options = OpenOptions::new();
-    let opened = match is_new {
-        // A check creates nothing: the folder is what has to be there.
-        true => path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .map_or(Ok(()), |folder| std::fs::read_dir(folder).map(drop)),
-        false => options.append(true).open(path).map(drop),
+    let opened = match path.exists() {
+        true => OpenOptions::new().append(true).open(path).map(drop),
+        false => check_creatable(path),
     };
     opened.map_err(|error| {
         refuse(
@@ -142,4 +137,15 @@ fn audit_file(path: Option<&Path>) -> Result<(), Refused> {
             format!("{} cannot be opened: {error}", path.display()),
         )
     })
+}
+
+/// Creates a file beside the one that the host will create, and removes it. Only that shows whether the
+/// folder can be written; a host that starts meanwhile may have created the file itself.
+fn check_creatable(path: &Path) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let mut probe = name.to_owned();
+    probe.push(format!(".check-{}", std::process::id()));
+    let probe = path.with_file_name(probe);
+    OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    fs::remove_file(probe)
 }

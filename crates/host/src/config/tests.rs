@@ -215,6 +215,23 @@ fn every_file_that_is_named_is_opened() {
     assert!(!missing.exists(), "a check creates nothing");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_audit_file_in_a_folder_that_cannot_be_written_is_refused() {
+    // It was accepted, and the host then did not start. Nobody creates files there, root neither.
+    let refused = resolved("[audit]\nfile = \"/proc/audit.jsonl\"", Program::App).unwrap_err();
+    assert!(refused.to_string().contains("audit.file"), "{refused}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let good = format!("[audit]\nfile = {file:?}");
+    assert!(resolved(&good, Program::App).is_ok());
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "a check leaves nothing");
+    std::fs::write(&file, "records").unwrap();
+    assert!(resolved(&good, Program::App).is_ok());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "records");
+}
+
 #[test]
 fn the_reference_is_up_to_date() {
     expect_file!["../../../../docs/config.md"].assert_eq(&reference());

@@ -10,7 +10,7 @@ use super::auth::{Credential, Principal, forbidden};
 use super::problem::Problem;
 use super::query;
 use super::request::Call;
-use super::route::{Reach, Route};
+use super::route::{Reach, Route, When};
 use crate::keys::{LinkOperation, LinkTarget};
 use crate::v1;
 
@@ -34,6 +34,11 @@ pub(super) async fn authorize<T>(
         return open_link(call, &code, operation, id).await;
     }
     call.principal.permit(&[scope])?;
+    if captured(route.path, INSTANCE, segments).is_some_and(|id| id.starts_with('@')) {
+        for also in route.also.iter().filter(|also| also.when == When::Entity) {
+            call.principal.permit(&[also.scope])?;
+        }
+    }
     // Before anything else is checked, so that an answer does not tell hubs that exist from others.
     let named = query::hub_of(call.parts.uri.query()).filter(|name| !name.is_empty());
     if let Some(named) = named.filter(|name| call.state.hubs.find(name).is_none()) {

@@ -25,7 +25,7 @@ use super::query::percent_decode;
 use super::request::{Call, RequestLinks, State, trace_in};
 use super::route::Route;
 use super::{commands, entities, grpc, health, list, metrics, purge, route, routes, start, status, time};
-use crate::app_routes::Scheme;
+use crate::app_routes::{OfApp, Scheme};
 use crate::audit::{self, AuditRecord, Pending, RecordKind};
 use crate::dashboard;
 use crate::openapi;
@@ -64,7 +64,8 @@ pub(crate) async fn dispatch(
     let mut response = answer(&state, app, connection, request, &face)
         .instrument(span)
         .await;
-    if face != Face::App {
+    // What the app answers is the app's to protect; refusals on its paths are the host's.
+    if response.extensions_mut().remove::<OfApp>().is_none() {
         protect(response.headers_mut());
     }
     let code = response.status().as_u16();
@@ -77,7 +78,7 @@ pub(crate) async fn dispatch(
 
 /// What a browser may do with a response of the host: take it for nothing but what it says it is,
 /// and store it nowhere unless it says otherwise.
-fn protect(headers: &mut HeaderMap) {
+pub(super) fn protect(headers: &mut HeaderMap) {
     headers
         .entry(header::X_CONTENT_TYPE_OPTIONS)
         .or_insert(HeaderValue::from_static("nosniff"));
@@ -193,6 +194,7 @@ fn authenticated(state: &Arc<State>, connection: Connection, face: &Face, parts:
         parts,
         body: body.into(),
         parameters: &[],
+        also: &[],
         note: CallNote::default(),
     }
 }
@@ -325,14 +327,14 @@ async fn to_app(app: Router, call: Call) -> Response<Body> {
     let mut request = Request::from_parts(parts, body.into_inner().unwrap_or_else(PoisonError::into_inner));
     let access = state.access.clone();
     request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(credential);
     request.extensions_mut().insert(access);
     request.extensions_mut().insert(Scheme(state.settings.scheme()));
     request.extensions_mut().insert(RequestLinks {
         hub: state.hub.clone(),
         links,
     });
-    let answer = app.oneshot(request).await.unwrap_or_else(|never| match never {});
-    answer.map(|body| UntilRevoked::wrap(body, &credential, Ending::Cut))
+    app.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// What lines that are logged for a request say of it: what its sender calls it, or what we do.

@@ -8,18 +8,20 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use dalsegno_engine::request::{CallNote, CalledHub, DEFAULT_HUB, NewHubs};
+use dalsegno_engine::request::{CallNote, CallScopes, CalledHub, DEFAULT_HUB, NewHubs, SecondScope};
+use futures::FutureExt;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::ServiceExt;
 
 use super::auth::{Credential, Ending, KEY_HEADER, Principal, Revoked, UntilRevoked};
-use super::dispatch::{Connection, check_invalid_key};
+use super::dispatch::{Connection, check_invalid_key, protect};
 use super::forwarding::client_address;
 use super::grpc_calls::Call;
 use super::request::State;
 use super::time;
 use crate::audit::{self, AuditRecord, Pending, RecordKind};
 use crate::hubs::unknown_hub;
+use crate::keys::Scope;
 
 /// gRPC's codes of the endpoint's own refusals.
 const NOT_FOUND: u32 = 5;
@@ -45,29 +47,24 @@ pub(crate) async fn answer(
     let called = Called::of(&state, connection, &request);
     let note = CallNote::default();
     request.extensions_mut().insert(note.clone());
-    request.extensions_mut().insert(called.hub.clone());
+    request.extensions_mut().insert(called.hub_with_record(&state));
+    request.extensions_mut().insert(called.second_scopes());
     let pending = called.pending(&state, &note);
     let admitted = called.admit(&state, request.uri(), request.headers());
     let kind = match admitted.is_ok() {
         true => RecordKind::Admitted,
         false => called.refused(),
     };
-    let response = match admitted {
+    let mut response = match admitted {
         Ok(()) => called.pass(service, request).await,
         Err(refusal) => refusal.into_response(),
     };
+    protect(response.headers_mut());
     // The code of a call that began well follows its body.
     let code = response.headers().get("grpc-status");
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let code = code.unwrap_or_default();
     state.observer.http.called(called.call.name, code);
-    if let Some(created) = called.hub.created() {
-        let note = CallNote::default();
-        note.subject(created);
-        let record = called.record(&state, "createHub");
-        let created = Pending::new(&state.observer, &state.hub, record, note, kind);
-        created.answered(code, kind).await;
-    }
     if let Some(pending) = pending {
         pending.answered(code, kind).await;
     }
@@ -104,6 +101,32 @@ impl Called {
                 },
             ),
         }
+    }
+
+    /// The hub with what records that the call created it. The record is written where the creation
+    /// ends, which may be after the caller disconnected.
+    fn hub_with_record(&self, state: &State) -> CalledHub {
+        let mut record = self.record(state, "createHub");
+        record.subject = Some(audit::action::cut(self.hub.name()));
+        let (observer, clock) = (Arc::clone(&state.observer), state.hub.clone());
+        self.hub.clone().recorded_by(Arc::new(move || {
+            let (observer, now, mut record) = (Arc::clone(&observer), clock.now(), record.clone());
+            record.at = time::exact(now);
+            async move { observer.audit.record(record, RecordKind::Admitted, now).await }.boxed()
+        }))
+    }
+
+    /// Which second scopes the caller has, as far as the table names any for the call.
+    fn second_scopes(&self) -> CallScopes {
+        let has = |scope| self.principal.permit(&[scope]).is_ok();
+        let (mut control, mut entity) = (false, false);
+        for second in self.call.second_scopes() {
+            match second {
+                SecondScope::Control => control = has(Scope::Control),
+                SecondScope::Entity => entity = has(Scope::Entity),
+            }
+        }
+        CallScopes { control, entity }
     }
 
     /// Checks the caller against what the table says of the call.

@@ -1,6 +1,8 @@
 //! The calls of gRPC, and the scopes that each demands. A call that is not in the table demands the
 //! scope `admin`, and is counted as `other`.
 
+use dalsegno_engine::request::SecondScope;
+
 use crate::keys::Scope;
 
 /// Each call with the scopes of which any is enough, in the hub that the call names.
@@ -40,6 +42,17 @@ const CALLS: [(&str, &[Scope]); 31] = [
     ("Check", &[Scope::Admin]),
 ];
 
+/// The scopes that a call needs besides, when its message asks for more than the call is for. The
+/// service reads the message, so the endpoint hands it which of these the caller has.
+const SECOND_SCOPES: [(&str, SecondScope, &str); 2] = [
+    (
+        "StartInstance",
+        SecondScope::Control,
+        "a reuse policy that ends a running instance",
+    ),
+    ("PurgeInstances", SecondScope::Entity, "the id of an entity"),
+];
+
 /// The calls that respond with a stream.
 const STREAMS: [&str; 3] = ["GetWorkItems", "AnswerWorkItems", "StreamInstanceHistory"];
 
@@ -73,6 +86,12 @@ impl Call {
         STREAMS.contains(&self.name)
     }
 
+    /// The scopes that some messages of this call need besides.
+    pub(super) fn second_scopes(self) -> impl Iterator<Item = SecondScope> {
+        let own = SECOND_SCOPES.iter().filter(move |(name, ..)| *name == self.name);
+        own.map(|(_, scope, _)| *scope)
+    }
+
     /// Whether it is in the table and changes something.
     pub(super) fn is_change(self) -> bool {
         self.name != "other" && !self.only_shows()
@@ -82,6 +101,17 @@ impl Call {
 /// The calls of gRPC, each with the scopes of which a key needs one.
 pub fn grpc_scopes() -> impl Iterator<Item = (&'static str, &'static [Scope])> {
     CALLS.iter().copied()
+}
+
+/// The calls of gRPC that need a second scope, which, and for what in their messages.
+pub fn grpc_second_scopes() -> impl Iterator<Item = (&'static str, Scope, &'static str)> {
+    SECOND_SCOPES.iter().map(|(name, scope, what)| {
+        let scope = match scope {
+            SecondScope::Control => Scope::Control,
+            SecondScope::Entity => Scope::Entity,
+        };
+        (*name, scope, *what)
+    })
 }
 
 #[cfg(test)]

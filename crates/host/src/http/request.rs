@@ -19,11 +19,11 @@ use super::body;
 use super::links::{Codes, Links, WithCodes};
 use super::problem::{Place, Problem};
 use super::query::{self, Query, invalid};
-use super::route::{Parameter, Route};
+use super::route::{Also, Parameter, Route, When};
 use super::waits::{WaitSlot, Waits};
 use crate::audit::AuditLimits;
 use crate::hubs::{HubKeeper, HubList, unknown_hub};
-use crate::keys::{Scope, VerifiedLink};
+use crate::keys::VerifiedLink;
 use crate::nearest::nearest;
 use crate::observer::Observer;
 use crate::schedule::Schedules;
@@ -193,6 +193,8 @@ pub(crate) struct Call {
     pub(crate) note: CallNote,
     /// What its route takes in the query.
     pub(crate) parameters: &'static [Parameter],
+    /// The second scopes that its route names.
+    pub(crate) also: &'static [Also],
 }
 
 impl Call {
@@ -201,6 +203,7 @@ impl Call {
     pub(crate) fn on<T>(self, route: &Route<T>) -> Self {
         Self {
             parameters: route.query,
+            also: route.also,
             ..self
         }
     }
@@ -209,9 +212,18 @@ impl Call {
         &self.hub
     }
 
-    /// For the one demand that depends on a body: the scope of the verb of a bulk operation.
-    pub(crate) fn permit_verb(&self, scope: Scope) -> Result<(), Problem> {
-        self.principal.permit(&[scope])
+    /// Refuses a caller without the second scopes that the route names for this case.
+    pub(crate) fn permit_when(&self, when: When) -> Result<(), Problem> {
+        let fitting = self.also.iter().filter(|also| also.when == when);
+        for also in fitting {
+            self.principal.permit(&[also.scope])?;
+        }
+        Ok(())
+    }
+
+    /// The same for a member of the body, or of the bulk operation in the path.
+    pub(crate) fn permit_member(&self, name: &'static str, value: &'static str) -> Result<(), Problem> {
+        self.permit_when(When::Member(name, value))
     }
 
     /// 403 when this host changes nothing.
@@ -233,10 +245,18 @@ impl Call {
         self.state.waits.slot(&self.principal, self.client, all, own)
     }
 
-    /// The query, checked against what the route takes; and the hub it names.
+    /// The query, checked against what the route takes, against the second scopes that its flags need,
+    /// and for the hub it names.
     pub(crate) fn query(&self) -> Result<Query, Problem> {
         let known: Vec<&'static str> = self.parameters.iter().map(|parameter| parameter.name).collect();
         let query = Query::parse(self.parts.uri.query(), &known)?;
+        for also in self.also {
+            if let When::Flag(name) = also.when
+                && query.boolean(name, false)?
+            {
+                self.permit_when(also.when)?;
+            }
+        }
         match query.text("taskHub") {
             Some(hub) if !hub.is_empty() && !self.is_own(hub) => Err(self.unknown_hub(hub)),
             _ => Ok(query),

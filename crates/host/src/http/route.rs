@@ -18,6 +18,8 @@ pub(crate) struct Route<T: 'static> {
     pub(crate) summary: &'static str,
     /// The scope that the caller's key needs; `None` needs no key.
     pub(crate) scope: Option<Scope>,
+    /// What some of its requests need besides.
+    pub(crate) also: &'static [Also],
     /// The hub that the key must open.
     pub(crate) reach: Reach,
     /// A link for this operation on the instance in the path opens the route too.
@@ -29,6 +31,47 @@ pub(crate) struct Route<T: 'static> {
     /// Statuses of refusals beside those that every route may answer with.
     pub(crate) refusals: &'static [u16],
     pub(crate) answers: &'static [Answer],
+}
+
+/// A second scope that a request of a route needs when it asks for more than the route is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Also {
+    pub(crate) scope: Scope,
+    pub(crate) when: When,
+}
+
+/// Which requests of a route need a second scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// This flag of the query is true.
+    Flag(&'static str),
+    /// This member has this value: of the body, or of the bulk operation in the path.
+    Member(&'static str, &'static str),
+    /// The path names an entity where it captures the id of an instance.
+    Entity,
+}
+
+impl Also {
+    pub(crate) const fn flag(name: &'static str, scope: Scope) -> Self {
+        Self {
+            scope,
+            when: When::Flag(name),
+        }
+    }
+
+    pub(crate) const fn member(name: &'static str, value: &'static str, scope: Scope) -> Self {
+        Self {
+            scope,
+            when: When::Member(name, value),
+        }
+    }
+
+    pub(crate) const fn entity(scope: Scope) -> Self {
+        Self {
+            scope,
+            when: When::Entity,
+        }
+    }
 }
 
 /// The hub that a key must open for a route.
@@ -272,6 +315,7 @@ impl<T> Route<T> {
             operation: "",
             summary: "",
             scope: Some(Scope::Read),
+            also: &[],
             reach: Reach::NamedHub,
             link: None,
             query: &[],
@@ -290,6 +334,11 @@ impl<T> Route<T> {
 
     pub(crate) const fn scope(mut self, scope: Scope) -> Self {
         self.scope = Some(scope);
+        self
+    }
+
+    pub(crate) const fn also(mut self, also: &'static [Also]) -> Self {
+        self.also = also;
         self
     }
 

@@ -4,7 +4,7 @@ use schemars::SchemaGenerator as Schemas;
 
 use super::links::CheckStatus;
 use super::path::{Command, Management};
-use super::route::{Answer, Captured, Header, Parameter, RequestBody, Route, Shape, Verb};
+use super::route::{Also, Answer, Captured, Header, Parameter, RequestBody, Route, Shape, Verb};
 use super::start::WAIT_SECONDS_MAX;
 use super::wire::{EntityWire, PurgedWire, StatusWire};
 use crate::keys::{LinkOperation, Scope};
@@ -212,13 +212,20 @@ pub(crate) static ROUTES: &[Route<Management>] = &[
     Route::new(Verb::Delete, "instances/{instanceId}", |path| Management::Purge {
         id: path.text(0),
     })
-    .told("purgeInstance", "Delete a finished instance.")
+    .told(
+        "purgeInstance",
+        "Delete a finished instance, or an entity by an id such as `@counter@a`: needs the scope `entity` too.",
+    )
     .scope(Scope::Purge)
+    .also(&[
+        Also::flag("force", Scope::Control),
+        Also::entity(Scope::Entity),
+    ])
     .link(LinkOperation::Purge)
     .query(&[Parameter::new(
         "force",
         Shape::Flag(false),
-        "Terminate one that is not finished first.",
+        "Terminate one that is not finished first: needs the scope `control` too.",
     )])
     .refuses(&[404, 408, 409, 410])
     .answers(PURGED),

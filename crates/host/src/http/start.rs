@@ -16,6 +16,7 @@ use super::request::{Call, instance_id};
 use super::status::{Failed, final_status};
 use super::waits::WaitSlot;
 use super::wire;
+use crate::keys::Scope;
 
 /// Longest wait of a start, in seconds: load balancers cut at four minutes.
 pub(super) const WAIT_SECONDS_MAX: f64 = 230.0;
@@ -57,11 +58,7 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
         version: query.text("version").map(str::to_owned),
         id,
         input,
-        reuse: if call.state.settings.start_replaces_unfinished {
-            ReusePolicy::TerminateAndStart
-        } else {
-            ReusePolicy::RejectRunning
-        },
+        reuse: reuse(&call),
         idempotency_key: call.idempotency_key()?,
         trace: call.trace(),
         ..StartOptions::default()
@@ -70,6 +67,16 @@ pub(super) async fn start(mut call: Call, name: String, id: Option<String>) -> R
     call.note.subject(started.id.as_str());
     let answer = answer(&call, &started.id, wait).await?;
     Ok(answer)
+}
+
+/// The operator may have said that a start replaces an unfinished instance. To end one needs the scope
+/// `control`: for a caller without it the id is in use.
+fn reuse(call: &Call) -> ReusePolicy {
+    let may_end = || call.principal.permit(&[Scope::Control]).is_ok();
+    match call.state.settings.start_replaces_unfinished && may_end() {
+        true => ReusePolicy::TerminateAndStart,
+        false => ReusePolicy::RejectRunning,
+    }
 }
 
 /// The links, or what came of it within the time.

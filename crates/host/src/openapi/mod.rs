@@ -17,7 +17,7 @@ use crate::http::path::{MANAGEMENT, OURS, PAGES};
 use crate::http::problem::{Bodies, ProblemWire, is_silent};
 use crate::http::query;
 use crate::http::request::{Call, HttpSettings};
-use crate::http::route::{Answer, Content, Header, Parameter, RequestBody, Route};
+use crate::http::route::{Also, Answer, Content, Header, Parameter, RequestBody, Route, When};
 use crate::http::routes;
 use crate::v1;
 
@@ -143,6 +143,9 @@ impl<'a> Writer<'a> {
         if let Some(scope) = route.scope {
             operation["x-scope"] = json!(scope);
             operation["x-hub"] = json!(route.reach.word());
+            if !route.also.is_empty() {
+                operation["x-also"] = route.also.iter().map(also).collect();
+            }
             if let Some(link) = route.link {
                 operation["x-link"] = json!(link.as_str());
             }
@@ -243,6 +246,16 @@ impl<'a> Writer<'a> {
             told["headers"][header] = schemas::header(header);
         }
     }
+}
+
+/// A second scope, and the requests that need it.
+fn also(also: &Also) -> Value {
+    let when = match also.when {
+        When::Flag(name) => json!({"query": {name: "true"}}),
+        When::Member(name, value) => json!({"member": {name: value}}),
+        When::Entity => json!({"path": {"instanceId": "@name@key"}}),
+    };
+    json!({"scope": also.scope, "when": when})
 }
 
 /// A key in one of the places where the host looks for it; none on a host without keys.

@@ -39,6 +39,7 @@ pub(super) async fn start(mut call: Call, name: String) -> Result<Response, Prob
     } else {
         body::ours(&bytes)?
     };
+    call.permit_member("reuse", body.reuse().as_str())?;
     let id = body.id().map(instance_id).transpose()?;
     let options = body.into_options(name, id)?;
     let options = StartOptions {

@@ -39,9 +39,9 @@ use crate::http::request::State;
 use crate::http::time;
 use crate::http::wire::to_json;
 
-/// Jobs that run at once; one more is 429.
+/// Jobs of a hub that run at once; one more is 429.
 const RUNNING_MAX: usize = 4;
-/// Jobs that are remembered; the oldest that has ended is forgotten.
+/// Jobs of a hub that are remembered; the oldest that has ended is forgotten.
 const KEPT_MAX: usize = 100;
 /// Instances that a job commands at once.
 const AT_ONCE_MAX: usize = 32;
@@ -181,22 +181,28 @@ impl Operations {
         }
     }
 
-    /// Makes room for a job, and returns the one that is to be forgotten for it.
+    /// Makes room for a job, and returns the one that is to be forgotten for it. Hubs share no room, so
+    /// that the callers of one do not hold up those of another.
     fn add(&self, job: &Arc<Job>) -> Result<Option<Arc<Job>>, Problem> {
         let mut jobs = self.lock();
         // Those of a hub that was deleted are of none that is there, also when one of its name was made.
         jobs.retain(|kept| kept.hub.retired().is_none());
         let is_running = |job: &Arc<Job>| job.snapshot().state == Progress::Running;
-        if jobs.iter().filter(|job| is_running(job)).count() >= RUNNING_MAX {
+        let own: Vec<&Arc<Job>> = jobs.iter().filter(|kept| kept.is_of(&job.hub)).collect();
+        if own.iter().filter(|kept| is_running(kept)).count() >= RUNNING_MAX {
             return Err(Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "busy",
-                format!("{RUNNING_MAX} operations run already: wait for one, or cancel it"),
+                format!(
+                    "{RUNNING_MAX} operations run in the task hub {} already: wait for one, or cancel it",
+                    job.hub.name()
+                ),
             ));
         }
-        let ended = |kept: &Arc<Job>| !is_running(kept) && kept.hub.name() == job.hub.name();
-        let surplus = jobs.iter().find(|kept| ended(kept)).cloned();
-        let surplus = surplus.filter(|_| jobs.len() >= KEPT_MAX);
+        let surplus = own.iter().find(|kept| !is_running(kept));
+        let surplus = surplus
+            .filter(|_| own.len() >= KEPT_MAX)
+            .map(|kept| Arc::clone(kept));
         jobs.push_back(Arc::clone(job));
         Ok(surplus)
     }

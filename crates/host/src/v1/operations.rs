@@ -9,14 +9,31 @@ use serde::{Deserialize, Serialize};
 
 use super::jobs::{Job, Order};
 use super::wire::{Json, RateWire, Unfit, instant_if, present, status};
+use crate::http::auth::forbidden;
 use crate::http::body::{self, json};
 use crate::http::problem::{Place, Problem};
 use crate::http::query::{check_span, invalid};
 use crate::http::request::{Call, instance_id};
+use crate::http::route::{Also, When};
 use crate::http::time;
 use crate::http::wire::to_json;
 use crate::keys::Scope;
 use crate::openapi::schemas;
+
+/// The member of a bulk operation that says what is done.
+const VERB: &str = "verb";
+
+/// The second scope that each verb needs.
+pub(super) const VERB_SCOPES: &[Also] = &[
+    Also::member(VERB, "terminate", Scope::Control),
+    Also::member(VERB, "cancel", Scope::Control),
+    Also::member(VERB, "suspend", Scope::Control),
+    Also::member(VERB, "resume", Scope::Control),
+    Also::member(VERB, "rewind", Scope::Control),
+    Also::member(VERB, "restart", Scope::Control),
+    Also::member(VERB, "purge", Scope::Purge),
+    Also::member(VERB, "raise", Scope::Signal),
+];
 
 /// What is done to each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -54,14 +71,6 @@ impl Verb {
             Self::Restart => "restart",
             Self::Purge => "purge",
             Self::Raise => "raise",
-        }
-    }
-
-    pub(super) fn scope(self) -> Scope {
-        match self {
-            Self::Purge => Scope::Purge,
-            Self::Raise => Scope::Signal,
-            _ => Scope::Control,
         }
     }
 
@@ -292,7 +301,7 @@ pub(super) async fn begin(mut call: Call) -> Result<Response, Problem> {
     call.query()?;
     let body: OperationBody = body::ours(&call.body().await?)?;
     if !body.dry_run {
-        call.permit_verb(body.verb.scope())?;
+        permit(&call, body.verb)?;
     }
     let now = call.hub().now();
     let query = body.r#where.query(body.verb, now)?;
@@ -322,6 +331,15 @@ pub(super) async fn begin(mut call: Call) -> Result<Response, Problem> {
     let job = Job::new(call.hub(), told, body, query);
     call.state.operations.begin(&call.state, job, order).await?;
     Ok(answer)
+}
+
+/// Refuses a caller without the scope of a verb, and everybody a verb that the route names none for.
+fn permit(call: &Call, verb: Verb) -> Result<(), Problem> {
+    let when = When::Member(VERB, verb.as_str());
+    match call.also.iter().any(|also| also.when == when) {
+        true => call.permit_when(when),
+        false => Err(forbidden()),
+    }
 }
 
 /// What is said besides the filter.
@@ -392,7 +410,7 @@ pub(super) fn get(call: &Call, id: &str) -> Result<Response, Problem> {
 pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Problem> {
     call.query()?;
     let job = call.state.operations.find(call.hub(), &id)?;
-    call.permit_verb(job.verb().scope())?;
+    permit(&call, job.verb())?;
     job.cancel().await?;
     Ok(json(StatusCode::ACCEPTED, to_json(&job.shown())))
 }

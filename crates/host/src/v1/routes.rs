@@ -6,7 +6,7 @@ use super::entity_wire::EntityWire;
 use super::event_wire::EventWire;
 use super::hubs::RepairedWire;
 use super::instances::{STUCK_ROWS, WAIT_SECONDS_MAX};
-use super::operations::OperationBody;
+use super::operations::{OperationBody, VERB_SCOPES};
 use super::overview::{BUCKETS, BUCKETS_MAX, OverviewWire};
 use super::wire::{
     CancelBody, CountWire, DeletedWire, EntityRowWire, InstanceWire, LimiterBody, LimiterPatch, LimiterWire,
@@ -19,7 +19,7 @@ use super::{
 use crate::audit::{AuditRecord, RECORDS_MAX};
 use crate::http::list::PAGE_ROWS;
 use crate::http::path::{Command, Ours};
-use crate::http::route::{Answer, Captured, Header, Parameter, Reach, RequestBody, Route, Shape, Verb};
+use crate::http::route::{Also, Answer, Captured, Header, Parameter, Reach, RequestBody, Route, Shape, Verb};
 use crate::keys::{LinkOperation, Scope};
 use dalsegno_engine::hub::STUCK_MAX;
 
@@ -102,8 +102,12 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     Route::new(Verb::Post, "orchestrators/{orchestrator}", |path| Ours::Start {
         name: path.text(0),
     })
-    .told("start", "Start an orchestration.")
+    .told(
+        "start",
+        "Start an orchestration. With `reuse` as `terminateAndStart` it needs the scope `control` too.",
+    )
     .scope(Scope::Start)
+    .also(&[Also::member("reuse", "terminateAndStart", Scope::Control)])
     .headers(&[Header::IdempotencyKey, Header::Trace])
     .body(RequestBody::MayBe(Schemas::subschema_for::<StartBody>))
     .refuses(&[409, 507])
@@ -138,12 +142,13 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
     })
     .told("delete", "Delete a finished instance.")
     .scope(Scope::Purge)
+    .also(&[Also::flag("force", Scope::Control)])
     .query(&[
         RECURSIVE,
         Parameter::new(
             "force",
             Shape::Flag(false),
-            "Terminate one that is not finished first.",
+            "Terminate one that is not finished first: needs the scope `control` too.",
         ),
     ])
     .refuses(&[404, 408, 409, 410])
@@ -445,6 +450,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
             "beginOperation",
             "Command all instances that a filter finds. Needs the scope of its verb too, unless it is a dry run.",
         )
+        .also(VERB_SCOPES)
         .headers(&[Header::Trace])
         .body(RequestBody::Is(Schemas::subschema_for::<OperationBody>))
         .answers(&[Answer::json(
@@ -467,6 +473,7 @@ pub(crate) static ROUTES: &[Route<Ours>] = &[
         "cancelOperation",
         "End a command to many; what it has done stays done. Needs the scope of its verb too.",
     )
+    .also(VERB_SCOPES)
     .refuses(&[404])
     .answers(&[Answer::json(
         202,

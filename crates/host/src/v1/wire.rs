@@ -90,6 +90,19 @@ pub enum ReuseWord {
     TerminateAndStart,
 }
 
+impl ReuseWord {
+    /// As it is typed.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::RejectRunning => "rejectRunning",
+            Self::Reject => "reject",
+            Self::ReturnExisting => "returnExisting",
+            Self::Replace => "replace",
+            Self::TerminateAndStart => "terminateAndStart",
+        }
+    }
+}
+
 impl From<ReusePolicy> for ReuseWord {
     fn from(policy: ReusePolicy) -> Self {
         match policy {
@@ -209,6 +222,10 @@ impl StartBody {
 
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+
+    pub(super) fn reuse(&self) -> ReuseWord {
+        self.reuse
     }
 }
 

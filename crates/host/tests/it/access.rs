@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Response;
+use axum::http::{Request, Response};
 use dalsegno_core::InstanceId;
 use dalsegno_core::limits::Limits;
 use dalsegno_engine::TaskHub;
 use dalsegno_engine::hub::HubOptions;
+use dalsegno_engine::request::{CallScopes, SecondScope, StartOptions};
 use dalsegno_host::keys::{KeyHubs, KeyRing, LinkOperation, LinkSigner, LinkTarget, Scope};
 use dalsegno_host::server::{Access, HttpSettings};
 use dalsegno_host::{AppRoutes, HubList, openapi_document};
@@ -29,6 +30,8 @@ struct Demand {
     scope: Scope,
     hub: String,
     link: Option<String>,
+    /// Second scopes, and the requests that need them.
+    also: Vec<(Scope, Value)>,
 }
 
 fn demands() -> Vec<Demand> {
@@ -42,6 +45,11 @@ fn demands() -> Vec<Demand> {
                 continue;
             };
             let text = |name: &str| operation[name].as_str().map(str::to_owned);
+            let also = operation.get("x-also").and_then(Value::as_array);
+            let also = also.into_iter().flatten().map(|also| {
+                let scope = serde_json::from_value(also["scope"].clone()).unwrap();
+                (scope, also["when"].clone())
+            });
             demands.push(Demand {
                 method: method.to_uppercase(),
                 path: path
@@ -52,6 +60,7 @@ fn demands() -> Vec<Demand> {
                 scope: serde_json::from_value(scope.clone()).unwrap(),
                 hub: text("x-hub").unwrap(),
                 link: text("x-link"),
+                also: also.collect(),
             });
         }
     }
@@ -63,6 +72,8 @@ struct Guarded {
     world: World,
     /// By scope: of the default hub, of the hub `orders`, of all hubs.
     keys: BTreeMap<String, [String; 3]>,
+    /// By two scopes: of all hubs.
+    pairs: BTreeMap<[String; 2], String>,
     signer: LinkSigner,
 }
 
@@ -77,6 +88,14 @@ async fn guarded() -> Guarded {
         });
         keys.insert(scope.to_string(), secrets);
     }
+    let mut pairs = BTreeMap::new();
+    for first in Scope::ALL {
+        for second in Scope::ALL.into_iter().filter(|second| *second != first) {
+            let name = format!("{first}-and-{second}");
+            let secret = ring.create(&name, &[first, second], KeyHubs::All, None);
+            pairs.insert([first.to_string(), second.to_string()], secret.unwrap());
+        }
+    }
     let signer = ring.link_signer();
     let access = Access::with_keys(ring);
     let world = world_on(MemoryStore::new(2), Limits::default(), |server| {
@@ -86,13 +105,24 @@ async fn guarded() -> Guarded {
             .grpc(Router::new().fallback(admitted))
     })
     .await;
-    Guarded { world, keys, signer }
+    Guarded {
+        world,
+        keys,
+        pairs,
+        signer,
+    }
 }
 
-/// What stands for the service: it answers OK to whatever was admitted.
-async fn admitted() -> Response<Body> {
+/// What stands for the service: it answers OK to whatever was admitted, and says which second scopes
+/// the endpoint found.
+async fn admitted(request: Request<Body>) -> Response<Body> {
+    let scopes = request.extensions().get::<CallScopes>().copied();
+    let scopes = scopes.expect("the endpoint says which second scopes a caller has");
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
+    for (name, scope) in [("control", SecondScope::Control), ("entity", SecondScope::Entity)] {
+        headers.insert(name, scopes.has(scope).to_string().parse().unwrap());
+    }
     headers.insert("content-type", "application/grpc".parse().unwrap());
     headers.insert("grpc-status", "0".parse().unwrap());
     response
@@ -101,6 +131,55 @@ async fn admitted() -> Response<Body> {
 impl Guarded {
     fn key(&self, scope: Scope, hub: usize) -> &str {
         &self.keys[&scope.to_string()][hub]
+    }
+
+    fn pair(&self, first: Scope, second: Scope) -> &str {
+        &self.pairs[&[first.to_string(), second.to_string()]]
+    }
+
+    /// A request that needs a second scope.
+    async fn ask_for_more(&self, demand: &Demand, when: &Value, key: &str) -> Reply {
+        let mut path = demand.path.clone();
+        let mut body = String::new();
+        if when["path"].is_object() {
+            path = path.replace(ID, "@counter@a");
+        }
+        if let Some(query) = when["query"].as_object() {
+            let pairs = query
+                .iter()
+                .map(|(name, value)| format!("{name}={}", value.as_str().unwrap()));
+            path = format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"));
+        }
+        if when["member"]["verb"].is_string() && demand.method == "DELETE" {
+            path = path.replace("operationId", &self.begun(&when["member"]["verb"]).await);
+        } else if let Some(members) = when["member"].as_object() {
+            let mut members = members.clone();
+            if let Some(verb) = members.get("verb").cloned() {
+                members = operation_body(&verb);
+            }
+            body = Value::Object(members).to_string();
+        }
+        let headers = [("x-functions-key", key), ("content-type", "application/json")];
+        self.world
+            .send(&demand.method, &path, &headers, body.as_bytes())
+            .await
+    }
+
+    /// The id of a bulk operation of this verb that has ended.
+    async fn begun(&self, verb: &Value) -> String {
+        let all = self.pair(Scope::Read, serde_json::from_value(verb_scope(verb)).unwrap());
+        let key = [("x-functions-key", all)];
+        let path = "/runtime/dalsegno/v1/operations";
+        let body = Value::Object(operation_body(verb)).to_string();
+        let begun = self.world.send("POST", path, &key, body.as_bytes()).await;
+        let begun: Value = serde_json::from_str(&begun.body).unwrap();
+        let id = begun["id"].as_str().unwrap().to_owned();
+        loop {
+            let shown = self.world.send("GET", &format!("{path}/{id}"), &key, b"").await;
+            if !shown.body.contains(r#""state":"running""#) {
+                return id;
+            }
+        }
     }
 
     fn link(&self, operation: LinkOperation, id: &str, lifetime_seconds: i64) -> String {
@@ -121,6 +200,25 @@ impl Guarded {
         let headers = [("x-functions-key", key)];
         let headers = if key.is_empty() { &[][..] } else { &headers[..] };
         self.world.head(&demand.method, &demand.path, headers).await
+    }
+}
+
+fn operation_body(verb: &Value) -> serde_json::Map<String, Value> {
+    let mut body = serde_json::Map::new();
+    body.insert("verb".into(), verb.clone());
+    body.insert("where".into(), serde_json::json!({"all": true}));
+    if verb == "raise" {
+        body.insert("event".into(), "go".into());
+    }
+    body
+}
+
+/// The scope of a verb, which this test does not read from the table.
+fn verb_scope(verb: &Value) -> Value {
+    match verb.as_str().unwrap() {
+        "purge" => "purge".into(),
+        "raise" => "signal".into(),
+        _ => "control".into(),
     }
 }
 
@@ -206,6 +304,115 @@ async fn every_route_admits_the_right_key_and_the_right_link_and_nobody_else() {
         }
     }
     assert_eq!(links, 9, "eight operations, and the stream of an instance");
+}
+
+#[tokio::test]
+async fn a_request_that_asks_for_more_than_its_route_is_for_needs_a_second_scope() {
+    // A key that may only start or purge ended running instances and deleted entities.
+    let guarded = guarded().await;
+    let mut asked = BTreeMap::new();
+    for demand in demands() {
+        for (scope, when) in &demand.also {
+            let told = format!("{} {} {when}", demand.method, demand.path);
+            let ask = async |key: &str| guarded.ask_for_more(&demand, when, key).await;
+            for one in [demand.scope, *scope] {
+                let reply = ask(guarded.key(one, 2)).await;
+                assert_eq!(reply.status, 403, "{told}: the scope {one} alone");
+            }
+            for other in Scope::ALL {
+                if other != demand.scope && other != *scope {
+                    let reply = ask(guarded.pair(demand.scope, other)).await;
+                    assert_eq!(reply.status, 403, "{told}: the scope {other} beside its own");
+                }
+            }
+            let reply = ask(guarded.pair(demand.scope, *scope)).await;
+            assert!(!is_refusal(&reply), "{told}: both scopes: {reply:?}");
+            if let Some(word) = &demand.link {
+                let id = InstanceId::trusted(ID);
+                let running = StartOptions {
+                    name: "Wait".into(),
+                    id: Some(id.clone()),
+                    ..StartOptions::default()
+                };
+                guarded.world.hub.start(running).await.unwrap();
+                let link = guarded.link(operation(word), ID, 60);
+                let reply = ask(&link).await;
+                assert_eq!(reply.status, 403, "{told}: a link to {word}");
+                let status = guarded.world.hub.status(&id).await.unwrap().unwrap();
+                assert!(!status.row.status.is_final(), "{told}: {status:?}");
+                let both = guarded.pair(Scope::Purge, Scope::Control);
+                let path = format!("/runtime/dalsegno/v1/instances/{ID}?force=true");
+                let purged = guarded
+                    .world
+                    .send("DELETE", &path, &[("x-functions-key", both)], b"")
+                    .await;
+                assert_eq!(purged.status, 200, "{purged:?}");
+            }
+            *asked.entry(scope.to_string()).or_insert(0) += 1;
+        }
+    }
+    // A start and two purges by force, six verbs twice; the deletion of an entity; two verbs twice.
+    let wanted = [("control", 15), ("entity", 1), ("purge", 2), ("signal", 2)];
+    let asked: Vec<(&str, i32)> = asked
+        .iter()
+        .map(|(scope, count)| (scope.as_str(), *count))
+        .collect();
+    assert_eq!(asked, wanted);
+}
+
+#[tokio::test]
+async fn a_start_that_the_configuration_lets_replace_ends_nothing_without_the_scope_for_it() {
+    let mut ring = KeyRing::new().unwrap();
+    let mut key = |scopes: &[Scope]| {
+        ring.create(&format!("{scopes:?}"), scopes, KeyHubs::All, None)
+            .unwrap()
+    };
+    let (starts, ends) = (key(&[Scope::Start]), key(&[Scope::Start, Scope::Control]));
+    let settings = HttpSettings {
+        start_replaces_unfinished: true,
+        ..HttpSettings::default()
+    };
+    let access = Access::with_keys(ring);
+    let world = world_on(MemoryStore::new(2), Limits::default(), |server| {
+        server.access(access).settings(settings)
+    })
+    .await;
+    let start = async |key: &str| {
+        let path = format!("/runtime/webhooks/durabletask/orchestrators/Wait/{ID}");
+        world.send("POST", &path, &[("x-functions-key", key)], b"").await
+    };
+    assert_eq!(start(&starts).await.status, 202);
+    let refused = start(&starts).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (409, "instance_exists")
+    );
+    assert_eq!(start(&ends).await.status, 202);
+}
+
+#[tokio::test]
+async fn the_endpoint_says_which_second_scopes_the_caller_of_a_call_has() {
+    let guarded = guarded().await;
+    let mut asked = 0;
+    for (name, second, _) in dalsegno_host::grpc_second_scopes() {
+        let (_, scopes) = dalsegno_host::grpc_scopes()
+            .find(|(known, _)| *known == name)
+            .expect("it is a call");
+        for first in scopes {
+            let found = async |key: &str| {
+                let headers = [("content-type", "application/grpc"), ("x-functions-key", key)];
+                let path = format!("/TaskHubSidecarService/{name}");
+                let reply = guarded.world.send("POST", &path, &headers, b"").await;
+                assert_eq!(reply.header("grpc-status"), Some("0"), "{name}");
+                reply.header(&second.to_string()).map(str::to_owned)
+            };
+            assert_eq!(found(guarded.key(*first, 2)).await.as_deref(), Some("false"));
+            let both = guarded.pair(*first, second);
+            assert_eq!(found(both).await.as_deref(), Some("true"), "{name}: {second}");
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 2);
 }
 
 #[tokio::test]

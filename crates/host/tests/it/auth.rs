@@ -1,10 +1,14 @@
 //! Keys, scopes and links, on a server that wants keys.
 
+use axum::Router;
+use axum::routing::get;
 use dalsegno_core::limits::Limits;
 use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_engine::request::Scope as Family;
+use dalsegno_host::app_routes::RouteInfo;
 use dalsegno_host::keys::{KeyHubs, KeyRing, LinkOperation, LinkSigner, LinkTarget, Scope};
 use dalsegno_host::server::{Access, HttpSettings, KeysInQuery};
+use dalsegno_host::{AppRoutes, AuthLevel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -294,4 +298,52 @@ async fn responses_are_sniffed_and_stored_by_nobody() {
         assert_eq!(reply.status, wanted, "{method}");
         assert!(wanted == 200 || reply.header("allow") == Some("GET, HEAD"));
     }
+}
+
+#[tokio::test]
+async fn refusals_on_the_paths_of_the_app_and_answers_of_grpc_are_sniffed_and_stored_by_nobody() {
+    let mut ring = KeyRing::new().unwrap();
+    let key = ring.create("k", &[Scope::Function], KeyHubs::All, None).unwrap();
+    let info = |path: &str, level| RouteInfo {
+        name: path.into(),
+        path: path.into(),
+        methods: Vec::new(),
+        level,
+    };
+    let routes = AppRoutes::new()
+        .route(info("/own", AuthLevel::Function), get(|| async { "own" }))
+        .route(info("/admin", AuthLevel::Admin), get(|| async { "own" }));
+    let service = Router::new().fallback(|| async { [("content-type", "application/grpc")] });
+    let access = Access::with_keys(ring);
+    let world = world_with(Limits::default(), |server| {
+        server.access(access).routes("api", routes).grpc(service)
+    })
+    .await;
+    let call = ("content-type", "application/grpc");
+    let hello = "/TaskHubSidecarService/Hello";
+    let key = ("x-functions-key", key.as_str());
+    for (method, path, headers, status) in [
+        ("GET", "/api/own", &[][..], 401),
+        ("GET", "/api/admin", &[key][..], 403),
+        ("GET", "/api/nothing", &[][..], 401),
+        ("GET", "/api/nothing", &[key][..], 404),
+        ("POST", "/api/own", &[key][..], 404),
+        ("GET", "/", &[key][..], 302),
+        ("POST", hello, &[call][..], 200),
+        ("POST", hello, &[call, key][..], 200),
+        (
+            "POST",
+            "/TaskHubSidecarService/CreateTaskHub",
+            &[call, key][..],
+            200,
+        ),
+    ] {
+        let reply = world.send(method, path, headers, b"").await;
+        assert_eq!(reply.status, status, "{method} {path} {headers:?}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(reply.header("cache-control"), Some("no-store"), "{path}");
+    }
+    let own = world.send("GET", "/api/own", &[key], b"").await;
+    assert_eq!((own.status, own.body.as_str()), (200, "own"));
+    assert_eq!(own.header("cache-control"), None, "the app's answer is the app's");
 }

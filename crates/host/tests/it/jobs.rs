@@ -346,3 +346,43 @@ async fn a_job_is_of_the_hub_that_is_named() {
         "out_of_range"
     );
 }
+
+/// Four of one hub were all that the host ran.
+#[tokio::test]
+async fn the_operations_of_one_hub_do_not_hold_up_those_of_another() {
+    let hub_named = |name: &str| {
+        let options = HubOptions {
+            name: name.into(),
+            threads: 1,
+            ..HubOptions::default()
+        };
+        TaskHub::open(Arc::new(MemoryStore::new(2)), Arc::new(App), options).unwrap()
+    };
+    let (main, orders) = (open(&Arc::new(MemoryStore::new(2))), hub_named("orders"));
+    let list = HubList::new(main.clone());
+    list.insert(orders.clone());
+    let world = world_with(Limits::default(), |server| server.hubs(list)).await;
+    let there = world.remote().hub("orders");
+    for hub in [&main, &orders] {
+        for number in 0..12 {
+            let options = dalsegno_engine::request::StartOptions {
+                name: "Wait".into(),
+                id: Some(InstanceId::trusted(format!("w{number}"))),
+                ..Default::default()
+            };
+            hub.start(options).await.unwrap();
+        }
+    }
+    // The second instance of each has to wait for an hour.
+    let endless = || NewOperation {
+        rate: Some((1, std::time::Duration::from_secs(3600))),
+        ..order(OperationVerb::Suspend)
+    };
+    for _ in 0..4 {
+        there.begin_operation(endless()).await.unwrap();
+    }
+    let fifth = there.begin_operation(endless()).await.unwrap_err();
+    assert_eq!(fifth.code, "busy");
+    assert!(fifth.detail.contains("orders"), "{fifth:?}");
+    assert!(world.remote().begin_operation(endless()).await.is_ok());
+}

@@ -1,13 +1,21 @@
 //! What a host tells of itself: metrics, and who changed what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use dalsegno_core::limits::Limits;
+use dalsegno_engine::request::CalledHub;
+use dalsegno_host::audit::AuditLimits;
 use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
 use dalsegno_host::server::Access;
+use dalsegno_host::{Observer, Operations};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::world::{P, World, world, world_with_keys};
+use crate::world::{P, World, world, world_with, world_with_keys};
 
 /// What a hub without activities, workers and a disk does not tell of.
 const NOT_HERE: [&str; 5] = [
@@ -272,5 +280,46 @@ async fn a_change_is_recorded_though_its_caller_disconnects_before_the_answer() 
             last["result"].as_u64()
         ),
         (Some("start/Wait"), Some("w"), Some(499))
+    );
+}
+
+#[tokio::test]
+async fn a_hub_that_a_call_creates_is_recorded_where_its_creation_ends() {
+    // The record was made when the call was answered: without an answer there was none.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let observer = Arc::new(Observer::with_audit_file(&path, AuditLimits::default()).unwrap());
+    let (created, creations) = tokio::sync::oneshot::channel();
+    let created = Arc::new(Mutex::new(Some(created)));
+    let service = Router::new().fallback(move |request: Request<Body>| async move {
+        let called = request.extensions().get::<CalledHub>().cloned().unwrap();
+        let created = created.lock().unwrap().take().unwrap();
+        tokio::spawn(async move {
+            called.record_created().await;
+            created.send(()).unwrap();
+        });
+        std::future::pending::<()>().await;
+    });
+    let world = world_with(Limits::default(), |server| {
+        server
+            .grpc(service)
+            .shared_with(observer, Arc::new(Operations::default()))
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "POST /TaskHubSidecarService/GetWorkItems HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\
+         content-type: application/grpc\r\ntaskhub: orders\r\n\r\n",
+        world.address
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    creations.await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let record: Value = serde_json::from_str(text.trim_end()).unwrap();
+    let told = ["caller", "hub", "action", "subject"].map(|name| record[name].as_str().unwrap());
+    assert_eq!(told, ["local", "orders", "createHub", "orders"]);
+    assert_eq!(
+        (record["result"].as_u64(), record["grpc"].as_bool()),
+        (Some(0), Some(true))
     );
 }

@@ -5,8 +5,9 @@
 //! 1. [`Access`] authenticates it into one [`Principal`].
 //! 2. The table of routes (`http/routes`, `v1/routes`) or of gRPC calls (`http/grpc_calls`) says what
 //!    the route demands: scopes, the hub it is about, and whether a link opens it.
-//! 3. `http/authorize` compares the two. Handlers check nothing, but for a bulk operation,
-//!    whose scope depends on its body.
+//! 3. `http/authorize` compares the two. Requests that do more than their route is for need a second
+//!    scope, which the table names too: [`Call::query`](super::request::Call::query) demands those of
+//!    flags, handlers those of bodies.
 //!
 //! A response that takes long ends when its [`Credential`] does.
 

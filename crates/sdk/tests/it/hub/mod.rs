@@ -1,5 +1,6 @@
 //! Clients on a real hub: in the same process, and over HTTP. Both give the same answers.
 
+mod audit;
 mod commands;
 mod connected;
 mod disk;
