@@ -52,6 +52,7 @@ pub(crate) async fn answer(
         true => RecordKind::Admitted,
         false => called.refused(),
     };
+    let changes = Changes::of(&called, &state, kind);
     let response = match admitted {
         Ok(()) => called.pass(service, request).await,
         Err(refusal) => refusal.into_response(),
@@ -61,13 +62,7 @@ pub(crate) async fn answer(
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let code = code.unwrap_or_default();
     state.observer.http.called(called.call.name, code);
-    if let Some(created) = called.hub.created() {
-        let note = CallNote::default();
-        note.subject(created);
-        let record = called.record(&state, "createHub");
-        let created = Pending::new(&state.observer, &state.hub, record, note, kind);
-        created.answered(code, kind).await;
-    }
+    changes.answered(code).await;
     if let Some(pending) = pending {
         pending.answered(code, kind).await;
     }
@@ -199,6 +194,59 @@ impl Called {
             grpc: true,
             ..AuditRecord::default()
         }
+    }
+}
+
+/// What a call changes beside what it is for, recorded also if its caller disconnects: the hub that
+/// it creates, and the limiters that it offers.
+struct Changes<'a> {
+    called: &'a Called,
+    state: &'a State,
+    kind: RecordKind,
+    is_recorded: bool,
+}
+
+impl<'a> Changes<'a> {
+    fn of(called: &'a Called, state: &'a State, kind: RecordKind) -> Self {
+        Self {
+            called,
+            state,
+            kind,
+            is_recorded: false,
+        }
+    }
+
+    /// Records the changes with the result of the call.
+    async fn answered(mut self, code: u16) {
+        for pending in self.take() {
+            pending.answered(code, self.kind).await;
+        }
+    }
+
+    fn take(&mut self) -> Vec<Pending> {
+        if std::mem::replace(&mut self.is_recorded, true) {
+            return Vec::new();
+        }
+        let hub = &self.called.hub;
+        let created = hub.created().map(|name| {
+            let note = CallNote::default();
+            note.subject(name);
+            ("createHub", note)
+        });
+        let offered = hub.offers().map(|note| ("offerLimiters", note.clone()));
+        let changes = created.into_iter().chain(offered);
+        let pending = changes.map(|(action, note)| {
+            let record = self.called.record(self.state, action);
+            Pending::new(&self.state.observer, &self.state.hub, record, note, self.kind)
+        });
+        pending.collect()
+    }
+}
+
+impl Drop for Changes<'_> {
+    /// The caller disconnected first: each record is written as it is dropped.
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
