@@ -15,9 +15,19 @@ pub const CANCEL_EVENT: &str = "dalsegno.cancel";
 
 /// Whether no client and no orchestration may raise an event of this name: code in other languages
 /// would take it for a request to cancel, which needs more rights than an event. Names of events
-/// match in any case.
+/// match in any case, and SDKs fold case as Unicode says.
 pub fn is_reserved_event_name(name: &str) -> bool {
-    name.eq_ignore_ascii_case(CANCEL_EVENT)
+    name.chars().map(folded).eq(CANCEL_EVENT.chars())
+}
+
+/// The letter in lower case; also of the two letters beyond ASCII that case folding makes one of
+/// ASCII.
+fn folded(letter: char) -> char {
+    match letter {
+        'ſ' => 's',
+        '\u{212A}' => 'k',
+        _ => letter.to_ascii_lowercase(),
+    }
 }
 
 /// One entry of a history.
@@ -352,5 +362,44 @@ impl EventKind {
             Self::ExecutionCanceled { .. } => "ExecutionCanceled",
             Self::OrchestratorCompleted => "OrchestratorCompleted",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserved_name_is_reserved_however_its_case_is_folded() {
+        for (name, is_reserved) in [
+            ("dalsegno.cancel", true),
+            ("Dalsegno.CANCEL", true),
+            // `casefold()` of Python makes an s of the long one.
+            ("dalſegno.cancel", true),
+            ("DAL\u{17F}EGNO.cancel", true),
+            ("dalsegno.cancel ", false),
+            ("dalsegno.cance", false),
+            ("dalsegno.cancels", false),
+            ("dal\u{df}egno.cancel", false),
+            ("dalssegno.cancel", false),
+            ("", false),
+        ] {
+            assert_eq!(is_reserved_event_name(name), is_reserved, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_other_letters_become_some_of_the_reserved_name() {
+        let mut found = String::new();
+        for letter in (char::MIN..=char::MAX).filter(|letter| !letter.is_ascii()) {
+            let lower: String = letter.to_lowercase().collect();
+            let upper: String = letter.to_uppercase().collect();
+            let forms = [lower, upper.to_lowercase()];
+            if forms.iter().any(|form| CANCEL_EVENT.contains(&**form)) {
+                found.push(letter);
+                assert!(folded(letter).is_ascii(), "{letter}");
+            }
+        }
+        assert_eq!(found, "ſ");
     }
 }

@@ -284,6 +284,16 @@ impl CallNote {
         self.change(|facts| facts.count = Some(count));
     }
 
+    /// Notes one of several subjects of the call, and counts it.
+    pub fn add_subject(&self, subject: &str) {
+        self.change(|facts| {
+            let before = facts.subject.take();
+            let text = before.map_or_else(|| subject.to_owned(), |before| format!("{before}, {subject}"));
+            facts.subject = Some(text.chars().take(NOTE_CHARS_MAX).collect());
+            facts.count = Some(facts.count.unwrap_or_default() + 1);
+        });
+    }
+
     /// What was noted.
     pub fn facts(&self) -> CallFacts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -316,6 +326,7 @@ pub struct CalledHub {
     name: Arc<str>,
     new_hubs: NewHubs,
     record_creation: Option<Arc<RecordCreation>>,
+    offers: CallNote,
 }
 
 impl fmt::Debug for CalledHub {
@@ -334,6 +345,7 @@ impl CalledHub {
             name: name.into(),
             new_hubs,
             record_creation: None,
+            offers: CallNote::default(),
         }
     }
 
@@ -399,6 +411,21 @@ impl CallScopes {
             SecondScope::Control => self.control,
             SecondScope::Entity => self.entity,
         }
+    }
+
+    /// Whether limiters that the call offers are taken: not on a read-only host.
+    pub fn takes_offers(&self) -> bool {
+        self.new_hubs == NewHubs::Allowed
+    }
+
+    /// Records that the call changes what a limiter allows, or which activities pass it.
+    pub fn record_offer(&self, limiter: &str) {
+        self.offers.add_subject(limiter);
+    }
+
+    /// The limiters that the call changed, if it changed any.
+    pub fn offers(&self) -> Option<&CallNote> {
+        Some(&self.offers).filter(|offers| offers.facts().count.is_some())
     }
 }
 

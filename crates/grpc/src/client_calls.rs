@@ -467,11 +467,12 @@ async fn purge_matching(
     }
 }
 
-fn page_rows(asked: i32) -> usize {
-    match usize::try_from(asked) {
-        Ok(0) | Err(_) => PAGE_ROWS,
-        Ok(rows) => rows.min(PAGE_ROWS_MAX),
-    }
+/// Rows of a page; 0 leaves it to the host.
+fn page_rows(path: &str, asked: Option<i32>) -> Result<usize, BadField> {
+    Ok(match fields::count_if(path, asked)? {
+        None | Some(0) => PAGE_ROWS,
+        Some(rows) => rows.min(PAGE_ROWS_MAX),
+    })
 }
 
 pub(crate) async fn query(
@@ -494,6 +495,7 @@ pub(crate) async fn query(
         ("query.createdTimeFrom", query.created_time_from),
         ("query.createdTimeTo", query.created_time_to),
     )?;
+    let rows = page_rows("query.maxInstanceCount", Some(query.max_instance_count))?;
     let with_values = query.fetch_inputs_and_outputs;
     let after = match query.continuation_token.as_deref() {
         None | Some("") => None,
@@ -506,7 +508,7 @@ pub(crate) async fn query(
             created_from,
             created_to,
             id_prefix: query.instance_id_prefix.filter(|prefix| !prefix.is_empty()),
-            limit: page_rows(query.max_instance_count),
+            limit: rows,
             after,
             large: match with_values {
                 true => LargeValues::Read,
@@ -562,7 +564,7 @@ pub(crate) async fn list_ids(
         return Ok(proto::ListInstanceIdsResponse::default());
     }
     let mut found = std::collections::BTreeSet::new();
-    let rows = page_rows(request.page_size);
+    let rows = page_rows("pageSize", Some(request.page_size))?;
     loop {
         let page = served.hub.list(query.clone()).await.map_err(refused)?;
         for row in page.rows {
@@ -641,7 +643,7 @@ pub(crate) async fn query_entities(
     let query = request.query.unwrap_or_default();
     let prefix = query.instance_id_starts_with.unwrap_or_default();
     let (name, key) = entity_prefix(&prefix);
-    let rows = page_rows(query.page_size.unwrap_or_default());
+    let rows = page_rows("query.pageSize", query.page_size)?;
     let (from, to) = fields::span(
         ("query.lastModifiedFrom", query.last_modified_from),
         ("query.lastModifiedTo", query.last_modified_to),

@@ -296,13 +296,23 @@ impl TaskHubSidecarService for Sidecar {
         request: Request<proto::GetWorkItemsRequest>,
     ) -> Answer<Self::GetWorkItemsStream> {
         let served = self.served_or_created(&request).await?;
-        let name = worker_name(&request);
+        let (name, called) = (worker_name(&request), called_hub(&request));
         tracing::info!(hub = served.hub.name(), worker = name, "a worker connected");
         let mut request = request.into_inner();
         let limiters = std::mem::take(&mut request.limiters);
         if !limiters.is_empty() {
             let offers = wire::limiters(limiters)?;
-            served.hub.offer_limiters(offers).await.map_err(refused)?;
+            match called.takes_offers() {
+                true => {
+                    let record = |limiter: &str| called.record_offer(limiter);
+                    served.hub.offer_limiters(offers, record).await.map_err(refused)?;
+                }
+                // The worker is welcome: it continues with the limiters that there are.
+                false => tracing::info!(
+                    worker = name,
+                    "this host is read-only: offered limiters are ignored"
+                ),
+            }
         }
         worker::connect(&served, name, request).map(Response::new)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
-use dalsegno_core::event::{Event, EventKind, OneOfLock, ParentClosePolicy};
+use dalsegno_core::event::{CANCEL_EVENT, Event, EventKind, OneOfLock, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::limits::TIMER_MAX;
 use dalsegno_core::query::Status;
@@ -675,8 +675,7 @@ impl TurnReader<'_> {
         let status = fields::end_status("orchestrationStatus", complete.orchestration_status)?;
         self.end = Some(match (status, details) {
             (EndStatus::ContinuedAsNew, _) => {
-                let raised = complete.carryover_events.into_iter().filter_map(raised);
-                self.turn.unread = raised.collect();
+                self.turn.unread = carried_over(complete.carryover_events)?;
                 Action::ContinueAsNew {
                     version: complete
                         .new_version
@@ -909,15 +908,26 @@ pub(crate) fn labels(
     (labels != TaskLabels::default()).then(|| Box::new(labels))
 }
 
-fn raised(event: proto::HistoryEvent) -> Option<EventKind> {
-    match event.kind? {
-        WireEvent::EventRaised(event) => Some(EventKind::EventRaised {
-            name: event.name.into(),
+/// The external events that code leaves for its next execution.
+fn carried_over(events: Vec<proto::HistoryEvent>) -> Result<Vec<EventKind>, BadField> {
+    let mut raised = Vec::with_capacity(events.len());
+    for (at, event) in events.into_iter().enumerate() {
+        let path = format!("carryoverEvents[{at}]");
+        let Some(WireEvent::EventRaised(event)) = event.kind else {
+            let problem = "only external events, of the kind eventRaised, can be carried over";
+            return Err(BadField::new(path, problem));
+        };
+        // The host itself hands a request to cancel on, and SDKs carry over all that code has not read.
+        if event.name == CANCEL_EVENT {
+            continue;
+        }
+        raised.push(EventKind::EventRaised {
+            name: fields::event_name(&format!("{path}.eventRaised.name"), &event.name)?.into(),
             input: event.input.map(Payload::from),
             trace: None,
-        }),
-        _ => None,
+        });
     }
+    Ok(raised)
 }
 
 pub(crate) fn status_of(status: Status) -> proto::OrchestrationStatus {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use dalsegno_core::Timestamp;
 use dalsegno_core::span::SpanElsewhere;
+use dalsegno_core::{ExecutionId, Timestamp};
 use dalsegno_engine::executor::{ActivityRequest, CancelReason, EntityEffect, TurnAddress};
 use dalsegno_engine::request::WorkerStatus;
 use hashbrown::HashMap;
@@ -55,6 +55,8 @@ pub struct Work {
     pub began: Timestamp,
     /// The activity's task.
     pub task: i32,
+    /// The execution of that task.
+    pub execution: ExecutionId,
     /// The locks of its execution, by the worker's names for them.
     pub locks: Locks,
     /// What is here of the answer of a turn that comes in parts.
@@ -260,7 +262,7 @@ struct State {
     turn_of: u64,
     /// The items of turns, of which an instance has one at a time, and the turns' numbers.
     turns: HashMap<Arc<str>, (u64, u64)>,
-    /// Answers that are owed for turns that were taken back.
+    /// Answers to come from workers that name no tokens.
     owed: Owed,
     /// Answers that were taken and are not durable yet, by their items.
     settling: HashMap<u64, Settling>,
@@ -295,8 +297,6 @@ struct Item {
     abandoned: u32,
     /// Streams that ended while they had it, if it is large.
     broken: u32,
-    /// Deliveries that were not answered in time, to workers that have named no token so far.
-    late: Vec<Delivery>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -351,6 +351,14 @@ pub struct AnswerTo<'a> {
     pub instance: &'a str,
     /// The activity's task.
     pub task: i32,
+}
+
+/// How much of an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    /// The rest follows.
+    Part,
 }
 
 /// Why an answer ends nothing.
@@ -425,7 +433,6 @@ impl Workers {
         if let Some((id, of)) = state.turns.get(instance).copied()
             && of == number
         {
-            state.note_owed(id);
             state.remove(id);
         }
     }
@@ -496,7 +503,7 @@ impl Workers {
     pub fn disconnect(&self, stream: u64) -> Vec<TooLarge> {
         let mut state = self.lock();
         let gone = state.streams.remove(&stream);
-        state.owed.forget(stream);
+        state.owed.end(stream);
         let mut lost: Vec<u64> = state
             .items
             .iter()
@@ -504,9 +511,6 @@ impl Workers {
             .map(|(id, _)| *id)
             .collect();
         lost.sort_unstable_by(|a, b| b.cmp(a));
-        for item in state.items.values_mut() {
-            item.late.retain(|delivery| delivery.stream != stream);
-        }
         tracing::info!(
             worker = gone.map(|stream| stream.name),
             given_back = lost.len(),
@@ -543,8 +547,11 @@ impl Workers {
             }
             return Next::Nothing;
         };
-        let abilities = state.streams.get(&stream).map(|stream| stream.abilities);
-        let Some(item) = state.items.get_mut(&id) else {
+        let own = state.streams.get(&stream);
+        let abilities = own.map(|own| own.abilities).unwrap_or_default();
+        let names_tokens = own.is_some_and(|own| own.names_tokens);
+        let State { items, owed, .. } = &mut *state;
+        let Some(item) = items.get_mut(&id) else {
             return Next::Nothing;
         };
         item.deliveries += 1;
@@ -553,9 +560,18 @@ impl Workers {
         let since = Instant::now();
         let until = (kind != Kind::Activity).then(|| since + self.limits.turn_timeout);
         item.place = Place::Flying { stream, since, until };
+        if !names_tokens {
+            let number = item.deliveries;
+            let delivery = Delivery {
+                stream,
+                item: id,
+                number,
+            };
+            owed.add(&item.work, delivery);
+        }
         let message = proto::WorkItem {
             completion_token: self.token(id, item.deliveries),
-            request: Some(self.request_for(&mut item.work, stream, abilities.unwrap_or_default())),
+            request: Some(self.request_for(&mut item.work, stream, abilities)),
         };
         if let Some(stream) = state.streams.get_mut(&stream) {
             *stream.in_flight.entry(kind).or_default() += 1;
@@ -621,7 +637,7 @@ impl Workers {
     /// Nothing is taken when the answer is too late or its token is that of other work.
     pub fn answered(&self, to: AnswerTo<'_>) -> Result<Answered, NoWork> {
         let mut state = self.lock();
-        let id = self.find(&mut state, to)?;
+        let id = self.find(&mut state, to, Extent::Whole)?;
         let item = state.items.get(&id).ok_or(NoWork::Stale)?;
         let delivered = match item.place {
             Place::Flying { stream, .. } => Some(Delivery {
@@ -677,10 +693,11 @@ impl Workers {
     }
 
     /// The item that an answer is for.
-    fn find(&self, state: &mut State, to: AnswerTo<'_>) -> Result<u64, NoWork> {
-        let found = match to.token.is_empty() {
-            true => state.find_unnamed(to),
-            false => {
+    fn find(&self, state: &mut State, to: AnswerTo<'_>, extent: Extent) -> Result<u64, NoWork> {
+        let found = match (to.token.is_empty(), extent) {
+            (true, Extent::Whole) => state.find_unnamed(to),
+            (true, Extent::Part) => state.find_part_unnamed(to),
+            (false, _) => {
                 let (id, delivery) = self.read(to.token).ok_or(NoWork::Unknown)?;
                 state.find_named(id, delivery, to)
             }
@@ -703,8 +720,8 @@ impl Workers {
                 && item.deliveries == delivery
                 && matches!(item.place, Place::Flying { .. })
         };
+        state.note_naming(id, delivery);
         if !state.items.get(&id).is_some_and(is_current) {
-            state.settle_named(id, delivery);
             state.stale += 1;
             return Err(NoWork::Stale);
         }
@@ -832,7 +849,7 @@ impl Workers {
         events_taken: Option<i32>,
     ) -> Result<(), NoWork> {
         let mut state = self.lock();
-        let id = self.find(&mut state, to)?;
+        let id = self.find(&mut state, to, Extent::Part)?;
         let item = state.items.get_mut(&id).ok_or(NoWork::Stale)?;
         let parts = &mut item.work.parts;
         parts.actions.extend(actions);
@@ -897,7 +914,6 @@ impl State {
             deliveries: 0,
             abandoned: 0,
             broken: 0,
-            late: Vec::new(),
         };
         self.items.insert(id, item);
         id
@@ -1075,7 +1091,9 @@ impl State {
                     item = id,
                     "a worker has not answered in time; its work is for others"
                 );
-                self.note_late(id);
+                if let Some(item) = self.items.get(&id).filter(|item| item.work.parts.has_begun) {
+                    self.owed.cut_in_parts(&item.work);
+                }
                 self.land(id);
                 self.line_up(id, true);
             }
@@ -1083,51 +1101,21 @@ impl State {
         }
     }
 
-    /// May this stream have that item? Not a turn whose answer could be taken for one that is owed.
+    /// Whether this stream may have that item. A worker that names no tokens may not, while its answer
+    /// could be taken for one that is owed.
     fn may_have(&self, stream: &Stream, id: u64) -> bool {
         if self.owed.is_empty() || stream.names_tokens {
             return true;
         }
-        let item = self.items.get(&id);
-        !item.is_some_and(|item| item.work.kind() == Kind::Turn && self.owed.is_for(&item.work.instance))
+        !self.items.get(&id).is_some_and(|item| self.owed.bars(&item.work))
     }
 
-    /// The delivery of an item that is at a worker which has named no token so far.
-    fn unnamed_delivery(&self, id: u64) -> Option<Delivery> {
-        let item = self.items.get(&id)?;
-        let Place::Flying { stream, .. } = item.place else {
-            return None;
-        };
-        let is_unnamed = !self.streams.get(&stream)?.names_tokens;
-        is_unnamed.then_some(Delivery {
-            stream,
-            item: id,
-            number: item.deliveries,
+    /// Whether an item is at a worker by this delivery.
+    fn is_out(&self, delivery: &Delivery) -> bool {
+        self.items.get(&delivery.item).is_some_and(|item| {
+            item.deliveries == delivery.number
+                && matches!(item.place, Place::Flying { stream, .. } if stream == delivery.stream)
         })
-    }
-
-    /// An item was not answered in time; the answer may still come.
-    fn note_late(&mut self, id: u64) {
-        let delivery = self.unnamed_delivery(id);
-        if let Some(item) = self.items.get_mut(&id) {
-            item.late.extend(delivery);
-        }
-    }
-
-    /// A turn is taken back: whoever has it without naming tokens owes an answer that is for nothing.
-    fn note_owed(&mut self, id: u64) {
-        let delivery = self.unnamed_delivery(id);
-        let Some(item) = self.items.get_mut(&id) else {
-            return;
-        };
-        let late = std::mem::take(&mut item.late);
-        let instance = item.work.instance.clone();
-        for delivery in late.into_iter().chain(delivery) {
-            let stream = self.streams.get(&delivery.stream);
-            if stream.is_some_and(|stream| !stream.names_tokens) {
-                self.owed.add(&instance, delivery);
-            }
-        }
     }
 
     /// The item of an answer with a token.
@@ -1136,10 +1124,8 @@ impl State {
             let is_flying = matches!(item.place, Place::Flying { .. }) && item.deliveries == delivery;
             item.work.kind() == to.kind && (is_flying || to.kind == Kind::Activity)
         };
-        let Some(item) = self.items.get(&id).filter(is_current) else {
-            self.settle_named(id, delivery);
-            return Err(NoWork::Stale);
-        };
+        self.note_naming(id, delivery);
+        let item = self.items.get(&id).filter(is_current).ok_or(NoWork::Stale)?;
         let Work { instance, task, .. } = &item.work;
         if !to.instance.is_empty() && to.instance != &**instance {
             return Err(NoWork::Another(format!(
@@ -1153,50 +1139,51 @@ impl State {
                 to.task
             )));
         }
-        if let Place::Flying { stream, .. } = item.place
-            && item.deliveries == delivery
-        {
-            self.note_naming(stream);
-        }
         Ok(id)
     }
 
-    /// The item of an answer without a token: what its instance has at a worker of that kind.
+    /// The item of an answer without a token: one that such a worker has, of the instance and kind
+    /// that the answer names.
     fn find_unnamed(&mut self, to: AnswerTo<'_>) -> Result<u64, NoWork> {
-        if to.kind == Kind::Turn && self.owed.settle(to.instance) {
+        let settled = self.owed.settle(to).ok_or(NoWork::Stale)?;
+        if settled.is_last && !self.waiting.is_empty() {
             self.wake_all();
-            return Err(NoWork::Stale);
         }
-        let found = match to.kind {
-            Kind::Turn => self.turns.get(to.instance).map(|(id, _)| *id),
-            Kind::Activity | Kind::Entity => {
-                let is_meant = |(_, item): &(&u64, &Item)| {
-                    item.work.kind() == to.kind
-                        && &*item.work.instance == to.instance
-                        && (to.kind != Kind::Activity || item.work.task == to.task)
-                        && matches!(item.place, Place::Flying { .. })
-                };
-                self.items.iter().find(is_meant).map(|(id, _)| *id)
+        let mut latest_first = settled.deliveries.iter().rev();
+        let found = latest_first.find(|delivery| self.is_out(delivery));
+        let id = found.ok_or(NoWork::Stale)?.item;
+        if !settled.is_in_parts {
+            return Ok(id);
+        }
+        // Parts of its answer were dropped: the whole is asked for again once nothing else is owed.
+        if settled.is_last {
+            self.land(id);
+            self.line_up(id, true);
+        }
+        Err(NoWork::Stale)
+    }
+
+    /// The item of a part of an answer without a token. Where several such answers are to come, it is
+    /// not known which of them the part belongs to, and none of them counts.
+    fn find_part_unnamed(&mut self, to: AnswerTo<'_>) -> Result<u64, NoWork> {
+        match self.owed.only(to).filter(|delivery| self.is_out(delivery)) {
+            Some(delivery) => Ok(delivery.item),
+            None => {
+                self.owed.note_part(to);
+                Err(NoWork::Stale)
             }
-        };
-        // A worker that names tokens has not sent it.
-        let found = found.filter(|id| self.unnamed_delivery(*id).is_some());
-        found.ok_or(NoWork::Stale)
-    }
-
-    /// An answer by a token that has ended came after all: its worker is one that names tokens.
-    fn settle_named(&mut self, id: u64, delivery: u64) {
-        let of_item = |item: &Item| {
-            let late = item.late.iter().find(|late| late.number == delivery);
-            late.map(|late| late.stream)
-        };
-        let late = self.items.get(&id).and_then(of_item);
-        if let Some(stream) = late.or_else(|| self.owed.stream_of(id, delivery)) {
-            self.note_naming(stream);
         }
     }
 
-    fn note_naming(&mut self, stream: u64) {
+    /// An answer names the token of a delivery: its worker is one that names tokens.
+    fn note_naming(&mut self, id: u64, delivery: u64) {
+        let current = self.items.get(&id).and_then(|item| match item.place {
+            Place::Flying { stream, .. } if item.deliveries == delivery => Some(stream),
+            _ => None,
+        });
+        let Some(stream) = current.or_else(|| self.owed.stream_of(id, delivery)) else {
+            return;
+        };
         let Some(own) = self.streams.get_mut(&stream).filter(|own| !own.names_tokens) else {
             return;
         };

@@ -1001,21 +1001,22 @@ impl TaskHub {
     }
 
     /// Takes limiters that the app of a worker defines, and stores them. One that an operator, the
-    /// configuration or code of this process defines stays as it is.
+    /// configuration or code of this process defines stays as it is. The names of those that differ
+    /// from what was offered before are recorded by `record`, each before it is stored.
     ///
     /// # Errors
     /// `Invalid` when one would limit nothing or all; `Unavailable` when the hub closes.
-    pub async fn offer_limiters(&self, offers: Vec<LimiterOffer>) -> Answer<()> {
+    pub async fn offer_limiters(&self, offers: Vec<LimiterOffer>, record: impl Fn(&str)) -> Answer<()> {
         for offer in offers {
             if let Some(problem) = offer.rule.problem() {
                 return Err(invalid(format!("limiter {}: {problem}", offer.name)));
             }
-            self.offer_limiter(offer).await?;
+            self.offer_limiter(offer, &record).await?;
         }
         Ok(())
     }
 
-    async fn offer_limiter(&self, offer: LimiterOffer) -> Answer<()> {
+    async fn offer_limiter(&self, offer: LimiterOffer, record: &impl Fn(&str)) -> Answer<()> {
         let name = format!("{OFFERED_META}{}", offer.name);
         let data = record::encode_limiter_offer(&offer);
         let known = self.meta(&name).await?;
@@ -1031,6 +1032,8 @@ impl TaskHub {
                 matches!(before, Some(Ok(before)) if before.rule == rule)
             }
         };
+        // Before it is stored: who offers may disconnect meanwhile.
+        record(&offer.name);
         self.set_meta(&name, Some(data)).await?;
         for activity in &offer.activities {
             limiters.limit(activity.clone(), offer.name.clone());

@@ -23,6 +23,7 @@ fn work() -> Work {
         instance: "i".into(),
         began: Timestamp::default(),
         task: 0,
+        execution: Default::default(),
         past: Default::default(),
         parts: Default::default(),
         bad_answers: 0,

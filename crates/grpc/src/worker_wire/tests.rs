@@ -241,6 +241,7 @@ fn work() -> Work {
         instance: "one".into(),
         began: Default::default(),
         task: 0,
+        execution: Default::default(),
         locks: Vec::new(),
         past: Default::default(),
         parts: Default::default(),

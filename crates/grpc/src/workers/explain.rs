@@ -77,7 +77,8 @@ impl State {
                 AttemptElsewhere::Waits("was abandoned by a worker and is offered again soon".to_owned())
             }
             Place::Waiting => {
-                let busy = self.who_is_busy(&item.work);
+                let owes = self.who_owes(&item.work);
+                let busy = owes.or_else(|| self.who_is_busy(&item.work));
                 AttemptElsewhere::Waits(busy.unwrap_or_else(|| self.who_is_missing(&item.work)))
             }
         }
@@ -86,16 +87,20 @@ impl State {
     /// Which worker has to answer before a worker that names no tokens can have it; `None`: it waits
     /// for something else.
     fn who_owes(&self, work: &Work) -> Option<String> {
-        let owes = self.owed.first(&work.instance)?;
+        let owes = self.owed.first(work)?;
         let version = work.version.as_deref();
         let could_have =
             |stream: &Stream| stream.names_tokens && stream.filter.takes(work.kind(), &work.name, version);
         if self.streams.values().any(could_have) {
             return None;
         }
+        let (earlier, this) = match work.kind() {
+            Kind::Turn => ("a turn that was taken back", "turn"),
+            Kind::Activity | Kind::Entity => ("the task of this number in an earlier execution", "task"),
+        };
         Some(format!(
-            "waits until worker {} answers a turn that was taken back, or disconnects: it names no completion tokens, \
-             so its answer could be taken for that of this turn",
+            "waits until worker {} answers {earlier}, or disconnects: it names no completion tokens, so its answer \
+             could be taken for that of this {this}",
             self.name_of(owes)
         ))
     }

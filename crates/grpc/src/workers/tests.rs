@@ -32,6 +32,7 @@ fn turn(instance: &str, number: u64, name: &str, version: Option<&str>) -> Work 
         instance: instance.into(),
         began: Default::default(),
         task: 0,
+        execution: Default::default(),
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
@@ -57,6 +58,7 @@ fn activity(instance: &str, task: i32, name: &str) -> (Work, oneshot::Receiver<A
         instance: instance.into(),
         began: Default::default(),
         task,
+        execution: Default::default(),
         locks: Vec::new(),
         past: Past::default(),
         parts: Parts::default(),
@@ -542,6 +544,209 @@ async fn a_turn_taken_back_after_its_time_ran_out_is_owed_too() {
     assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
     assert_eq!(all(&workers, slow), ["i"]);
     time.abort();
+}
+
+/// A turn that was not answered in time was sent again, one of the answers was taken, and the other
+/// one was taken for that of the next turn.
+#[tokio::test(start_paused = true)]
+async fn the_second_answer_to_a_turn_that_was_sent_twice_is_not_taken_for_the_next() {
+    for is_sent_to_another in [true, false] {
+        let workers = workers();
+        let time = tokio::spawn(workers.clone().keep_time());
+        let slow = connect(&workers, [0; 3]);
+        workers.offer(turn("i", 1, "o", None));
+        taken(&workers, slow);
+        let second = match is_sent_to_another {
+            true => connect(&workers, [0; 3]),
+            false => slow,
+        };
+        after(Duration::from_secs(300)).await;
+        assert_eq!(all(&workers, second), ["i"]);
+        assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+        workers.offer(turn("i", 2, "o", None));
+        for stream in [slow, second] {
+            assert_eq!(
+                all(&workers, stream),
+                [""; 0],
+                "an answer to the first is to come"
+            );
+        }
+        assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
+        assert_eq!(all(&workers, second), ["i"]);
+        assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+        time.abort();
+    }
+}
+
+/// The same, where the answer that was taken could not be used and the turn is offered again.
+#[tokio::test(start_paused = true)]
+async fn an_answer_owed_for_a_turn_is_owed_although_the_other_one_was_refused() {
+    let workers = workers();
+    let time = tokio::spawn(workers.clone().keep_time());
+    let stream = connect(&workers, [0; 3]);
+    let to = AnswerTo {
+        token: "",
+        kind: Kind::Turn,
+        instance: "i",
+        task: 0,
+    };
+    workers.offer(turn("i", 1, "o", None));
+    taken(&workers, stream);
+    after(Duration::from_secs(300)).await;
+    taken(&workers, stream);
+    let refused = workers.answered(to).expect("it is in flight").work;
+    workers.offer_again(refused);
+    after(Duration::from_secs(1)).await;
+    taken(&workers, stream);
+    assert_eq!(
+        answer_unnamed(&workers, "i"),
+        Ok(()),
+        "one of the second and third"
+    );
+    workers.offer(turn("i", 2, "o", None));
+    assert_eq!(all(&workers, stream), [""; 0]);
+    assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
+    assert_eq!(all(&workers, stream), ["i"]);
+    time.abort();
+}
+
+/// Which of two workers answered is not known: the one that disconnects may be it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_owed_until_all_who_may_owe_it_have_disconnected() {
+    for is_first_gone in [true, false] {
+        let workers = workers();
+        let time = tokio::spawn(workers.clone().keep_time());
+        let first = connect(&workers, [0; 3]);
+        workers.offer(turn("i", 1, "o", None));
+        taken(&workers, first);
+        let second = connect(&workers, [0; 3]);
+        after(Duration::from_secs(300)).await;
+        taken(&workers, second);
+        assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+        workers.offer(turn("i", 2, "o", None));
+        let (gone, left) = match is_first_gone {
+            true => (first, second),
+            false => (second, first),
+        };
+        drop(workers.disconnect(gone));
+        let third = connect(&workers, [0; 3]);
+        assert_eq!(all(&workers, third), [""; 0], "the one left may owe it");
+        drop(workers.disconnect(left));
+        assert_eq!(all(&workers, third), ["i"]);
+        assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+        time.abort();
+    }
+}
+
+fn part_unnamed(workers: &Workers, instance: &str) -> Result<(), NoWork> {
+    let to = AnswerTo {
+        token: "",
+        kind: Kind::Turn,
+        instance,
+        task: 0,
+    };
+    workers.keep_part(to, vec![proto::OrchestratorAction::default()], None)
+}
+
+/// The first part paid for what was owed, and the rest was taken for the answer to the next turn.
+#[test]
+fn all_parts_of_an_answer_to_a_turn_that_was_taken_back_are_dropped() {
+    let workers = workers();
+    let stream = connect(&workers, [0; 3]);
+    workers.offer(turn("i", 1, "o", None));
+    taken(&workers, stream);
+    assert_eq!(part_unnamed(&workers, "i"), Ok(()));
+    workers.withdraw_turn("i", 1);
+    workers.offer(turn("i", 2, "o", None));
+    for _ in 0..2 {
+        assert_eq!(part_unnamed(&workers, "i"), Err(NoWork::Stale));
+        assert_eq!(all(&workers, stream), [""; 0], "the last part is to come");
+    }
+    assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
+    assert_eq!(all(&workers, stream), ["i"]);
+    assert_eq!(part_unnamed(&workers, "i"), Ok(()));
+    assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+}
+
+/// Parts of two answers to one turn would be mixed, or the last part taken for the whole.
+#[tokio::test(start_paused = true)]
+async fn parts_of_one_of_two_answers_do_not_count() {
+    for is_begun in [true, false] {
+        let workers = workers();
+        let time = tokio::spawn(workers.clone().keep_time());
+        let slow = connect(&workers, [0; 3]);
+        workers.offer(turn("i", 1, "o", None));
+        taken(&workers, slow);
+        if is_begun {
+            assert_eq!(part_unnamed(&workers, "i"), Ok(()));
+        }
+        let other = connect(&workers, [0; 3]);
+        after(Duration::from_secs(300)).await;
+        if is_begun {
+            assert_eq!(all(&workers, other), [""; 0], "its answer could be the rest");
+        } else {
+            assert_eq!(all(&workers, other), ["i"]);
+            assert_eq!(part_unnamed(&workers, "i"), Err(NoWork::Stale));
+            assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
+        }
+        assert_eq!(answer_unnamed(&workers, "i"), Err(NoWork::Stale));
+        assert_eq!(all(&workers, other), ["i"], "it is asked for again");
+        assert_eq!(answer_unnamed(&workers, "i"), Ok(()));
+        time.abort();
+    }
+}
+
+/// After a restart in place the result of the old execution was taken for that of the new one.
+#[test]
+fn the_result_of_an_activity_does_not_answer_the_task_of_a_later_execution() {
+    let workers = workers();
+    let stream = connect(&workers, [0; 3]);
+    let unnamed = || {
+        let to = AnswerTo {
+            token: "",
+            kind: Kind::Activity,
+            instance: "i",
+            task: 1,
+        };
+        workers.answered(to).map(|answered| answered.work.execution)
+    };
+    let attempt = |execution| {
+        let (work, answer) = activity("i", 1, "a");
+        // Who waits for it does not matter here.
+        drop(answer);
+        workers.offer(Work {
+            execution: ExecutionId(execution),
+            ..work
+        })
+    };
+    let old = attempt(1);
+    taken(&workers, stream);
+    // The next execution may be there before the old one's work is taken back.
+    attempt(2);
+    assert_eq!(all(&workers, stream), [""; 0]);
+    workers.withdraw(old);
+    assert_eq!(all(&workers, stream), [""; 0], "the old result is to come");
+    let why = workers.attempts_of("i").remove(&dalsegno_core::TaskId(1));
+    let why = format!("{why:?}");
+    assert!(
+        why.contains("worker worker answers the task of this number in an earlier execution"),
+        "{why}"
+    );
+    assert_eq!(unnamed(), Err(NoWork::Stale));
+    assert_eq!(all(&workers, stream), ["a1"]);
+    assert_eq!(unnamed(), Ok(ExecutionId(2)));
+
+    // Attempts of one task do not wait for each other: a late result is a result.
+    let first = attempt(3);
+    taken(&workers, stream);
+    workers.withdraw(first);
+    attempt(3);
+    assert_eq!(all(&workers, stream), ["a1"]);
+    assert_eq!(unnamed(), Ok(ExecutionId(3)));
+    attempt(4);
+    assert_eq!(all(&workers, stream), [""; 0], "one of two results is to come");
+    assert_eq!(unnamed(), Err(NoWork::Stale));
+    assert_eq!(all(&workers, stream), ["a1"]);
 }
 
 #[test]

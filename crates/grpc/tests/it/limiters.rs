@@ -1,11 +1,13 @@
 //! Activities elsewhere pass the hub's limiters, as those in its own process do.
 
+use dalsegno_core::limiter::LimiterRule;
 use dalsegno_engine::TaskHub;
+use dalsegno_engine::request::{CallFacts, CallNote, CalledHub, DEFAULT_HUB, NewHubs};
 use dalsegno_grpc::proto;
 use dalsegno_grpc::proto::OrchestrationStatus as Wire;
 use dalsegno_grpc::proto::orchestrator_action::Kind as Action;
 use dalsegno_grpc::proto::work_item::Request as Work;
-use dalsegno_grpc::tonic::{Code, Streaming};
+use dalsegno_grpc::tonic::{Code, Request, Streaming};
 
 use crate::world::{Client, action, client_of, code, completion, ended, item, named, response, served};
 
@@ -178,6 +180,41 @@ async fn what_began_before_there_was_a_limiter_gives_nothing_back_to_it() {
     assert_eq!(buckets(&hub).await, [(String::new(), 1, 1)]);
     end(&mut client, token, early).await;
     assert_eq!(buckets(&hub).await, [(String::new(), 1, 1)]);
+}
+
+/// The key of a worker changed the limiters of a read-only host.
+#[tokio::test]
+async fn a_read_only_host_ignores_offers_and_others_record_what_they_change() {
+    let (served, _workers) = served();
+    let hub = served.hub.clone();
+    let mut client = client_of(served);
+    let mut offer = async |new_hubs| {
+        let called = CalledHub::new(DEFAULT_HUB, new_hubs);
+        let mut request = Request::new(proto::GetWorkItemsRequest {
+            limiters: vec![one(&["act"])],
+            ..Default::default()
+        });
+        request.extensions_mut().insert(called.clone());
+        drop(client.get_work_items(request).await.expect("it connects"));
+        called.offers().map(CallNote::facts)
+    };
+    let rule = LimiterRule {
+        concurrency: Some(2),
+        ..Default::default()
+    };
+    assert_eq!(offer(NewHubs::Refused).await, None);
+    assert!(
+        hub.set_limiter("one", rule.clone()).await.is_err(),
+        "it is not known"
+    );
+    let facts = CallFacts {
+        subject: Some("one".to_owned()),
+        filter: None,
+        count: Some(1),
+    };
+    assert_eq!(offer(NewHubs::Allowed).await, Some(facts));
+    assert_eq!(offer(NewHubs::Allowed).await, None, "it changes nothing");
+    assert_eq!(hub.set_limiter("one", rule).await, Ok(()));
 }
 
 #[tokio::test]

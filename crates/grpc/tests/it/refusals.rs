@@ -3,14 +3,15 @@
 use dalsegno_engine::request::CallScopes;
 use dalsegno_grpc::proto;
 use dalsegno_grpc::proto::OrchestrationStatus as Wire;
+use dalsegno_grpc::proto::history_event::Kind as WireEvent;
 use dalsegno_grpc::proto::orchestrator_action::Kind as Action;
 use dalsegno_grpc::tonic::{Code, Request, Response, Status};
 
 use prost::Message as _;
 
 use crate::world::{
-    Client, action, client, code, completion, connect, ended, item, named, response, reusing, state, success,
-    turn,
+    Client, action, client, client_of, code, completion, connect, ended, item, named, response, reusing,
+    served, state, success, turn,
 };
 
 const UNKNOWN_STATUS: i32 = 99;
@@ -208,12 +209,40 @@ async fn lists_whose_filter_is_not_understood_are_refused_and_an_empty_filter_li
     check_refused(client.query_entities(entities).await, "query.lastModifiedFrom");
 }
 
+/// They were read as the default.
+#[tokio::test]
+async fn pages_of_a_negative_size_are_refused() {
+    let (mut client, _workers) = client();
+    for count in [-1, i32::MIN] {
+        let instances = proto::QueryInstancesRequest {
+            query: Some(proto::InstanceQuery {
+                max_instance_count: count,
+                ..Default::default()
+            }),
+        };
+        check_refused(client.query_instances(instances).await, "query.maxInstanceCount");
+        let ids = proto::ListInstanceIdsRequest {
+            page_size: count,
+            ..Default::default()
+        };
+        check_refused(client.list_instance_ids(ids).await, "pageSize");
+        let entities = proto::QueryEntitiesRequest {
+            query: Some(proto::EntityQuery {
+                page_size: Some(count),
+                ..Default::default()
+            }),
+        };
+        check_refused(client.query_entities(entities).await, "query.pageSize");
+    }
+}
+
 /// Code in other languages takes it for a request to cancel, which needs the scope `control`.
 #[tokio::test]
 async fn nobody_raises_the_event_that_stands_for_a_cancel() {
     let (mut client, _workers) = client();
     client.start_instance(named("a")).await.expect("it is valid");
-    for name in ["dalsegno.cancel", "DALSEGNO.Cancel"] {
+    // The SDK of Python folds the long s to an s.
+    for name in ["dalsegno.cancel", "DALSEGNO.Cancel", "dalſegno.cancel"] {
         let raise = proto::RaiseEventRequest {
             instance_id: "a".to_owned(),
             name: name.to_owned(),
@@ -347,6 +376,44 @@ fn with(action: proto::OrchestratorAction) -> proto::OrchestratorResponse {
     }
 }
 
+fn raised(name: &str) -> proto::HistoryEvent {
+    proto::HistoryEvent {
+        kind: Some(WireEvent::EventRaised(proto::EventRaisedEvent {
+            name: name.to_owned(),
+            input: None,
+        })),
+        ..Default::default()
+    }
+}
+
+/// Turns whose events for the next execution cannot be used: those were left out, or raised without a
+/// name.
+fn bad_carryovers() -> [(&'static str, proto::OrchestratorResponse); 3] {
+    let carried = |kind: Option<WireEvent>| {
+        let event = proto::HistoryEvent {
+            kind,
+            ..Default::default()
+        };
+        let again = proto::CompleteOrchestrationAction {
+            orchestration_status: Wire::ContinuedAsNew.into(),
+            carryover_events: vec![raised("go"), event],
+            ..Default::default()
+        };
+        with(action(0, Action::CompleteOrchestration(again)))
+    };
+    [
+        ("carryoverEvents[1]: only external events", carried(None)),
+        (
+            "carryoverEvents[1].eventRaised.name: it is empty",
+            carried(raised("").kind),
+        ),
+        (
+            "carryoverEvents[1].eventRaised.name: events named",
+            carried(raised("dalſegno.cancel").kind),
+        ),
+    ]
+}
+
 /// Answers of turns, and what is said of them.
 fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 11] {
     let signal = {
@@ -411,9 +478,47 @@ fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 11] {
     ]
 }
 
+/// SDKs carry over all that code has not read, and the host hands a request to cancel on by itself: the
+/// next execution received both.
+#[tokio::test]
+async fn the_next_execution_receives_a_request_to_cancel_once() {
+    let (served, _workers) = served();
+    let hub = served.hub.clone();
+    let mut client = client_of(served);
+    let mut stream = connect(&mut client).await;
+    client.start_instance(named("a")).await.expect("it starts");
+    let (token, _) = turn(&mut stream).await;
+    let nothing = response("a", &token, Vec::new());
+    client
+        .complete_orchestrator_task(nothing)
+        .await
+        .expect("it waits");
+    let id = dalsegno_core::InstanceId::trusted("a");
+    hub.cancel(&id, None).await.expect("it runs");
+    let (token, _) = turn(&mut stream).await;
+    let again = proto::CompleteOrchestrationAction {
+        orchestration_status: Wire::ContinuedAsNew.into(),
+        carryover_events: ["go", "dalsegno.cancel"].map(raised).to_vec(),
+        ..Default::default()
+    };
+    let again = response("a", &token, vec![action(0, Action::CompleteOrchestration(again))]);
+    client
+        .complete_orchestrator_task(again)
+        .await
+        .expect("it continues");
+    let (_, next) = turn(&mut stream).await;
+    let names = next.new_events.into_iter().filter_map(|event| {
+        match proto::HistoryEvent::decode(event).expect("it is an event").kind {
+            Some(WireEvent::EventRaised(event)) => Some(event.name),
+            _ => None,
+        }
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["dalsegno.cancel", "go"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn turns_with_values_that_no_field_has_are_refused_and_offered_again() {
-    for (said, bad) in bad_turns() {
+    for (said, bad) in bad_turns().into_iter().chain(bad_carryovers()) {
         check_bad_turn(said, |_| bad).await;
     }
     let century = 101 * 366 * 86_400;

@@ -1,17 +1,17 @@
 //! Whether the caller of a request may use its route: the demand of the table, held against the
 //! caller.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use axum::http::StatusCode;
 use dalsegno_core::InstanceId;
 
-use super::auth::{Credential, Principal, forbidden};
+use super::auth::{Credential, Principal, Revoked, forbidden};
 use super::problem::Problem;
 use super::query;
-use super::request::Call;
+use super::request::{Call, State};
 use super::route::{Reach, Route, When};
-use crate::keys::{LinkOperation, LinkTarget};
+use crate::keys::{LinkOperation, LinkTarget, VerifiedLink};
 use crate::v1;
 
 /// The name by which paths capture an instance that a link may open.
@@ -48,14 +48,15 @@ pub(super) async fn authorize<T>(
 }
 
 /// Verifies a link for the operation of a route on the instance in its path. The body is read before
-/// the instance is looked up, so that a sender who takes long does not choose which instance it is.
+/// the instance is looked up, and the link is verified again behind it, so that a sender who takes
+/// long chooses neither the instance nor the time at which the link has to be valid.
 async fn open_link(
     call: &mut Call,
-    code: &std::sync::Arc<str>,
+    code: &Arc<str>,
     operation: LinkOperation,
     id: &str,
 ) -> Result<(), Problem> {
-    let state = std::sync::Arc::clone(&call.state);
+    let state = Arc::clone(&call.state);
     let hub = call.hub().clone();
     let id = InstanceId::parse(id).map_err(|_| forbidden())?;
     let target = LinkTarget {
@@ -63,21 +64,29 @@ async fn open_link(
         operation,
         id: &id,
     };
-    let now = state.hub.now();
-    let ring = state.access.keys().ok_or_else(forbidden)?.ring(now);
-    let link = ring
-        .link_signer()
-        .verify(code, target, now)
-        .ok_or_else(forbidden)?;
-    let body = call.body().await?;
+    // A link that is not valid does not get its body read.
+    verify(&state, code, target)?;
+    let credential = Credential::of_link(code, target, &state.access, &state.hub);
+    let body = credential.guard(call.body()).await;
+    let body = body.map_err(|Revoked| forbidden())??;
     *call.body.get_mut().unwrap_or_else(PoisonError::into_inner) = body.into();
-    let status = hub.status(&id).await?.ok_or_else(Problem::not_found)?;
-    if !link.covers(status.row.created) {
+    let status = hub.status(&id).await?;
+    let link = verify(&state, code, target)?;
+    let created = status.ok_or_else(Problem::not_found)?.row.created;
+    if !link.covers(created) {
         return Err(forbidden());
     }
-    call.credential = Credential::of_link(code, target, &state.access, &state.hub);
+    call.credential = credential;
     call.link = Some(link);
     Ok(())
+}
+
+/// The link, if its MAC is valid and it has not expired by now.
+fn verify(state: &State, code: &str, target: LinkTarget<'_>) -> Result<VerifiedLink, Problem> {
+    let now = state.hub.now();
+    let ring = state.access.keys().ok_or_else(forbidden)?.ring(now);
+    let link = ring.link_signer().verify(code, target, now);
+    link.ok_or_else(forbidden)
 }
 
 /// A key opens its hub. Of other hubs its holder learns no more than of hubs that are not there.

@@ -55,6 +55,7 @@ pub(crate) async fn answer(
         true => RecordKind::Admitted,
         false => called.refused(),
     };
+    let offers = Offers::of(&called, &state, kind);
     let mut response = match admitted {
         Ok(()) => called.pass(service, request).await,
         Err(refusal) => refusal.into_response(),
@@ -65,6 +66,7 @@ pub(crate) async fn answer(
     let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
     let code = code.unwrap_or_default();
     state.observer.http.called(called.call.name, code);
+    offers.answered(code).await;
     if let Some(pending) = pending {
         pending.answered(code, kind).await;
     }
@@ -222,6 +224,49 @@ impl Called {
             grpc: true,
             ..AuditRecord::default()
         }
+    }
+}
+
+/// Limiters that a call changes by offering them, recorded also if its caller disconnects.
+struct Offers<'a> {
+    called: &'a Called,
+    state: &'a State,
+    kind: RecordKind,
+    is_recorded: bool,
+}
+
+impl<'a> Offers<'a> {
+    fn of(called: &'a Called, state: &'a State, kind: RecordKind) -> Self {
+        Self {
+            called,
+            state,
+            kind,
+            is_recorded: false,
+        }
+    }
+
+    /// Records them with the result of the call.
+    async fn answered(mut self, code: u16) {
+        if let Some(pending) = self.take() {
+            pending.answered(code, self.kind).await;
+        }
+    }
+
+    fn take(&mut self) -> Option<Pending> {
+        if std::mem::replace(&mut self.is_recorded, true) {
+            return None;
+        }
+        let note = self.called.hub.offers()?.clone();
+        let record = self.called.record(self.state, "offerLimiters");
+        let (observer, hub) = (&self.state.observer, &self.state.hub);
+        Some(Pending::new(observer, hub, record, note, self.kind))
+    }
+}
+
+impl Drop for Offers<'_> {
+    /// The caller disconnected first: the record is written as it is dropped.
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 

@@ -196,6 +196,33 @@ impl Guarded {
         self.signer.sign(target, issued, expires)
     }
 
+    /// Starts the instance that links are made for, in place of the one that there is, and brings it
+    /// into a state in which the operation is possible.
+    async fn start_for(&self, operation: LinkOperation) {
+        use LinkOperation as Op;
+        let orchestrator = match operation {
+            Op::Purge | Op::Restart => "Echo",
+            Op::Rewind => "Fail",
+            Op::Status | Op::RaiseEvent | Op::Terminate | Op::Suspend | Op::Resume => "Wait",
+        };
+        let headers = [
+            ("x-functions-key", self.key(Scope::Start, 0)),
+            ("content-type", "application/json"),
+        ];
+        let path = format!("/runtime/dalsegno/v1/orchestrators/{orchestrator}");
+        let body = format!(r#"{{"id":"{ID}","reuse":"terminateAndStart"}}"#);
+        let reply = self.world.send("POST", &path, &headers, body.as_bytes()).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+        let (hub, id) = (&self.world.hub, InstanceId::trusted(ID));
+        match orchestrator {
+            "Wait" => drop(hub.wait_for_start(&id, None).await.unwrap()),
+            _ => drop(hub.wait_for_completion(&id, None).await.unwrap()),
+        }
+        if operation == Op::Resume {
+            hub.suspend(&id, None).await.unwrap();
+        }
+    }
+
     async fn ask(&self, demand: &Demand, key: &str) -> Reply {
         let headers = [("x-functions-key", key)];
         let headers = if key.is_empty() { &[][..] } else { &headers[..] };
@@ -284,13 +311,23 @@ async fn every_route_admits_the_right_key_and_the_right_link_and_nobody_else() {
             "rewind",
         ] {
             let wanted = demand.link.as_deref() == Some(made_for);
+            guarded.start_for(operation(made_for)).await;
+            let right = guarded.link(operation(made_for), ID, 60);
+            if wanted {
+                // A link for an instance does not open the one that has its id later.
+                guarded.start_for(operation(made_for)).await;
+                let reply = guarded.ask(&demand, &right).await;
+                assert_eq!(reply.status, 403, "{told}: the link of an earlier instance");
+            }
             let right = guarded.link(operation(made_for), ID, 60);
             let reply = guarded.ask(&demand, &right).await;
-            assert_eq!(
-                !is_refusal(&reply),
-                wanted,
-                "{told}: a link to {made_for}: {reply:?}"
-            );
+            match wanted {
+                true => assert!(
+                    matches!(reply.status, 200..=299),
+                    "{told}: a link to {made_for}: {reply:?}"
+                ),
+                false => assert_eq!(reply.status, 403, "{told}: a link to {made_for}"),
+            }
             links += usize::from(wanted);
             for (wrong, name) in [
                 (guarded.link(operation(made_for), ID, -60), "an expired link"),

@@ -2,10 +2,12 @@
 
 use axum::Router;
 use axum::routing::get;
+use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::limits::Limits;
 use dalsegno_core::{InstanceId, Timestamp};
 use dalsegno_engine::request::Scope as Family;
 use dalsegno_host::app_routes::RouteInfo;
+use dalsegno_host::key_file::Keys;
 use dalsegno_host::keys::{KeyHubs, KeyRing, LinkOperation, LinkSigner, LinkTarget, Scope};
 use dalsegno_host::server::{Access, HttpSettings, KeysInQuery};
 use dalsegno_host::{AppRoutes, AuthLevel};
@@ -232,6 +234,52 @@ async fn a_link_that_is_under_way_does_not_reach_a_later_instance() {
     let mut rest = String::new();
     reader.read_to_string(&mut rest).await.unwrap();
     assert!(!rest.contains("of the later one"), "{rest}");
+}
+
+/// A link was verified once, when the head of its request came: an event whose body came after the
+/// link had ended was raised.
+#[tokio::test]
+async fn a_link_that_ends_before_its_body_is_whole_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.json");
+    let mut ring = KeyRing::new().unwrap();
+    let key = ring.create("k", &Scope::ALL, KeyHubs::All, None).unwrap();
+    ring.save(&path).unwrap();
+    let world = world_with_keys(Access::with_keys(Keys::of_file(&path).unwrap())).await;
+    started_by_key(&world, &key, r#"{"id":"order-1"}"#).await;
+    let code = link(&world, &ring.link_signer(), LinkOperation::RaiseEvent);
+    let open = async || {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let head = format!(
+            "POST {P}/instances/order-1/raiseEvent/go?code={code} HTTP/1.1\r\nHost: {}\r\n\
+             Content-Length: 4\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n",
+            world.address
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The host asks for the body once it has verified the link.
+        let mut asked = [0; 25];
+        stream.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+    };
+    let (mut late, mut never) = (open().await, open().await);
+    let status = link(&world, &ring.link_signer(), LinkOperation::Status);
+    ring.rotate_link_secret().unwrap();
+    ring.save(&path).unwrap();
+    let status = format!("{P}/instances/order-1?code={status}");
+    while world.get(&status).await.status != 403 {}
+    late.write_all(b"true").await.unwrap();
+    let mut reply = Vec::new();
+    // On a slow machine the host has refused it and closed the connection before the body came.
+    let is_read = late.read_to_end(&mut reply).await.is_ok();
+    assert!(!is_read || reply.starts_with(b"HTTP/1.1 403"), "{reply:?}");
+    let mut first = [0; 12];
+    never.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 403");
+    let id = InstanceId::trusted("order-1");
+    let events = world.hub.history(&id).await.unwrap();
+    let is_raised = |event: &Event| matches!(event.kind, EventKind::EventRaised { .. });
+    assert!(!events.iter().any(is_raised), "{events:?}");
 }
 
 #[tokio::test]

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderMap, Request};
 use dalsegno_core::limits::Limits;
 use dalsegno_engine::request::CalledHub;
 use dalsegno_host::audit::AuditLimits;
 use dalsegno_host::keys::{KeyHubs, KeyRing, Scope};
-use dalsegno_host::server::Access;
+use dalsegno_host::server::{Access, HttpSettings};
 use dalsegno_host::{Observer, Operations};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
 
 use crate::world::{P, World, world, world_with, world_with_keys};
 
@@ -321,5 +322,90 @@ async fn a_hub_that_a_call_creates_is_recorded_where_its_creation_ends() {
     assert_eq!(
         (record["result"].as_u64(), record["grpc"].as_bool()),
         (Some(0), Some(true))
+    );
+}
+
+/// A host whose service stores the limiters `one` and `two` when a worker connects, where it takes
+/// any, and responds when it is notified.
+async fn offered_limiters(is_read_only: bool, response: Arc<Notify>, stored: Arc<Notify>) -> World {
+    let service = Router::new().fallback(async move |request: Request<Body>| {
+        let called = request.extensions().get::<CalledHub>().unwrap();
+        if called.takes_offers() {
+            called.record_offer("one");
+            called.record_offer("two");
+        }
+        stored.notify_one();
+        response.notified().await;
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", "0".parse().unwrap());
+        headers
+    });
+    let settings = HttpSettings {
+        is_read_only,
+        ..HttpSettings::default()
+    };
+    world_with(Limits::default(), |server| {
+        server.settings(settings).grpc(service)
+    })
+    .await
+}
+
+/// The audit log of a host, as soon as it has a record.
+async fn first_records(world: &World) -> Vec<Value> {
+    loop {
+        let audit = world.get(&format!("{V1}/audit")).await;
+        let records: Vec<Value> = serde_json::from_str(&audit.body).unwrap();
+        if !records.is_empty() {
+            return records;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+const CONNECT: &str = "/TaskHubSidecarService/GetWorkItems";
+
+/// The key of a worker changed limiters without a trace, also on a read-only host.
+#[tokio::test]
+async fn limiters_that_a_worker_offers_are_recorded() {
+    for is_read_only in [false, true] {
+        let response = Arc::new(Notify::new());
+        response.notify_one();
+        let world = offered_limiters(is_read_only, response, Arc::default()).await;
+        let headers = [("content-type", "application/grpc")];
+        let reply = world.send("POST", CONNECT, &headers, b"").await;
+        assert_eq!(reply.header("grpc-status"), Some("0"));
+        if is_read_only {
+            let audit = world.get(&format!("{V1}/audit")).await;
+            assert_eq!(audit.body, "[]");
+            continue;
+        }
+        let records = first_records(&world).await;
+        let [record] = &*records else {
+            panic!("{records:?}")
+        };
+        assert_eq!(record["action"], "offerLimiters");
+        assert_eq!(record["subject"], "one, two");
+        assert_eq!(record["count"], 2);
+        assert_eq!((&record["result"], &record["grpc"]), (&0.into(), &true.into()));
+    }
+}
+
+#[tokio::test]
+async fn limiters_are_recorded_though_the_worker_disconnects_before_the_response() {
+    let stored = Arc::new(Notify::new());
+    let world = offered_limiters(false, Arc::default(), stored.clone()).await;
+    let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "POST {CONNECT} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n",
+        world.address
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stored.notified().await;
+    drop(stream);
+    let record = &first_records(&world).await[0];
+    assert_eq!(record["action"], "offerLimiters");
+    assert_eq!(
+        (&record["subject"], &record["result"]),
+        (&"one, two".into(), &1.into())
     );
 }
