@@ -156,6 +156,15 @@ pub struct PurgeQuery {
     pub statuses: Vec<Status>,
 }
 
+/// What a purge by filter came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Instances that it deleted, children included.
+    pub count: u64,
+    /// It looked at every instance that matches. False when its time ended before.
+    pub is_complete: bool,
+}
+
 /// Whether children go too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Scope {
@@ -411,6 +420,9 @@ pub struct LimiterStatus {
     pub waiters: Vec<(InstanceId, Arc<str>)>,
 }
 
+/// The code of a refusal because of damage in the store.
+pub const HUB_DAMAGED: &str = "hub_damaged";
+
 /// Why a request was refused. The text says what, where and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestError {
@@ -525,6 +537,14 @@ impl RequestError {
             code: kind.code(),
             detail: detail.into(),
             id: None,
+        }
+    }
+
+    /// What is stored is damaged: a finer code than that of its kind.
+    pub(crate) fn damaged(detail: impl Into<String>) -> Self {
+        Self {
+            code: HUB_DAMAGED,
+            ..Self::new(RequestErrorKind::Internal, detail)
         }
     }
 

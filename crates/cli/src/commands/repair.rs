@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use dalsegno_store_embedded::Moved;
-use dalsegno_store_embedded::repair::repair;
+use dalsegno_store_embedded::repair::{Repaired, repair};
 
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Row};
@@ -38,8 +37,8 @@ impl Repair {
         });
         let why = || format!("still repairing {}", self.folder.display());
         let done = session.patiently(work, why).await;
-        let moved = done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))?;
-        for row in &moved {
+        let repaired = done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))?;
+        for row in &repaired.moved {
             output::talk(&format!(
                 "moved to quarantine {}: {} {} ({})",
                 row.number,
@@ -48,13 +47,24 @@ impl Repair {
                 row.reason.escape_debug()
             ));
         }
-        session.one(&["moved"], &shown(&moved));
-        Ok(Exit::Ok)
+        for line in &repaired.malformed {
+            output::talk(&format!("problem: hub.db: {line}"));
+        }
+        session.one(&["moved"], &shown(&repaired));
+        match repaired.malformed.is_empty() {
+            true => Ok(Exit::Ok),
+            false => Err(Failure::configuration(&format_args!(
+                "{} is malformed, and a repair moves single rows only",
+                self.folder.join("hub.db").display()
+            ))
+            .help("restore the hub from a backup: dalsegno restore FILE --path FOLDER")),
+        }
     }
 }
 
-fn shown(moved: &[Moved]) -> Row {
-    let rows: Vec<serde_json::Value> = moved
+fn shown(repaired: &Repaired) -> Row {
+    let rows: Vec<serde_json::Value> = repaired
+        .moved
         .iter()
         .map(|row| {
             serde_json::json!({
@@ -65,10 +75,10 @@ fn shown(moved: &[Moved]) -> Row {
             })
         })
         .collect();
-    let count = moved.len().to_string();
+    let count = repaired.moved.len().to_string();
     Row {
         id: count.clone(),
         cells: vec![count],
-        json: serde_json::json!({ "moved": rows }).to_string(),
+        json: serde_json::json!({ "moved": rows, "malformed": repaired.malformed }).to_string(),
     }
 }

@@ -11,7 +11,7 @@ use dalsegno_core::{EntityId, InstanceId};
 use super::Partition;
 use super::slot::{Item, SlotState};
 use crate::input::{Command, Load, Unread};
-use crate::request::{RequestError, RequestErrorKind};
+use crate::request::RequestError;
 use crate::turn::{Effect, Turn};
 
 /// Wait before something is read again.
@@ -60,7 +60,7 @@ impl Partition {
             return;
         };
         let detail = format!("instance {id} cannot be read: {text}");
-        let error = RequestError::new(RequestErrorKind::Internal, detail).about(id);
+        let error = RequestError::damaged(detail).about(id);
         let mut turn = Turn::default();
         let queue = std::mem::take(&mut slot.queue);
         for item in queue {
@@ -99,7 +99,7 @@ impl Partition {
             return;
         };
         let detail = format!("entity {id} cannot be read: {text}");
-        let error = RequestError::new(RequestErrorKind::Internal, detail).about(id);
+        let error = RequestError::damaged(detail).about(id);
         let mut turn = Turn::default();
         for command in self.take_entity_commands(id) {
             turn.effects.extend(refusal(command, &error));
