@@ -104,6 +104,7 @@ impl World {
             return Err(format!("{} was purged and is there", subject.id));
         }
         self.check_time(subject, &row)?;
+        self.marks.surplus_events += self.check_surplus(subject, &row)?;
         let status = row.status.as_str();
         if subject.is_terminated && row.status != Status::Terminated {
             return Err(format!("{} was terminated and is {status}", subject.id));
@@ -193,6 +194,30 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Every event that was accepted is in the history, though no code waited for it. Says how many
+    /// there are. A run that was put in the place of another has its own events.
+    fn check_surplus(&self, subject: &Subject, row: &InstanceRow) -> Result<u64, String> {
+        let is_first_run = subject.starts_asked == 0;
+        if !is_first_run || self.swarm.has_tiny_history() {
+            return Ok(0);
+        }
+        let history = read_history(&*self.ground.store(), row).map_err(|error| error.to_string())?;
+        let accepted = subject.surplus.iter().filter(|(_, asked)| asked.is_done);
+        let mut count = 0;
+        for (name, _) in accepted {
+            let is_it = |event: &Event| matches!(&event.kind, EventKind::EventRaised { name: found, .. } if **found == **name);
+            if !history.iter().any(is_it) {
+                return Err(format!(
+                    "{name} of {} was accepted and is in no history: {}",
+                    subject.id,
+                    words(&history)
+                ));
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Time in a history never goes back, and nothing begins before it is due.

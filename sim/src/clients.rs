@@ -15,6 +15,9 @@ use crate::program::{COUNTERS, below, is_fragile};
 use crate::scenario::World;
 use crate::subject::{Again, Asked, Kind, Presence, Role};
 
+/// Events that no code waits for, of one instance.
+const SURPLUS_MAX: usize = 5;
+
 impl World {
     /// One client asks for one thing.
     pub(crate) fn act_as_client(&mut self) -> Result<(), String> {
@@ -129,6 +132,39 @@ impl World {
             mark,
             reply,
         }));
+    }
+
+    /// A client raises an event that no code waits for. Once it is accepted, the history has it at the end.
+    pub(crate) fn raise_surplus(&mut self) {
+        let rate = self.swarm.surplus_events;
+        if rate == 0.0 || self.surplus.share() >= rate {
+            return;
+        }
+        let number = below(&mut self.surplus, self.subjects.len());
+        let subject = &mut self.subjects[number];
+        if !subject.start.is_done || subject.surplus.len() == SURPLUS_MAX {
+            return;
+        }
+        let name = format!("surplus-{}", subject.surplus.len());
+        let (id, message) = (
+            subject.id.clone(),
+            Message::EventRaised {
+                name: name.as_str().into(),
+                input: None,
+                trace: None,
+            },
+        );
+        let promise = self.hub.ask(subject.id.as_str(), |reply| Command::Raise {
+            id,
+            message,
+            mark: None,
+            reply,
+        });
+        let asked = Asked {
+            promise: Some(promise),
+            ..Asked::new()
+        };
+        subject.surplus.push((name, asked));
     }
 
     fn signal(&mut self) {
@@ -320,6 +356,14 @@ impl World {
                     asked.is_done = true;
                 }
                 Err(RequestErrorKind::Busy) => self.marks.busy += 1,
+                Err(kind) => return Err(format!("an event for {} was answered {kind:?}", subject.id)),
+            }
+        }
+        for (_, asked) in &mut subject.surplus {
+            let Some(answer) = asked.take() else { continue };
+            match answer.map_err(|error| error.kind) {
+                Ok(()) => asked.is_done = true,
+                Err(RequestErrorKind::Finished | RequestErrorKind::NotFound | RequestErrorKind::Busy) => {}
                 Err(kind) => return Err(format!("an event for {} was answered {kind:?}", subject.id)),
             }
         }

@@ -90,6 +90,8 @@ pub struct Marks {
     pub stale_turns: u64,
     /// Turns that were lost at a worker and sent to another.
     pub lost_turns: u64,
+    /// Events that no code waited for, and that are in a history.
+    pub surplus_events: u64,
     /// Seeds whose counters were compared.
     pub exact: u64,
     /// What the partitions counted, summed over all lives.
@@ -128,6 +130,7 @@ impl Marks {
             away_turns: self.away_turns + other.away_turns,
             stale_turns: self.stale_turns + other.stale_turns,
             lost_turns: self.lost_turns + other.lost_turns,
+            surplus_events: self.surplus_events + other.surplus_events,
             exact: self.exact + other.exact,
             counters: self.counters.plus(&other.counters),
             digest: None,
@@ -135,7 +138,7 @@ impl Marks {
     }
 
     /// Marks that every pass of some size has to hit, by name.
-    pub fn named(&self) -> [(&'static str, u64); 28] {
+    pub fn named(&self) -> [(&'static str, u64); 29] {
         [
             ("crashes", self.crashes),
             ("crashed_recoveries", self.crashed_recoveries),
@@ -162,6 +165,7 @@ impl Marks {
             ("away_turns", self.away_turns),
             ("stale_turns", self.stale_turns),
             ("lost_turns", self.lost_turns),
+            ("surplus_events", self.surplus_events),
             ("exact", self.exact),
             ("replays", self.counters.replays),
             ("dropped_messages", self.counters.dropped_messages),
@@ -186,6 +190,8 @@ pub(crate) struct World {
     pub(crate) open_signals: Vec<(usize, i64, Promise<()>)>,
     /// What concerns workers elsewhere; apart, so that it does not shift what follows.
     pub(crate) distance: Entropy,
+    /// The same for events that no code waits for.
+    pub(crate) surplus: Entropy,
     /// Answers of workers that were not heard of yet.
     pub(crate) answered: Vec<Answered>,
     pub(crate) ledger: Ledger,
@@ -271,6 +277,7 @@ impl World {
             maybe: Default::default(),
             open_signals: Vec::new(),
             distance: Entropy::seeded(!seed),
+            surplus: Entropy::seeded(seed.rotate_left(32)),
             answered: Vec::new(),
             ledger,
             marks: Marks::default(),
@@ -285,6 +292,7 @@ impl World {
                 self.act_as_client()?;
             }
             self.act_elsewhere()?;
+            self.raise_surplus();
             self.step()?;
             self.collect()?;
         }

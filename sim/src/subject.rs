@@ -99,6 +99,8 @@ pub(crate) struct Subject {
     pub(crate) start: Asked<Started>,
     /// Events its program and no child waits for, by name.
     pub(crate) events: Vec<(String, i64, Asked<()>)>,
+    /// Events that no code waits for, by name.
+    pub(crate) surplus: Vec<(String, Asked<()>)>,
     pub(crate) command: Option<(Kind, Promise<()>)>,
     pub(crate) again: Option<(Again, Promise<Started>)>,
     pub(crate) wait: Option<Promise<Option<InstanceStatus>>>,
@@ -139,6 +141,7 @@ impl Subject {
             scheduled: None,
             start: Asked::new(),
             events: events.collect(),
+            surplus: Vec::new(),
             command: None,
             again: None,
             wait: None,
@@ -172,6 +175,9 @@ impl Subject {
         self.start.promise = None;
         self.wait = None;
         for (_, _, asked) in &mut self.events {
+            asked.promise = None;
+        }
+        for (_, asked) in &mut self.surplus {
             asked.promise = None;
         }
         for (_, asked) in &mut self.doomed {

@@ -56,6 +56,8 @@ pub(crate) struct Swarm {
     pub(crate) elsewhere: f64,
     /// A worker takes a turn and is gone.
     pub(crate) lost_turns: f64,
+    /// Clients raise events that no code waits for.
+    pub(crate) surplus_events: f64,
     /// A worker takes only some of a turn's events.
     pub(crate) short_turns: f64,
     /// The log is real and the disk is simulated.
@@ -74,6 +76,9 @@ const CANCELLATIONS_SALT: u64 = 18_892;
 
 /// The same for code that runs elsewhere.
 const DISTANCE_SALT: u64 = 49127;
+
+/// The same for events that no code waits for.
+const SURPLUS_SALT: u64 = 1_008_417;
 
 impl Swarm {
     /// The swarm of a seed.
@@ -130,6 +135,7 @@ impl Swarm {
             delayed_signals: rate(entropy, 1.0),
             suspicions: rate(entropy, 1.0),
             elsewhere,
+            surplus_events: rate(&mut Entropy::seeded(seed ^ SURPLUS_SALT), 0.05),
             lost_turns: rate(&mut distance, 0.5),
             short_turns: rate(&mut distance, 0.5),
             is_on_disk,

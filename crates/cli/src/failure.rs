@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use dalsegno_core::store::{ReadError, ReadErrorKind};
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
 use dalsegno_host::visible::visible;
 use dalsegno_store_embedded::OpenError;
@@ -100,6 +101,25 @@ impl Failure {
             () if error.is_in_use() => Self::in_use(&format_args!("{}: {error}", folder.display())),
             () if error.is_transient() => Self::io(error),
             () => Self::configuration(error),
+        }
+    }
+
+    /// A host that does not start.
+    pub(crate) fn not_started(error: &dalsegno::Error) -> Self {
+        match error {
+            error if error.is_in_use() => Self::in_use(error),
+            error if error.is_transient() => Self::io(error),
+            error if error.is_configuration() => Self::configuration(error),
+            error => Self::unexpected(error),
+        }
+    }
+
+    /// A hub that was opened and cannot be read.
+    pub(crate) fn unread(error: &ReadError) -> Self {
+        match error.kind() {
+            ReadErrorKind::Fenced => Self::in_use(error),
+            ReadErrorKind::Transient => Self::io(error),
+            ReadErrorKind::Damaged => Self::configuration(error),
         }
     }
 
@@ -205,6 +225,7 @@ fn help(error: &RequestError) -> Option<String> {
 fn finer_help(code: &str) -> Option<&'static str> {
     Some(match code {
         "read_only" => "ask a host that is not read-only",
+        "hub_damaged" => "stop the host, and look with dalsegno verify FOLDER",
         "forbidden" => "show a key with the scope for it: --key KEY, or DALSEGNO_TOKEN",
         "too_many_bad_keys" => "wait a minute, and show a good key: --key KEY, or DALSEGNO_TOKEN",
         "foreign_host" => "use a name of the host's own, or add this one to its http.hosts",
@@ -215,6 +236,7 @@ fn finer_help(code: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use dalsegno_engine::HubError;
     use expect_test::expect;
 
     use super::*;
@@ -233,6 +255,23 @@ mod tests {
         assert_eq!(failure.exit, Exit::Conflict);
         let colored = Failure::usage("x").text(Color::On);
         assert_eq!(colored, "\u{1b}[1;31merror[usage]\u{1b}[0m: x");
+    }
+
+    #[test]
+    fn a_host_that_cannot_read_its_hub_ends_with_the_code_that_says_whether_to_try_again() {
+        let read_errors = [
+            (ReadError::transient("input/output error"), 75),
+            (ReadError::damaged("message 7 is damaged"), 78),
+            (ReadError::fenced("another process has opened the hub"), 4),
+        ];
+        for (error, code) in read_errors {
+            assert_eq!(Failure::unread(&error).exit as u8, code, "{error}");
+            let refused = dalsegno::Error::from(HubError::from(error));
+            assert_eq!(Failure::not_started(&refused).exit as u8, code, "{refused}");
+            assert_eq!(refused.is_damaged(), code == 78);
+        }
+        let other = dalsegno::Error::msg("no luck");
+        assert_eq!(Failure::not_started(&other).exit as u8, 1);
     }
 
     #[test]

@@ -121,7 +121,7 @@ pub enum FaultKind {
     /// often with what cannot be used.
     Poisoned,
     /// Its turn is too large for the workers that run its code, or asks for more than
-    /// `turn_bytes_max` or `locked_entities_max`.
+    /// `turn_bytes_max` or `locked_entities_max`, or for a time more than 100 years ahead.
     Oversized,
 }
 

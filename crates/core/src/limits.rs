@@ -4,13 +4,23 @@
 
 use std::time::Duration;
 
+use crate::time::Timestamp;
+
 /// Partitions of a new hub that nobody said otherwise of; config key `hub.partitions`. An existing
 /// hub keeps its own for ever.
 pub const HUB_PARTITIONS: u32 = 32;
 
-/// The longest time that a worker may ask a timer to wait: 100 years, leap days included. Fixed,
-/// because a longer one is a mistake in a calculation.
+/// The longest time from now to a timer, a scheduled start or a scheduled signal: 100 years, leap days
+/// included. Fixed, because a longer one is a mistake in a calculation.
 pub const TIMER_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// What messages say of a time beyond it.
+pub const TOO_FAR_AHEAD: &str = "more than 100 years (36600 days) ahead";
+
+/// Is this later than [`TIMER_MAX`] from now?
+pub fn is_too_far_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at.since(now) > TIMER_MAX
+}
 
 /// Most bytes of one commit. A frame of the log counts its bytes in 32 bits; turns and batches stay
 /// far below by `turn_bytes_max` and `batch_bytes_max`.

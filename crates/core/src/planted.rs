@@ -87,11 +87,13 @@ pub enum Bug {
     RestOfTurnForgotten,
     /// A turn that was taken back is forgotten with what it told of.
     WithdrawnTurnForgotten,
+    /// An event that comes while the last turn of an instance is out is in no history.
+    LateEventsDropped,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::EffectBeforeSync,
         Self::CompletionTakenTwice,
         Self::OldExecutionTaken,
@@ -132,6 +134,7 @@ impl Bug {
         Self::HeldForgottenAfterAway,
         Self::RestOfTurnForgotten,
         Self::WithdrawnTurnForgotten,
+        Self::LateEventsDropped,
     ];
 }
 

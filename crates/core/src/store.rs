@@ -5,6 +5,7 @@
 //! the columns of [`InstanceRow`], because people filter by them.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::event::Parent;
@@ -374,40 +375,83 @@ impl fmt::Display for CommitError {
 
 impl std::error::Error for CommitError {}
 
-/// A read failed, for the moment or because of damage. The text says what, where and what to do.
+/// A read failed. The text says what, where and what to do.
 #[derive(Debug)]
-pub struct ReadError(pub Cause);
+pub struct ReadError {
+    kind: ReadErrorKind,
+    cause: Cause,
+}
+
+/// What a caller can do about a [`ReadError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadErrorKind {
+    /// The disk or the system failed: a later attempt may succeed.
+    Transient,
+    /// What is stored is damaged: every attempt gives the same.
+    Damaged,
+    /// Another process owns the hub: this one must end.
+    Fenced,
+}
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot read the store: {}", self.0)
+        write!(f, "cannot read the store: {}", self.cause)
     }
 }
 
 impl std::error::Error for ReadError {}
 
 impl ReadError {
+    /// A later attempt may succeed.
+    pub fn transient(cause: impl Into<Cause>) -> Self {
+        Self {
+            kind: ReadErrorKind::Transient,
+            cause: cause.into(),
+        }
+    }
+
     /// What is stored is damaged: reading it again gives the same.
     pub fn damaged(what: impl fmt::Display) -> Self {
-        Self(Box::new(Damaged(what.to_string())))
+        Self {
+            kind: ReadErrorKind::Damaged,
+            cause: what.to_string().into(),
+        }
     }
 
-    /// Is it damage? All else may be over when it is tried again.
+    /// Another process owns the hub.
+    pub fn fenced(how: impl fmt::Display) -> Self {
+        Self {
+            kind: ReadErrorKind::Fenced,
+            cause: how.to_string().into(),
+        }
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ReadErrorKind {
+        self.kind
+    }
+
+    /// Is it damage?
     pub fn is_damage(&self) -> bool {
-        self.0.is::<Damaged>()
+        self.kind == ReadErrorKind::Damaged
     }
 }
 
-#[derive(Debug)]
-struct Damaged(String);
-
-impl fmt::Display for Damaged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+/// Does the system refuse until somebody changes something, such as the owner of a file? After any
+/// other I/O error a later attempt may succeed.
+pub fn is_refused(error: io::ErrorKind) -> bool {
+    use io::ErrorKind as Io;
+    matches!(
+        error,
+        Io::PermissionDenied
+            | Io::ReadOnlyFilesystem
+            | Io::NotADirectory
+            | Io::IsADirectory
+            | Io::InvalidFilename
+            | Io::InvalidInput
+            | Io::Unsupported
+    )
 }
-
-impl std::error::Error for Damaged {}
 
 /// What [`Store::history_page`] gives, of chunks in order. It ends before a hole.
 pub fn page_of(chunks: Vec<HistoryChunk>, first: u64, bytes_max: usize) -> Vec<HistoryChunk> {
@@ -623,7 +667,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the store cannot be read or written, or keeps no such rows. Then nothing was removed.
     fn remove(&self, _owners: &[Owner], _bytes: Bytes) -> Result<Vec<Moved>, ReadError> {
-        Err(ReadError("this store removes nothing but by commits".into()))
+        Err(ReadError::transient("this store removes nothing but by commits"))
     }
 
     /// Lets go of what the store holds, such as the lock on its folder, though handles of it live

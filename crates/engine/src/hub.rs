@@ -18,7 +18,7 @@ use dalsegno_core::{Payload, Timestamp};
 use crate::executor::Executor;
 
 pub use dalsegno_core::limiter::LimiterRule as LimiterDefinition;
-pub use runtime::{HubError, HubOptions};
+pub use runtime::{HubError, HubErrorKind, HubOptions};
 
 pub use explain::STUCK_MAX;
 pub use measure::HubMeasure;

@@ -37,4 +37,4 @@ pub mod verify;
 pub mod webhooks;
 
 pub use executor::Executor;
-pub use hub::{HubOptions, TaskHub};
+pub use hub::{HubError, HubErrorKind, HubOptions, TaskHub};

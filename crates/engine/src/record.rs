@@ -49,6 +49,14 @@ pub struct RecordError {
     reason: String,
 }
 
+impl RecordError {
+    /// The same error, with the name of the record.
+    pub(crate) fn of(self, name: impl fmt::Display) -> Self {
+        let reason = format!("{name}: {}", self.reason);
+        Self { reason }
+    }
+}
+
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a stored record cannot be read: {}", self.reason)

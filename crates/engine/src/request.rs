@@ -157,6 +157,15 @@ pub struct PurgeQuery {
     pub statuses: Vec<Status>,
 }
 
+/// What a purge by filter came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Instances that it deleted, children included.
+    pub count: u64,
+    /// It looked at every instance that matches. False when its time ended before.
+    pub is_complete: bool,
+}
+
 /// Whether children go too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Scope {
@@ -375,6 +384,21 @@ impl CalledHub {
             record().await;
         }
     }
+
+    /// Whether limiters that the call offers are taken: not on a read-only host.
+    pub fn takes_offers(&self) -> bool {
+        self.new_hubs == NewHubs::Allowed
+    }
+
+    /// Records that the call changes what a limiter allows, or which activities pass it.
+    pub fn record_offer(&self, limiter: &str) {
+        self.offers.add_subject(limiter);
+    }
+
+    /// The limiters that the call changed, if it changed any.
+    pub fn offers(&self) -> Option<&CallNote> {
+        Some(&self.offers).filter(|offers| offers.facts().count.is_some())
+    }
 }
 
 /// A scope that some calls need besides that of their kind, depending on what they ask for.
@@ -411,21 +435,6 @@ impl CallScopes {
             SecondScope::Control => self.control,
             SecondScope::Entity => self.entity,
         }
-    }
-
-    /// Whether limiters that the call offers are taken: not on a read-only host.
-    pub fn takes_offers(&self) -> bool {
-        self.new_hubs == NewHubs::Allowed
-    }
-
-    /// Records that the call changes what a limiter allows, or which activities pass it.
-    pub fn record_offer(&self, limiter: &str) {
-        self.offers.add_subject(limiter);
-    }
-
-    /// The limiters that the call changed, if it changed any.
-    pub fn offers(&self) -> Option<&CallNote> {
-        Some(&self.offers).filter(|offers| offers.facts().count.is_some())
     }
 }
 
@@ -494,6 +503,9 @@ pub struct LimiterStatus {
     /// The first of those that wait: whose task, and which activity.
     pub waiters: Vec<(InstanceId, Arc<str>)>,
 }
+
+/// The code of a refusal because of damage in the store.
+pub const HUB_DAMAGED: &str = "hub_damaged";
 
 /// Why a request was refused. The text says what, where and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -609,6 +621,14 @@ impl RequestError {
             code: kind.code(),
             detail: detail.into(),
             id: None,
+        }
+    }
+
+    /// What is stored is damaged: a finer code than that of its kind.
+    pub(crate) fn damaged(detail: impl Into<String>) -> Self {
+        Self {
+            code: HUB_DAMAGED,
+            ..Self::new(RequestErrorKind::Internal, detail)
         }
     }
 

@@ -6,8 +6,8 @@ use dalsegno_core::store::EntityRow;
 use dalsegno_core::{EntityId, InstanceId, Payload};
 use dalsegno_engine::hub::NewId;
 use dalsegno_engine::request::{
-    CallNote, CallScopes, PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, SecondScope,
-    Signal, StartOptions,
+    CallNote, CallScopes, PurgeQuery, Purged, RaisedEvent, RequestError, RequestErrorKind, Scope,
+    SecondScope, Signal, StartOptions,
 };
 use tonic::Status;
 
@@ -351,24 +351,30 @@ pub(crate) async fn purge(
         Some(Kind::PurgeInstanceFilter(filter)) => note.filter(&filter_text(filter)),
     }
     check_purge(&request, scopes)?;
-    let count = match request.kind {
+    let purged = match request.kind {
         None => return Err(Status::invalid_argument("name an instance, a filter or a batch")),
-        Some(Kind::InstanceId(id)) => purge_one(served, &id, scope).await?,
+        Some(Kind::InstanceId(id)) => whole(purge_one(served, &id, scope).await?),
         Some(Kind::InstanceBatch(batch)) => {
             check_batch(&batch.instance_ids)?;
             let mut count = 0;
             for id in &batch.instance_ids {
                 count += purge_one(served, id, scope).await?;
             }
-            count
+            whole(count)
         }
         Some(Kind::PurgeInstanceFilter(filter)) => purge_matching(served, filter, scope).await?,
     };
-    note.count(count);
+    note.count(purged.count);
     Ok(proto::PurgeInstancesResponse {
-        deleted_instance_count: i32::try_from(count).unwrap_or(i32::MAX),
-        is_complete: Some(true),
+        deleted_instance_count: i32::try_from(purged.count).unwrap_or(i32::MAX),
+        is_complete: Some(purged.is_complete),
     })
+}
+
+/// A purge without a limit of time.
+fn whole(count: u64) -> Purged {
+    let is_complete = true;
+    Purged { count, is_complete }
 }
 
 /// Ids of a batch in an audit record.
@@ -427,44 +433,25 @@ async fn purge_matching(
     served: &Served,
     filter: proto::PurgeInstanceFilter,
     scope: Scope,
-) -> Result<u64, Status> {
+) -> Result<Purged, Status> {
     let statuses = StatusFilter::read("purgeInstanceFilter.runtimeStatus", &filter.runtime_status)?;
     let (created_from, created_to) = fields::span(
         ("purgeInstanceFilter.createdTimeFrom", filter.created_time_from),
         ("purgeInstanceFilter.createdTimeTo", filter.created_time_to),
     )?;
-    fields::duration_if("purgeInstanceFilter.timeout", filter.timeout)?;
+    let time_max = fields::duration_if("purgeInstanceFilter.timeout", filter.timeout)?;
     // Never an empty list, which the hub takes for all.
     let statuses = statuses.finished();
     if statuses.is_empty() {
-        return Ok(0);
+        return Ok(whole(0));
     }
     let query = PurgeQuery {
         created_from: Some(created_from.unwrap_or_default()),
         created_to,
         statuses,
     };
-    if scope == Scope::Instance {
-        return served.hub.purge_many(query).await.map_err(refused);
-    }
-    let mut page = InstanceQuery {
-        statuses: query.statuses,
-        created_from: query.created_from,
-        created_to: query.created_to,
-        large: LargeValues::LeaveOut,
-        ..InstanceQuery::default()
-    };
-    let mut count = 0;
-    loop {
-        let found = served.hub.list(page.clone()).await.map_err(refused)?;
-        for row in &found.rows {
-            count += zero_if_gone(served.hub.purge_family(&row.id, row.key).await)?;
-        }
-        match found.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(count),
-        }
-    }
+    let purged = served.hub.purge_matching(query, scope, time_max).await;
+    purged.map_err(refused)
 }
 
 /// Rows of a page; 0 leaves it to the host.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dalsegno_core::action::{ChildOptions, TaskLabels, TaskOptions};
 use dalsegno_core::event::{CANCEL_EVENT, Event, EventKind, OneOfLock, ParentClosePolicy};
 use dalsegno_core::limiter::LimiterRule;
-use dalsegno_core::limits::TIMER_MAX;
+use dalsegno_core::limits::{TOO_FAR_AHEAD, is_too_far_ahead};
 use dalsegno_core::query::Status;
 use dalsegno_core::span::SpanElsewhere;
 use dalsegno_core::{
@@ -569,15 +569,17 @@ impl TurnReader<'_> {
         let fire_at = timer
             .fire_at
             .ok_or_else(|| BadField::new(path, "it is missing"))?;
-        let fire_at = fields::time(path, fire_at)?;
-        if fire_at.since(self.began) > TIMER_MAX {
-            let days = TIMER_MAX.as_secs() / 86_400;
-            return Err(BadField::new(
+        self.check_ahead(path, fields::time(path, fire_at)?)
+    }
+
+    fn check_ahead(&self, path: &str, at: Timestamp) -> Result<Timestamp, BadField> {
+        match is_too_far_ahead(at, self.began) {
+            true => Err(BadField::new(
                 path,
-                format!("it is more than 100 years ({days} days) after the turn: wait for less"),
-            ));
+                format!("it is {TOO_FAR_AHEAD} of the turn: wait for less"),
+            )),
+            false => Ok(at),
         }
-        Ok(fire_at)
     }
 
     /// A request to an entity, as plain .NET workers make it.
@@ -613,7 +615,9 @@ impl TurnReader<'_> {
                 entity: target(signal.target_instance_id)?,
                 operation: signal.operation.into(),
                 input: signal.input.map(Payload::from),
-                at: fields::time_if("scheduledTime", signal.scheduled_time)?,
+                at: fields::time_if("scheduledTime", signal.scheduled_time)?
+                    .map(|at| self.check_ahead("scheduledTime", at))
+                    .transpose()?,
                 request: own_name(id, signal.request_id),
             },
             Kind::EntityOperationCalled(call) => Action::CallEntity {

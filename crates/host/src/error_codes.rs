@@ -159,6 +159,12 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "Look into the log of the host, and report it.",
     ),
     entry(
+        "hub_damaged",
+        "What is stored in the hub is damaged.",
+        "A row or a value of an instance or entity cannot be read, or a page of `hub.db`, which fails every list that meets it. The answer says which.",
+        "Stop the host; `dalsegno verify FOLDER` says what is damaged. `dalsegno repair FOLDER` moves damaged rows aside; when `hub.db` is malformed, restore the hub from a backup.",
+    ),
+    entry(
         "unauthorized",
         "The host does not let this key do that.",
         "The request has no key, or an unknown, expired or revoked one; or the key is in `?code=`, and `auth.keys_in_query` is off. HTTP answers with an empty 401.",
@@ -365,13 +371,13 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     entry(
         "configuration",
         "The configuration is refused.",
-        "`dalsegno.toml`, the environment, a profile, a key file or a folder. All mistakes are told at once, and nothing was touched. Exit code 78.",
+        "`dalsegno.toml`, the environment, a profile, a key file or a folder, such as one that holds a damaged hub. All mistakes are told at once, and nothing was touched. Exit code 78.",
         "Correct it; `dalsegno config show --origin` says where each value comes from.",
     ),
     entry(
         "io",
         "The disk or the system failed.",
-        "An I/O error, a full disk or no free file descriptors while a hub was opened. Nothing that was acknowledged is lost. Exit code 75.",
+        "An I/O error, a full disk or no free file descriptors while a hub was opened or read. Nothing that was acknowledged is lost. Exit code 75.",
         "Start it again, as the systemd unit does; if it fails again, look into the log of the kernel and at the room on the disk.",
     ),
     entry(

@@ -465,6 +465,7 @@ pub(crate) fn open_hub(
         marks: Some(settings.folder.join(MARKS_FILE)),
         webhooks: Some(Arc::new(webhooks)),
         traces: traces.map(|exporter| exporter.of_hub(&settings.hub)),
+        clock: None,
     };
     Ok(TaskHub::open(store, executor, options)?)
 }

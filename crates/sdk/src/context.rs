@@ -103,12 +103,14 @@ impl OrchestrationContext {
     }
 
     /// A timer. Durable: it fires also when the host was down meanwhile. Dropping it cancels it.
+    ///
+    /// It is due at most 100 years ahead; a later one parks the instance.
     #[track_caller]
     pub fn timer(&self, after: Duration) -> Timer {
         Timer::schedule(&self.shared, |now| now + after)
     }
 
-    /// A timer that fires at a time.
+    /// A timer that fires at a time, at most 100 years ahead; a later one parks the instance.
     #[track_caller]
     pub fn timer_at(&self, at: Timestamp) -> Timer {
         Timer::schedule(&self.shared, |_| at)

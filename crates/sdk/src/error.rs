@@ -10,6 +10,7 @@ use std::time::Duration;
 use dalsegno_core::Failure;
 use dalsegno_engine::executor::{AttemptOutcome, CancelReason};
 use dalsegno_engine::request::{RequestError, RequestErrorKind};
+use dalsegno_engine::{HubError, HubErrorKind};
 use dalsegno_host::config::Refused;
 use dalsegno_store_embedded::OpenError;
 
@@ -108,17 +109,25 @@ impl Error {
     }
 
     /// The host was not started because of what it was told: its configuration, its address, its
-    /// keys, or a folder that holds no hub. Nothing was changed.
+    /// keys, or a folder that holds no hub or a damaged one. Nothing was changed.
     pub fn is_configuration(&self) -> bool {
         let refused_folder = self
             .downcast_ref::<OpenError>()
             .is_some_and(|error| !error.is_in_use() && !error.is_transient());
-        refused_folder || self.downcast_ref::<Refused>().is_some() || self.0.failure.kind == CONFIGURATION
+        let refused_hub = matches!(
+            self.hub_kind(),
+            Some(HubErrorKind::Damaged | HubErrorKind::Refused)
+        );
+        refused_folder
+            || refused_hub
+            || self.downcast_ref::<Refused>().is_some()
+            || self.0.failure.kind == CONFIGURATION
     }
 
     /// The hub is open in another process.
     pub fn is_in_use(&self) -> bool {
         self.downcast_ref::<OpenError>().is_some_and(OpenError::is_in_use)
+            || self.hub_kind() == Some(HubErrorKind::InUse)
     }
 
     /// The host was not started because the disk or the system failed, such as by an I/O error or for
@@ -126,6 +135,19 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         self.downcast_ref::<OpenError>()
             .is_some_and(OpenError::is_transient)
+            || self.hub_kind() == Some(HubErrorKind::Transient)
+    }
+
+    /// The host was not started because what is stored is damaged; the text says what to do.
+    pub fn is_damaged(&self) -> bool {
+        self.downcast_ref::<OpenError>()
+            .is_some_and(OpenError::is_damaged)
+            || self.hub_kind() == Some(HubErrorKind::Damaged)
+    }
+
+    /// Why a hub whose folder was opened was not started.
+    fn hub_kind(&self) -> Option<HubErrorKind> {
+        self.downcast_ref::<HubError>().map(HubError::kind)
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {

@@ -2,6 +2,7 @@
 //!
 //! It sleeps without a timeout while there is nothing to fold, so an idle hub does nothing at all.
 
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use crate::options::Options;
 use crate::overlay::{Overlay, Window};
 use crate::sqlite::schema::Position;
 use crate::sqlite::write::Written;
-use crate::sqlite::{self, write};
+use crate::sqlite::{self, read, write};
 
 /// What committer, readers and the checkpoint thread share.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ struct Progress {
     is_urgent: bool,
     attempts: u64,
     /// Why the last attempt failed.
-    error: Option<String>,
+    error: Option<Unfolded>,
     stop: Stop,
 }
 
@@ -68,7 +69,38 @@ enum FoldError {
     /// They are not this opening's any more, for this reason.
     Superseded(String),
     /// It is tried again.
+    Failed(Unfolded),
+}
+
+/// Why the tables do not have what somebody waits for.
+#[derive(Clone, Debug)]
+pub(crate) enum Unfolded {
+    /// The disk or the system failed.
     Failed(String),
+    /// SQLite cannot read a page that it has to change.
+    Malformed(String),
+    /// Another process has the hub, or this one has ended.
+    Stopped,
+}
+
+impl From<rusqlite::Error> for Unfolded {
+    fn from(error: rusqlite::Error) -> Self {
+        let reason = read::reason(&error);
+        match read::is_malformed(&error) {
+            true => Self::Malformed(reason),
+            false => Self::Failed(reason),
+        }
+    }
+}
+
+impl fmt::Display for Unfolded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(reason) => f.write_str(reason),
+            Self::Malformed(reason) => write!(f, "hub.db is malformed: {reason}"),
+            Self::Stopped => f.write_str("the store has stopped"),
+        }
+    }
 }
 
 /// How soon a reader needs the tables.
@@ -152,7 +184,7 @@ impl Checkpoint {
     }
 
     /// Waits until everything appended before the call is in the tables.
-    pub(crate) fn wait(&self, need: Need) -> Result<u64, String> {
+    pub(crate) fn wait(&self, need: Need) -> Result<u64, Unfolded> {
         let target = self.appended();
         let mut progress = self.lock();
         let attempts = progress.attempts;
@@ -161,7 +193,7 @@ impl Checkpoint {
                 return Ok(progress.applied);
             }
             if progress.stop == Stop::Now {
-                return Err("the store has stopped".to_owned());
+                return Err(Unfolded::Stopped);
             }
             if progress.attempts > attempts
                 && let Some(error) = &progress.error
@@ -285,7 +317,7 @@ impl Checkpoint {
                 let reason = format!("another process has opened the hub, in epoch {epoch}");
                 return Err(FoldError::Superseded(reason));
             }
-            Err(error) => return Err(FoldError::Failed(error.to_string())),
+            Err(error) => return Err(FoldError::Failed(error.into())),
         }
         *position = next;
         self.unapplied_bytes.fetch_sub(window.bytes, Ordering::SeqCst);
@@ -308,7 +340,7 @@ impl Checkpoint {
     /// into it would be gone, and so would the segments that had it.
     fn check_database(&self) -> Result<(), FoldError> {
         let found = Folder::new(&self.folder).id_of(sqlite::FILE);
-        match found.map_err(|error| FoldError::Failed(error.to_string()))? {
+        match found.map_err(|error| FoldError::Failed(Unfolded::Failed(error.to_string())))? {
             Some(id) if id == self.database => Ok(()),
             _ => Err(FoldError::Superseded(
                 "hub.db is not the file that this process has open: it or the hub's folder was moved, replaced or deleted"
@@ -318,20 +350,18 @@ impl Checkpoint {
     }
 
     /// A reader that never ends keeps SQLite from reusing its log; it grows up to a limit.
-    fn check_wal(&self, writer: &Connection) -> Result<(), String> {
+    fn check_wal(&self, writer: &Connection) -> Result<(), Unfolded> {
         let wal = self.folder.join(format!("{}-wal", sqlite::FILE));
         let bytes = fs::metadata(&wal).map_or(0, |metadata| metadata.len());
         if bytes < self.options.wal_bytes_max {
             return Ok(());
         }
-        let is_busy: bool = writer
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-            .map_err(|error| error.to_string())?;
+        let is_busy: bool = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if is_busy {
-            return Err(format!(
+            return Err(Unfolded::Failed(format!(
                 "hub.db-wal has {bytes} bytes, wal_bytes_max is {}: end the program that reads hub.db",
                 self.options.wal_bytes_max
-            ));
+            )));
         }
         Ok(())
     }
@@ -339,7 +369,8 @@ impl Checkpoint {
     /// Are the tables under their name those that this process has open? If not, says why.
     pub(crate) fn check_tables(&self) -> Result<(), String> {
         self.check_database().map_err(|error| match error {
-            FoldError::Superseded(reason) | FoldError::Failed(reason) => reason,
+            FoldError::Superseded(reason) => reason,
+            FoldError::Failed(unfolded) => unfolded.to_string(),
         })
     }
 

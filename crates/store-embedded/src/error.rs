@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::Path;
+
+use dalsegno_core::store::{ReadError, ReadErrorKind, is_refused};
 
 use crate::sqlite::read;
 
@@ -102,15 +105,9 @@ impl OpenError {
     }
 
     pub(crate) fn io(what: &str, error: io::Error) -> Self {
-        use io::ErrorKind as Io;
-        let kind = match error.kind() {
-            Io::PermissionDenied
-            | Io::ReadOnlyFilesystem
-            | Io::NotADirectory
-            | Io::InvalidFilename
-            | Io::InvalidInput
-            | Io::Unsupported => Kind::Refused,
-            _ => Kind::Transient,
+        let kind = match is_refused(error.kind()) {
+            true => Kind::Refused,
+            false => Kind::Transient,
         };
         Self {
             source: Some(Box::new(error)),
@@ -135,10 +132,34 @@ impl OpenError {
             _ if read::is_damage(&error) => Kind::Damaged,
             _ => Kind::Refused,
         };
+        if kind == Kind::Damaged {
+            let reason = read::reason(&error);
+            return Self::damaged(&format!("cannot {what} in hub.db, which is damaged: {reason}"));
+        }
         Self {
             source: Some(Box::new(error)),
             ..Self::new(kind, format!("cannot {what} in hub.db"))
         }
+    }
+
+    pub(crate) fn unread(what: &str, error: ReadError) -> Self {
+        let kind = match error.kind() {
+            ReadErrorKind::Damaged => Kind::Damaged,
+            ReadErrorKind::Fenced => Kind::InUse,
+            ReadErrorKind::Transient => Kind::Transient,
+        };
+        Self {
+            source: Some(Box::new(error)),
+            ..Self::new(kind, format!("cannot {what}"))
+        }
+    }
+
+    /// Says where the damaged hub is.
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        if self.kind == Kind::Damaged {
+            self.text = format!("{}: {}", folder.display(), self.text);
+        }
+        self
     }
 
     fn new(kind: Kind, text: impl Into<String>) -> Self {

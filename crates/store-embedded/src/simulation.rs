@@ -209,7 +209,7 @@ impl SimStore {
 
     fn check(&self) -> Result<(), ReadError> {
         if self.is_broken.load(Ordering::SeqCst) {
-            return Err(ReadError("a write or sync of the log has failed".into()));
+            return Err(ReadError::transient("a write or sync of the log has failed"));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use dalsegno_core::store::{
 use dalsegno_core::{EntityId, Epoch, ExecutionKey, InstanceId, PartitionId, Payload, Timestamp};
 
 use crate::backup;
-use crate::checkpoint::{Checkpoint, Need, Stop};
+use crate::checkpoint::{Checkpoint, Need, Stop, Unfolded};
 use crate::error::OpenError;
 use crate::log::{AppendError, Log};
 use crate::options::Options;
@@ -65,7 +65,7 @@ impl EmbeddedStore {
             position,
             log,
             batches,
-        } = recovery::open(folder, &options)?;
+        } = recovery::open(folder, &options).map_err(|error| error.in_folder(folder))?;
         let epoch = Epoch(log.epoch());
         let overlay = Overlay::new(position.key_max, position.message_max);
         let segments = Arc::clone(log.segments());
@@ -108,30 +108,28 @@ impl EmbeddedStore {
 
     fn check(&self) -> Result<(), ReadError> {
         if self.is_broken.load(Ordering::SeqCst) {
-            return Err(ReadError(
-                "a write or sync of the log has failed, or another process has opened the hub: start this process again"
-                    .into(),
+            return Err(ReadError::transient(
+                "a write or sync of the log has failed, or another process has opened the hub: start this process again",
             ));
         }
         if self.checkpoint.is_superseded() {
-            return Err(ReadError(
-                "another process has opened the hub, or its folder was moved or replaced: start this process again".into(),
+            return Err(ReadError::fenced(
+                "another process has opened the hub, or its folder was moved or replaced: start this process again",
             ));
         }
         if self.is_closed.load(Ordering::SeqCst) {
-            return Err(ReadError("the hub was shut down".into()));
+            return Err(ReadError::transient("the hub was shut down"));
         }
         Ok(())
     }
 
     /// A copy of the tables takes as much room as they do, for as long as it is read.
     fn check_room(&self) -> Result<(), ReadError> {
-        let (_, needed) = file_sizes(&self.folder).map_err(|error| ReadError(error.into()))?;
+        let (_, needed) = file_sizes(&self.folder).map_err(ReadError::transient)?;
         match self.free_bytes() {
-            Some(free) if free < needed => Err(ReadError(
-                format!("a backup needs {needed} bytes beside the hub for a while, the disk has {free}")
-                    .into(),
-            )),
+            Some(free) if free < needed => Err(ReadError::transient(format!(
+                "a backup needs {needed} bytes beside the hub for a while, the disk has {free}"
+            ))),
             _ => Ok(()),
         }
     }
@@ -160,11 +158,76 @@ impl EmbeddedStore {
         need: Need,
         read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
     ) -> Result<T, ReadError> {
+        self.read_tables_as(WayOut::Running, need, read)
+    }
+
+    /// The same for what a start needs: without it there is no host.
+    fn read_at_start<T>(
+        &self,
+        read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
+        self.read_tables_as(WayOut::Start(&self.folder), Need::Now, read)
+    }
+
+    fn read_tables_as<T>(
+        &self,
+        way_out: WayOut<'_>,
+        need: Need,
+        read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
         self.check()?;
-        self.checkpoint
-            .wait(need)
-            .map_err(|error| ReadError(error.into()))?;
-        self.readers.with(read).map_err(read_error)
+        self.wait(way_out, need)?;
+        self.readers.with(read).map_err(|error| way_out.read_error(error))
+    }
+
+    fn wait(&self, way_out: WayOut<'_>, need: Need) -> Result<u64, ReadError> {
+        self.checkpoint.wait(need).map_err(|unfolded| match unfolded {
+            Unfolded::Malformed(reason) => way_out.malformed(&reason),
+            Unfolded::Failed(_) => ReadError::transient(unfolded.to_string()),
+            // Whatever stopped it has a better text.
+            Unfolded::Stopped => match self.check() {
+                Err(error) => error,
+                Ok(()) => ReadError::transient(unfolded.to_string()),
+            },
+        })
+    }
+}
+
+/// Who reads: what helps against damage depends on it.
+#[derive(Clone, Copy, Debug)]
+enum WayOut<'a> {
+    /// A host that runs. The text goes to clients, so it does not say where the folder is.
+    Running,
+    /// A host that starts, or a check of the hub in this folder.
+    Start(&'a Path),
+}
+
+impl WayOut<'_> {
+    fn read_error(self, error: rusqlite::Error) -> ReadError {
+        let reason = read::reason(&error);
+        match self {
+            _ if read::is_malformed(&error) => self.malformed(&reason),
+            // The caller asked for this row. All others are readable.
+            Self::Running if read::is_damage(&error) => ReadError::damaged(reason),
+            Self::Start(folder) if read::is_damage(&error) => ReadError::damaged(format_args!(
+                "{reason}: run `dalsegno repair {}`, or restore the hub from a backup",
+                folder.display()
+            )),
+            _ => ReadError::transient(error),
+        }
+    }
+
+    /// Repairing moves single rows; a page that SQLite cannot read holds many.
+    fn malformed(self, reason: &str) -> ReadError {
+        match self {
+            Self::Running => ReadError::damaged(format_args!(
+                "hub.db is malformed ({reason}): stop the host, and restore the hub from a backup"
+            )),
+            Self::Start(folder) => ReadError::damaged(format_args!(
+                "{} is malformed ({reason}): restore the hub from a backup",
+                folder.join(sqlite::FILE).display()
+            )),
+        }
     }
 }
 
@@ -208,7 +271,7 @@ impl Store for EmbeddedStore {
 
     fn load_hub(&self) -> Result<HubLoaded, ReadError> {
         let durable = Lsn(self.checkpoint.appended());
-        self.read_tables(Need::Now, |connection| {
+        self.read_at_start(|connection| {
             let position = schema::read_position(connection)?;
             Ok(HubLoaded {
                 epoch: self.epoch,
@@ -224,7 +287,7 @@ impl Store for EmbeddedStore {
     }
 
     fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError> {
-        self.read_tables(Need::Now, |connection| read::load(connection, partition))
+        self.read_at_start(|connection| read::load(connection, partition))
     }
 
     fn payload(&self, owner: &Owner, n: u64) -> Result<Option<Payload>, ReadError> {
@@ -332,12 +395,11 @@ impl Store for EmbeddedStore {
 
     fn checkpoint(&self) -> Result<Lsn, ReadError> {
         self.check()?;
-        let applied = self.checkpoint.wait(Need::Now);
-        applied.map(Lsn).map_err(|error| ReadError(error.into()))
+        self.wait(WayOut::Running, Need::Now).map(Lsn)
     }
 
     fn size(&self, since: Timestamp) -> Result<Option<StoreSize>, ReadError> {
-        let files = file_sizes(&self.folder).map_err(|error| ReadError(error.into()))?;
+        let files = file_sizes(&self.folder).map_err(ReadError::transient)?;
         let (log_bytes, database_bytes) = files;
         self.read_tables(Need::Shared, |connection| {
             let rows = read::sizes(connection, since)?;
@@ -351,9 +413,7 @@ impl Store for EmbeddedStore {
 
     fn backup(&self, hub: &str) -> Result<Option<BackupPieces>, ReadError> {
         self.check()?;
-        self.checkpoint
-            .wait(Need::Now)
-            .map_err(|error| ReadError(error.into()))?;
+        self.wait(WayOut::Running, Need::Now)?;
         self.check_room()?;
         let tables = sqlite::open_reader(&self.folder.join(sqlite::FILE)).map_err(read_error)?;
         backup::pieces(&tables, &self.folder, self.partitions, hub).map(Some)
@@ -375,9 +435,7 @@ impl Store for EmbeddedStore {
 
     fn remove(&self, owners: &[Owner], bytes: Bytes) -> Result<Vec<Moved>, ReadError> {
         Store::checkpoint(self)?;
-        self.checkpoint
-            .check_tables()
-            .map_err(|reason| ReadError(reason.into()))?;
+        self.checkpoint.check_tables().map_err(ReadError::fenced)?;
         let removed = sqlite::open_writer(&self.folder.join(sqlite::FILE))
             .and_then(|tables| {
                 schema::set_durable(&tables)?;
@@ -386,9 +444,9 @@ impl Store for EmbeddedStore {
             .map_err(read_error)?;
         match removed {
             Removed::Whole(rows) => Ok(rows),
-            Removed::Superseded(epoch) => Err(ReadError(
-                format!("another process has opened the hub, in epoch {epoch}").into(),
-            )),
+            Removed::Superseded(epoch) => Err(ReadError::fenced(format_args!(
+                "another process has opened the hub, in epoch {epoch}"
+            ))),
         }
     }
 
@@ -468,9 +526,7 @@ fn check_limits(batch: &[Commit]) -> Result<(), CommitError> {
     Ok(())
 }
 
-fn read_error(error: rusqlite::Error) -> ReadError {
-    match read::is_damage(&error) {
-        true => ReadError::damaged(error),
-        false => ReadError(Box::new(error)),
-    }
+/// An error that a running host meets.
+pub(crate) fn read_error(error: rusqlite::Error) -> ReadError {
+    WayOut::Running.read_error(error)
 }

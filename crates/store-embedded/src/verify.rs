@@ -84,6 +84,10 @@ impl fmt::Display for Report {
 /// When there is no hub, when it is in use, and when it is so damaged that it cannot be read at all.
 /// Everything else is in the report.
 pub fn verify(folder: &Path) -> Result<Report, OpenError> {
+    verify_files(folder).map_err(|error| error.in_folder(folder))
+}
+
+fn verify_files(folder: &Path) -> Result<Report, OpenError> {
     recovery::check_folder(folder)?;
     let identity = match Identity::read(folder)? {
         Some(identity) if identity.stage == Stage::Ready => identity,
@@ -116,14 +120,23 @@ pub fn verify(folder: &Path) -> Result<Report, OpenError> {
     Ok(report)
 }
 
+/// A page that SQLite cannot read ends the check: what follows it is not known.
 fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("PRAGMA quick_check(20)")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let line: String = row.get(0)?;
-        if line != "ok" {
-            report.add(format!("hub.db: {line}"));
+    match check_rows(connection, batches, report) {
+        Err(error) if read::is_malformed(&error) => {
+            report.add(format!(
+                "hub.db is malformed, and was not checked any further ({}): restore the hub from a backup",
+                read::reason(&error)
+            ));
+            Ok(())
         }
+        checked => checked,
+    }
+}
+
+fn check_rows(connection: &Connection, batches: &[Batch], report: &mut Report) -> rusqlite::Result<()> {
+    for line in read::malformed_pages(connection)? {
+        report.add(format!("hub.db: {line}"));
     }
     let mut histories = stored_histories(connection, report)?;
     let mut expected = BTreeSet::new();
@@ -131,13 +144,15 @@ fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report)
     check_hashes(&claimed, &histories, report);
     check_entities(connection, &mut expected, report)?;
     check_payloads(connection, &claimed, expected, report)?;
-    read::every_queued(connection, |error| report.add(format!("hub.db: {error}")))?;
+    read::every_queued(connection, |error| {
+        report.add(format!("hub.db: {}", read::reason(&error)))
+    })?;
     let named = [
         read::limiters(connection).map(drop),
         read::meta(connection).map(drop),
     ];
     for error in named.into_iter().filter_map(Result::err) {
-        report.add(format!("hub.db: {error}"));
+        report.add(format!("hub.db: {}", read::reason(&error)));
     }
     follow_log(batches, &mut claimed, &mut histories, report);
     check_counts(&claimed, &histories, report);
@@ -145,7 +160,7 @@ fn check_tables(connection: &Connection, batches: &[Batch], report: &mut Report)
     report.events = histories.values().map(|history| history.end).sum();
     match read::counts(connection) {
         Ok(counts) => report.counts = counts,
-        Err(error) => report.add(format!("hub.db: {error}")),
+        Err(error) => report.add(format!("hub.db: {}", read::reason(&error))),
     }
     Ok(())
 }
@@ -191,7 +206,7 @@ fn stored_histories(
                 history.end = chunk.first + u64::from(chunk.count);
                 history.sum = checksum::of_longer_history(history.sum, &chunk.data);
             }
-            Err(error) => report.add(format!("hub.db: {error}")),
+            Err(error) => report.add(format!("hub.db: {}", read::reason(&error))),
         }
     }
     Ok(histories)
@@ -225,7 +240,7 @@ fn check_instances(
             claimed.insert(key, claim);
         }
         Err(error) => {
-            report.add(format!("an instance cannot be read: {error}"));
+            report.add(format!("an instance cannot be read: {}", read::reason(&error)));
             let claim = Claimed {
                 id: format!("of execution {key}"),
                 events: None,
@@ -290,7 +305,7 @@ fn check_entities(
             expected.insert((Owner::Entity(row.id), Field::State.number()));
         }
         Ok(_) => {}
-        Err(error) => report.add(format!("an entity cannot be read: {error}")),
+        Err(error) => report.add(format!("an entity cannot be read: {}", read::reason(&error))),
     })
 }
 
@@ -313,7 +328,7 @@ fn check_payloads(
             }
             expected.remove(&(owner, n));
         }
-        Err(error) => report.add(format!("hub.db: {error}")),
+        Err(error) => report.add(format!("hub.db: {}", read::reason(&error))),
     })?;
     for (owner, n) in expected {
         report.add(format!("value {n} of {} is missing or damaged", name_of(&owner)));

@@ -42,6 +42,11 @@ pub trait Faults: Send + 'static {
         false
     }
 
+    /// Why the next read that a start makes fails, if it does.
+    fn start_fails(&mut self) -> Option<ReadError> {
+        None
+    }
+
     /// Is what a read that fails meets damaged for good?
     fn is_damage(&self) -> bool {
         false
@@ -102,7 +107,7 @@ impl FailingStore {
         if faults.read_fails() {
             return Err(match faults.is_damage() {
                 true => ReadError::damaged(PLANNED),
-                false => ReadError(PLANNED.into()),
+                false => ReadError::transient(PLANNED),
             });
         }
         drop(faults);
@@ -129,11 +134,13 @@ impl Store for FailingStore {
     }
 
     fn load_hub(&self) -> Result<HubLoaded, ReadError> {
-        self.store.load_hub()
+        let failure = self.faults().start_fails();
+        failure.map_or_else(|| self.store.load_hub(), Err)
     }
 
     fn load(&self, partition: PartitionId) -> Result<Loaded, ReadError> {
-        self.store.load(partition)
+        let failure = self.faults().start_fails();
+        failure.map_or_else(|| self.store.load(partition), Err)
     }
 
     fn instance(&self, id: &InstanceId) -> Result<Option<InstanceRow>, ReadError> {

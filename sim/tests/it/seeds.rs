@@ -27,7 +27,7 @@ const REGRESSIONS: [u64; 8] = [30, 772, 8_558, 9_301, 30_879, 1_001_172, 1_001_5
 
 /// The seed that found each planted bug when it was last looked for. It is tried first, so that a
 /// pass is short; the search begins anew when it does not find the bug any more.
-const FOUND_BY: [(Bug, u64); 40] = [
+const FOUND_BY: [(Bug, u64); 41] = [
     (Bug::EffectBeforeSync, 11),
     (Bug::CompletionTakenTwice, 6),
     (Bug::OldExecutionTaken, 505),
@@ -68,6 +68,7 @@ const FOUND_BY: [(Bug, u64); 40] = [
     (Bug::HeldForgottenAfterAway, 21),
     (Bug::RestOfTurnForgotten, 21),
     (Bug::WithdrawnTurnForgotten, 4),
+    (Bug::LateEventsDropped, 5),
 ];
 
 /// Plants a bug, or none, while nobody else runs seeds.

@@ -24,9 +24,6 @@ const EXIT_STORE_FAILED: i32 = 74;
 /// A failed write or sync ends a start with this code, and the service manager tries again.
 const EXIT_START_FAILED: i32 = 75;
 
-/// The code for anything unexpected.
-const EXIT_UNEXPECTED: i32 = 1;
-
 /// Operations of a host under injection.
 const OPERATIONS: u64 = 45;
 
@@ -174,22 +171,9 @@ fn attack_one(attack: &Attack, case: &Case, seed: u64, folder: &Path, counts: &C
     ledger.settle(&attack.program, &hub)
 }
 
-/// Starts that end with another code than the one that makes a service manager try again: what they print, and the
-/// code. Errors after the hub was opened, while its rows are read or the file `running` is opened, have the code for
-/// anything unexpected, which a service manager retries too.
-const START_EXCEPTIONS: [(&str, i32); 2] = [
-    ("cannot read the store: ", EXIT_UNEXPECTED),
-    ("/running: ", EXIT_UNEXPECTED),
-];
-
 /// A start that met an error ends with the code that makes a service manager try again.
 fn refused_start(ended: &Ended) -> Outcome {
-    let mut codes = vec![EXIT_START_FAILED, EXIT_STORE_FAILED];
-    let exceptions = START_EXCEPTIONS
-        .iter()
-        .filter(|(text, _)| ended.printed.contains(text));
-    codes.extend(exceptions.map(|(_, code)| *code));
-    ended.expect(&codes)
+    ended.expect(&[EXIT_START_FAILED, EXIT_STORE_FAILED])
 }
 
 /// The options of strace: which calls fail, on which files.

@@ -148,12 +148,10 @@ async fn offline(session: &Session, folder: &Path, partial: &Path) -> Result<(),
                 false => failure,
             }
         })?;
-        let pieces = store
-            .backup("default")
-            .map_err(|error| Failure::unexpected(&error))?;
+        let pieces = store.backup("default").map_err(|error| Failure::unread(&error))?;
         let mut file = create(&partial)?;
         for piece in pieces.into_iter().flatten() {
-            let piece = piece.map_err(|error| Failure::unexpected(&error))?;
+            let piece = piece.map_err(|error| Failure::unread(&error))?;
             file.write_all(&piece)
                 .map_err(|error| unwritten(&partial, &error))?;
         }

@@ -70,12 +70,9 @@ impl Demo {
             },
             end: if self.exit { End::Exit } else { End::Stay },
         };
-        let ended = run(settings).await.map_err(|error| match &error {
-            error if error.is_in_use() => Failure::in_use(error),
-            error if error.is_transient() => Failure::io(error),
-            error if error.is_configuration() => Failure::configuration(error),
-            error => Failure::unexpected(error),
-        })?;
+        let ended = run(settings)
+            .await
+            .map_err(|error| Failure::not_started(&error))?;
         Ok(match ended {
             Ended::Completed => Exit::Ok,
             Ended::Failed => Exit::InstanceFailed,

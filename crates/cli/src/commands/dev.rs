@@ -89,7 +89,8 @@ impl Dev {
             true => format!("{} (deleted at the end)", folder.display()),
             false => format!("{} (kept; --ephemeral drops it)", folder.display()),
         };
-        let taken = |error: &dalsegno::Error| error.is_in_use() || error.is_configuration();
+        let taken =
+            |error: &dalsegno::Error| error.is_in_use() || (error.is_configuration() && !error.is_damaged());
         let host = App::new()
             .start(settings)
             .await
@@ -180,12 +181,7 @@ fn free(port: u16) -> Option<SocketAddr> {
 }
 
 fn refused(error: dalsegno::Error) -> Failure {
-    match &error {
-        error if error.is_in_use() => Failure::in_use(error),
-        error if error.is_transient() => Failure::io(error),
-        error if error.is_configuration() => Failure::configuration(error),
-        error => Failure::unexpected(error),
-    }
+    Failure::not_started(&error)
 }
 
 fn banner(host: &Host, mode: &str, kept: &str) {

@@ -19,33 +19,50 @@ pub(crate) struct Repair {
     folder: Option<PathBuf>,
 }
 
+/// What a repair did, and what is wrong with the file of the tables still.
+struct Done {
+    rows: RepairedWire,
+    malformed: Vec<String>,
+}
+
 impl Repair {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
-        let repaired = match &self.folder {
+        let done = match &self.folder {
             Some(folder) => offline(session, folder).await?,
             None => {
                 let name = session.ask(session.hub.info()).await?.name;
-                session.ask(session.hub.repair(&name)).await?
+                Done {
+                    rows: session.ask(session.hub.repair(&name)).await?,
+                    malformed: Vec::new(),
+                }
             }
         };
-        for row in &repaired.moved {
+        for row in &done.rows.moved {
             output::talk(&format!(
                 "moved to quarantine {}: {} {} ({})",
                 row.number, row.table, row.row, row.reason
             ));
         }
-        for row in &repaired.left {
+        for row in &done.rows.left {
             output::talk(&format!("left: {} {} ({})", row.table, row.row, row.reason));
         }
-        session.one(&["moved", "left"], &shown(&repaired));
-        Ok(match repaired.left.is_empty() {
-            true => Exit::Ok,
-            false => Exit::Unexpected,
-        })
+        for line in &done.malformed {
+            output::talk(&format!("problem: hub.db: {line}"));
+        }
+        session.one(&["moved", "left"], &shown(&done));
+        match &self.folder {
+            Some(folder) if !done.malformed.is_empty() => Err(Failure::configuration(&format_args!(
+                "{} is malformed, and a repair moves single rows only",
+                folder.join("hub.db").display()
+            ))
+            .help("restore the hub from a backup: dalsegno restore FILE --path FOLDER")),
+            _ if !done.rows.left.is_empty() => Ok(Exit::Unexpected),
+            _ => Ok(Exit::Ok),
+        }
     }
 }
 
-async fn offline(session: &Session, folder: &Path) -> Result<RepairedWire, Failure> {
+async fn offline(session: &Session, folder: &Path) -> Result<Done, Failure> {
     let place = folder.to_owned();
     let work = tokio::task::spawn_blocking(move || {
         if !place.join("identity").exists() {
@@ -62,18 +79,29 @@ async fn offline(session: &Session, folder: &Path) -> Result<RepairedWire, Failu
     });
     let why = || format!("still repairing {}", folder.display());
     let done = session.patiently(work, why).await;
-    let moved = done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))?;
-    Ok(RepairedWire {
-        moved: moved.into_iter().map(MovedWire::from).collect(),
-        left: Vec::new(),
+    let repaired = done.unwrap_or_else(|error| Err(Failure::unexpected(&error)))?;
+    Ok(Done {
+        rows: RepairedWire {
+            moved: repaired.moved.into_iter().map(MovedWire::from).collect(),
+            left: Vec::new(),
+        },
+        malformed: repaired.malformed,
     })
 }
 
-fn shown(repaired: &RepairedWire) -> Row {
-    let (moved, left) = (repaired.moved.len().to_string(), repaired.left.len().to_string());
+fn shown(done: &Done) -> Row {
+    let (moved, left) = (
+        done.rows.moved.len().to_string(),
+        done.rows.left.len().to_string(),
+    );
     Row {
         id: moved.clone(),
         cells: vec![moved, left],
-        json: serde_json::json!(repaired).to_string(),
+        json: serde_json::json!({
+            "moved": done.rows.moved,
+            "left": done.rows.left,
+            "malformed": done.malformed,
+        })
+        .to_string(),
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn read(folder: &Path) -> Result<Report, Failure> {
 pub(super) fn check_meaning(folder: &Path) -> Result<Vec<String>, Failure> {
     let store =
         EmbeddedStore::open(folder, Options::default()).map_err(|error| Failure::unopened(folder, &error))?;
-    let findings = dalsegno_engine::verify::verify(&store).map_err(|error| Failure::unexpected(&error))?;
+    let findings = dalsegno_engine::verify::verify(&store).map_err(|error| Failure::unread(&error))?;
     Ok(findings.problems)
 }
 

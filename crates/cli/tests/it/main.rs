@@ -525,6 +525,140 @@ fn a_hub_folder_is_verified() {
     assert!(json.contains(r#""sound":true"#), "{json}");
 }
 
+/// A closed hub with a row in each table that a start reads, of bytes that occur nowhere else.
+fn hub_with_rows(folder: &std::path::Path) {
+    use dalsegno_core::store::{Commit, Op, Store};
+    use dalsegno_core::{ExecutionKey, PartitionId, TaskId, Timestamp};
+    use dalsegno_store_embedded::{EmbeddedStore, Options};
+
+    let store = EmbeddedStore::open(folder, Options::default()).unwrap();
+    let (key, partition) = (ExecutionKey(1), PartitionId(0));
+    let ops = vec![
+        Op::PutMessage {
+            partition,
+            seq: 7,
+            data: b"a waiting message".to_vec(),
+        },
+        Op::PutTask {
+            key,
+            task: TaskId(3),
+            data: b"an open activity".to_vec(),
+        },
+        Op::PutTimer {
+            due: Timestamp::from_micros(i64::from_be_bytes(*b"\x02a timer")),
+            key,
+            task: TaskId(4),
+        },
+        Op::PutLimiter {
+            name: "github".into(),
+            key: "k".into(),
+            data: b"a full bucket".to_vec(),
+        },
+        Op::PutMeta {
+            name: "schedule/nightly".into(),
+            data: b"the last occurrence".to_vec(),
+        },
+    ];
+    let epoch = store.load_hub().unwrap().epoch;
+    let commit = Commit {
+        partition,
+        epoch,
+        ops,
+    };
+    store.append(&mut vec![commit]).unwrap();
+}
+
+#[test]
+fn a_start_on_damaged_rows_ends_with_78_names_the_row_and_the_command_that_moves_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_dalsegno"))
+            .args(words)
+            .env_clear()
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text)
+    };
+    for (index, (bytes, name)) in [
+        ("a waiting message", "message 7 is damaged"),
+        ("an open activity", "task 3 of execution 1 is damaged"),
+        ("\u{2}a timer", "timer 4 of execution 1 is damaged"),
+        ("a full bucket", "limiter github, key k is damaged"),
+        (
+            "the last occurrence",
+            "the record \"schedule/nightly\" is damaged",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let hub = folder.path().join(index.to_string());
+        hub_with_rows(&hub);
+        let tables = hub.join("hub.db");
+        let mut file = std::fs::read(&tables).unwrap();
+        let place = file.windows(bytes.len()).position(|run| run == bytes.as_bytes());
+        file[place.expect("the row is in the file") + bytes.len() - 1] ^= 1;
+        std::fs::write(&tables, file).unwrap();
+        let hub = hub.display().to_string();
+        let (code, text) = run(&["dev", "--port", "0", "--no-compat-ports", "--data-dir", &hub]);
+        assert_eq!(code, Some(78), "{text}");
+        let command = format!("run `dalsegno repair {hub}`");
+        assert!(text.contains(name) && text.contains(&command), "{text}");
+        assert!(text.contains("error[configuration]"), "{text}");
+        assert!(
+            !text.contains("is another"),
+            "no other host is in the way: {text}"
+        );
+        let (code, text) = run(&["repair", &hub]);
+        assert!(
+            code == Some(0) && text.contains("moved to quarantine 1: "),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_malformed_database_ends_a_start_and_a_repair_with_78_and_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = folder.path().join("hub");
+    hub_with_rows(&hub);
+    let tables = hub.join("hub.db");
+    let mut file = std::fs::read(&tables).unwrap();
+    // The page of the table that holds this row.
+    let page_bytes = usize::from(u16::from_be_bytes([file[16], file[17]]));
+    let row = b"the last occurrence";
+    let place = file.windows(row.len()).position(|run| run == row);
+    let page = place.expect("the row is in the file") / page_bytes * page_bytes;
+    file[page] = 0x77;
+    std::fs::write(&tables, file).unwrap();
+    let hub = hub.display().to_string();
+    for words in [
+        &["dev", "--port", "0", "--no-compat-ports", "--data-dir", &hub][..],
+        &["repair", &hub],
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_dalsegno"))
+            .args(words)
+            .env_clear()
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        for part in [&*hub, "hub.db", "malformed", "restore the hub from a backup"] {
+            assert!(text.contains(part), "{words:?}, {part}: {text}");
+        }
+    }
+    let world = World::new();
+    let verified = world.run(&format!("verify {hub}"));
+    assert!(
+        verified.contains("malformed") && verified.contains("restore the hub from a backup"),
+        "{verified}"
+    );
+    assert!(verified.ends_with("exit 1"), "{verified}");
+}
+
 #[test]
 fn a_new_app_is_made_once() {
     let world = World::new();

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use dalsegno_core::event::{CANCEL_EVENT, Event, is_reserved_event_name};
 use dalsegno_core::limiter::LimiterRule;
+use dalsegno_core::limits::{TOO_FAR_AHEAD, is_too_far_ahead};
 use dalsegno_core::message::ReusePolicy;
 use dalsegno_core::query::{EntityPage, EntityQuery, InstancePage, InstanceQuery, LargeValues, Status};
-use dalsegno_core::store::{EntityRow, ReadError, Store};
+use dalsegno_core::store::{EntityRow, InstanceRow, ReadError, Store};
 use dalsegno_core::{
     EntityId, EventKind, ExecutionKey, InstanceId, Message, PartitionId, Payload, TaskId, Timestamp, hash,
 };
@@ -25,7 +26,7 @@ use crate::partition::{in_words, parked};
 use crate::record;
 use crate::request::{
     Answer, EntityQueue, InstanceStatus, LimiterChange, LimiterOffer, LimiterStatus, LivingHolder, Outline,
-    PurgeQuery, RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started,
+    PurgeQuery, Purged, RaisedEvent, RequestError, RequestErrorKind, Scope, Signal, StartOptions, Started,
     check_idempotency_key,
 };
 use crate::seen::Seen;
@@ -35,6 +36,9 @@ use crate::webhooks::{DeliveryStatus, WebhookSubscription};
 
 /// Instances looked at in one step of a purge by filter.
 const PURGE_PAGE: usize = 1_000;
+
+/// Instances purged between two looks at the clock, by a purge whose time is limited.
+const TIMED_PURGE_BATCH: usize = 100;
 
 /// Children followed by a recursive purge, to guard against a circle.
 const FAMILY_MAX: usize = 100_000;
@@ -67,8 +71,11 @@ impl Runtime {
     }
 }
 
-fn internal(error: &ReadError) -> RequestError {
-    RequestError::new(RequestErrorKind::Internal, error.to_string())
+fn unread(error: &ReadError) -> RequestError {
+    match error.is_damage() {
+        true => RequestError::damaged(error.to_string()),
+        false => RequestError::new(RequestErrorKind::Internal, error.to_string()),
+    }
 }
 
 fn no_limiter(name: &str) -> RequestError {
@@ -114,6 +121,13 @@ impl Runtime {
             )));
         }
         Ok(())
+    }
+
+    fn check_ahead(&self, what: &str, at: Option<Timestamp>) -> Answer<()> {
+        match at.is_some_and(|at| is_too_far_ahead(at, self.clock.now())) {
+            true => Err(invalid(format!("{what} {TOO_FAR_AHEAD}: choose an earlier time"))),
+            false => Ok(()),
+        }
     }
 
     fn check_name(&self, what: &str, name: &str) -> Answer<()> {
@@ -192,7 +206,7 @@ impl Runtime {
         done.map_err(|_| self.why_closed())?
             .map_err(|error| match self.retired.borrow().is_some() {
                 true => self.why_closed(),
-                false => internal(&error),
+                false => unread(&error),
             })
     }
 }
@@ -251,10 +265,7 @@ impl TaskHub {
             runtime.check_name("a tag's name", name)?;
             runtime.check_name("a tag's value", value)?;
         }
-        match options.scheduled_start {
-            Some(at) if at > Timestamp::MAX => Err(invalid("the start is scheduled after the year 9999")),
-            _ => Ok(()),
-        }
+        runtime.check_ahead("the start is scheduled", options.scheduled_start)
     }
 
     /// Raises an external event. The instance must not be finished.
@@ -522,6 +533,22 @@ impl TaskHub {
     /// # Errors
     /// `Invalid` without a lower bound or with a status that is not final.
     pub async fn purge_many(&self, query: PurgeQuery) -> Answer<u64> {
+        let purged = self.purge_matching(query, Scope::Instance, None).await?;
+        Ok(purged.count)
+    }
+
+    /// The same with children, if they are to go too, and for a time: once it is over, no further batch
+    /// begins. There is always a first one.
+    ///
+    /// # Errors
+    /// As [`TaskHub::purge_many`].
+    pub async fn purge_matching(
+        &self,
+        query: PurgeQuery,
+        scope: Scope,
+        time_max: Option<Duration>,
+    ) -> Answer<Purged> {
+        let end = time_max.map(|time| self.now() + time);
         if query.created_from.is_none() {
             return Err(invalid(
                 "a purge needs created_from, so that nobody purges everything by omission",
@@ -550,20 +577,56 @@ impl TaskHub {
             large: LargeValues::LeaveOut,
             ..InstanceQuery::default()
         };
-        let mut purged = 0;
+        let batch_rows = match (scope, end) {
+            // A family may be large.
+            (Scope::Recursive, _) => 1,
+            (Scope::Instance, Some(_)) => TIMED_PURGE_BATCH,
+            (Scope::Instance, None) => PURGE_PAGE,
+        };
+        let mut count = 0;
         loop {
             let found = self.list(page.clone()).await?;
-            let deletions = found
-                .rows
-                .iter()
-                .map(|row| self.purge_one(&row.id, Some(row.key)));
-            let done = futures::future::join_all(deletions).await;
-            purged += done.iter().filter(|answer| answer.is_ok()).count() as u64;
+            let mut batches = found.rows.chunks(batch_rows).peekable();
+            while let Some(batch) = batches.next() {
+                count += self.purge_batch(batch, scope).await?;
+                let is_last = batches.peek().is_none() && found.next.is_none();
+                if !is_last && end.is_some_and(|end| self.now() >= end) {
+                    let is_complete = false;
+                    return Ok(Purged { count, is_complete });
+                }
+            }
             match found.next {
                 Some(next) => page.after = Some(next),
-                None => return Ok(purged),
+                None => {
+                    let is_complete = true;
+                    return Ok(Purged { count, is_complete });
+                }
             }
         }
+    }
+
+    /// How many went. One that is gone or runs again counts as none.
+    async fn purge_batch(&self, rows: &[InstanceRow], scope: Scope) -> Answer<u64> {
+        if scope == Scope::Instance {
+            let deletions = rows.iter().map(|row| self.purge_one(&row.id, Some(row.key)));
+            let done = futures::future::join_all(deletions).await;
+            return Ok(done.iter().filter(|answer| answer.is_ok()).count() as u64);
+        }
+        let mut count = 0;
+        for row in rows {
+            count += match self.purge_family(&row.id, row.key).await {
+                Err(error)
+                    if matches!(
+                        error.kind,
+                        RequestErrorKind::NotFound | RequestErrorKind::InstanceRunning
+                    ) =>
+                {
+                    0
+                }
+                purged => purged?,
+            };
+        }
+        Ok(count)
     }
 
     /// The status of an instance, if there is one.
@@ -831,6 +894,7 @@ impl TaskHub {
         self.check_entity(id)?;
         self.runtime.check_name("the operation's name", &operation)?;
         self.runtime.check_payload("the input", input.as_ref())?;
+        self.runtime.check_ahead("the signal is scheduled", at)?;
         self.runtime.check_disk()?;
         let (entity, operation) = (id.clone(), Arc::from(operation));
         let partition = self.runtime.partition_of_entity(id);

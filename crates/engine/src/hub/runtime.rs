@@ -1,6 +1,7 @@
 //! The threads of a hub: partitions, committer, reads, activities.
 
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use dalsegno_core::limiter::LimiterRule;
 use dalsegno_core::limits::Limits;
-use dalsegno_core::store::{HubLoaded, Store};
+use dalsegno_core::store::{HubLoaded, ReadError, ReadErrorKind, Store, is_refused};
 use dalsegno_core::{EntityId, Failure, PartitionId};
 use futures::FutureExt;
 use hashbrown::HashMap;
@@ -67,15 +68,77 @@ pub struct HubOptions {
     pub webhooks: Option<Arc<dyn Webhooks>>,
     /// Who tells tracing systems of what instances did; nobody when `None`.
     pub traces: Option<Arc<dyn Traces>>,
+    /// Where the time comes from; the machine's clock when `None`.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
-/// A hub that cannot be started.
+/// A hub that cannot be started. The text says what, where and what to do.
 #[derive(Debug)]
-pub struct HubError(String);
+pub struct HubError {
+    kind: HubErrorKind,
+    text: String,
+}
+
+/// What a caller can do about a [`HubError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubErrorKind {
+    /// The disk or the system failed: a later start may succeed.
+    Transient,
+    /// What is stored is damaged: every start meets it, until somebody repairs the hub.
+    Damaged,
+    /// The system refuses, such as a file of another owner: every start is refused, until somebody
+    /// changes that.
+    Refused,
+    /// Another process has the hub.
+    InUse,
+    /// It was called in a way that it cannot be.
+    Misused,
+}
+
+impl HubError {
+    fn new(kind: HubErrorKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+
+    /// An error of a file or a thread.
+    fn io(what: &str, error: &io::Error) -> Self {
+        let kind = match is_refused(error.kind()) {
+            true => HubErrorKind::Refused,
+            false => HubErrorKind::Transient,
+        };
+        Self::new(kind, format!("cannot {what}: {error}"))
+    }
+
+    /// A record that this version cannot read, though it is as it was written.
+    fn unreadable(what: impl fmt::Display, error: &record::RecordError) -> Self {
+        let text =
+            format!("{what}: {error}: use the version that wrote it, or restore the hub from a backup");
+        Self::new(HubErrorKind::Damaged, text)
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> HubErrorKind {
+        self.kind
+    }
+}
+
+impl From<ReadError> for HubError {
+    fn from(error: ReadError) -> Self {
+        let kind = match error.kind() {
+            ReadErrorKind::Transient => HubErrorKind::Transient,
+            ReadErrorKind::Damaged => HubErrorKind::Damaged,
+            ReadErrorKind::Fenced => HubErrorKind::InUse,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
 
 impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -135,7 +198,7 @@ impl TaskHub {
         executor: Arc<dyn Executor>,
         options: HubOptions,
     ) -> Result<Self, HubError> {
-        let loaded = store.load_hub().map_err(|error| HubError(error.to_string()))?;
+        let loaded = store.load_hub()?;
         let (marks, suspects) = open_marks(options.marks.as_deref())?;
         let name = match options.name.as_str() {
             "" => "default",
@@ -158,7 +221,7 @@ impl Runtime {
         options: HubOptions,
     ) -> Result<Self, HubError> {
         let handle = tokio::runtime::Handle::try_current()
-            .map_err(|_| HubError("a hub is started inside a tokio runtime".to_owned()))?;
+            .map_err(|_| HubError::new(HubErrorKind::Misused, "a hub is started inside a tokio runtime"))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if options.threads == 0 {
             cores
@@ -201,7 +264,7 @@ impl Runtime {
             traces: options.traces,
             changes: ChangeSender::default(),
             meters: Arc::default(),
-            clock: Arc::new(SystemClock::default()),
+            clock: options.clock.unwrap_or_else(|| Arc::new(SystemClock::default())),
             store,
             dispatcher: Arc::new(dispatcher),
             counts: Arc::new(Counts::new(&loaded.counts)),
@@ -233,14 +296,14 @@ impl Runtime {
         defined: Vec<(Arc<str>, LimiterRule)>,
         limited: Vec<(Arc<str>, Arc<str>)>,
     ) -> Result<(), HubError> {
-        let unreadable = |error: record::RecordError| HubError(error.to_string());
         let meta = self.meta.lock().unwrap_or_else(PoisonError::into_inner);
         let named = |prefix| {
             meta.iter()
                 .filter_map(move |(name, data)| Some((name.strip_prefix(prefix)?, data)))
         };
         for (name, data) in named(OFFERED_META) {
-            let offer = record::decode_limiter_offer(name, data).map_err(unreadable)?;
+            let offer = record::decode_limiter_offer(name, data)
+                .map_err(|error| HubError::unreadable(format_args!("limiter {name}"), &error))?;
             self.dispatcher
                 .limiters()
                 .set_rule(offer.name.clone(), offer.rule);
@@ -255,7 +318,8 @@ impl Runtime {
             self.dispatcher.limiters().limit(activity, limiter);
         }
         for (name, data) in named(LIMITER_META) {
-            let rule = record::decode_limiter_rule(data).map_err(unreadable)?;
+            let rule = record::decode_limiter_rule(data)
+                .map_err(|error| HubError::unreadable(format_args!("limiter {name}"), &error))?;
             self.dispatcher.limiters().set_rule(name.into(), rule);
         }
         Ok(())
@@ -348,10 +412,9 @@ impl Runtime {
     ) -> Result<Vec<Partition>, HubError> {
         let numbers = Arc::new(Numbers::after(loaded.key_max, loaded.message_max));
         let now = self.clock.now();
-        let failed = |error: &dyn fmt::Display| HubError(error.to_string());
         let mut partitions = Vec::new();
         for (index, durable) in durable.iter().enumerate() {
-            let id = PartitionId(u32::try_from(index).map_err(|error| failed(&error))?);
+            let id = PartitionId(u32::try_from(index).expect("partitions are counted in u32"));
             let config = PartitionConfig {
                 id,
                 partitions: loaded.partitions,
@@ -365,17 +428,19 @@ impl Runtime {
                 traces: self.traces.clone(),
             };
             let mut partition = Partition::new(config, Entropy::seeded(random_seed()));
-            let open = loader::load(&*self.store, id).map_err(|error| failed(&error))?;
+            let open = loader::load(&*self.store, id)?;
             partition
                 .recover(open, suspects, now)
-                .map_err(|error| failed(&error))?;
+                .map_err(|error| HubError::unreadable(format_args!("partition {}", id.0), &error))?;
             partitions.push(partition);
         }
         for (limiter, key, data) in &loaded.limiters {
             let Some(rule) = self.dispatcher.limiters().rule(limiter) else {
                 continue;
             };
-            let record = record::decode_bucket(data).map_err(|error| failed(&error))?;
+            let record = record::decode_bucket(data).map_err(|error| {
+                HubError::unreadable(format_args!("limiter {limiter}, key {key}"), &error)
+            })?;
             let name = BucketName {
                 limiter: limiter.clone(),
                 key: key.clone(),
@@ -529,7 +594,7 @@ fn open_marks(path: Option<&Path>) -> Result<(Marks, Suspects), HubError> {
     let Some(path) = path else {
         return Ok((Marks::none(), Suspects::default()));
     };
-    Marks::open(path).map_err(|error| HubError(format!("cannot open {}: {error}", path.display())))
+    Marks::open(path).map_err(|error| HubError::io(&format!("open {}", path.display()), &error))
 }
 
 /// The last handle is gone: nobody can ask for anything any more.
@@ -555,7 +620,7 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<J
     };
     thread
         .spawn(run)
-        .map_err(|error| HubError(format!("cannot start thread {name}: {error}")))
+        .map_err(|error| HubError::io(&format!("start thread {name}"), &error))
 }
 
 /// Random bits of the operating system, by way of the standard library's hasher keys.
@@ -620,5 +685,27 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> OperationOutcome {
         outcome: Err(Failure::new("Panic", panic_text(panic))),
         state: None,
         effects: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_file_says_whether_another_start_may_succeed() {
+        // Numbers of Linux: EIO, ENOSPC, EMFILE, EAGAIN, EACCES, EROFS.
+        for (number, kind) in [
+            (5, HubErrorKind::Transient),
+            (28, HubErrorKind::Transient),
+            (24, HubErrorKind::Transient),
+            (11, HubErrorKind::Transient),
+            (13, HubErrorKind::Refused),
+            (30, HubErrorKind::Refused),
+        ] {
+            let error = HubError::io("open running", &io::Error::from_raw_os_error(number));
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().starts_with("cannot open running: "), "{error}");
+        }
     }
 }

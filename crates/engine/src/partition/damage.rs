@@ -15,7 +15,7 @@ use super::Partition;
 use super::slot::{Item, SlotState};
 use crate::changes::RowChange;
 use crate::input::{Command, Load, Unread};
-use crate::request::{RequestError, RequestErrorKind};
+use crate::request::RequestError;
 use crate::turn::{Effect, Reply, Turn};
 
 /// Wait before something is read again.
@@ -64,7 +64,7 @@ impl Partition {
             return;
         };
         let detail = format!("instance {id} cannot be read: {text}");
-        let error = RequestError::new(RequestErrorKind::Internal, detail).about(id);
+        let error = RequestError::damaged(detail).about(id);
         let mut turn = Turn::default();
         let queue = std::mem::take(&mut slot.queue);
         for item in queue {
@@ -94,7 +94,7 @@ impl Partition {
             return;
         };
         let detail = format!("entity {id} cannot be read: {text}");
-        let error = RequestError::new(RequestErrorKind::Internal, detail).about(id);
+        let error = RequestError::damaged(detail).about(id);
         let mut turn = Turn::default();
         for command in self.take_entity_commands(id) {
             turn.effects.extend(refusal(command, &error));

@@ -576,7 +576,7 @@ impl Partition {
             outcome,
             state,
             effects,
-        } = checked_operation(outcome, Sizes::of(&self.config.limits));
+        } = checked_operation(outcome, Sizes::of(&self.config.limits), now);
         let failed = outcome.is_err();
         if let Some(entity) = self.entity_mut(id) {
             entity.row.last_operation = now;

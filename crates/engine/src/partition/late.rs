@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use dalsegno_core::orchestration::{Fate, TurnResult};
+use dalsegno_core::planted::{self, Bug};
 use dalsegno_core::{EventKind, InstanceId, Message};
 
 use super::Partition;
@@ -45,6 +46,9 @@ impl Partition {
                 turn.effects.extend(answer);
                 late.push(message);
             }
+        }
+        if planted::has(Bug::LateEventsDropped) {
+            late.clear();
         }
         let bytes_max = self.config.limits.turn_bytes_max;
         let Some(resident) = self.slots.get_mut(id).and_then(Slot::resident_mut) else {

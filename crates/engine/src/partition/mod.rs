@@ -287,10 +287,13 @@ impl Partition {
         self.now = now;
         self.suspect(suspects);
         for row in loaded.busy_entities {
-            self.restore_entity(row)?;
+            let name = row.id.clone();
+            self.restore_entity(row)
+                .map_err(|error| error.of(format_args!("entity {name}")))?;
         }
         for (sequence, data) in loaded.messages {
-            let (target, message) = record::decode_message(&data)?;
+            let (target, message) = record::decode_message(&data)
+                .map_err(|error| error.of(format_args!("message {sequence}")))?;
             self.deliver(Delivery {
                 target,
                 sequence,
@@ -301,7 +304,8 @@ impl Partition {
         let mut turn = Turn::default();
         for (key, task, data) in loaded.tasks {
             let is_suspect = suspects.tasks.contains(&(key, task));
-            let stored = record::decode_task(key, task, &data)?;
+            let stored = record::decode_task(key, task, &data)
+                .map_err(|error| error.of(format_args!("task {task} of execution {}", key.0)))?;
             if let StoredTask::Activity(record) = &stored
                 && matches!(&*record.name, DELIVERY | GIVEN_UP)
             {

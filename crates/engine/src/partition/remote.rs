@@ -233,7 +233,7 @@ impl Partition {
             true => self.widen_draft(id, draft, batch),
             false => (draft, batch),
         };
-        match checked(actions, &unread, TurnLimits::of(&self.config.limits)) {
+        match checked(actions, &unread, TurnLimits::of(&self.config.limits, self.now)) {
             Ok(actions) => {
                 let added = batch
                     .get(given..)

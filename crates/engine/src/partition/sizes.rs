@@ -1,8 +1,8 @@
 //! What user code makes that is too large. A value above `payload_bytes_max` fails the step that
 //! made it; the text of a failure is cut, for it has to be told.
 
-use dalsegno_core::limits::Limits;
-use dalsegno_core::{Action, EventKind, Failure, Fault, FaultKind, Message, Payload};
+use dalsegno_core::limits::{Limits, TOO_FAR_AHEAD, is_too_far_ahead};
+use dalsegno_core::{Action, EventKind, Failure, Fault, FaultKind, Message, Payload, Timestamp};
 
 use crate::executor::{AttemptOutcome, EntityEffect, OperationOutcome};
 
@@ -41,11 +41,13 @@ pub(super) struct TurnLimits {
     bytes_max: usize,
     locked_entities_max: usize,
     sizes: Sizes,
+    now: Timestamp,
 }
 
 impl TurnLimits {
-    pub(super) fn of(limits: &Limits) -> Self {
+    pub(super) fn of(limits: &Limits, now: Timestamp) -> Self {
         Self {
+            now,
             actions_max: limits.turn_actions_max,
             bytes_max: limits.turn_bytes_max,
             locked_entities_max: limits.locked_entities_max,
@@ -77,6 +79,13 @@ pub(super) fn checked(
         let message = format!("{count} entities in one lock, locked_entities_max is {most}: lock fewer");
         return Err(Fault::new(FaultKind::Oversized, message));
     }
+    if let Some(what) = actions
+        .iter()
+        .find_map(|action| too_far_ahead(action, limits.now))
+    {
+        let message = format!("{what} is due {TOO_FAR_AHEAD}: wait for less");
+        return Err(Fault::new(FaultKind::Oversized, message));
+    }
     let asked = actions.iter().filter_map(Action::value).map(Payload::len_bytes);
     let (bytes, most) = (
         asked.chain(unread.iter().map(event_bytes)).sum::<usize>(),
@@ -90,6 +99,18 @@ pub(super) fn checked(
         return Err(Fault::new(FaultKind::Oversized, message));
     }
     Ok(checked_actions(actions, limits.sizes))
+}
+
+/// What of an action is due later than it may be. The code of a worker is held to this where its
+/// response is read.
+fn too_far_ahead(action: &Action, now: Timestamp) -> Option<String> {
+    match action {
+        Action::CreateTimer { fire_at, .. } if is_too_far_ahead(*fire_at, now) => Some("a timer".to_owned()),
+        Action::SignalEntity {
+            entity, at: Some(at), ..
+        } if is_too_far_ahead(*at, now) => Some(format!("a signal to {entity}")),
+        _ => None,
+    }
 }
 
 fn event_bytes(event: &EventKind) -> usize {
@@ -185,7 +206,11 @@ fn heartbeat_failure(heartbeat: Option<&Payload>, most: usize) -> Option<Failure
 }
 
 /// What an operation came to.
-pub(super) fn checked_operation(operation: OperationOutcome, sizes: Sizes) -> OperationOutcome {
+pub(super) fn checked_operation(
+    operation: OperationOutcome,
+    sizes: Sizes,
+    now: Timestamp,
+) -> OperationOutcome {
     let result = operation.outcome.iter().flatten();
     let sent = operation.effects.iter().filter_map(|effect| match effect {
         EntityEffect::Signal { input, .. } | EntityEffect::Start { input, .. } => input.as_ref(),
@@ -198,8 +223,18 @@ pub(super) fn checked_operation(operation: OperationOutcome, sizes: Sizes) -> Op
          instead of values"
     );
     let too_many = (bytes > most).then(|| Failure::new("PayloadTooLarge", message).permanent());
+    let too_late = operation.effects.iter().find_map(|effect| match effect {
+        EntityEffect::Signal {
+            entity, at: Some(at), ..
+        } if is_too_far_ahead(*at, now) => {
+            let message = format!("the operation sent a signal to {entity} that is due {TOO_FAR_AHEAD}");
+            Some(Failure::new("TooFarAhead", message).permanent())
+        }
+        _ => None,
+    });
     let what = "the operation returned, sent or became";
-    match failure_of(what, values.into_iter(), sizes.value_max).or(too_many) {
+    let too_large = failure_of(what, values.into_iter(), sizes.value_max);
+    match too_large.or(too_many).or(too_late) {
         Some(failure) => OperationOutcome {
             outcome: Err(failure),
             state: None,
@@ -258,6 +293,11 @@ pub(super) fn cut(text: &mut String, most: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use dalsegno_core::limits::TIMER_MAX;
+    use dalsegno_core::{EntityId, TaskId};
+
     use super::*;
 
     fn sizes() -> Sizes {
@@ -276,6 +316,66 @@ mod tests {
         match checked_attempt(outcome, heartbeat.as_ref(), sizes()) {
             AttemptOutcome::Failed { failure, .. } => failure,
             other => panic!("a failure becomes {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_code_asks_for_is_due_within_a_hundred_years() {
+        let now = Timestamp::from_micros(5);
+        let limits = TurnLimits::of(&Limits::default(), now);
+        let entity = EntityId::new("counter", "a").unwrap();
+        let timer = |fire_at| Action::CreateTimer {
+            task: TaskId(1),
+            fire_at,
+        };
+        let signal = |at| Action::SignalEntity {
+            task: TaskId(2),
+            entity: entity.clone(),
+            operation: "add".into(),
+            input: None,
+            at: Some(at),
+            request: None,
+        };
+        let last = now + TIMER_MAX;
+        let beyond = last + Duration::from_micros(1);
+        let past = Timestamp::from_micros(0);
+        for (action, said) in [
+            (timer(past), None),
+            (timer(last), None),
+            (timer(beyond), Some("a timer is due more than 100 years")),
+            (timer(Timestamp::MAX), Some("a timer is due more than 100 years")),
+            (signal(last), None),
+            (
+                signal(beyond),
+                Some("a signal to @counter@a is due more than 100 years"),
+            ),
+        ] {
+            let fault = checked(vec![action], &[], limits).err();
+            assert_eq!(fault.is_some(), said.is_some(), "{fault:?}");
+            if let (Some(fault), Some(said)) = (fault, said) {
+                assert_eq!(fault.kind, FaultKind::Oversized);
+                assert!(fault.message.starts_with(said), "{}", fault.message);
+            }
+        }
+        for (at, is_taken) in [(last, true), (beyond, false)] {
+            let operation = OperationOutcome {
+                outcome: Ok(None),
+                state: Some("1".into()),
+                effects: vec![EntityEffect::Signal {
+                    entity: entity.clone(),
+                    operation: "add".into(),
+                    input: None,
+                    at: Some(at),
+                }],
+            };
+            let ended = checked_operation(operation, sizes(), now);
+            assert_eq!(
+                (ended.outcome.is_ok(), ended.effects.len() == 1),
+                (is_taken, is_taken)
+            );
+            if let Err(failure) = ended.outcome {
+                assert!(failure.kind == "TooFarAhead" && failure.permanent, "{failure}");
+            }
         }
     }
 

@@ -79,7 +79,7 @@ impl Partition {
             live,
             history,
             draft,
-            limits: TurnLimits::of(&self.config.limits),
+            limits: TurnLimits::of(&self.config.limits, self.now),
         }))
     }
 

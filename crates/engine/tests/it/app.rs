@@ -8,13 +8,14 @@ use dalsegno_core::action::TaskOptions;
 use dalsegno_core::event::{Event, EventKind};
 use dalsegno_core::limits::Limits;
 use dalsegno_core::retry::RetryPolicy;
+use dalsegno_core::store::Store;
 use dalsegno_core::{Action, EntityId, Fault, FaultKind, InstanceId, Payload, TaskId, Timestamp};
 use dalsegno_engine::executor::{
     ActivityRequest, ActivitySettings, AttemptOutcome, EntityEffect, Execution, ExecutionInfo, Executor,
     OperationOutcome, OperationRequest, OperationRun,
 };
 use dalsegno_engine::request::StartOptions;
-use dalsegno_engine::{HubOptions, TaskHub};
+use dalsegno_engine::{HubError, HubOptions, TaskHub};
 use dalsegno_store_memory::MemoryStore;
 use futures::future::BoxFuture;
 
@@ -91,6 +92,12 @@ fn hub_with(app: &Arc<App>, limits: Limits) -> TaskHub {
         options,
     )
     .expect("an empty store opens")
+}
+
+/// A hub on this store, with code that does not matter.
+pub(crate) fn open(store: Arc<dyn Store>) -> Result<TaskHub, HubError> {
+    let app = Arc::new(App::default());
+    TaskHub::open(store, Arc::new(Functions(app)), HubOptions::default())
 }
 
 fn rule() -> dalsegno_core::limiter::LimiterRule {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dalsegno_core::query::{InstanceQuery, LargeValues, Status};
-use dalsegno_core::store::{Commit, CommitError, Field, InstanceRow, Op, Store};
+use dalsegno_core::store::{Commit, CommitError, Field, InstanceRow, Op, ReadError, Store};
 use dalsegno_core::{EntityId, ExecutionKey, FaultKind, PartitionId};
+use dalsegno_engine::HubErrorKind;
 use dalsegno_engine::input::{Command, IdOrigin};
 use dalsegno_engine::loader::{list, read_history, read_history_page};
 use dalsegno_engine::marks::Suspects;
@@ -15,7 +16,7 @@ use dalsegno_engine::simulation::SimHub;
 use dalsegno_store_memory::MemoryStore;
 use dalsegno_store_tests::{FailingStore, Fate, Faults};
 
-use crate::app::{id, start};
+use crate::app::{self, id, start};
 use crate::simulated::{self, answer, begin, raise, settle};
 
 /// Which reads fail, and how many there were.
@@ -123,7 +124,10 @@ fn a_damaged_row_refuses_what_is_asked_and_is_not_read_for_ever() {
     let (_, mut hub) = restarted(&plan);
     let raised = raise(&mut hub, "wait");
     let error = answer(&mut hub, &raised).expect_err("it cannot be read");
-    assert_eq!(error.kind, RequestErrorKind::Internal);
+    assert_eq!(
+        (error.kind, error.code),
+        (RequestErrorKind::Internal, "hub_damaged")
+    );
     assert!(error.detail.contains("instance wait cannot be read"), "{error}");
     assert_eq!(plan.reads.load(Ordering::SeqCst), 1);
     // The damage was on the way, not in the store: another command reads again.
@@ -271,4 +275,53 @@ fn an_instance_whose_value_is_missing_is_listed_as_damaged_beside_its_neighbours
         .collect();
     found.sort_unstable_by_key(|(id, _)| *id);
     assert_eq!(found, [("damaged", Some(FaultKind::Damaged)), ("wait", None)]);
+}
+
+/// Fails one read that a start makes: the one of the hub, or one of a partition.
+struct FailingStart {
+    reads_before: u32,
+    error: fn() -> ReadError,
+}
+
+impl Faults for FailingStart {
+    fn append(&mut self, _batch: &[Commit]) -> Fate {
+        Fate::Taken
+    }
+
+    fn start_fails(&mut self) -> Option<ReadError> {
+        let is_this_one = self.reads_before == 0;
+        self.reads_before = self.reads_before.wrapping_sub(1);
+        is_this_one.then_some((self.error)())
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_read_says_whether_another_may_succeed() {
+    // Every such error ended the process with the code for anything unexpected.
+    let errors: [(fn() -> ReadError, HubErrorKind); 3] = [
+        (
+            || ReadError::transient("input/output error"),
+            HubErrorKind::Transient,
+        ),
+        (
+            || ReadError::damaged("message 7 is damaged"),
+            HubErrorKind::Damaged,
+        ),
+        (
+            || ReadError::fenced("another process has it"),
+            HubErrorKind::InUse,
+        ),
+    ];
+    for (error, kind) in errors {
+        // The hub, the first partition, the second.
+        for reads_before in 0..3 {
+            let failing = FailingStore::new(
+                Arc::new(MemoryStore::new(2)),
+                FailingStart { reads_before, error },
+            );
+            let refused = app::open(Arc::new(failing)).map(drop).expect_err("a read fails");
+            assert_eq!(refused.kind(), kind, "{reads_before}: {refused}");
+            assert_eq!(refused.to_string(), error().to_string());
+        }
+    }
 }

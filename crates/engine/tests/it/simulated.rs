@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dalsegno_core::limits::Limits;
+use dalsegno_core::limits::{Limits, TIMER_MAX};
 use dalsegno_core::query::Status;
 use dalsegno_core::store::{Commit, Store};
-use dalsegno_core::{Failure, Message, PartitionId};
+use dalsegno_core::{Failure, Message, PartitionId, Timestamp};
 use dalsegno_engine::executor::{ActivityRequest, AttemptOutcome, OperationOutcome, OperationsEnded};
 use dalsegno_engine::input::{Command, IdOrigin};
 use dalsegno_engine::marks::Suspects;
@@ -140,6 +140,56 @@ fn a_timer_that_is_due_while_its_instance_is_read_again_fires() {
         let status = row.expect("it is there").status;
         assert_eq!(status, Status::Completed, "seed {seed}");
     }
+}
+
+/// History has such a timer when an earlier version wrote it, or when the clock was ahead.
+#[test]
+fn a_timer_in_a_history_may_be_due_later_than_a_turn_may_ask_for_now() {
+    let store = Arc::new(MemoryStore::new(1));
+    let open = |start: Timestamp| {
+        let app = App {
+            has_faulted: AtomicBool::new(true),
+            ..App::default()
+        };
+        let options = SimOptions {
+            start,
+            ..SimOptions::default()
+        };
+        let no_attempt: RunAttempt = Box::new(|_, _| panic!("there is no activity"));
+        let no_operation = Box::new(|_| panic!("there is no entity"));
+        let functions = Arc::new(Functions(Arc::new(app)));
+        SimHub::open(
+            Arc::new(store.reopen()),
+            functions,
+            options,
+            no_attempt,
+            no_operation,
+        )
+        .expect("the store can be read")
+    };
+    let (now, later) = (
+        Timestamp::from_micros(0),
+        Timestamp::from_micros(0) + 2 * TIMER_MAX,
+    );
+    let mut hub = open(later);
+    let begun = begin(&mut hub, "alarm");
+    while begun.take().is_none() {
+        hub.step().expect("the store takes it");
+    }
+    drop(hub);
+    let mut hub = open(now);
+    let raised = raise(&mut hub, "alarm");
+    assert_eq!(answer(&mut hub, &raised), Ok(()));
+    let row = || {
+        store
+            .instance(&id("alarm"))
+            .expect("it reads")
+            .expect("it is there")
+    };
+    assert_eq!((row().parked, row().status), (None, Status::Running));
+    hub.advance(3 * TIMER_MAX);
+    settle(&mut hub);
+    assert_eq!(row().status, Status::Completed);
 }
 
 /// A disk that takes nothing for a while.

@@ -1,5 +1,10 @@
 //! Values that a field may not have are refused by the name of the field, and do nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use dalsegno_core::Timestamp;
+use dalsegno_engine::clock::Clock;
 use dalsegno_engine::request::CallScopes;
 use dalsegno_grpc::proto;
 use dalsegno_grpc::proto::OrchestrationStatus as Wire;
@@ -11,7 +16,7 @@ use prost::Message as _;
 
 use crate::world::{
     Client, action, client, client_of, code, completion, connect, ended, item, named, response, reusing,
-    served, state, success, turn,
+    served, served_at, state, success, turn,
 };
 
 const UNKNOWN_STATUS: i32 = 99;
@@ -46,6 +51,74 @@ fn purge(filter: proto::PurgeInstanceFilter, recursive: bool) -> proto::PurgeIns
         kind: Some(proto::purge_instances_request::Kind::PurgeInstanceFilter(filter)),
         recursive,
         ..Default::default()
+    }
+}
+
+/// A clock that stands still, and after that goes on by a second whenever it is read.
+#[derive(Debug)]
+struct Ticking {
+    seconds: AtomicI64,
+    is_ticking: AtomicBool,
+}
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        let step = i64::from(self.is_ticking.load(Ordering::SeqCst));
+        let seconds = self.seconds.fetch_add(step, Ordering::SeqCst) + step;
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+}
+
+/// The time of a purge was read and not kept to: a client waited until the last instance was gone.
+#[tokio::test]
+async fn a_purge_ends_between_two_batches_once_its_time_is_over() {
+    const INSTANCES: i32 = 205;
+    /// More than the clock can tick here.
+    const LONG: i64 = 1_000_000_000;
+    for (recursive, batch) in [(false, 100), (true, 1)] {
+        let clock = Arc::new(Ticking {
+            seconds: SECONDS.into(),
+            is_ticking: false.into(),
+        });
+        let (served, _workers) = served_at(clock.clone());
+        let mut client = client_of(served);
+        for number in 0..INSTANCES {
+            let id = format!("i-{number}");
+            client.start_instance(named(&id)).await.expect("it starts");
+            let terminate = proto::TerminateRequest {
+                instance_id: id,
+                ..Default::default()
+            };
+            client.terminate_instance(terminate).await.expect("it ends");
+        }
+        clock.is_ticking.store(true, Ordering::SeqCst);
+        let mut left = INSTANCES;
+        for (seconds, deleted, is_complete) in [
+            (Some(1), batch, false),
+            (Some(0), batch, false),
+            (Some(LONG), INSTANCES - 2 * batch, true),
+            (Some(0), 0, true),
+            (None, 0, true),
+        ] {
+            let filter = proto::PurgeInstanceFilter {
+                timeout: seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+                ..Default::default()
+            };
+            let purged = client.purge_instances(purge(filter, recursive)).await;
+            let purged = purged.expect("it is valid").into_inner();
+            assert_eq!(
+                (purged.deleted_instance_count, purged.is_complete),
+                (deleted, Some(is_complete)),
+                "{seconds:?}, recursive {recursive}"
+            );
+            left -= deleted;
+            let all = proto::ListInstanceIdsRequest {
+                page_size: INSTANCES,
+                ..Default::default()
+            };
+            let listed = client.list_instance_ids(all).await.expect("it lists");
+            assert_eq!(i32::try_from(listed.into_inner().instance_ids.len()), Ok(left));
+        }
     }
 }
 
@@ -369,6 +442,20 @@ fn timer(seconds: i64, nanos: i32) -> proto::OrchestratorAction {
     action(0, Action::CreateTimer(proto::CreateTimerAction { fire_at }))
 }
 
+fn signal_at(seconds: i64, nanos: i32) -> proto::OrchestratorAction {
+    let signal = proto::EntityOperationSignaledEvent {
+        operation: "add".to_owned(),
+        scheduled_time: at(seconds, nanos),
+        target_instance_id: Some("@counter@a".to_owned()),
+        ..Default::default()
+    };
+    let kind = proto::send_entity_message_action::Kind::EntityOperationSignaled(signal);
+    action(
+        0,
+        Action::SendEntityMessage(proto::SendEntityMessageAction { kind: Some(kind) }),
+    )
+}
+
 fn with(action: proto::OrchestratorAction) -> proto::OrchestratorResponse {
     proto::OrchestratorResponse {
         actions: vec![action],
@@ -416,19 +503,6 @@ fn bad_carryovers() -> [(&'static str, proto::OrchestratorResponse); 3] {
 
 /// Answers of turns, and what is said of them.
 fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 11] {
-    let signal = {
-        let signal = proto::EntityOperationSignaledEvent {
-            operation: "add".to_owned(),
-            scheduled_time: at(SECONDS, 1_000_000_000),
-            target_instance_id: Some("@counter@a".to_owned()),
-            ..Default::default()
-        };
-        let kind = proto::send_entity_message_action::Kind::EntityOperationSignaled(signal);
-        action(
-            0,
-            Action::SendEntityMessage(proto::SendEntityMessageAction { kind: Some(kind) }),
-        )
-    };
     let event = |name: &str| {
         let event = proto::SendEventAction {
             instance: Some(proto::OrchestrationInstance {
@@ -447,7 +521,7 @@ fn bad_turns() -> [(&'static str, proto::OrchestratorResponse); 11] {
     [
         ("action 0: fireAt", with(timer(SECONDS, 1_000_000_000))),
         ("action 0: fireAt", with(timer(253_402_300_800, 0))),
-        ("action 0: scheduledTime", with(signal)),
+        ("action 0: scheduledTime", with(signal_at(SECONDS, 1_000_000_000))),
         ("action 0: name", event("")),
         // It would cancel the other instance.
         ("action 0: name", event("Dalsegno.Cancel")),
@@ -523,6 +597,7 @@ async fn turns_with_values_that_no_field_has_are_refused_and_offered_again() {
     }
     let century = 101 * 366 * 86_400;
     check_bad_turn("100 years", |now| with(timer(now + century, 0))).await;
+    check_bad_turn("100 years", |now| with(signal_at(now + century, 0))).await;
 }
 
 #[tokio::test]

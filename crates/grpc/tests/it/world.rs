@@ -5,6 +5,7 @@ mod nothing;
 use std::sync::Arc;
 
 use dalsegno_core::limits::Limits;
+use dalsegno_engine::clock::Clock;
 use dalsegno_engine::traces::Traces;
 use dalsegno_engine::{HubOptions, TaskHub};
 use dalsegno_grpc::executor::RemoteExecutor;
@@ -64,12 +65,33 @@ fn served_by(
     workers: Arc<Workers>,
     traces: Option<Arc<dyn Traces>>,
 ) -> (Served, Arc<Workers>) {
-    let executor = RemoteExecutor::new(Arc::new(Nothing::default()), workers.clone());
     let options = HubOptions {
-        threads: 1,
         limits,
         traces,
         ..HubOptions::default()
+    };
+    served_with_options(store, workers, options)
+}
+
+/// A hub in memory, on this clock.
+pub(crate) fn served_at(clock: Arc<dyn Clock>) -> (Served, Arc<Workers>) {
+    let options = HubOptions {
+        clock: Some(clock),
+        ..HubOptions::default()
+    };
+    let workers = Workers::new(WorkerLimits::default());
+    served_with_options(Arc::new(MemoryStore::new(2)), workers, options)
+}
+
+fn served_with_options(
+    store: Arc<MemoryStore>,
+    workers: Arc<Workers>,
+    options: HubOptions,
+) -> (Served, Arc<Workers>) {
+    let executor = RemoteExecutor::new(Arc::new(Nothing::default()), workers.clone());
+    let options = HubOptions {
+        threads: 1,
+        ..options
     };
     let hub = TaskHub::open(store, Arc::new(executor), options);
     let served = Served {

@@ -215,7 +215,7 @@ pub(crate) fn is_silent(status: u16, bodies: Bodies) -> bool {
 
 impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
-        let mut problem = Self::new(status(error.kind), error.kind.code(), error.detail);
+        let mut problem = Self::new(status(error.kind), error.code, error.detail);
         problem.0.id = error.id;
         problem
     }

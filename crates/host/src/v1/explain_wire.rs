@@ -205,7 +205,7 @@ fn steps(row: &InstanceRow, reason: &Reason, executor: &dyn Executor) -> Vec<Ste
 fn remedy(row: &InstanceRow) -> &'static str {
     match row.parked.as_ref().map(|fault| fault.kind) {
         Some(FaultKind::Oversized) => {
-            "start workers that receive larger messages (grpc.max_receive_message_length), then set the instance going again"
+            "correct what the fault names, or start workers that receive larger messages (grpc.max_receive_message_length), then set the instance going again"
         }
         Some(FaultKind::Poisoned) => {
             "find what ends the process, or what the workers answer wrongly, correct it, then set the instance going again"

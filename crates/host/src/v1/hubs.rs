@@ -254,7 +254,7 @@ async fn next_piece(
             tracing::error!(%error, "a backup could not be finished");
             Some((Err(error), None))
         }
-        Err(error) => Some((Err(ReadError(error.into())), None)),
+        Err(error) => Some((Err(ReadError::transient(error)), None)),
     }
 }
 

@@ -85,7 +85,7 @@ impl Iterator for Pieces {
             return Some(Ok(self.frame(HEAD, head.as_bytes())));
         }
         if self.position < self.bytes {
-            return Some(self.data().map_err(|error| ReadError(error.into())));
+            return Some(self.data().map_err(ReadError::transient));
         }
         if self.is_over {
             return None;

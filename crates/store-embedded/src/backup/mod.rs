@@ -18,6 +18,7 @@ use rusqlite::Connection;
 
 use crate::identity::{Identity, Stage};
 use crate::sqlite::schema;
+use crate::store::read_error;
 pub use restore::{check_file, restore};
 
 /// How the copy is called while it is made; it loses its name at once.
@@ -110,8 +111,8 @@ pub(crate) fn pieces(
     // Whoever has it open goes on reading; nobody else finds it.
     let removed = fs::remove_file(&path);
     let (file, position, store) = copied?;
-    removed.map_err(|error| ReadError(error.into()))?;
-    let bytes = file.metadata().map_err(|error| ReadError(error.into()))?.len();
+    removed.map_err(ReadError::transient)?;
+    let bytes = file.metadata().map_err(ReadError::transient)?.len();
     let store = u128::from_str_radix(&store, 16).map_err(ReadError::damaged)?;
     let identity = Identity {
         store,
@@ -124,22 +125,21 @@ pub(crate) fn pieces(
 
 /// The copy, open, with the position and the hub that it says it is of.
 fn copy(tables: &Connection, path: &Path) -> Result<(File, schema::Position, String), ReadError> {
-    let failed = |error: rusqlite::Error| ReadError(error.into());
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(|error| ReadError(error.into()))?;
+        .map_err(ReadError::transient)?;
     let target = path
         .to_str()
-        .ok_or_else(|| ReadError("the hub's folder has a name that is not UTF-8".into()))?;
-    tables.execute("VACUUM INTO ?1", [target]).map_err(failed)?;
-    let copied = crate::sqlite::open_reader(path).map_err(failed)?;
-    let position = schema::read_position(&copied).map_err(ReadError::damaged)?;
+        .ok_or_else(|| ReadError::transient("the hub's folder has a name that is not UTF-8"))?;
+    tables.execute("VACUUM INTO ?1", [target]).map_err(read_error)?;
+    let copied = crate::sqlite::open_reader(path).map_err(read_error)?;
+    let position = schema::read_position(&copied).map_err(read_error)?;
     let (store, _) = schema::identity(&copied)
-        .map_err(failed)?
+        .map_err(read_error)?
         .ok_or_else(|| ReadError::damaged("hub.db does not say which hub it belongs to"))?;
     Ok((file, position, store))
 }

@@ -314,7 +314,8 @@ fn damaged(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<(Vec<
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         match (table.check)(row) {
-            Err(error) if read::is_damage(&error) => found.push((key_of(row, first)?, error.to_string())),
+            Err(error) if read::is_malformed(&error) => return Err(error),
+            Err(error) if read::is_damage(&error) => found.push((key_of(row, first)?, read::reason(&error))),
             checked => checked?,
         }
     }

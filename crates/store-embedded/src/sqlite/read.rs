@@ -20,6 +20,8 @@ use super::{checksum, text};
 pub(super) const INSTANCE_COLUMNS: &str = "key, id, execution_id, partition, name, version, status, created, updated,
   completed, scheduled_start, parent, tags, input, custom_status, output, failure, parked, events, large, extra,
   touch_crc, crc, history_crc";
+/// Lines of what SQLite finds wrong with the file.
+const MALFORMED_MAX: u32 = 20;
 /// Rows on one page of a list that may be left out because their ids cannot be read.
 const UNADDRESSABLE_MAX: usize = 64;
 pub(super) const ENTITY_COLUMNS: &str = "name, key, partition, last_operation, state, large, queue, crc";
@@ -261,7 +263,7 @@ fn is_at(row: &InstanceRow, after: Option<&InstanceCursor>) -> bool {
 /// cannot be read: nobody can ask for that one, and `verify` finds it.
 fn listed_row(row: &Row<'_>) -> rusqlite::Result<Option<InstanceRow>> {
     let error = match instance_row(row) {
-        Err(error) if is_damage(&error) => error,
+        Err(error) if is_row_damage(&error) => reason(&error),
         found => return found.map(Some),
     };
     let key = key(row, 0)?;
@@ -306,16 +308,35 @@ fn lossy(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
 
 /// Is it what is stored that is wrong? Reading it again gives the same.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    match error {
-        rusqlite::Error::SqliteFailure(failure, _) => {
-            matches!(failure.code, DatabaseCorrupt | NotADatabase)
-        }
+    is_malformed(error) || is_row_damage(error)
+}
+
+/// Is the file damaged, and not just a row? SQLite cannot read a page, or tables are not there: a query
+/// that meets it has no further rows.
+pub(crate) fn is_malformed(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    // `Unknown` is an error in a statement; ours are right for the tables that we created.
+    let code = error.sqlite_error_code();
+    code.is_some_and(|code| matches!(code, DatabaseCorrupt | NotADatabase | Unknown))
+}
+
+/// Is it one row that cannot be read?
+fn is_row_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
         rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::Utf8Error(..) => true,
-        _ => false,
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
+}
+
+/// The text of an error without what is only about our own code.
+pub(crate) fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(_, _, reason) => reason.to_string(),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        error => error.to_string(),
     }
 }
 
@@ -352,7 +373,7 @@ pub(crate) fn list_entities(connection: &Connection, query: &EntityQuery) -> rus
 /// An entity as lists show it: without its state when it is damaged. Whoever asks for it gets the error.
 fn listed_entity(row: &Row<'_>) -> rusqlite::Result<Option<EntityRow>> {
     let error = match entity_row(row) {
-        Err(error) if is_damage(&error) => error,
+        Err(error) if is_row_damage(&error) => reason(&error),
         found => return found.map(Some),
     };
     let Ok(id) = entity_id(row, 0) else {
@@ -396,7 +417,7 @@ pub(crate) fn load(connection: &Connection, partition: PartitionId) -> rusqlite:
         ))?
         .query_map([partition], entity_row)?
         .filter(|row| match row {
-            Err(error) if is_damage(error) => {
+            Err(error) if is_row_damage(error) => {
                 tracing::error!(%error, "an entity that waits is damaged; it is left as it is");
                 false
             }
@@ -419,7 +440,7 @@ pub(crate) fn counts(connection: &Connection) -> rusqlite::Result<Vec<(Status, u
         .query_map([], |row| Ok((status(row, 0), row.get::<_, i64>(1)? as u64)))?
         .filter_map(|row| match row {
             Ok((Ok(status), count)) => Some(Ok((status, count))),
-            Ok((Err(error), _)) if is_damage(&error) => None,
+            Ok((Err(error), _)) if is_row_damage(&error) => None,
             Ok((Err(error), _)) | Err(error) => Some(Err(error)),
         })
         .collect::<rusqlite::Result<_>>()?;
@@ -436,11 +457,16 @@ pub(crate) fn limiters(connection: &Connection) -> rusqlite::Result<LimiterRecor
 
 /// A bucket from columns name, key, record, crc.
 fn limiter(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, Arc<str>, Vec<u8>)> {
-    let (name, key, record): (Arc<str>, Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-    check(row, 3, checksum::of_named(&[&name, &key], &record), || {
-        format!("limiter {name}")
-    })?;
-    Ok((name, key, record))
+    let read = || {
+        let (name, key, record): (Arc<str>, Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        check_sum(row, 3, checksum::of_named(&[&name, &key], &record))?;
+        Ok((name, key, record))
+    };
+    read().map_err(|error| {
+        in_row(error, || {
+            format!("limiter {}, key {}", shown(row, 0), shown(row, 1))
+        })
+    })
 }
 
 pub(crate) fn meta(connection: &Connection) -> rusqlite::Result<NamedRecords> {
@@ -452,11 +478,12 @@ pub(crate) fn meta(connection: &Connection) -> rusqlite::Result<NamedRecords> {
 
 /// A record from columns name, record, crc.
 fn meta_record(row: &Row<'_>) -> rusqlite::Result<(Arc<str>, Vec<u8>)> {
-    let (name, record): (Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?);
-    check(row, 2, checksum::of_named(&[&name], &record), || {
-        format!("the record \"{name}\"")
-    })?;
-    Ok((name, record))
+    let read = || {
+        let (name, record): (Arc<str>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        check_sum(row, 2, checksum::of_named(&[&name], &record))?;
+        Ok((name, record))
+    };
+    read().map_err(|error| in_row(error, || format!("the record \"{}\"", shown(row, 0))))
 }
 
 /// Can this row be read? Of the columns that a list of instances reads.
@@ -492,6 +519,15 @@ pub(super) fn check_limiter(row: &Row<'_>) -> rusqlite::Result<()> {
 /// Of columns name, record, crc.
 pub(super) fn check_meta(row: &Row<'_>) -> rusqlite::Result<()> {
     meta_record(row).map(drop)
+}
+
+/// What SQLite finds wrong with the file: its pages, not what is in the rows.
+pub(crate) fn malformed_pages(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let found: Vec<String> = connection
+        .prepare(&format!("PRAGMA quick_check({MALFORMED_MAX})"))?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found.into_iter().filter(|line| line != "ok").collect())
 }
 
 /// Calls `check` with every instance row and the checksum of its history, or with its key and why it
@@ -642,31 +678,42 @@ fn digest(row: &Row<'_>) -> rusqlite::Result<Option<PayloadDigest>> {
 
 /// A message from columns sequence, record, crc.
 fn message(row: &Row<'_>, partition: u32) -> rusqlite::Result<(u64, Vec<u8>)> {
-    let sequence = row.get::<_, i64>(0)? as u64;
-    let record: Vec<u8> = row.get(1)?;
-    check(row, 2, checksum::of_message(partition, sequence, &record), || {
-        format!("message {sequence}")
-    })?;
-    Ok((sequence, record))
+    let read = || {
+        let sequence = row.get::<_, i64>(0)? as u64;
+        let record: Vec<u8> = row.get(1)?;
+        check_sum(row, 2, checksum::of_message(partition, sequence, &record))?;
+        Ok((sequence, record))
+    };
+    read().map_err(|error| in_row(error, || format!("message {}", shown(row, 0))))
 }
 
 /// A task from columns key, task, record, crc.
 fn task(row: &Row<'_>, partition: u32) -> rusqlite::Result<(ExecutionKey, TaskId, Vec<u8>)> {
-    let (key, task) = (key(row, 0)?, TaskId(row.get(1)?));
-    let record: Vec<u8> = row.get(2)?;
-    check(row, 3, checksum::of_task(partition, key, task, &record), || {
-        format!("task {task} of execution {}", key.0)
-    })?;
-    Ok((key, task, record))
+    let read = || {
+        let (key, task) = (key(row, 0)?, TaskId(row.get(1)?));
+        let record: Vec<u8> = row.get(2)?;
+        check_sum(row, 3, checksum::of_task(partition, key, task, &record))?;
+        Ok((key, task, record))
+    };
+    read().map_err(|error| {
+        in_row(error, || {
+            format!("task {} of execution {}", shown(row, 1), shown(row, 0))
+        })
+    })
 }
 
 /// A timer from columns due, key, task, crc.
 fn timer(row: &Row<'_>, partition: u32) -> rusqlite::Result<TimerRow> {
-    let (due, key, task) = (time(row, 0)?, key(row, 1)?, TaskId(row.get(2)?));
-    check(row, 3, checksum::of_timer(partition, due, key, task), || {
-        format!("timer {task} of execution {}", key.0)
-    })?;
-    Ok(TimerRow { due, key, task })
+    let read = || {
+        let (due, key, task) = (time(row, 0)?, key(row, 1)?, TaskId(row.get(2)?));
+        check_sum(row, 3, checksum::of_timer(partition, due, key, task))?;
+        Ok(TimerRow { due, key, task })
+    };
+    read().map_err(|error| {
+        in_row(error, || {
+            format!("timer {} of execution {}", shown(row, 2), shown(row, 1))
+        })
+    })
 }
 
 fn instance_row(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
@@ -734,6 +781,34 @@ fn check(row: &Row<'_>, column: usize, sum: u32, what: impl Fn() -> String) -> r
         return Ok(());
     }
     Err(damaged(column, format!("{} is damaged", what())))
+}
+
+/// The same for a row whose name is said by [`in_row`].
+fn check_sum(row: &Row<'_>, column: usize, sum: u32) -> rusqlite::Result<()> {
+    match row.get::<_, u32>(column)? == sum {
+        true => Ok(()),
+        false => Err(damaged(column, "its checksum does not match".to_owned())),
+    }
+}
+
+/// Names the row that cannot be read.
+fn in_row(error: rusqlite::Error, name: impl Fn() -> String) -> rusqlite::Error {
+    match is_row_damage(&error) {
+        true => damaged(0, format!("{} is damaged: {}", name(), reason(&error))),
+        false => error,
+    }
+}
+
+/// A key column as far as it can be read, to name its row by.
+fn shown(row: &Row<'_>, column: usize) -> String {
+    match row.get_ref(column) {
+        Ok(ValueRef::Integer(number)) => number.to_string(),
+        Ok(ValueRef::Real(number)) => number.to_string(),
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
+            String::from_utf8_lossy(bytes).escape_debug().to_string()
+        }
+        Ok(ValueRef::Null) | Err(_) => "?".to_owned(),
+    }
 }
 
 fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<ExecutionKey> {

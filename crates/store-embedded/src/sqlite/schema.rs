@@ -248,7 +248,7 @@ pub(crate) fn read_position(connection: &Connection) -> rusqlite::Result<Positio
         message_max: number("message_max")?,
     };
     if number("position_crc")? != u64::from(checksum::of_position(&position)) {
-        let reason = "the hub's position is damaged: restore the hub from a backup";
+        let reason = "the hub's position is damaged";
         return Err(rusqlite::Error::FromSqlConversionFailure(
             0,
             Type::Integer,

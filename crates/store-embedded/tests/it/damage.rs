@@ -187,10 +187,11 @@ fn a_database_of_another_hub_beside_our_wal_is_refused() {
         fs::copy(other.path().join(name), mixed.path().join(name)).unwrap();
         let _ = fs::remove_file(mixed.path().join("hub.db-shm"));
         let text = refusal(mixed.path());
-        assert_eq!(
-            text, "hub.db belongs to another hub: restore the hub from a backup",
-            "{name}"
+        let expected = format!(
+            "{}: hub.db belongs to another hub: restore the hub from a backup",
+            mixed.path().display()
         );
+        assert_eq!(text, expected, "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use dalsegno_core::query::InstanceQuery;
 use dalsegno_core::store::{Bytes, Commit, Moved, Op, Owner, Store};
 use dalsegno_core::{ExecutionKey, PartitionId};
-use dalsegno_store_embedded::repair::repair;
+use dalsegno_store_embedded::repair::{Repaired, repair};
 use dalsegno_store_embedded::{EmbeddedStore, verify};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ fn a_damaged_instance_is_moved_aside_with_its_bytes_and_all_that_is_its() {
         folder.path(),
         "UPDATE instances SET output = CAST(x'22ff22' AS TEXT) WHERE key = 1",
     );
-    let moved = repair(folder.path()).unwrap();
+    let moved = repair(folder.path()).unwrap().moved;
     assert_eq!(
         places(&moved),
         [
@@ -93,7 +93,7 @@ fn a_damaged_row_of_any_table_is_moved_and_the_hub_starts_again() {
     for (table, change_of_row, from) in changes {
         let folder = checksums::hub();
         change(folder.path(), &format!("UPDATE {table} SET {change_of_row}"));
-        let moved = repair(folder.path()).unwrap();
+        let moved = repair(folder.path()).unwrap().moved;
         assert_eq!(moved[0].table, from, "{change_of_row}");
         assert!(!moved[0].reason.is_empty());
         check_sound(folder.path());
@@ -112,7 +112,7 @@ fn what_is_only_in_the_log_is_not_lost_by_a_repair() {
     store.append(&mut vec![commit(epoch, 4)]).unwrap();
     store.abandon();
     change(folder.path(), "UPDATE instances SET name = 'x' WHERE key = 2");
-    let moved = repair(folder.path()).unwrap();
+    let moved = repair(folder.path()).unwrap().moved;
     assert_eq!(places(&moved)[0], ("instances", "key 2"));
     check_sound(folder.path());
     let store = EmbeddedStore::open(folder.path(), options()).unwrap();
@@ -123,7 +123,7 @@ fn what_is_only_in_the_log_is_not_lost_by_a_repair() {
 fn a_sound_hub_is_left_as_it_is_and_an_open_one_is_refused() {
     let folder = TempDir::new().unwrap();
     drop(fill(folder.path(), 1..4));
-    assert_eq!(repair(folder.path()).unwrap(), []);
+    assert_eq!(repair(folder.path()).unwrap(), Repaired::default());
     let tables = Connection::open(folder.path().join("hub.db")).unwrap();
     assert!(tables.prepare("SELECT * FROM quarantine").is_err());
     drop(tables);
@@ -148,7 +148,7 @@ fn a_flipped_bit_in_the_file_of_a_row_is_repaired() {
     let mut bytes = whole;
     bytes[at + 6] ^= 0x40;
     fs::write(&path, bytes).unwrap();
-    let moved = repair(folder.path()).unwrap();
+    let moved = repair(folder.path()).unwrap().moved;
     assert_eq!(places(&moved)[0], ("instances", "key 2"));
     check_sound(folder.path());
 }
@@ -231,7 +231,7 @@ fn a_row_whose_id_became_that_of_its_neighbour_is_moved() {
         drop(fill(folder.path(), 1..4));
         flip_id(folder.path(), "order-1", "order-3");
         let moved = match is_open {
-            false => repair(folder.path()).unwrap(),
+            false => repair(folder.path()).unwrap().moved,
             true => removed(
                 &EmbeddedStore::open(folder.path(), options()).unwrap(),
                 Bytes::Kept,
@@ -242,6 +242,74 @@ fn a_row_whose_id_became_that_of_its_neighbour_is_moved() {
         let store = EmbeddedStore::open(folder.path(), options()).unwrap();
         assert_eq!(store.instance(&row(1).id).unwrap(), None);
         assert_eq!(store.instance(&row(3).id).unwrap(), Some(row(3)));
+    }
+}
+
+/// A hub with so many instances that its tables have many pages, and nothing in its log.
+fn large_hub() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    drop(fill(folder.path(), 1..201));
+    folder
+}
+
+/// Makes the page of the tables that holds the row of an instance, or a part of an index, unreadable.
+fn spoil_page(folder: &Path, of: &str) {
+    let path = folder.join("hub.db");
+    let tables = Connection::open(&path).unwrap();
+    let root: u32 = tables
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = ?1",
+            [of],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let page_bytes: u32 = tables
+        .pragma_query_value(None, "page_size", |row| row.get(0))
+        .unwrap();
+    drop(tables);
+    let mut bytes = fs::read(&path).unwrap();
+    let begin = (root as usize - 1) * page_bytes as usize;
+    bytes[begin] = 0x77;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_page_that_cannot_be_read_is_named_with_the_way_out_by_lists_starts_verify_and_repair() {
+    const WAY_OUT: &str = "restore the hub from a backup";
+    for of in ["instances", "instances_created", "messages", "meta"] {
+        let folder = large_hub();
+        spoil_page(folder.path(), of);
+        let report = verify::verify(folder.path()).unwrap();
+        let text = report.to_string();
+        assert!(!report.is_sound() && text.contains("hub.db"), "{of}: {text}");
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        let read = store
+            .load_hub()
+            .and_then(|_| store.load(PartitionId(0)))
+            .and_then(|_| store.list(&InstanceQuery::default()));
+        let error = read.map(drop).unwrap_err();
+        assert!(error.is_damage(), "{of}: {error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("hub.db") && text.contains("malformed") && text.contains(WAY_OUT),
+            "{of}: {text}"
+        );
+        drop(store);
+        match repair(folder.path()) {
+            // Its rows are readable, without this index.
+            Ok(repaired) => {
+                assert_eq!((of, repaired.moved), ("instances_created", Vec::new()));
+                assert!(!repaired.malformed.is_empty());
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(error.is_damaged() && text.contains(WAY_OUT), "{of}: {text}");
+                assert!(
+                    text.contains(&folder.path().display().to_string()),
+                    "{of}: {text}"
+                );
+            }
+        }
     }
 }
 
@@ -291,4 +359,48 @@ fn a_damaged_row_that_was_deleted_is_gone_before_the_tables_know_it() {
     assert_eq!(store.instance_by_key(ExecutionKey(2)).unwrap(), None);
     assert_eq!(store.history(ExecutionKey(2)).unwrap(), []);
     assert_eq!(store.instance(&row(3).id).unwrap(), Some(row(3)));
+}
+
+#[test]
+fn a_damaged_row_that_refuses_a_start_is_named_with_the_command_that_moves_it() {
+    let changes = [
+        ("messages", "record = x'00'", "message 1 "),
+        ("messages", "record = 'text'", "message 1 "),
+        ("messages", "sequence = 'one'", "message one "),
+        ("tasks", "record = x'00'", "task 1 of execution 1 "),
+        ("tasks", "task = -1", "task -1 of execution 1 "),
+        ("timers", "due = 'soon'", "timer 2 of execution 1 "),
+        ("timers", "key = 5", "timer 2 of execution 5 "),
+        ("limiters", "record = x'00'", "limiter github, key k "),
+        (
+            "limiters",
+            "name = CAST(x'67ff' AS TEXT)",
+            "limiter g\u{fffd}, key k ",
+        ),
+        ("meta", "record = x'00'", "the record \"schedule\" "),
+        (
+            "meta",
+            "name = CAST(x'67ff' AS TEXT)",
+            "the record \"g\u{fffd}\" ",
+        ),
+    ];
+    for (table, change_of_row, name) in changes {
+        let folder = checksums::hub();
+        change(folder.path(), &format!("UPDATE {table} SET {change_of_row}"));
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        let read = store.load_hub().and_then(|_| store.load(PartitionId(0)));
+        let error = read.map(drop).unwrap_err();
+        assert!(error.is_damage(), "{change_of_row}: {error}");
+        let text = error.to_string();
+        let command = format!("run `dalsegno repair {}`", folder.path().display());
+        assert!(
+            text.contains(name) && text.contains(&command),
+            "{change_of_row}: {text}"
+        );
+        drop(store);
+        assert_eq!(repair(folder.path()).unwrap().moved[0].table, table);
+        let store = EmbeddedStore::open(folder.path(), options()).unwrap();
+        store.load_hub().unwrap();
+        store.load(PartitionId(0)).unwrap();
+    }
 }

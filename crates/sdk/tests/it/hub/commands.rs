@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dalsegno::{
     App, Client, Error, EventKind, InstanceQuery, Limiter, NewId, OrchestrationContext, Result, RetryPolicy,
-    Status, Timestamp, activity, orchestrator,
+    Status, activity, orchestrator,
 };
 use dalsegno_engine::request::RequestErrorKind;
 
@@ -84,7 +84,7 @@ async fn a_request_to_cancel_reaches_the_activity_that_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_not_begun_is_canceled_without_its_code() {
     on_all(app, async |client: Client| {
-        let later = Timestamp::MAX;
+        let later = super::later();
         let instance = client.start(waiter, ()).at(later).await.unwrap();
         instance.cancel("not needed").await.unwrap();
         assert!(instance.wait().await.unwrap_err().is_cancelled());

@@ -24,10 +24,16 @@ mod webhooks;
 use std::path::Path;
 use std::time::Duration;
 
-use dalsegno::{App, Client, Host, HostSettings, Instance, InstanceStatus, RemoteWorkers};
+use dalsegno::{App, Client, Host, HostSettings, Instance, InstanceStatus, RemoteWorkers, Timestamp};
+use dalsegno_engine::clock::{Clock, SystemClock};
 
 /// Long enough for anything that happens at all.
 const SOON: Duration = Duration::from_secs(20);
+
+/// A time that comes in no test, and to which a start may be put off.
+fn later() -> Timestamp {
+    SystemClock::default().now() + Duration::from_secs(50 * 365 * 86_400)
+}
 
 /// Runs a test against a hub in this process, then against one behind HTTP.
 async fn on_both(app: impl Fn() -> App, test: impl AsyncFn(Client)) {

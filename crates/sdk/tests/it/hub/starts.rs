@@ -86,7 +86,7 @@ async fn unknown_names_and_ids_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_waits_for_its_time() {
     on_all(app, async |client: Client| {
-        let later = Timestamp::MAX;
+        let later = super::later();
         let instance = client.start(echo, "late".into()).at(later).await.unwrap();
         assert_eq!(instance.status().await.unwrap().row.status, Status::Pending);
         let started = instance.wait_for_start(Duration::from_millis(1)).await;
