@@ -311,9 +311,9 @@ async fn every_route_admits_the_right_key_and_the_right_link_and_nobody_else() {
             "rewind",
         ] {
             let wanted = demand.link.as_deref() == Some(made_for);
-            guarded.start_for(operation(made_for)).await;
-            let right = guarded.link(operation(made_for), ID, 60);
             if wanted {
+                guarded.start_for(operation(made_for)).await;
+                let right = guarded.link(operation(made_for), ID, 60);
                 // A link for an instance does not open the one that has its id later.
                 guarded.start_for(operation(made_for)).await;
                 let reply = guarded.ask(&demand, &right).await;
