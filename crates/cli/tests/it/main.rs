@@ -157,7 +157,7 @@ fn outcomes_are_exit_codes() {
         2| f failed: ValueError: no harp
         exit 10"]],
     );
-    world.run("start Wait --id c --at 2999-01-01T00:00:00Z");
+    world.run("start Wait --id c --at 2100-01-01T00:00:00Z");
     check(
         &world,
         "cancel c --reason enough",

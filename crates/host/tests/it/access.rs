@@ -206,7 +206,7 @@ impl Guarded {
             Op::Status | Op::RaiseEvent | Op::Terminate | Op::Suspend | Op::Resume => "Wait",
         };
         let headers = [
-            ("x-functions-key", self.key(Scope::Start, 0)),
+            ("x-functions-key", self.pair(Scope::Start, Scope::Control)),
             ("content-type", "application/json"),
         ];
         let path = format!("/runtime/dalsegno/v1/orchestrators/{orchestrator}");

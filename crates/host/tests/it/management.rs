@@ -489,7 +489,7 @@ async fn a_purge_of_what_is_unfinished_names_the_member() {
 async fn canceled_ones_show_the_reason() {
     let world = world().await;
     let ours = "/runtime/dalsegno/v1";
-    let late = r#"{"id":"c","scheduledStart":"2999-01-01T00:00:00Z"}"#;
+    let late = r#"{"id":"c","scheduledStart":"2100-01-01T00:00:00Z"}"#;
     let started = world.post(&format!("{ours}/orchestrators/Wait"), late).await;
     assert!(started.status < 300, "{started:?}");
     let theirs = world.post(&format!("{P}/instances/c/cancel"), "").await;
@@ -568,7 +568,7 @@ async fn terminated_ones_show_the_reason() {
 #[tokio::test]
 async fn a_request_to_cancel_says_why_in_the_query_or_in_the_body() {
     let world = world().await;
-    let late = r#"{"id":"c","scheduledStart":"2999-01-01T00:00:00Z"}"#;
+    let late = r#"{"id":"c","scheduledStart":"2100-01-01T00:00:00Z"}"#;
     let started = world.post("/runtime/dalsegno/v1/orchestrators/Wait", late).await;
     assert!(started.status < 300, "{started:?}");
     let id = InstanceId::trusted("c");
